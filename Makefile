@@ -1,0 +1,52 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/installed
+TESTED = $(VENV)/installed-dev
+
+# Every library is told to stay off the network and quiet; the embedded models need neither.
+export DAGSTER_DISABLE_TELEMETRY = 1
+export HF_HUB_DISABLE_TELEMETRY = 1
+export GX_ANALYTICS_ENABLED = false
+export MLFLOW_DISABLE_TELEMETRY = true
+export DO_NOT_TRACK = 1
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo ui test test-slow lint scoreboard clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (about 5 minutes)
+	@$(BIN)/synth run --yes
+
+ui: $(INSTALLED) ## Open the Dagster and MLflow UIs over the same state
+	@$(BIN)/synth ui
+
+test: $(TESTED) lint ## Lint, types, import rules and all tests but those marked gpu and slow
+	@$(BIN)/pytest -q
+
+test-slow: $(TESTED) ## The tests marked slow (about an hour)
+	@$(BIN)/pytest -q -m "slow and not gpu"
+
+lint: $(TESTED) ## Style, types and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+scoreboard: $(INSTALLED) ## Write the last run's scoreboard and its per-item scores into README and docs
+	@$(BIN)/synth scoreboard --write
+
+clean: ## Remove the environment and everything that runs made
+	rm -rf $(VENV) .synth build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (about 2.3 GB, two minutes) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(TESTED): $(INSTALLED)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Where an asset meets the machine: hardware, models, storage and tracking."""

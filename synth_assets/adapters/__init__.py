@@ -1,0 +1,1 @@
+"""Adapters trained on the data, each a version of the registered model."""

@@ -1,0 +1,1 @@
+"""What base and adapters score, item by item, and how they compare."""

@@ -1,0 +1,1 @@
+"""Which raw instructions are kept, and why the others are not."""

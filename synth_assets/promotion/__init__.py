@@ -1,0 +1,1 @@
+"""Which adapter is served, decided from the evidence."""

@@ -1,0 +1,266 @@
+"""The shapes of everything that is stored: table schemas, and records kept as JSON."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar
+
+import polars as pl
+
+R = TypeVar("R")
+
+TURN = pl.Struct({"role": pl.String, "content": pl.String})
+
+INSTRUCTIONS = pl.Schema(
+    {
+        "row_id": pl.String,
+        "source": pl.String,  # "magpie", or the name of the imported file
+        "batch": pl.String,
+        "history": pl.List(TURN),  # earlier turns, often empty
+        "instruction": pl.String,
+        "response": pl.String,
+        "model": pl.String,
+        "revision": pl.String,
+        "engine": pl.String,
+        "template": pl.String,  # model family, a key of FAMILIES
+        "seed": pl.Int64,
+        "temperature": pl.Float64,
+        "response_temperature": pl.Float64,
+        "top_p": pl.Float64,
+        "instruction_tokens": pl.Int32,
+        "response_tokens": pl.Int32,
+        "instruction_finish_reason": pl.String,  # "stop", "length"; null for imports
+        "response_finish_reason": pl.String,
+    }
+)
+JUDGED = pl.Schema({**INSTRUCTIONS, "score": pl.Float64})
+REJECTED = pl.Schema({**INSTRUCTIONS, "reason": pl.String, "detail": pl.String})
+SFT_ROWS = pl.Schema({**JUDGED, "group": pl.String, "split": pl.String})
+BENCHMARK_ITEMS = pl.Schema(
+    {
+        "item_id": pl.String,
+        "suite": pl.String,
+        "split": pl.String,  # "validation" or "test"
+        "kind": pl.String,  # "generation" or "choice"
+        "prompt": pl.String,
+        "choices": pl.List(pl.String),  # empty for generation
+        "answer": pl.String,  # the choice's index as text, or what the suite's verifier needs
+        "cluster": pl.String,  # items that share a fact; intervals may resample clusters
+        "item_hash": pl.String,
+    }
+)
+CANDIDATES = pl.Schema(
+    {
+        "candidate_id": pl.String,
+        "row_id": pl.String,  # of the instruction in sft_dataset
+        "group": pl.String,
+        "split": pl.String,
+        "instruction": pl.String,
+        "response": pl.String,
+        "temperature": pl.Float64,
+        "seed": pl.Int64,
+        "response_tokens": pl.Int32,
+        "finish_reason": pl.String,
+        "model": pl.String,
+        "revision": pl.String,
+        "reward": pl.Float64,
+    }
+)
+PAIRS = pl.Schema(
+    {
+        "pair_id": pl.String,
+        "row_id": pl.String,
+        "group": pl.String,
+        "split": pl.String,  # "train" or "validation"
+        "source": pl.String,
+        "instruction": pl.String,
+        "chosen": pl.String,
+        "rejected": pl.String,
+        "chosen_reward": pl.Float64,
+        "rejected_reward": pl.Float64,
+        "margin": pl.Float64,
+    }
+)
+REFERENCE_LOGPROBS = pl.Schema({"pair_id": pl.String, "chosen_logprob": pl.Float64, "rejected_logprob": pl.Float64})
+ITEM_SCORES = pl.Schema(
+    {
+        "model": pl.String,  # "base", or the adapter asset's name
+        "fingerprint": pl.String,  # of the adapter; the revision for the base
+        "suite": pl.String,
+        "split": pl.String,
+        "item_id": pl.String,
+        "cluster": pl.String,
+        "metric": pl.String,
+        "score": pl.Float64,  # 0..1; null where the metric does not apply
+        "response": pl.String,
+        "finish_reason": pl.String,
+    }
+)
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model that a stage uses: where it is and exactly which one.
+
+    `location` is a hub repository or a folder; `revision` a commit, or the hash of the folder's files.
+    """
+
+    role: Literal["teacher", "base", "reward"]
+    location: str
+    revision: str
+    family: str
+    context_tokens: int
+
+
+@dataclass(frozen=True)
+class AdapterRecord:
+    """What an adapter asset returns; the weights lie in `path` under SYNTH_HOME, completed by a manifest."""
+
+    name: str
+    method: Literal["lora", "prompt_tuning", "dpo", "rejection_sampling"]
+    role: Literal["candidate", "control"]
+    fingerprint: str
+    path: str
+    manifest_sha256: str
+    model_version: str
+    mlflow_run_id: str
+    base: str
+    base_revision: str
+    spec: Mapping[str, Any]
+    data_versions: Mapping[str, str]
+    trainable_parameters: int
+    total_parameters: int
+    peak_memory_bytes: int
+    peak_memory_kind: Literal["measured", "derived"]
+    tokens_per_s: float
+    seconds: float
+    cost_usd: float
+    final_loss: float
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured number with its evidence; built from per-item results only."""
+
+    model: str
+    suite: str
+    split: str
+    metric: str
+    value: float
+    n: int
+    ci_low: float
+    ci_high: float
+    interval: str  # "wilson 0.95", "bootstrap 0.95"
+    shots: int
+    harness: str
+    data_hash: str  # of the items table it was measured on
+    items_sha256: str  # of the stored per-item results it is recomputed from
+    mlflow_run_id: str
+    kind: Literal["measured", "derived"] = "measured"
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two models on the same items: how often only one of them was right, and how likely that is by chance."""
+
+    first: str
+    second: str
+    suite: str
+    split: str
+    metric: str
+    n: int
+    only_first: int
+    only_second: int
+    difference: float
+    p_value: float
+    test: str = "exact McNemar"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All models side by side, and the candidate that promotion judges."""
+
+    metrics: list[Metric]
+    tests: list[PairedTest]
+    candidate: str
+    failures: Mapping[str, str]
+    samples: list[Mapping[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One condition of the promotion policy and whether it held."""
+
+    name: str
+    passed: bool
+    found: str
+    wanted: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What promotion decided, on which evidence."""
+
+    outcome: Literal["promoted", "refused", "unchanged"]
+    candidate: str
+    candidate_version: str
+    opponent: str
+    opponent_version: str
+    clauses: list[Clause]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A row of the hardware table; see resources/hardware.py."""
+
+    device: Literal["cpu", "cuda"]
+    memory_gb: float
+    dtype: Literal["float32", "float16", "bfloat16"]
+    quantisation: Literal["none", "int8", "nf4"]
+    attention: Literal["sdpa", "flash_attention_2"]
+    engine: Literal["transformers", "vllm"]
+    teacher: str
+    base: str
+    reward: str
+    batch_size: int
+    accumulation: int
+    samples: int
+    min_rows: int
+    usd_per_hour: float
+    capability: tuple[int, int] = (0, 0)  # CUDA compute capability wanted
+    grouping: Literal["length", "packing"] = "length"
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec name -> field -> value
+    suites: tuple[str, ...] = ()
+    tested: str = ""  # where and when it ran; empty: nobody ran it
+
+
+def to_json(record: object) -> str:
+    """One record as canonical JSON: sorted keys, so that equal records are equal text."""
+    if not is_dataclass(record) or isinstance(record, type):
+        raise TypeError(f"a record is a dataclass instance, not {type(record).__name__}")
+    return json.dumps(asdict(record), sort_keys=True, ensure_ascii=False, indent=1)
+
+
+def from_json(kind: type[R], text: str) -> R:
+    """The record of type `kind` that `to_json` wrote; ValueError names fields that are missing or unknown."""
+    raw = json.loads(text)
+    known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(set(raw) - known):
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
+    nested = {Comparison: {"metrics": Metric, "tests": PairedTest}, Decision: {"clauses": Clause}}.get(kind, {})
+    for name, inner in nested.items():
+        raw[name] = [inner(**entry) for entry in raw[name]]
+    try:
+        return kind(**raw)
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def fingerprint(*parts: object) -> str:
+    """Sixteen hex digits that change whenever a part does; parts are JSON values, mappings or dataclasses."""
+    plain = [asdict(p) if is_dataclass(p) and not isinstance(p, type) else p for p in parts]
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,163 @@
+"""Resumable work: blocks of rows computed once, each kept as a file named by what made it and by what it holds.
+
+A shard is `<key>-<digest>.parquet`: `key` is the fingerprint of everything that determines the block, `digest` the
+hash of the file's bytes. It is written beside its place, synced and renamed, so a file under its final name is whole;
+a byte flipped afterwards no longer matches the digest and the block is computed again.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+BLOCK_ROWS = 64
+REPORT_EVERY_S = 5.0
+STALE_TEMPORARY_S = 3600.0
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Work that is always computed whole: its key, how many rows it asks for, and what it is computed from."""
+
+    key: str
+    rows: int
+    payload: Any
+
+
+def in_blocks(rows: Sequence[Any], size: int = BLOCK_ROWS) -> Iterator[Sequence[Any]]:
+    """Consecutive runs of `size` rows; the last may be shorter."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it and rename it; nothing partial under `path`.
+
+    OSError is raised again with the path in it; the temporary file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        size = temporary.stat().st_size if temporary.exists() else 0
+        raise OSError(error.errno, f"{error.strerror or error}; {size} bytes were written for {path}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder: Path, older_than_s: float = STALE_TEMPORARY_S) -> int:
+    """Remove what killed writers left in `folder`, at any depth; returns how many files."""
+    if not folder.exists():
+        return 0
+    limit = time.time() - older_than_s
+    stale = [p for p in folder.rglob(".*.tmp") if p.is_file() and p.stat().st_mtime <= limit]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def compute_blocks(
+    blocks: Iterable[Block],
+    compute: Callable[[Any], pl.DataFrame],
+    folder: Path,
+    *,
+    what: str,
+    progress: Progress,
+) -> list[Path]:
+    """The shards of all blocks in order: those that exist and are intact, and the missing ones computed.
+
+    Args:
+        blocks: the work; equal keys mean equal results.
+        compute: makes a block's table from its payload.
+        folder: where shards lie; shared by all work whose keys differ.
+        what: plural noun for the progress line ("rows", "candidates").
+        progress: receives a line each few seconds with rate and ETA.
+    """
+    blocks = list(blocks)
+    sweep_temporaries(folder)
+    found = {block.key: intact_shard(folder, block.key) for block in blocks}
+    missing = [block for block in blocks if found[block.key] is None]
+    wanted = sum(block.rows for block in blocks)
+    todo = sum(block.rows for block in missing)
+    if todo < wanted:
+        progress(f"{what}: {wanted - todo} of {wanted} were made before and are intact")
+    meter = _Meter(what, todo, progress)
+    for block in missing:
+        found[block.key] = _write_shard(folder, block.key, compute(block.payload))
+        meter.add(block.rows)
+    return [path for block in blocks if (path := found[block.key]) is not None]
+
+
+def read_shards(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
+    """The shards one below the other, in order; an empty frame of `schema` when there are none."""
+    if not paths:
+        return pl.DataFrame(schema=schema)
+    return pl.concat([pl.read_parquet(path) for path in paths]).select(schema.names())
+
+
+def intact_shard(folder: Path, key: str) -> Path | None:
+    """The shard of `key` whose bytes match its name; damaged ones are removed with a warning."""
+    for path in sorted(folder.glob(f"{key}-*.parquet")):
+        if path.stem.rpartition("-")[2] == _digest(path):
+            return path
+        logging.getLogger(__name__).warning("shard %s is damaged: it is removed and computed again", path.name)
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _write_shard(folder: Path, key: str, table: pl.DataFrame) -> Path:
+    draft = folder / f"{key}.draft"
+    names: list[Path] = []
+
+    def write(temporary: Path) -> None:
+        table.write_parquet(temporary, compression="zstd")
+        names.append(folder / f"{key}-{_digest(temporary)}.parquet")
+
+    write_atomically(draft, write)
+    draft.replace(names[0])
+    return names[0]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Meter:
+    """Says every few seconds how far the work is, how fast it goes and when it ends."""
+
+    def __init__(self, what: str, total: int, progress: Progress) -> None:
+        self.what, self.total, self.progress = what, total, progress
+        self.done = 0
+        self.started = self.reported = time.monotonic()
+
+    def add(self, rows: int) -> None:
+        self.done += rows
+        now = time.monotonic()
+        if now - self.reported < REPORT_EVERY_S and self.done < self.total:
+            return
+        self.reported = now
+        rate = self.done / max(now - self.started, 1e-9)
+        left = (self.total - self.done) / rate
+        self.progress(f"{self.what}: {self.done} of {self.total}, {rate:.1f}/s, {left:.0f} s left")

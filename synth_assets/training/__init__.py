@@ -1,0 +1,1 @@
+"""The training engine: plain functions around TRL and PEFT, without assets."""
