@@ -8,6 +8,7 @@ a byte flipped afterwards no longer matches the digest and the block is computed
 import hashlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def in_blocks(rows: Sequence[Any], size: int = BLOCK_ROWS) -> Iterator[Sequence[
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, sync it and rename it; nothing partial under `path`.
 
-    OSError is raised again with the path in it; the temporary file is removed.
+    OSError, also one that polars wrapped, is raised again with the path in it; the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
@@ -51,11 +52,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, pl.exceptions.ComputeError) as error:
+        number = error.errno if isinstance(error, OSError) else _system_error(error)
+        if number is None:
+            raise
         size = temporary.stat().st_size if temporary.exists() else 0
-        raise OSError(error.errno, f"{error.strerror or error}; {size} bytes were written for {path}") from error
+        raise OSError(number, f"{os.strerror(number)}; {size} bytes were written for {path}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _system_error(error: pl.exceptions.ComputeError) -> int | None:
+    """The errno that polars wrapped while it wrote Parquet, or None where the computation itself failed."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def sweep_temporaries(folder: Path, older_than_s: float = STALE_TEMPORARY_S) -> int:

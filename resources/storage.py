@@ -1,0 +1,212 @@
+"""SYNTH_HOME, and the assets stored in it: tables as Parquet, records as JSON, each whole or not there."""
+
+import re
+import tempfile
+import typing
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from synth_assets.records import from_json, to_json
+from synth_assets.shards import sweep_temporaries, write_atomically
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What an asset, partition, stage or data version may be called: one path segment, never hidden, never `..`."""
+
+
+class StorageError(RuntimeError):
+    """SYNTH_HOME cannot be used, or does not hold what was asked; the message names the remedy."""
+
+
+class Home(dg.ConfigurableResource):
+    """The folder that holds all state of a deployment."""
+
+    folder: str
+
+    def root(self) -> Path:
+        """The folder, made if missing and proven writable; StorageError before any work where it is not."""
+        folder = Path(self.folder).expanduser().absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise StorageError(
+                f"SYNTH_HOME {folder} cannot be written ({error.strerror or error}): make it writable, "
+                "or set SYNTH_HOME to a folder that is"
+            ) from error
+        return folder
+
+    def tables(self) -> Path:
+        """Where the IO manager keeps tables and records."""
+        return self._subfolder("tables")
+
+    def shards(self, stage: str) -> Path:
+        """Where a stage keeps its blocks of rows."""
+        return self._subfolder("shards", stage)
+
+    def adapters(self) -> Path:
+        """Where trained adapters lie, one folder each, named by fingerprint."""
+        return self._subfolder("adapters")
+
+    def imports(self) -> Path:
+        """Where users' own files lie."""
+        return self._subfolder("imports")
+
+    def manifests(self) -> Path:
+        """Where each stage leaves the fate of its rows."""
+        return self._subfolder("manifests")
+
+    def leave_row_manifest(self, asset: str, data_version: str, rows: pl.DataFrame) -> None:
+        """Keep which rows went into one version of `asset` and what became of them.
+
+        Args:
+            asset: the asset's name.
+            data_version: its data version; a manifest that is there already is replaced by the same one.
+            rows: at least the columns `row_id` and `fate` ("kept", or the reason of the drop).
+        """
+        if missing := {"row_id", "fate"} - set(rows.columns):
+            raise ValueError(f"a row manifest has row_id and fate; {asset} gave none of {', '.join(sorted(missing))}")
+        path = self._subfolder("manifests", asset) / f"{safe_name(data_version)}.parquet"
+        write_atomically(path, lambda temporary: rows.write_parquet(temporary, compression="zstd"))
+
+    def relative(self, path: Path) -> str:
+        """`path` as it is written into records: relative to the folder, with forward slashes."""
+        return path.absolute().relative_to(Path(self.folder).expanduser().absolute()).as_posix()
+
+    def _subfolder(self, *names: str) -> Path:
+        folder = self.root().joinpath(*(safe_name(name) for name in names))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def safe_name(name: str) -> str:
+    """`name` if it is safe as one path segment; ValueError otherwise."""
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name a file: letters, digits, dot, dash and underscore, "
+            "first a letter or digit, at most 128 characters"
+        )
+    return name
+
+
+class AssetStorage(dg.ConfigurableIOManagerFactory):
+    """Stores each asset under `tables/` of the home."""
+
+    home: Home
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> "AssetIOManager":
+        """The manager of one step; sweeps what killed writers left."""
+        tables = self.home.tables()
+        sweep_temporaries(tables)
+        return AssetIOManager(tables)
+
+
+class AssetIOManager(dg.IOManager):
+    """Parquet for frames, JSON for records; the downstream annotation says what is loaded."""
+
+    def __init__(self, tables: Path) -> None:
+        """Keep assets under `tables`, a folder of SYNTH_HOME."""
+        self.tables = tables
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Write a LazyFrame (streamed), a DataFrame or a record under its final name in one rename."""
+        partition = context.asset_partition_key if context.has_asset_partitions else None
+        path = self.path(context.asset_key, partition)
+        if isinstance(obj, pl.LazyFrame | pl.DataFrame):
+            path = path.with_name(f"{path.name}.parquet")
+            write_atomically(path, _parquet_writer(obj))
+            context.add_output_metadata(_table_metadata(path))
+        elif is_dataclass(obj) and not isinstance(obj, type):
+            text = to_json(obj)
+            path = path.with_name(f"{path.name}.json")
+            write_atomically(path, lambda temporary: _write_text(temporary, text))
+        else:
+            raise TypeError(
+                f"{context.asset_key.to_user_string()} gave a {type(obj).__name__}: "
+                "an asset is a polars frame or a record of synth_assets.records"
+            )
+        context.add_output_metadata({"path": path.relative_to(self.tables.parent).as_posix()})
+
+    def load_input(self, context: dg.InputContext) -> object:
+        """Read an asset as the annotation asks; `dict[str, T]` gets every partition that was made."""
+        kind = context.dagster_type.typing_type
+        key = context.asset_key
+        if not context.has_asset_partitions:
+            return self._load(key, None, kind)
+        wanted = list(context.asset_partition_keys)
+        if typing.get_origin(kind) is dict:
+            return self._load_partitions(context, wanted, typing.get_args(kind)[1])
+        if len(wanted) != 1:
+            raise StorageError(
+                f"{key.to_user_string()} has {len(wanted)} partitions: annotate the input as dict[str, pl.LazyFrame]"
+            )
+        return self._load(key, wanted[0], kind)
+
+    def path(self, key: dg.AssetKey, partition: str | None) -> Path:
+        """Where an asset lies, without its suffix; ValueError for names that leave the folder."""
+        parts = [*key.path] if partition is None else [*key.path, partition]
+        return self.tables.joinpath(*(safe_name(part) for part in parts))
+
+    def _load_partitions(self, context: dg.InputContext, wanted: list[str], kind: object) -> dict[str, object]:
+        key = context.asset_key
+        made = [p for p in wanted if self._stored(key, p) is not None]
+        if not made:
+            raise StorageError(_never_made(key, None) + "; no partition of it exists yet")
+        if skipped := sorted(set(wanted) - set(made)):
+            context.log.warning(f"{key.to_user_string()}: {', '.join(skipped)} never materialised and left out")
+        return {partition: self._load(key, partition, kind) for partition in made}
+
+    def _load(self, key: dg.AssetKey, partition: str | None, kind: object) -> object:
+        path = self._stored(key, partition)
+        if path is None:
+            raise StorageError(_never_made(key, partition))
+        if path.suffix == ".json":
+            if not is_dataclass(kind):
+                raise TypeError(f"{key.to_user_string()} is a record: annotate the input with its class, not {kind}")
+            return from_json(typing.cast("type[Any]", kind), path.read_text("utf-8"))
+        if kind is pl.DataFrame:
+            return pl.read_parquet(path)
+        if kind in (pl.LazyFrame, Any):
+            return pl.scan_parquet(path)
+        raise TypeError(f"{key.to_user_string()} is a table: annotate the input as a polars frame, not {kind}")
+
+    def _stored(self, key: dg.AssetKey, partition: str | None) -> Path | None:
+        path = self.path(key, partition)
+        candidates = (path.with_name(f"{path.name}{suffix}") for suffix in (".parquet", ".json"))
+        return next((p for p in candidates if p.is_file()), None)
+
+
+def _never_made(key: dg.AssetKey, partition: str | None) -> str:
+    name = key.to_user_string()
+    chosen = f" --partition {partition}" if partition else ""
+    shown = f"{name}[{partition}]" if partition else name
+    return f"{shown} was never materialised: run `dg launch --assets {name}{chosen}`, or materialise it in the UI"
+
+
+def _parquet_writer(frame: pl.LazyFrame | pl.DataFrame) -> Callable[[Path], None]:
+    def write(temporary: Path) -> None:
+        if isinstance(frame, pl.LazyFrame):
+            frame.sink_parquet(temporary, compression="zstd")
+        else:
+            frame.write_parquet(temporary, compression="zstd")
+
+    return write
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def _table_metadata(path: Path) -> dict[str, Any]:
+    scan = pl.scan_parquet(path)
+    columns = [dg.TableColumn(name, str(kind)) for name, kind in scan.collect_schema().items()]
+    return {
+        "dagster/row_count": scan.select(pl.len()).collect().item(),
+        "dagster/column_schema": dg.TableSchema(columns),
+        "bytes": path.stat().st_size,
+    }
