@@ -1,0 +1,69 @@
+"""Where a deployment keeps its state, and what every process of it is told first. Loads no library."""
+
+import os
+import sysconfig
+from pathlib import Path
+
+import yaml
+
+WORKSPACE = "workspace.yaml"
+PROJECT = Path(__file__).resolve().parents[1]
+
+QUIET = {
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+def home_folder() -> Path:
+    """SYNTH_HOME, or `.synth` beside the workspace.yaml in use: the nearest one upwards, else the project's own."""
+    if value := os.environ.get("SYNTH_HOME"):
+        return Path(value).expanduser().resolve()
+    here = Path.cwd()
+    for folder in (here, *here.parents, PROJECT):
+        if (folder / WORKSPACE).is_file():
+            return folder / ".synth"
+    return here / ".synth"
+
+
+def set_up_process(home: Path, tier: str) -> None:
+    """Set the environment that every process of this deployment inherits; what a user set wins.
+
+    On the `cpu` tier, whose models are shipped, no library may look anything up on a hub.
+    """
+    defaults = {**QUIET, "SYNTH_HOME": str(home), "SYNTH_TIER": tier, "DAGSTER_HOME": str(home / "dagster")}
+    if tier == "cpu":
+        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def write_instance_settings(home: Path) -> Path:
+    """Write Dagster's settings under `home` from the ones in docker/, without their server storage; returns the file."""
+    settings = yaml.safe_load(_shipped_settings().read_text("utf-8"))
+    for served in ("storage", "run_launcher", "compute_logs"):
+        settings.pop(served, None)
+    target = Path(os.environ.get("DAGSTER_HOME", home / "dagster")) / "dagster.yaml"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(settings, sort_keys=True)
+    if not target.exists() or target.read_text("utf-8") != text:
+        temporary = target.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(text, "utf-8")
+        temporary.replace(target)
+    return target
+
+
+def _shipped_settings() -> Path:
+    installed = Path(sysconfig.get_path("data")) / "share" / "synth-assets"
+    for folder in (PROJECT / "docker", installed):
+        if (folder / "dagster.yaml").is_file():
+            return folder / "dagster.yaml"
+    raise FileNotFoundError(f"dagster.yaml is neither in {PROJECT / 'docker'} nor in {installed}: reinstall synth-assets")

@@ -1,0 +1,61 @@
+"""What starts runs without a person: one trigger per cause, all off until switched on in the UI under Automation."""
+
+import hashlib
+
+import dagster as dg
+
+from resources.notices import Webhook
+from resources.storage import Home
+from synth_assets import jobs
+from synth_assets.manifests import file_sha256
+from synth_assets.partitions import BATCHES
+
+BATCHES_NAME = "batches"
+EVERY_MONDAY = "0 3 * * 1"
+
+FROM_IMPORTS = dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(include_self=True)
+
+
+@dg.schedule(job=jobs.pipeline, cron_schedule=EVERY_MONDAY)
+def retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Each Monday at 03:00 UTC: a batch named by the ISO week, and everything that follows from it.
+
+    Idempotent: the same week asks for the same batch and the same run.
+    """
+    year, week, _ = context.scheduled_execution_time.isocalendar()
+    batch = f"{year}-W{week:02}"
+    context.instance.add_dynamic_partitions(BATCHES_NAME, [batch])
+    return dg.RunRequest(run_key=batch, partition_key=batch, tags={"trigger": "schedule", "batch": batch})
+
+
+@dg.sensor(asset_selection=FROM_IMPORTS, minimum_interval_seconds=60)
+def new_imports(home: Home) -> dg.RunRequest | dg.SkipReason:
+    """New files under SYNTH_HOME/imports: one run per set of file contents, from the imports on."""
+    files = sorted(p for p in home.imports().iterdir() if p.is_file() and not p.name.startswith("."))
+    if not files:
+        return dg.SkipReason("nothing was imported yet: synth import FILE")
+    contents = hashlib.sha256("".join(file_sha256(p) for p in files).encode()).hexdigest()[:16]
+    return dg.RunRequest(run_key=contents, tags={"trigger": "import", "imports": contents})
+
+
+@dg.run_failure_sensor
+def failure_notice(context: dg.RunFailureSensorContext, webhook: Webhook) -> None:
+    """Tell the webhook which run failed and why."""
+    run = context.dagster_run
+    webhook.send(f"{run.job_name} failed: {context.failure_event.message}", {"run_id": run.run_id, **run.tags})
+
+
+@dg.asset_sensor(asset_key=dg.AssetKey("promotion_decision"), job=jobs.promote)
+def decision_notice(
+    context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, webhook: Webhook
+) -> dg.SkipReason:
+    """Tell the webhook what promotion decided; starts no run."""
+    materialisation = asset_event.asset_materialization
+    facts = {k: str(v.value) for k, v in materialisation.metadata.items()} if materialisation else {}
+    text = f"promotion: {facts.get('outcome', 'decided')} ({facts.get('reason', 'see the asset')})"
+    sent = webhook.send(text, {**facts, "run_id": asset_event.run_id})
+    return dg.SkipReason("told the webhook" if sent else "no webhook is set: SYNTH_WEBHOOK_URL")
+
+
+SCHEDULES = [retraining]
+SENSORS = [new_imports, failure_notice, decision_notice]

@@ -1,0 +1,165 @@
+"""The `synth` command. Exit codes: 0 done, 1 the run failed, 2 wrong input or set-up, 3 promotion refused."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+embedded = typer.Typer(no_args_is_help=True, help="The shipped tiny models.")
+app.add_typer(embedded, name="embedded")
+console = Console(highlight=False, soft_wrap=True)
+
+TierOption = Annotated[str | None, typer.Option("--tier", help="Row of the hardware table; else SYNTH_TIER, else auto.")]
+
+
+@app.callback()
+def describe() -> None:
+    """Make instruction data, train on it, score, promote: every artifact with its evidence."""
+
+
+@app.command()
+def run(
+    batch: Annotated[str | None, typer.Option(help="Batch of new instructions; else the newest, else `first`.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Raw instructions in the batch; only missing ones are made.")] = None,
+    select: Annotated[str | None, typer.Option(help='Part of the graph, such as "filtered_instructions+".')] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="asset.field=value; repeatable.")] = None,
+    in_process: Annotated[bool, typer.Option("--in-process", help="All steps in this process.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    tier: TierOption = None,
+) -> None:
+    """Materialise the pipeline for one batch: says first what it will take, ends with the scoreboard."""
+    from synth_assets.commands.plan import plan_text
+    from synth_assets.commands.run import Launch, run_pipeline
+    from synth_assets.commands.scoreboard import scoreboard_text
+    from synth_assets.commands.session import open_session
+
+    session = open_session(tier)
+    console.print(plan_text(session, samples), markup=False)
+    if not yes and not typer.confirm("Start?"):
+        raise typer.Exit(EXIT_USAGE)
+    launch = Launch(batch, samples, select, tuple(setting or ()), in_process)
+    succeeded = run_pipeline(session, launch, console)
+    if not succeeded:
+        console.print("The run failed: the lines marked FAILED say why. What was made is kept; run again to go on.")
+        raise typer.Exit(EXIT_FAILED)
+    console.print(scoreboard_text(session), markup=False)
+
+
+@app.command()
+def plan(samples: int | None = None, tier: TierOption = None) -> None:
+    """Say what a run will take: rows, tokens, minutes, disk, price."""
+    from synth_assets.commands.plan import plan_text
+    from synth_assets.commands.session import open_session
+
+    console.print(plan_text(open_session(tier), samples), markup=False)
+
+
+@app.command()
+def scoreboard(write: Annotated[bool, typer.Option("--write", help="Into README.md and docs/.")] = False) -> None:
+    """Show the last run's scores, or write them into README with the items they are computed from."""
+    from synth_assets.commands.scoreboard import scoreboard_text, write_scoreboard
+    from synth_assets.commands.session import open_session
+
+    session = open_session()
+    console.print(write_scoreboard(session) if write else scoreboard_text(session), markup=False)
+
+
+@app.command()
+def ui() -> None:
+    """Start the Dagster and MLflow UIs together; Ctrl-C ends both."""
+    from synth_assets.commands.session import open_session
+    from synth_assets.commands.ui import run_ui
+
+    run_ui(open_session(), console)
+
+
+@app.command()
+def status() -> None:
+    """What exists, how old it is, and what failed last."""
+    from synth_assets.commands.session import open_session
+    from synth_assets.commands.status import status_text
+
+    console.print(status_text(open_session()), markup=False)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON, JSONL, CSV or Parquet.")],
+    format: Annotated[str | None, typer.Option(help="alpaca, sharegpt, messages, prompt_completion, preference.")] = None,  # noqa: A002
+    column: Annotated[list[str] | None, typer.Option(help="ours=theirs, for your own column names; repeatable.")] = None,
+) -> None:
+    """Take your own data in: it is judged like the rest at the next run."""
+    from synth_assets.commands.imports import import_text
+    from synth_assets.commands.session import open_session
+
+    console.print(import_text(open_session(), file, format, tuple(column or ())), markup=False)
+
+
+@app.command()
+def ask(question: str, seed: int = 42, tier: TierOption = None) -> None:
+    """Put one question to base, adapters and champion, side by side, with the same seed."""
+    from synth_assets.commands.ask import answers
+    from synth_assets.commands.session import open_session
+
+    for name, answer in answers(open_session(tier), question, seed):
+        console.print(f"{name:28} {answer}", markup=False)
+
+
+@app.command()
+def champion() -> None:
+    """Which version is served, since when and on which evidence."""
+    from synth_assets.commands.registry import champion_text
+    from synth_assets.commands.session import open_session
+
+    console.print(champion_text(open_session()), markup=False)
+
+
+@app.command()
+def promote(version: Annotated[str | None, typer.Argument(help="A version; else the present candidate.")] = None) -> None:
+    """Judge a version by the policy and promote it if every clause holds; exit code 3 where one does not."""
+    from synth_assets.commands.registry import promote_version
+    from synth_assets.commands.session import open_session
+
+    decision = promote_version(open_session(), version, console)
+    if decision.outcome == "refused":
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command()
+def rollback() -> None:
+    """Point @champion back to the version before."""
+    from synth_assets.commands.registry import roll_back
+    from synth_assets.commands.session import open_session
+
+    roll_back(open_session(), console)
+
+
+@app.command()
+def doctor(tier: TierOption = None) -> None:
+    """Machine, tier, models, hub token and disk: what would fail, before a run fails on it."""
+    from synth_assets.commands.doctor import examine
+
+    if not examine(tier, console):
+        raise typer.Exit(EXIT_USAGE)
+
+
+@embedded.command("build")
+def build(output: Annotated[Path, typer.Argument(help="An empty folder for the weights.")]) -> None:
+    """Train teacher, base and reward model from nothing (about 14 CPU-minutes)."""
+    from synth_assets.embedded.build import build as build_weights
+
+    build_weights(output, progress=console.print)
+
+
+def main() -> None:
+    """Run the command; a wrong input is one line on standard error and exit code 2."""
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"synth: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)

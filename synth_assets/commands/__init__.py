@@ -1,0 +1,1 @@
+"""What each `synth` command does; cli.py only reads the arguments."""

@@ -1,0 +1,37 @@
+"""`synth ask`: one question to every model that exists, with the same seed."""
+
+from collections.abc import Iterator
+
+from resources.hardware import Hardware
+from resources.inference import Inference
+from synth_assets.commands.session import Session
+from synth_assets.protocols import Sampling
+from synth_assets.records import AdapterRecord, ChampionRecord, ModelRecord
+
+ASKED = ("prompt_tuning_adapter", "lora_adapter", "rejection_sampling_adapter", "dpo_adapter")
+MAX_TOKENS = 256
+
+
+def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, str]]:
+    """(model, answer) for the base, each adapter that was trained, and a line that names the champion.
+
+    Raises:
+        ValueError: the question is empty, or nothing was materialised yet.
+    """
+    if not question.strip():
+        raise ValueError("the question is empty")
+    base = session.record("base_model", ModelRecord)
+    if base is None:
+        raise ValueError("no model was materialised yet: synth run")
+    inference = Inference(hardware=Hardware(tier=session.tier_name))
+    champion = session.record("champion", ChampionRecord)
+    sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=MAX_TOKENS)
+    records = [None, *(session.record(name, AdapterRecord) for name in ASKED)]
+    for name, record in zip(("base", *ASKED), records, strict=True):
+        if name != "base" and (record is None or record.failure):
+            continue
+        generator = inference.generator(base, session.home / record.path if record else None)
+        prompt = generator.encode_chat([{"role": "user", "content": question}])
+        completion = generator.generate([prompt], [seed], sampling)[0]
+        served = champion is not None and record is not None and record.fingerprint == champion.fingerprint
+        yield f"{name}{' (champion)' if served else ''}", completion.text

@@ -1,0 +1,69 @@
+"""`synth doctor`: what would fail, found before a run fails on it."""
+
+import os
+import platform
+import shutil
+from collections.abc import Callable
+
+import psutil
+from rich.console import Console
+
+from resources.deployment import home_folder
+from resources.hardware import TIERS, Hardware
+from resources.inference import Inference
+from resources.storage import Home
+
+WANTED_FREE_GB = 5.0
+GIB = 2**30
+
+
+def examine(tier: str | None, console: Console) -> bool:
+    """Print a line per examination; returns whether all passed."""
+    if tier is not None:
+        os.environ["SYNTH_TIER"] = tier
+    hardware = Hardware(tier=os.environ.get("SYNTH_TIER", "auto"))
+    examinations: list[tuple[str, Callable[[], str]]] = [
+        ("machine", _machine),
+        ("tier", lambda: _tier(hardware)),
+        *((f"{role} model", lambda role=role: _model(hardware, role)) for role in ("teacher", "base", "reward")),
+        ("hub token", _token),
+        ("state", lambda: str(Home(folder=str(home_folder())).root())),
+        ("disk", _disk),
+    ]
+    passed = True
+    for name, look in examinations:
+        try:
+            found, sign = look(), "ok  "
+        except (ValueError, OSError, RuntimeError) as error:
+            found, sign, passed = " ".join(str(error).split()), "FAIL", False
+        console.print(f"{sign} {name:14} {found}", markup=False)
+    return passed
+
+
+def _machine() -> str:
+    memory = psutil.virtual_memory().total / GIB
+    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores, {memory:.0f} GB"
+
+
+def _tier(hardware: Hardware) -> str:
+    name = hardware.name()
+    return f"{name}: {TIERS[name].tested or 'nobody has run this tier yet'}"
+
+
+def _model(hardware: Hardware, role: str) -> str:
+    record = Inference(hardware=hardware).resolve(role)
+    return f"{record.location} at {record.revision}, family {record.family}, {record.context_tokens} tokens of context"
+
+
+def _token() -> str:
+    if os.environ.get("HF_TOKEN"):
+        return "HF_TOKEN is set"
+    return "none; gated models (Llama) need HF_TOKEN and their licence accepted on the hub, the Qwen preset needs neither"
+
+
+def _disk() -> str:
+    home = home_folder()
+    free = shutil.disk_usage(home if home.exists() else home.parent).free / GIB
+    if free < WANTED_FREE_GB:
+        raise OSError(f"{free:.1f} GB free at {home}, {WANTED_FREE_GB:.0f} wanted: free some, or set SYNTH_HOME elsewhere")
+    return f"{free:.0f} GB free"

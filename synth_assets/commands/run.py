@@ -1,0 +1,143 @@
+"""`synth run`: one batch through the whole graph, watched from the terminal."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+import yaml
+from rich.console import Console
+
+from resources.inference import Inference
+from synth_assets.commands.session import Session
+from synth_assets.commands.watch import RunWatcher
+from synth_assets.partitions import BATCHES
+
+FIRST_BATCH = "first"
+BATCHES_NAME = "batches"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a person asked for."""
+
+    batch: str | None = None
+    samples: int | None = None
+    select: str | None = None
+    settings: tuple[str, ...] = ()  # "asset.field=value"
+    in_process: bool = False
+
+
+def pipeline_job() -> dg.JobDefinition:
+    """The job `pipeline` of this deployment; a module-level function, so that step processes can find it."""
+    from synth_assets.definitions import defs
+
+    return defs().resolve_job_def("pipeline")
+
+
+def pipeline_job_in_process() -> dg.JobDefinition:
+    """The same job, all steps in this process."""
+    from synth_assets.definitions import build_definitions, deployment_resources
+
+    return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("pipeline")
+
+
+def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
+    """Run the job and show it; returns whether every step succeeded.
+
+    Raises:
+        ValueError: the batch name, a setting or a model is wrong; nothing was started.
+    """
+    make_job = pipeline_job_in_process if launch.in_process else pipeline_job
+    job = make_job()
+    config = run_config(launch)
+    _validate(job, config)
+    preflight(session)
+    batch = choose_batch(session.instance, launch.batch)
+    close_dead_runs(session.instance)
+    token = uuid.uuid4().hex
+    tags = {
+        "synth/launch": token,
+        "dagster/partition": batch,
+        "batch": batch,
+        "tier": session.tier_name,
+        "trigger": "synth run",
+    }
+    selection = _selected(job, launch.select)
+    watcher = RunWatcher(session.instance, token, lambda line: console.print(line, markup=False, highlight=False))
+    watcher.start()
+    try:
+        result = dg.execute_job(
+            dg.reconstructable(make_job),
+            instance=session.instance,
+            run_config=config,
+            tags=tags,
+            asset_selection=selection,
+        )
+    finally:
+        watcher.finish()
+    return result.success
+
+
+def run_config(launch: Launch) -> dict[str, Any]:
+    """Dagster's run config for a launch; ValueError names a setting that is not asset.field=value."""
+    ops: dict[str, dict[str, dict[str, Any]]] = {}
+    settings = list(launch.settings)
+    if launch.samples is not None:
+        if launch.samples < 1:
+            raise ValueError(f"--samples must be at least 1, not {launch.samples}")
+        settings.append(f"raw_instructions.samples={launch.samples}")
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        asset, dot, key = name.partition(".")
+        if not (equals and dot and asset and key):
+            raise ValueError(f"--set wants asset.field=value, not {setting!r}")
+        ops.setdefault(asset, {}).setdefault("config", {})[key] = yaml.safe_load(value)
+    return {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def preflight(session: Session) -> None:
+    """Resolve every model before anything runs, so that a missing one costs a line and not an hour."""
+    from resources.hardware import Hardware
+
+    inference = Inference(hardware=Hardware(tier=session.tier_name))
+    for role in ("teacher", "base", "reward"):
+        inference.resolve(role)
+
+
+def choose_batch(instance: dg.DagsterInstance, wanted: str | None) -> str:
+    """The batch to run: the one asked for, else the newest there is, else the first; added where it is new."""
+    existing = instance.get_dynamic_partitions(BATCHES_NAME)
+    batch = wanted or (existing[-1] if existing else FIRST_BATCH)
+    if not batch.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"a batch is named by letters, digits, '-' and '_', not {batch!r}")
+    if batch not in existing:
+        instance.add_dynamic_partitions(BATCHES_NAME, [batch])
+    return batch
+
+
+def close_dead_runs(instance: dg.DagsterInstance) -> int:
+    """Mark runs of this command whose process is gone as failed; returns how many."""
+    started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={"trigger": "synth run"}))
+    for run in started:
+        instance.report_run_failed(run, "the process that ran it was killed; run again to go on where it stopped")
+    return len(started)
+
+
+def _validate(job: dg.JobDefinition, config: Mapping[str, Any]) -> None:
+    try:
+        dg.validate_run_config(job, config)
+    except dg.DagsterInvalidConfigError as error:
+        raise ValueError("; ".join(" ".join(e.message.split()) for e in error.errors)) from error
+
+
+def _selected(job: dg.JobDefinition, select: str | None) -> list[dg.AssetKey] | None:
+    if select is None:
+        return None
+    selection = dg.AssetSelection.from_string(select)
+    keys = selection.resolve(job.asset_layer.asset_graph)
+    if not keys:
+        raise ValueError(f"--select {select!r} names no asset of the job")
+    return sorted(keys)

@@ -1,0 +1,53 @@
+"""A command's view of the deployment: its folders, its Dagster instance, its definitions and stored results."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+
+from resources.deployment import home_folder, set_up_process, write_instance_settings
+from resources.hardware import TIERS, Hardware
+from synth_assets.records import Tier, from_json
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One deployment, as a command sees it. Make it with `open_session`."""
+
+    home: Path
+    tier_name: str
+
+    @property
+    def tier(self) -> Tier:
+        """The row of the hardware table."""
+        return TIERS[self.tier_name]
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """Dagster's own storage of this deployment."""
+        return dg.DagsterInstance.get()
+
+    def record(self, asset: str, kind: type[R]) -> R | None:
+        """The stored record of an asset, or None where it was never materialised."""
+        path = self.home / "tables" / f"{asset}.json"
+        return from_json(kind, path.read_text("utf-8")) if path.is_file() else None
+
+
+def open_session(tier: str | None = None) -> Session:
+    """Resolve home and tier, set up this process and its children, and write the instance's settings.
+
+    Raises:
+        ValueError: no such tier, or the tier asks for a GPU that is not there.
+    """
+    if tier is not None:
+        os.environ["SYNTH_TIER"] = tier
+    name = Hardware(tier=os.environ.get("SYNTH_TIER", "auto")).name()
+    home = home_folder()
+    set_up_process(home, name)
+    write_instance_settings(home)
+    return Session(home, name)

@@ -1,0 +1,76 @@
+"""Shows a run on the terminal while it goes on: one line per thing that happened."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import dagster as dg
+from dagster import DagsterEventType, EventLogEntry
+
+POLL_S = 0.5
+SHOWN_FACTS = 3
+
+
+class RunWatcher(threading.Thread):
+    """Follows the run that carries the tag `synth/launch`=token and writes its events as lines."""
+
+    def __init__(self, instance: dg.DagsterInstance, token: str, write: Callable[[str], None]) -> None:
+        """Nothing is written before `start`; `finish` writes what is left and waits."""
+        super().__init__(daemon=True)
+        self.instance, self.token, self.write = instance, token, write
+        self.started = time.monotonic()
+        self._cursor: str | None = None
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Poll until `finish` is called."""
+        while not self._over.wait(POLL_S):
+            self._drain()
+
+    def finish(self) -> None:
+        """Write the last events and end."""
+        self._over.set()
+        self.join()
+        self._drain()
+
+    def _drain(self) -> None:
+        runs = self.instance.get_runs(dg.RunsFilter(tags={"synth/launch": self.token}), limit=1)
+        if not runs:
+            return
+        connection = self.instance.get_records_for_run(runs[0].run_id, cursor=self._cursor)
+        self._cursor = connection.cursor
+        for record in connection.records:
+            if line := describe(record.event_log_entry):
+                self.write(f"{time.monotonic() - self.started:5.0f} s  {line}")
+
+
+def describe(entry: EventLogEntry) -> str | None:
+    """The line for one event, or None for what a person need not see."""
+    name = (entry.step_key or "run").removesuffix("_expectations")
+    if entry.dagster_event is None:
+        return f"{name:28.28} {entry.user_message}" if entry.level >= 20 else None
+    event = entry.dagster_event
+    match event.event_type:
+        case DagsterEventType.STEP_FAILURE:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            return f"{name:28.28} FAILED {(error.message if error else '').strip()}"
+        case DagsterEventType.ASSET_MATERIALIZATION:
+            materialisation = event.step_materialization_data.materialization
+            facts = [
+                f"{key.removeprefix('dagster/').replace('_', ' ')} {_short(value.value)}"
+                for key, value in materialisation.metadata.items()
+                if isinstance(value.value, int | float)
+            ]
+            return f"{materialisation.asset_key.to_user_string():28.28} done: {', '.join(facts[:SHOWN_FACTS]) or 'ok'}"
+        case DagsterEventType.ASSET_CHECK_EVALUATION:
+            evaluation = event.asset_check_evaluation_data
+            if evaluation.passed:
+                return None
+            return f"{evaluation.asset_key.to_user_string():28.28} check failed ({evaluation.severity.value}): {evaluation.check_name}"
+    return None
+
+
+def _short(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.3g}"

@@ -1,0 +1,78 @@
+"""The asset graph as a whole: loads without model libraries, resolves every job, explains itself."""
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from synth_assets.definitions import build_definitions, deployment_resources
+
+HEAVY = ["torch", "transformers", "peft", "trl", "datasets", "mlflow", "great_expectations", "lm_eval", "matplotlib"]
+LOADS_WITHIN_S = 1.5
+
+ASSETS = {
+    "models": {"teacher_model", "base_model", "reward_model"},
+    "generation": {"raw_instructions", "imported_instructions", "imported_preferences"},
+    "benchmarks": {"benchmark_items"},
+    "filtering": {"filtered_instructions", "rejected_instructions", "sft_dataset"},
+    "preference": {"response_candidates", "preference_pairs"},
+    "adapters": {
+        "lora_adapter",
+        "prompt_tuning_adapter",
+        "reference_logprobs",
+        "dpo_adapter",
+        "dpo_control_adapter",
+        "rejection_sampling_adapter",
+    },
+    "evaluation": {"benchmark_scores", "comparison"},
+    "promotion": {"promotion_decision", "champion"},
+}
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions(deployment_resources())
+
+
+def test_the_graph_has_the_assets_of_the_design(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    found: dict[str, set[str]] = {}
+    for key in graph.get_all_asset_keys():
+        found.setdefault(graph.get(key).group_name, set()).add(key.to_user_string())
+    assert found == ASSETS
+
+
+def test_every_asset_has_description_owner_and_kind(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    bare = [
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if not (graph.get(key).description and graph.get(key).owners and graph.get(key).kinds)
+    ]
+    assert bare == []
+
+
+def test_every_check_has_a_description(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert [k.to_user_string() for k in graph.asset_check_keys if not graph.get_check_spec(k).description] == []
+
+
+@pytest.mark.parametrize("name", ["pipeline", "promote"])
+def test_each_job_resolves(definitions: dg.Definitions, name: str) -> None:
+    assert definitions.resolve_job_def(name).name == name
+
+
+def test_loading_imports_no_model_library_and_is_quick() -> None:
+    program = f"""
+import sys, time
+import dagster
+before = time.process_time()
+import synth_assets.definitions
+seconds = time.process_time() - before
+print(seconds, [name for name in {HEAVY} if name in sys.modules])
+"""
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    seconds, loaded = output.split(maxsplit=1)
+    assert loaded.strip() == "[]"
+    assert float(seconds) < LOADS_WITHIN_S
