@@ -17,12 +17,15 @@ class ManifestError(ValueError):
 def content_hash(table: pl.DataFrame | pl.LazyFrame) -> str:
     """Sixteen hex digits of a table's schema and cells, in order; one changed character changes them.
 
-    Independent of file format, compression and row groups.
+    Independent of file format, compression and row groups; NaN, infinities and null differ from each other.
     """
-    frame = table.collect() if isinstance(table, pl.LazyFrame) else table
-    digest = hashlib.sha256(json.dumps([[n, str(t)] for n, t in frame.schema.items()]).encode())
-    for row in frame.iter_slices(4096):
-        digest.update(row.write_json().encode("utf-8", "surrogatepass"))
+    lazy = table.lazy()
+    schema = lazy.collect_schema()
+    digest = hashlib.sha256(json.dumps([[n, str(t)] for n, t in schema.items()]).encode())
+    # JSON has no NaN and polars writes it as null, so floats go in as text
+    floats = pl.selectors.float().cast(pl.String)
+    for batch in lazy.with_columns(floats).collect_batches(chunk_size=4096, maintain_order=True):
+        digest.update(batch.write_ndjson().encode())
     return digest.hexdigest()[:16]
 
 

@@ -6,8 +6,10 @@ a byte flipped afterwards no longer matches the digest and the block is computed
 """
 
 import hashlib
+import io
 import logging
 import os
+import platform
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +24,8 @@ REPORT_EVERY_S = 5.0
 STALE_TEMPORARY_S = 3600.0
 
 Progress = Callable[[str], None]
+
+_HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:63]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     OSError, also one that polars wrapped, is raised again with the path in it; the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.{time.monotonic_ns()}.tmp")
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -69,14 +73,30 @@ def _system_error(error: pl.exceptions.ComputeError) -> int | None:
 
 
 def sweep_temporaries(folder: Path, older_than_s: float = STALE_TEMPORARY_S) -> int:
-    """Remove what killed writers left in `folder`, at any depth; returns how many files."""
+    """Remove what killed writers left in `folder`, at any depth; returns how many files.
+
+    A file goes when its writer was a process of this machine and is gone, or when it is older than `older_than_s`.
+    """
     if not folder.exists():
         return 0
     limit = time.time() - older_than_s
-    stale = [p for p in folder.rglob(".*.tmp") if p.is_file() and p.stat().st_mtime <= limit]
+    stale = [p for p in folder.rglob(".*.tmp") if p.is_file() and (_writer_is_gone(p) or p.stat().st_mtime <= limit)]
     for path in stale:
         path.unlink(missing_ok=True)
     return len(stale)
+
+
+def _writer_is_gone(temporary: Path) -> bool:
+    parts = temporary.name.split(".")
+    if len(parts) < 5 or parts[-4] != _HOST or not parts[-3].isdecimal():
+        return False
+    try:
+        os.kill(int(parts[-3]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def compute_blocks(
@@ -98,7 +118,8 @@ def compute_blocks(
     """
     blocks = list(blocks)
     sweep_temporaries(folder)
-    found = {block.key: intact_shard(folder, block.key) for block in blocks}
+    stored = _stored_shards(folder)
+    found = {block.key: _first_intact(stored.get(block.key, [])) for block in blocks}
     missing = [block for block in blocks if found[block.key] is None]
     wanted = sum(block.rows for block in blocks)
     todo = sum(block.rows for block in missing)
@@ -120,8 +141,20 @@ def read_shards(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
 
 def intact_shard(folder: Path, key: str) -> Path | None:
     """The shard of `key` whose bytes match its name; damaged ones are removed with a warning."""
-    for path in sorted(folder.glob(f"{key}-*.parquet")):
-        if path.stem.rpartition("-")[2] == _digest(path):
+    return _first_intact(sorted(folder.glob(f"{key}-*.parquet")))
+
+
+def _stored_shards(folder: Path) -> dict[str, list[Path]]:
+    """The shards of a folder by key, found in one pass over it."""
+    stored: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*-*.parquet")):
+        stored.setdefault(path.stem.rpartition("-")[0], []).append(path)
+    return stored
+
+
+def _first_intact(paths: Sequence[Path]) -> Path | None:
+    for path in paths:
+        if path.stem.rpartition("-")[2] == _digest(path.read_bytes()):
             return path
         logging.getLogger(__name__).warning("shard %s is damaged: it is removed and computed again", path.name)
         path.unlink(missing_ok=True)
@@ -129,21 +162,20 @@ def intact_shard(folder: Path, key: str) -> Path | None:
 
 
 def _write_shard(folder: Path, key: str, table: pl.DataFrame) -> Path:
-    draft = folder / f"{key}.draft"
-    names: list[Path] = []
-
-    def write(temporary: Path) -> None:
-        table.write_parquet(temporary, compression="zstd")
-        names.append(folder / f"{key}-{_digest(temporary)}.parquet")
-
-    write_atomically(draft, write)
-    draft.replace(names[0])
-    return names[0]
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, compression="zstd")
+    data = buffer.getvalue()
+    path = folder / f"{key}-{_digest(data)}.parquet"
+    write_atomically(path, lambda temporary: _write_bytes(temporary, data))
+    return path
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _sync_folder(folder: Path) -> None:

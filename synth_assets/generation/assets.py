@@ -1,0 +1,137 @@
+"""Assets of the stage generation: what the teacher invents, and what users bring."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from resources.inference import Inference
+
+from resources.hardware import Hardware
+from resources.storage import Home
+from synth_assets.generation.imports import imported_files, read_import
+from synth_assets.generation.magpie import RECIPE, MagpieSpec, generate
+from synth_assets.manifests import content_hash
+from synth_assets.partitions import BATCHES
+from synth_assets.records import INSTRUCTIONS, PAIRS, ModelRecord
+from synth_assets.text_samples import escaped_sample
+
+SAMPLE_ROWS = 5
+SAMPLE_COLUMNS = ("instruction", "response", "chosen", "rejected")
+REPORTS_SHOWN = 8  # an event stays under a few kB
+
+
+class MagpieConfig(dg.Config):
+    """Overrides of MagpieSpec for one run; what is left out comes from the tier and the spec."""
+
+    samples: int | None = None
+    temperature: float | None = None
+    response_temperature: float | None = None
+    top_p: float | None = None
+    max_instruction_tokens: int | None = None
+    max_response_tokens: int | None = None
+    seed: int | None = None
+
+
+@dg.asset(
+    partitions_def=BATCHES,
+    group_name="generation",
+    kinds={"transformers", "parquet"},
+    owners=["team:data"],
+    code_version=str(RECIPE),
+)
+def raw_instructions(
+    context: dg.AssetExecutionContext,
+    config: MagpieConfig,
+    teacher_model: ModelRecord,
+    hardware: Hardware,
+    inference: Inference,
+    home: Home,
+) -> dg.MaterializeResult:
+    """A batch of instructions that the teacher invents from its pre-query template, with its answers (Magpie)."""
+    spec = hardware.spec(MagpieSpec(samples=hardware.limits().samples), config)
+    folder = home.shards("generation")
+    generator = inference.generator(teacher_model)
+    started = time.monotonic()
+    made = generate(generator, spec, context.partition_key, teacher_model.family, folder, context.log.info)
+    seconds = time.monotonic() - started
+    version = content_hash(made.rows)
+    home.leave_row_manifest("raw_instructions", version, _all_kept(made.rows))
+    return dg.MaterializeResult(
+        value=made.rows,
+        data_version=dg.DataVersion(version),
+        metadata={
+            **_counts(made.rows),
+            "sample": _sample(made.rows),
+            "new_tokens": made.new_tokens,
+            **({"tokens_per_s": made.new_tokens / seconds} if made.new_tokens else {}),
+            "spec": dg.MetadataValue.json(asdict(spec)),
+        },
+    )
+
+
+@dg.multi_asset(
+    outs={
+        "imported_instructions": dg.AssetOut(
+            kinds={"polars", "parquet"},
+            owners=["team:data"],
+            description="Instructions of the files in SYNTH_HOME/imports (`synth import FILE`), judged like all.",
+        ),
+        "imported_preferences": dg.AssetOut(
+            kinds={"polars", "parquet"},
+            owners=["team:data"],
+            description="Preference pairs of the files in SYNTH_HOME/imports (`synth import FILE`).",
+        ),
+    },
+    group_name="generation",
+)
+def imports(home: Home) -> Iterator[dg.MaterializeResult]:
+    """The rows of all imported files; empty tables where nothing was imported."""
+    with TemporaryDirectory(dir=home.shards("imports"), prefix=".reading-") as scratch:
+        read = [read_import(path, Path(scratch)) for path in imported_files(home.imports())]
+        tables = {
+            "imported_instructions": pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *(r.instructions for r in read)]),
+            "imported_preferences": pl.concat([pl.LazyFrame(schema=PAIRS), *(r.preferences for r in read)]),
+        }
+        for name, rows in tables.items():
+            version = content_hash(rows)
+            kept = _all_kept(rows)
+            home.leave_row_manifest(name, version, kept)
+            reports = {each.report.name: asdict(each.report) for each in read[:REPORTS_SHOWN]}
+            yield dg.MaterializeResult(
+                asset_key=name,
+                value=rows,
+                data_version=dg.DataVersion(version),
+                metadata={
+                    "dagster/row_count": kept.height,
+                    "files": len(read),
+                    "rejected": sum(each.report.rejected.total() for each in read),
+                    "sample": _sample(rows),
+                    "reports": dg.MetadataValue.json(reports),
+                },
+            )
+
+
+def _all_kept(rows: pl.LazyFrame) -> pl.DataFrame:
+    return rows.select("row_id", fate=pl.lit("kept")).collect()
+
+
+def _counts(rows: pl.LazyFrame) -> dict[str, Any]:
+    """Row count, distinct instructions, and how texts ended."""
+    columns = ["instruction", "instruction_finish_reason", "response_finish_reason"]
+    frame = rows.select(columns).collect()
+    ends = {name: dict(frame[name].fill_null("not asked").value_counts(sort=True).iter_rows()) for name in columns[1:]}
+    return {
+        "dagster/row_count": frame.height,
+        "distinct_instructions_rate": frame["instruction"].n_unique() / max(frame.height, 1),
+        "finish_reasons": dg.MetadataValue.json(ends),
+    }
+
+
+def _sample(rows: pl.LazyFrame) -> dg.MarkdownMetadataValue:
+    texts = [name for name in SAMPLE_COLUMNS if name in rows.collect_schema()]
+    return dg.MetadataValue.md(escaped_sample(rows.select(texts).head(SAMPLE_ROWS).collect().to_dicts()))

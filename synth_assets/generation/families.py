@@ -1,0 +1,142 @@
+"""Model families: how a chat model's prompt opens a user's turn, and what ends one.
+
+A chat model that continues its pre-query template, where a user's words would stand, invents an instruction (Magpie,
+Xu et al. 2024, arXiv 2406.08464). The rows are from the chat templates that the models publish;
+`pre_query_of_template` derives the same part from a tokenizer's own template, so that a row can be compared.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+PROBE = "probe7391"  # stands for the user's words; occurs in no template
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row of FAMILIES.
+
+    Attributes:
+        pre_query: template text before a user's first word, without any system turn.
+        stop: control tokens that end a text, beside the tokenizer's own end of sequence.
+        marker: text that the family's chat templates hold and the rows above it do not.
+        names: regular expression for model names, searched in lower case.
+        banned_first: texts that an instruction may not begin with, each one token of the family's tokenizers.
+        compared_with: the tokenizer that `pre_query` was compared with; empty where nobody has done it.
+    """
+
+    pre_query: str
+    stop: tuple[str, ...]
+    marker: str
+    names: str
+    banned_first: tuple[str, ...] = ()
+    compared_with: str = ""
+
+
+# Llama-3.1 writes worked solutions ("## Step 1") instead of questions unless headings are banned as the first token.
+MARKDOWN_HEADINGS = ("#", "##", "###", "####")  # ids 2, 567, 14711, 827 in Llama 3's tokenizer
+
+FAMILIES: dict[str, Family] = {
+    "llama3": Family(
+        pre_query="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
+        stop=("<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
+        marker="<|start_header_id|>",
+        names=r"llama-?3",
+        banned_first=MARKDOWN_HEADINGS,
+    ),
+    "embedded": Family(
+        pre_query="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
+        stop=("<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
+        marker="<|start_header_id|>",
+        names=r"^embedded",
+        compared_with="the tokenizer that is shipped",
+    ),
+    "qwen2.5": Family(
+        pre_query="<|im_start|>user\n",
+        stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
+        marker="<|im_start|>",
+        names=r"qwen-?2",
+    ),
+    "gemma2": Family(
+        pre_query="<bos><start_of_turn>user\n",
+        stop=("<end_of_turn>", "<eos>", "<start_of_turn>"),
+        marker="<start_of_turn>",
+        names=r"gemma-?2",
+    ),
+    "phi3": Family(
+        pre_query="<|user|>\n",
+        stop=("<|end|>", "<|endoftext|>", "<|assistant|>", "<|user|>"),
+        marker="<|end|>",
+        names=r"phi-?3",
+    ),
+    "mistral": Family(
+        pre_query="<s>[INST]",  # the space after it belongs to the first word's token
+        stop=("</s>", "[/INST]"),
+        marker="[INST]",
+        names=r"mistral|mixtral",
+    ),
+    "zephyr": Family(
+        pre_query="<|user|>\n",
+        stop=("</s>",),
+        marker="<|user|>",
+        names=r"zephyr|tinyllama",
+    ),
+}
+
+
+class ChatTokenizer(Protocol):
+    """The part of a Transformers tokenizer that `pre_query_of_template` needs."""
+
+    def apply_chat_template(self, conversation: Sequence[dict[str, str]], *, tokenize: bool) -> str:
+        """The conversation as the model's chat template writes it."""
+        ...
+
+
+def family_of(name: str, chat_template: str = "") -> str:
+    """The key of FAMILIES for a model, by its chat template where there is one, else by its name.
+
+    Args:
+        name: hub repository, folder, or "embedded:teacher".
+        chat_template: the Jinja text of the tokenizer; empty for base models.
+
+    Raises:
+        ValueError: no row fits; says how to add one.
+    """
+    named = [key for key, family in FAMILIES.items() if re.search(family.names, name.lower())]
+    marked = [key for key, family in FAMILIES.items() if family.marker in chat_template]
+    fitting = [key for key in marked if key in named] or marked or named
+    if not fitting:
+        raise ValueError(
+            f"no model family fits {name}; there are {', '.join(FAMILIES)}: "
+            "add a row to FAMILIES in synth_assets/generation/families.py"
+        )
+    return fitting[0]
+
+
+def family(key: str) -> Family:
+    """The row of FAMILIES, or ValueError naming the rows there are."""
+    if key not in FAMILIES:
+        raise ValueError(f"no model family {key!r}; there are {', '.join(FAMILIES)}")
+    return FAMILIES[key]
+
+
+def pre_query_of_template(tokenizer: ChatTokenizer) -> str:
+    """What a tokenizer's chat template writes before a user's first word, a default system turn included."""
+    text = tokenizer.apply_chat_template([{"role": "user", "content": PROBE}], tokenize=False)
+    before, found, _ = text.partition(PROBE)
+    if not found:
+        raise ValueError("the chat template does not write the user's words")
+    return before
+
+
+def opens_like(row: Family, derived: str) -> bool:
+    """Whether a row's template is what a tokenizer derives, a system turn and the first word's space aside.
+
+    Some templates open with a system turn of their own (Llama 3.1 the date, Qwen2.5 its name); the row leaves it out,
+    so the user's header has to end the derived text, and a begin-of-sequence token has to begin it.
+    """
+    derived = derived.rstrip(" ")
+    begin = re.match(r"<\|begin_of_text\|>|<bos>|<s>", row.pre_query)
+    opening = begin.group() if begin else ""
+    return derived.startswith(opening) and derived.endswith(row.pre_query.removeprefix(opening))

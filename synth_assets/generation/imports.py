@@ -1,0 +1,224 @@
+"""Imports: a user's file becomes rows in the project's own tables, with a report of what was repaired and rejected."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from synth_assets.generation.formats import Chosen, RowFaultError, Turns, format_of, turns_of
+from synth_assets.generation.readers import READERS, ImportFileError, Record, read_records
+from synth_assets.generation.seeds import content_row_id
+from synth_assets.records import INSTRUCTIONS, PAIRS
+from synth_assets.shards import write_atomically
+
+BATCH = "imported"
+CHUNK_ROWS = 10_000
+LOOK_AT_RECORDS = 100
+LINES_SHOWN = 20
+OPTIONS_SUFFIX = ".options.json"
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,119}")
+
+
+@dataclass
+class ImportReport:
+    """What became of a file's records: counts are exact, line numbers the first LINES_SHOWN of each reason."""
+
+    name: str
+    format: str = ""
+    gives: str = ""
+    kept: int = 0
+    repaired: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+
+    def reject(self, reason: str, line: int) -> None:
+        """Count a rejected record."""
+        self.rejected[reason] += 1
+        shown = self.lines.setdefault(reason, [])
+        if len(shown) < LINES_SHOWN:
+            shown.append(line)
+
+
+class Imported(NamedTuple):
+    """A file's rows; one of the two tables is empty."""
+
+    instructions: pl.LazyFrame
+    preferences: pl.LazyFrame
+    report: ImportReport
+
+
+def read_file(
+    path: Path,
+    format: str | None = None,  # noqa: A002  (the word users type)
+    columns: Mapping[str, str] | None = None,
+    scratch: Path | None = None,
+) -> Imported:
+    """Every usable row of a file, as INSTRUCTIONS or PAIRS (rewards null).
+
+    Args:
+        path: JSON, JSONL, CSV or Parquet.
+        format: a key of FORMATS; found by looking where None.
+        columns: role -> column name, for files of other columns.
+        scratch: folder for chunks of rows, so that memory does not grow with the file; held in memory where None.
+
+    Raises:
+        ImportFileError: the file cannot be read, or its columns fit no format; names the file and the remedy.
+    """
+    report = ImportReport(path.name)
+    chunks: list[pl.LazyFrame] = []
+    rows = _rows(path, format, columns, report)
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        schema = PAIRS if report.gives == "preferences" else INSTRUCTIONS
+        frame = pl.DataFrame(chunk, schema=schema)
+        chunks.append(_kept(frame, scratch, f"{path.name}-{len(chunks):05}"))
+    preferences = report.gives == "preferences"
+    empty = pl.LazyFrame(schema=PAIRS if preferences else INSTRUCTIONS)
+    table = pl.concat(chunks) if chunks else empty
+    if preferences:
+        return Imported(pl.LazyFrame(schema=INSTRUCTIONS), table, report)
+    return Imported(table, pl.LazyFrame(schema=PAIRS), report)
+
+
+def import_file(
+    path: Path,
+    folder: Path,
+    format: str | None = None,  # noqa: A002
+    columns: Mapping[str, str] | None = None,
+    name: str | None = None,
+) -> ImportReport:
+    """Judge a file and copy it into the imports folder, its options beside it; returns the report.
+
+    Args:
+        path: the user's file.
+        folder: where imports lie.
+        format: a key of FORMATS; found by looking where None.
+        columns: role -> column name.
+        name: the file's name among the imports; its own where None. An import of that name is replaced.
+
+    Raises:
+        ImportFileError: the name is unsafe, the file cannot be read, or not one row of it is usable.
+    """
+    target = folder / safe_file_name(name or path.name)
+    report = ImportReport(target.name)
+    for _ in _rows(path, format, columns, report):
+        pass
+    if not report.kept:
+        raise ImportFileError(f"{path} holds no usable row; rejected: {dict(report.rejected)}")
+    options = {"format": format, "columns": dict(columns) if columns else None}
+    text = json.dumps(options, sort_keys=True)
+    write_atomically(options_path(target), lambda temporary: _write(temporary, text))
+    write_atomically(target, lambda temporary: _copy(path, temporary))
+    return report
+
+
+def imported_files(folder: Path) -> list[Path]:
+    """The files of the imports folder that can be read, by name."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return [p for p in files if p.suffix.lower() in READERS and not p.name.endswith(OPTIONS_SUFFIX)]
+
+
+def read_import(path: Path, scratch: Path | None = None) -> Imported:
+    """A file of the imports folder, read with the options beside it, where there are any."""
+    options: dict[str, Any] = {}
+    beside = options_path(path)
+    if beside.is_file():
+        try:
+            options = json.loads(beside.read_text("utf-8"))
+        except ValueError as error:
+            raise ImportFileError(f"{beside} is not JSON ({error}); import {path.name} again") from error
+    return read_file(path, options.get("format"), options.get("columns"), scratch)
+
+
+def options_path(path: Path) -> Path:
+    """Where the options of an imported file lie."""
+    return path.with_name(path.name + OPTIONS_SUFFIX)
+
+
+def safe_file_name(name: str) -> str:
+    """The name, or ImportFileError where it could leave the folder, hide, or pass for something else."""
+    if not FILE_NAME.fullmatch(name) or name.endswith(OPTIONS_SUFFIX):
+        raise ImportFileError(
+            f"{name!r} cannot name an import: letters, digits, space, dot, dash and underscore, "
+            "beginning with a letter or digit, at most 120 characters"
+        )
+    return name
+
+
+def _rows(
+    path: Path, name: str | None, columns: Mapping[str, str] | None, report: ImportReport
+) -> Iterator[dict[str, Any]]:
+    """The usable rows of a file, while the report is filled."""
+    records = read_records(path)
+    first = list(islice(records, LOOK_AT_RECORDS))
+    found = list(dict.fromkeys(column for record in first for column in record.columns))
+    if not found:
+        reasons = dict(Counter(record.fault for record in first))
+        raise ImportFileError(f"{path}: none of the first {len(first)} records can be read: {reasons}")
+    try:
+        chosen = format_of(found, name, columns)
+    except ValueError as error:
+        raise ImportFileError(f"{path}: {error}") from error
+    report.format, report.gives = chosen.name, chosen.gives
+    seen: Counter[str] = Counter()
+    for record in chain(first, records):
+        try:
+            row = _row(record, chosen, report, seen)
+        except RowFaultError as fault:
+            report.reject(str(fault), record.line)
+            continue
+        report.kept += 1
+        yield row
+
+
+def _row(record: Record, chosen: Chosen, report: ImportReport, seen: Counter[str]) -> dict[str, Any]:
+    if record.fault:
+        raise RowFaultError(record.fault)
+    turns = turns_of(record.columns, chosen)
+    content = [[[t["role"], t["content"]] for t in turns.history], turns.instruction, *turns.responses]
+    key = content_row_id(report.name, content, 0)
+    row_id = content_row_id(report.name, content, seen[key])
+    row = _preference(turns, row_id) if chosen.gives == "preferences" else _instruction(turns, row_id)
+    row["source"] = report.name
+    seen[key] += 1
+    report.repaired.update(turns.repairs)
+    return row
+
+
+def _instruction(turns: Turns, row_id: str) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(INSTRUCTIONS.names())
+    row |= {"row_id": row_id, "batch": BATCH, "history": turns.history}
+    return row | {"instruction": turns.instruction, "response": turns.responses[0]}
+
+
+def _preference(turns: Turns, row_id: str) -> dict[str, Any]:
+    if turns.history:
+        raise RowFaultError("earlier_turns")  # a pair holds one instruction; without its context it would mislead
+    chosen, rejected = turns.responses
+    if chosen == rejected:
+        raise RowFaultError("chosen_equals_rejected")
+    row: dict[str, Any] = dict.fromkeys(PAIRS.names())
+    row |= {"pair_id": row_id, "row_id": row_id, "instruction": turns.instruction}
+    return row | {"chosen": chosen, "rejected": rejected}
+
+
+def _kept(frame: pl.DataFrame, scratch: Path | None, name: str) -> pl.LazyFrame:
+    if scratch is None:
+        return frame.lazy()
+    path = scratch / f"{name}.parquet"
+    frame.write_parquet(path, compression="zstd")
+    return pl.scan_parquet(path, glob=False)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)

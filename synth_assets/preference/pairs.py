@@ -1,0 +1,222 @@
+"""Preference pairs: a better and a worse response to one instruction, or the reason why there is no such pair."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from synth_assets.records import CANDIDATES, PAIRS, fingerprint
+
+CANDIDATE_SOURCE = "candidates"
+REASONS = pl.Schema({"of": pl.String, "reason": pl.String, "count": pl.Int64})
+
+
+@dataclass(frozen=True)
+class PairSpec:
+    """Which two responses make a pair, and how many pairs are kept.
+
+    A margin of 0.5 (in the reward model's unit) and 600 pairs are the settings of the study this project grew from.
+    """
+
+    margin: float = 0.5
+    max_pairs: int = 600
+    strategy: Literal["best_worst", "all"] = "best_worst"
+    validation_share: float = 0.1
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, naming the field."""
+        if not (math.isfinite(self.margin) and self.margin >= 0):
+            raise ValueError(f"PairSpec.margin is {self.margin}; it must be 0 or more")
+        if self.max_pairs < 1:
+            raise ValueError(f"PairSpec.max_pairs is {self.max_pairs}; it must be at least 1")
+        if self.strategy not in ("best_worst", "all"):
+            raise ValueError(f"PairSpec.strategy is {self.strategy!r}; it is best_worst or all")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"PairSpec.validation_share is {self.validation_share}; it must be from 0 to below 1")
+
+
+class Pairs(NamedTuple):
+    """The pairs, why others were dropped (REASONS), and what became of each instruction (row_id, fate)."""
+
+    pairs: pl.DataFrame
+    reasons: pl.DataFrame
+    fates: pl.DataFrame
+
+
+class Verdicts(NamedTuple):
+    """Rows that stay, and each row that does not with its `reason`."""
+
+    kept: pl.DataFrame
+    dropped: pl.DataFrame
+
+
+def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, sft_rows: pl.DataFrame, spec: PairSpec) -> Pairs:
+    """Pairs from scored candidates and from imported preferences, split by the groups of the SFT dataset.
+
+    Args:
+        candidates: CANDIDATES with rewards.
+        imported: PAIRS without rewards, group and split.
+        sft_rows: `instruction`, `group`, `split` of the SFT dataset: an imported instruction that occurs there takes
+            its group, and is dropped where that group is for validation.
+        spec: margin, number, strategy, split and seed.
+
+    Raises:
+        ValueError: not one pair is left; shows the reasons.
+    """
+    usable = usable_candidates(candidates)
+    pairs = choose_pairs(usable.kept, spec)
+    brought = judge_imported(imported, sft_rows)
+    kept = pl.concat([_with_ids(pairs.kept), brought.kept.select(PAIRS.names())])
+    kept = kept.with_columns(split=_splits(kept["group"], spec))
+    limited = _limit(kept, spec)
+    reasons = _reasons(
+        {"candidates": usable.dropped, "pairs": pairs.dropped, "imports": brought.dropped, "limit": limited.dropped}
+    )
+    if limited.kept.is_empty():
+        raise ValueError(f"not one preference pair is left of {candidates.height} candidates\n{reasons_text(reasons)}")
+    return Pairs(limited.kept, reasons, _fates(candidates, limited.kept, pairs.dropped, brought.dropped))
+
+
+def usable_candidates(candidates: pl.DataFrame) -> Verdicts:
+    """Candidates that can stand in a pair: finite reward, finished, not empty, no copy of an earlier one."""
+    copies = pl.int_range(pl.len()).over("row_id", "response") > 0
+    return _judged(
+        candidates,
+        pl.when(pl.col("reward").is_null() | ~pl.col("reward").is_finite())
+        .then(pl.lit("reward_not_finite"))
+        .when(pl.col("finish_reason") != "stop")
+        .then(pl.lit("unfinished"))
+        .when(pl.col("response").str.strip_chars() == "")
+        .then(pl.lit("empty"))
+        .when(copies)
+        .then(pl.lit("identical_text")),
+    )
+
+
+def choose_pairs(candidates: pl.DataFrame, spec: PairSpec) -> Verdicts:
+    """Pairs of usable candidates of the same instruction, the better one chosen; ties and small margins dropped.
+
+    `best_worst` looks at the best and the worst of each instruction, `all` at every two.
+    """
+    ordered = candidates.select(CANDIDATES.names()).with_row_index("at")
+    both = ordered.join(ordered, on="row_id", suffix="_other", maintain_order="left_right")
+    better = (pl.col("reward") > pl.col("reward_other")) | (
+        (pl.col("reward") == pl.col("reward_other")) & (pl.col("at") < pl.col("at_other"))
+    )
+    both = both.filter(better).with_columns(margin=pl.col("reward") - pl.col("reward_other"))
+    if spec.strategy == "best_worst":
+        widest_first = both.sort("margin", "at", "at_other", descending=[True, False, False])
+        both = widest_first.unique("row_id", keep="first", maintain_order=True).sort("at")
+    judged = _judged(
+        both,
+        pl.when(pl.col("margin") == 0)
+        .then(pl.lit("tie"))
+        .when(pl.col("margin") < spec.margin)
+        .then(pl.lit("margin_too_small")),
+    )
+    alone = ordered.filter(pl.len().over("row_id") == 1).select("row_id", reason=pl.lit("one_usable_response"))
+    return Verdicts(judged.kept, pl.concat([judged.dropped.select("row_id", "reason"), alone]))
+
+
+def judge_imported(imported: pl.DataFrame, sft_rows: pl.DataFrame) -> Verdicts:
+    """Imported pairs with a group; empty ones, copies, equal sides and validation instructions are dropped."""
+    known = sft_rows.select("group", "split", same=_same("instruction"))
+    known = known.unique("same", keep="first", maintain_order=True)
+    rows = imported.drop("group", "split").with_columns(same=_same("instruction"))
+    rows = rows.join(known, on="same", how="left", maintain_order="left")
+    own = pl.Series("own", [f"import-{fingerprint(same)}" for same in rows["same"]], dtype=pl.String)
+    rows = rows.with_columns(group=pl.coalesce(pl.col("group"), own))
+    texts = ("instruction", "chosen", "rejected")
+    return _judged(
+        rows,
+        pl.when(pl.any_horizontal(pl.col(name).str.strip_chars() == "" for name in texts))
+        .then(pl.lit("empty"))
+        .when(pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
+        .then(pl.lit("identical_text"))
+        .when(pl.int_range(pl.len()).over("same", "chosen", "rejected") > 0)
+        .then(pl.lit("duplicate"))
+        .when(pl.col("split").fill_null("train") != "train")
+        .then(pl.lit("validation_instruction")),
+    )
+
+
+def length_bias(pairs: pl.DataFrame) -> dict[str, float]:
+    """How much longer the chosen side is: mean difference in characters, and the share of pairs where it is longer.
+
+    Reward models prefer length (Singhal et al. 2023, arXiv 2310.03716); a share far above one half is a warning.
+    """
+    lengths = pairs.select(
+        difference=pl.col("chosen").str.len_chars().cast(pl.Float64) - pl.col("rejected").str.len_chars()
+    )["difference"].to_numpy()
+    return {
+        "length_difference_characters": float(np.mean(lengths)) if len(lengths) else 0.0,
+        "chosen_longer_rate": float(np.mean(lengths > 0)) if len(lengths) else 0.0,
+    }
+
+
+def reasons_text(reasons: pl.DataFrame) -> str:
+    """REASONS as lines of text, for messages and logs."""
+    lines = [f"{of:<10} {reason:<24} {count:>7}" for of, reason, count in reasons.iter_rows()]
+    return "\n".join(lines) or "nothing was dropped: there was nothing to pair"
+
+
+def _judged(rows: pl.DataFrame, reason: pl.Expr) -> Verdicts:
+    rows = rows.with_columns(reason=reason.cast(pl.String))
+    return Verdicts(rows.filter(pl.col("reason").is_null()).drop("reason"), rows.filter(pl.col("reason").is_not_null()))
+
+
+def _with_ids(both: pl.DataFrame) -> pl.DataFrame:
+    sides = zip(both["candidate_id"], both["candidate_id_other"], strict=True)
+    ids = [fingerprint("pair", chosen, rejected) for chosen, rejected in sides]
+    return both.select(
+        pl.Series("pair_id", ids, dtype=pl.String),
+        "row_id",
+        "group",
+        split=pl.lit(None, pl.String),
+        source=pl.lit(CANDIDATE_SOURCE),
+        instruction="instruction",
+        chosen="response",
+        rejected="response_other",
+        chosen_reward="reward",
+        rejected_reward="reward_other",
+        margin="margin",
+    )
+
+
+def _splits(groups: pl.Series, spec: PairSpec) -> pl.Series:
+    """Train or validation for each row, the same for all rows of a group."""
+    limit = spec.validation_share * 2**64
+    places = {group: int(fingerprint("split", spec.seed, group), 16) for group in groups.unique()}
+    return pl.Series("split", ["validation" if places[g] < limit else "train" for g in groups], dtype=pl.String)
+
+
+def _limit(pairs: pl.DataFrame, spec: PairSpec) -> Verdicts:
+    """At most `max_pairs`, drawn by what each pair is, so that more pairs elsewhere do not reshuffle all."""
+    ranks = pl.Series("rank", [fingerprint("limit", spec.seed, one) for one in pairs["pair_id"]], dtype=pl.String)
+    over = ranks.rank("ordinal") > spec.max_pairs
+    return Verdicts(pairs.filter(~over), pairs.filter(over).with_columns(reason=pl.lit("over_max_pairs")))
+
+
+def _reasons(dropped: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    counts = [
+        rows.group_by("reason").agg(pl.lit(of).alias("of"), pl.len().cast(pl.Int64).alias("count"))
+        for of, rows in dropped.items()
+    ]
+    return pl.concat([table.select(REASONS.names()).sort("reason") for table in counts])
+
+
+def _fates(candidates: pl.DataFrame, kept: pl.DataFrame, *dropped: pl.DataFrame) -> pl.DataFrame:
+    """What became of each instruction: "kept" where it is in a pair, else the first reason there is."""
+    reasons = [rows.select("row_id", fate="reason") for rows in dropped]
+    rest = candidates.select("row_id", fate=pl.lit("no_usable_response"))
+    fates: Sequence[pl.DataFrame] = [kept.select("row_id", fate=pl.lit("kept")), *reasons, rest]
+    return pl.concat(fates).unique("row_id", keep="first", maintain_order=True)
+
+
+def _same(column: str) -> pl.Expr:
+    """A key that is equal for instructions that differ in case and spaces only."""
+    return pl.col(column).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
