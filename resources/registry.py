@@ -1,0 +1,308 @@
+"""What MLflow is told: trainings, versions of the registered model, scores that their items prove, aliases."""
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import psutil
+
+from resources.retries import retried
+from resources.score_proof import prove
+from synth_assets.manifests import content_hash, file_sha256
+from synth_assets.records import AdapterRecord, Metric, fingerprint, to_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL = "synth-instruct"
+DIGEST_LENGTH = 36  # of a dataset in MLflow's database
+PARAM_LENGTH = 6000  # of a parameter's value in MLflow's database
+BATCH = 900  # metrics in one request; MLflow takes 1000
+
+
+@dataclass(frozen=True)
+class MlflowTracker:
+    """A `Tracker` over one experiment; every method may be repeated after a failure and leaves one result.
+
+    Args:
+        client: of the deployment.
+        experiment: its id.
+        lock: holds a named lock against the other processes of this home.
+        tags: what goes onto everything that is logged.
+    """
+
+    client: "MlflowClient"
+    experiment: str
+    lock: Callable[[str], AbstractContextManager[None]]
+    tags: Mapping[str, str]
+
+    def log_training(
+        self, record: AdapterRecord, folder: Path, curve: Sequence[Mapping[str, float]], tags: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """The run and the version of this adapter, made once for its fingerprint and weights.
+
+        Args:
+            record: the adapter; its run and version fields are not read.
+            folder: the complete adapter on disk; its weights are hashed and uploaded.
+            curve: one mapping of metric to value for each logged step; "step" is the step, else its index.
+            tags: beside the tracker's own.
+
+        Raises:
+            ValueError: the adapter failed to train, or the folder holds no safetensors.
+            TrackingError: MLflow stays unreachable; the adapter is safe in `folder` and a rerun only uploads.
+        """
+        if record.failure:
+            raise ValueError(f"{record.name} failed to train ({record.failure}): nothing to register")
+        all_tags = {**self.tags, **tags, **_adapter_tags(record, folder), "manifest_sha256": record.manifest_sha256}
+        safe = f"The adapter is safe in {folder}; run {record.name} again once MLflow answers: it only uploads"
+        with self.lock(f"adapter-{record.fingerprint}"):
+            return retried(lambda: self._training_logged(record, folder, curve, all_tags), self._uri, safe)
+
+    def log_scores(self, metrics: Sequence[Metric], items: pl.DataFrame, versions: Mapping[str, str]) -> str:
+        """Log metrics that the items prove, attach them to `versions` (model -> version); returns the run id.
+
+        Raises:
+            ValueError: naming the first metric whose value, n or interval the items do not give.
+            TrackingError: MLflow stays unreachable.
+        """
+        items_hash = content_hash(items)
+        for metric in metrics:
+            prove(metric, items, items_hash)
+        safe = "The scores are safe in their shards; run benchmark_scores again once MLflow answers"
+        with self.lock(f"scores-{items_hash}"):
+            return retried(lambda: self._scores_logged(metrics, items, items_hash, versions), self._uri, safe)
+
+    def scores_run(self, items_hash: str) -> str | None:
+        """The complete run that holds the items of this content hash, or None."""
+        run = retried(lambda: self._run({"items_hash": items_hash}), self._uri)
+        return run.info.run_id if run and run.info.status == "FINISHED" else None
+
+    def alias(self, name: str) -> str | None:
+        """The version that `name` ("champion", "challenger") points to, or None."""
+        return retried(lambda: self._aliases().get(name), self._uri)
+
+    def set_alias(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Tag `version` with the evidence, then point `name` to it; KeyError where there is no such version."""
+        self.version_tags(version)
+
+        def point() -> None:
+            self._tag_version(version, tags)
+            self.client.set_registered_model_alias(MODEL, name, version)
+
+        with self.lock("aliases"):
+            retried(point, self._uri)
+
+    def version_tags(self, version: str) -> dict[str, str]:
+        """The tags of a version; KeyError where it does not exist."""
+        return dict(self._version(version).tags)
+
+    def find_version(self, adapter: str) -> str | None:
+        """The newest version made from the adapter with this fingerprint, or None."""
+        found = retried(lambda: self._versions({"fingerprint": adapter}), self._uri)
+        return str(found[0].version) if found else None
+
+    @property
+    def _uri(self) -> str:
+        return self.client.tracking_uri
+
+    def _training_logged(
+        self, record: AdapterRecord, folder: Path, curve: Sequence[Mapping[str, float]], tags: Mapping[str, str]
+    ) -> tuple[str, str]:
+        identity = {name: tags[name] for name in ("fingerprint", "weights_sha256")}
+        if versions := self._versions(identity):
+            return str(versions[0].run_id), str(versions[0].version)
+        now = int(time.time() * 1000)
+        run = self._run(identity) or self.client.create_run(
+            self.experiment,
+            run_name=f"{record.name}/{tags.get('batch') or record.fingerprint[:8]}",
+            tags=dict(tags),
+            start_time=now - int(record.seconds * 1000),
+        )
+        run_id = run.info.run_id
+        if run.info.status != "FINISHED":
+            self._log_run(run, record, curve)
+            self.client.set_terminated(run_id, "FINISHED", end_time=now)
+        model = self._uploaded_model(run_id, record.name, folder, identity)
+        self._ensure_registered_model()
+        version = self.client.create_model_version(
+            MODEL,
+            source=model.artifact_location,
+            run_id=run_id,
+            tags={**tags, "model_id": model.model_id, "data_versions": json.dumps(dict(record.data_versions))},
+            description=f"{record.method} on {record.base}, made by the asset {record.name}",
+        )
+        return run_id, str(version.version)
+
+    def _log_run(self, run: "Run", record: AdapterRecord, curve: Sequence[Mapping[str, float]]) -> None:
+        """Repeating this adds nothing: equal timestamps make equal metrics, which the store keeps once."""
+        from mlflow.entities import Dataset, DatasetInput, Param
+        from mlflow.entities import Metric as Point
+
+        facts = {**record.spec, "base": record.base, "base_revision": record.base_revision, "method": record.method}
+        params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in sorted(facts.items())]
+        at = run.info.start_time
+        points = [Point(name, value, at, 0) for name, value in _totals(record).items()]
+        for index, row in enumerate(curve):
+            step = int(row.get("step", index))
+            points += [Point(name, float(value), at + step, step) for name, value in row.items() if name != "step"]
+        run_id = run.info.run_id
+        self.client.log_batch(run_id, params=params)
+        for start in range(0, len(points), BATCH):
+            self.client.log_batch(run_id, metrics=points[start : start + BATCH])
+        data = [
+            DatasetInput(Dataset(name, version[:DIGEST_LENGTH], "dagster asset", json.dumps({"asset": name})))
+            for name, version in record.data_versions.items()
+        ]
+        self.client.log_inputs(run_id, data)
+        self.client.log_text(run_id, to_json(record), "adapter_record.json")
+
+    def _uploaded_model(self, run_id: str, name: str, folder: Path, identity: Mapping[str, str]) -> "LoggedModel":
+        from mlflow.entities import LoggedModelStatus
+
+        found = self.client.search_logged_models([self.experiment], filter_string=_tag_filter(identity), max_results=1)
+        model = found[0] if found else None
+        if model is None:
+            model = self.client.create_logged_model(
+                self.experiment, name=name, source_run_id=run_id, tags=dict(identity), model_type="adapter"
+            )
+        if model.status != LoggedModelStatus.READY:
+            self.client.log_model_artifacts(model.model_id, str(folder))
+            self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        return model
+
+    def _scores_logged(
+        self, metrics: Sequence[Metric], items: pl.DataFrame, items_hash: str, versions: Mapping[str, str]
+    ) -> str:
+        run = self._run({"items_hash": items_hash}) or self.client.create_run(
+            self.experiment,
+            run_name=f"benchmark_scores/{self.tags.get('batch') or items_hash[:8]}",
+            tags={**self.tags, "items_hash": items_hash},
+        )
+        run_id = run.info.run_id
+        if run.info.status != "FINISHED":
+            self._log_scores(run, metrics, items)
+            self.client.set_terminated(run_id, "FINISHED")
+        for model, version in versions.items():
+            mine = [metric for metric in metrics if metric.model == model]
+            self._tag_version(version, {_score_tag(metric): _score_text(metric, run_id) for metric in mine})
+        return run_id
+
+    def _log_scores(self, run: "Run", metrics: Sequence[Metric], items: pl.DataFrame) -> None:
+        from mlflow.entities import Metric as Point
+
+        at, run_id = run.info.start_time, run.info.run_id
+        points = []
+        for metric in metrics:
+            name = f"{metric.model}/{metric.suite}/{metric.split}/{metric.metric}"
+            points += [
+                Point(name, metric.value, at, 0),
+                Point(f"{name}/n", metric.n, at, 0),
+                Point(f"{name}/ci_low", metric.ci_low, at, 0),
+                Point(f"{name}/ci_high", metric.ci_high, at, 0),
+            ]
+        for start in range(0, len(points), BATCH):
+            self.client.log_batch(run_id, metrics=points[start : start + BATCH])
+        rows = [asdict(metric) for metric in metrics]
+        self.client.log_text(run_id, json.dumps(rows, sort_keys=True, indent=1), "metrics.json")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "items.parquet"
+            items.write_parquet(path)
+            self.client.log_artifact(run_id, str(path))
+
+    def _version(self, version: str) -> "ModelVersion":
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return retried(lambda: self.client.get_model_version(MODEL, version), self._uri)
+        except MlflowException as error:
+            raise KeyError(f"{MODEL} has no version {version}") from error
+
+    def _versions(self, tags: Mapping[str, str]) -> list["ModelVersion"]:
+        """Newest first."""
+        found = self.client.search_model_versions(f"name = '{MODEL}' and {_tag_filter(tags)}")
+        return sorted(found, key=lambda version: int(version.version), reverse=True)
+
+    def _run(self, tags: Mapping[str, str]) -> "Run | None":
+        found = self.client.search_runs(
+            [self.experiment], _tag_filter(tags), order_by=["attributes.start_time ASC"], max_results=1
+        )
+        return found[0] if found else None
+
+    def _aliases(self) -> dict[str, str]:
+        found = self.client.search_registered_models(f"name = '{MODEL}'")
+        return {name: str(version) for model in found for name, version in model.aliases.items()}
+
+    def _tag_version(self, version: str, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            self.client.set_model_version_tag(MODEL, version, name, value)
+
+    def _ensure_registered_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        if self.client.search_registered_models(f"name = '{MODEL}'"):
+            return
+        try:
+            self.client.create_registered_model(MODEL, description="Adapters, each with the evidence for its alias")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def _adapter_tags(record: AdapterRecord, folder: Path) -> dict[str, str]:
+    weights = sorted(folder.rglob("*.safetensors"))
+    if not weights:
+        raise ValueError(f"{folder} holds no safetensors: {record.name} is not a complete adapter")
+    return {
+        "fingerprint": record.fingerprint,
+        "weights_sha256": hashlib.sha256("".join(file_sha256(path) for path in weights).encode()).hexdigest(),
+        "asset": record.name,
+        "method": record.method,
+        "role": record.role,
+        "base": record.base,
+        "base_revision": record.base_revision,
+        "data_version": fingerprint(dict(record.data_versions)),
+    }
+
+
+def _totals(record: AdapterRecord) -> dict[str, float]:
+    process = psutil.Process()
+    with process.oneshot():
+        used, cpu = process.memory_info().rss, process.cpu_times()
+    totals: dict[str, Any] = {
+        "final_loss": record.final_loss,
+        "seconds": record.seconds,
+        "tokens_per_s": record.tokens_per_s,
+        "cost_usd": record.cost_usd,
+        "trainable_parameters": record.trainable_parameters,
+        "total_parameters": record.total_parameters,
+        f"peak_memory_bytes_{record.peak_memory_kind}": record.peak_memory_bytes,
+        "system/process_memory_megabytes": used / 1e6,
+        "system/process_cpu_seconds": cpu.user + cpu.system,
+        "system/machine_memory_available_megabytes": psutil.virtual_memory().available / 1e6,
+        "system/cores": psutil.cpu_count() or 0,
+    }
+    return {name: float(value) for name, value in totals.items()}
+
+
+def _score_tag(metric: Metric) -> str:
+    return f"score.{metric.suite}.{metric.split}.{metric.metric}"
+
+
+def _score_text(metric: Metric, run_id: str) -> str:
+    kept = ("value", "n", "ci_low", "ci_high", "interval", "items_sha256")
+    facts = {name: value for name, value in asdict(metric).items() if name in kept}
+    return json.dumps({**facts, "run_id": run_id}, sort_keys=True)
+
+
+def _tag_filter(tags: Mapping[str, str]) -> str:
+    """MLflow's filter for all tags at once; the values are hashes of our own making."""
+    return " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())

@@ -1,0 +1,130 @@
+"""MLflow: where it keeps what it is told, and how a caller gets a tracker that survives its failures."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from filelock import FileLock
+
+from resources.registry import MODEL, MlflowTracker
+from resources.retries import retried
+from resources.storage import Home
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "synth-assets"
+DEFAULT_UI = "http://127.0.0.1:5000"
+LOCK_TIMEOUT_S = 300.0
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a request is repeated with the search before it, by `retried`
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class MlflowTracking(dg.ConfigurableResource):
+    """An MLflow server, or a SQLite database and an artifact folder under SYNTH_HOME."""
+
+    home: Home
+    tracking_uri: str = ""
+    ui_url: str = ""
+
+    def uri(self) -> str:
+        """Where runs and versions are kept, as MLflow wants it."""
+        return self.tracking_uri or f"sqlite:///{self.home.root() / 'mlflow.db'}"
+
+    def artifacts(self) -> str:
+        """Where the artifacts of a new experiment go; empty where the server decides."""
+        return "" if self.tracking_uri else (self.home.root() / "mlartifacts").as_uri()
+
+    def initialise(self) -> str:
+        """Make the database and the experiment if they are missing, one process at a time; returns the experiment."""
+        client = self.client()
+        with self.lock("mlflow"):
+            return retried(lambda: _experiment(client(), self.artifacts()), self.uri())
+
+    def client(self) -> Callable[[], "MlflowClient"]:
+        """A function that gives a quiet client of this deployment; the first use makes the database."""
+        silence()
+        uri = self.uri()
+
+        def connect() -> "MlflowClient":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of its database library, while its models load
+                from mlflow import MlflowClient
+
+                return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+        return connect
+
+    def tracker(self, context: dg.AssetExecutionContext | None = None, **tags: str) -> MlflowTracker:
+        """What an asset logs through.
+
+        Args:
+            context: the running asset; its run, key, batch and run tags go onto whatever is logged.
+            tags: more of them, such as `tier`.
+        """
+        experiment = self.initialise()
+        return MlflowTracker(
+            client=self.client()(), experiment=experiment, lock=self.lock, tags={**_context_tags(context), **tags}
+        )
+
+    def run_url(self, run_id: str) -> str:
+        """Where the MLflow UI shows a run."""
+        return f"{self._ui()}/#/experiments/{self.initialise()}/runs/{run_id}"
+
+    def version_url(self, version: str) -> str:
+        """Where the MLflow UI shows a version of the registered model."""
+        return f"{self._ui()}/#/models/{MODEL}/versions/{version}"
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the lock `name` of this home against all its processes."""
+        folder = self.home.root() / "locks"
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / f"{name}.lock", timeout=LOCK_TIMEOUT_S):
+            yield
+
+    def _ui(self) -> str:
+        served = self.tracking_uri if self.tracking_uri.startswith("http") else ""
+        return (self.ui_url or served or os.environ.get("SYNTH_MLFLOW_UI") or DEFAULT_UI).rstrip("/")
+
+
+def silence() -> None:
+    """No telemetry, no progress bars, no chatter; what a user set in the environment wins."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _experiment(client: "MlflowClient", artifacts: str) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return found.experiment_id
+    return client.create_experiment(EXPERIMENT, artifact_location=artifacts or None)
+
+
+def _context_tags(context: dg.AssetExecutionContext | None) -> Mapping[str, str]:
+    if context is None:
+        return {}
+    run_tags = context.run.tags
+    batch = run_tags.get("batch") or run_tags.get("dagster/partition", "")
+    found = {
+        "dagster.run_id": context.run.run_id,
+        "dagster.asset_key": context.asset_key.to_user_string(),
+        "dagster.partition": context.partition_key if context.has_partition_key else batch,
+        "dagster.job": context.run.job_name,
+        "batch": batch,
+        "tier": run_tags.get("tier", ""),
+        "trigger": run_tags.get("trigger", ""),
+    }
+    return {name: value for name, value in found.items() if value}
