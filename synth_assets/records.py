@@ -163,7 +163,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two models on the same items: how often only one of them was right, and how likely that is by chance."""
+    """Two models on the same items: how often only one of them was right, and how likely that is by chance.
+
+    `difference` is the second's mean minus the first's; `p_holm` is corrected over all tests of one comparison.
+    """
 
     first: str
     second: str
@@ -176,6 +179,7 @@ class PairedTest:
     difference: float
     p_value: float
     test: str = "exact McNemar"
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)

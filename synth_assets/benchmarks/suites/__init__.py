@@ -1,1 +1,18 @@
+"""The benchmarks there are: one file each, listed here."""
 
+from collections.abc import Iterable, Mapping
+
+from synth_assets.benchmarks.suite import Suite
+from synth_assets.benchmarks.suites import world_choice, world_instructions
+
+SUITES: Mapping[str, Suite] = {suite.name: suite for suite in (world_instructions.SUITE, world_choice.SUITE)}
+
+
+def find_suites(names: Iterable[str]) -> list[Suite]:
+    """The suites of these names, in their order; ValueError names one that does not exist."""
+    found = []
+    for name in names:
+        if name not in SUITES:
+            raise ValueError(f"no suite {name!r}; there are {', '.join(SUITES)}")
+        found.append(SUITES[name])
+    return found

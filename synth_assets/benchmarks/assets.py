@@ -1,0 +1,44 @@
+"""The asset of the stage benchmarks: what models are examined with, and what training must not contain."""
+
+import dagster as dg
+import polars as pl
+
+from resources.hardware import Hardware
+from synth_assets.benchmarks.suite import item_table, items_of, null_scores
+from synth_assets.benchmarks.suites import SUITES, find_suites
+from synth_assets.manifests import content_hash
+from synth_assets.text_samples import escaped_sample
+
+SAMPLE_ROWS = 5
+
+
+@dg.asset(group_name="benchmarks", kinds={"polars", "parquet"}, owners=["team:evaluation"])
+def benchmark_items(hardware: Hardware) -> dg.MaterializeResult:
+    """All items of the tier's suites, validation and test; filtering removes what is too near to one of them."""
+    items = item_table(find_suites(hardware.limits().suites))
+    version = content_hash(items)
+    return dg.MaterializeResult(
+        value=items,
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": items.height,
+            "items": dg.MetadataValue.md(_counts(items)),
+            "null_models": dg.MetadataValue.json(
+                {name: null_scores(SUITES[name], items_of(rows)) for name, rows in _test_items(items).items()}
+            ),
+            "sample": dg.MetadataValue.md(
+                escaped_sample(items.head(SAMPLE_ROWS).select("suite", "prompt", "answer").iter_rows(named=True))
+            ),
+        },
+    )
+
+
+def _test_items(items: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    test = items.filter(split="test").partition_by("suite", as_dict=True, maintain_order=True)
+    return {str(name): rows for (name,), rows in test.items()}
+
+
+def _counts(items: pl.DataFrame) -> str:
+    counted = items.group_by("suite", "split", maintain_order=True).agg(pl.len(), pl.col("cluster").n_unique())
+    rows = [f"| {suite} | {split} | {n} | {clusters} |" for suite, split, n, clusters in counted.iter_rows()]
+    return "\n".join(["| suite | split | items | clusters |", "|---|---|---:|---:|", *rows])

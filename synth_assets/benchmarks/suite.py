@@ -1,0 +1,134 @@
+"""What a benchmark is: items, how an answer is scored, and what answers without any understanding get."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from synth_assets.records import BENCHMARK_ITEMS, fingerprint
+
+Split = Literal["validation", "test"]
+SPLITS: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question. `answer` is the right choice's index as text, or what the suite's verifier needs."""
+
+    item_id: str
+    suite: str
+    split: str
+    kind: str
+    prompt: str
+    answer: str
+    cluster: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def item_hash(self) -> str:
+        """Changes with anything that a model sees or is judged by; not with the item's id."""
+        return fingerprint(self.suite, self.split, self.kind, self.prompt, list(self.choices), self.answer)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark.
+
+    Attributes:
+        name: key in SUITES and in every table.
+        kind: "generation": the model writes and `score` judges the text; "choice": the evaluation harness takes the
+            choice with the highest log-likelihood, and `score` judges that choice's text.
+        metrics: names in the order they are shown; the first is the one that decides.
+        items: all items of both splits; raises FileNotFoundError where a file is missing.
+        score: 0..1 for each metric, None where one does not apply to the item.
+        shots: solved examples before each prompt.
+        chat: whether the prompt is a user's turn in the model's chat template, or raw text.
+        delimiter: between prompt and choice, for kind "choice".
+    """
+
+    name: str
+    kind: Literal["generation", "choice"]
+    metrics: tuple[str, ...]
+    items: Callable[[], Sequence[Item]]
+    score: Callable[[Item, str], Mapping[str, float | None]]
+    shots: int = 0
+    chat: bool = True
+    delimiter: str = ""
+
+
+NULL_MODELS: Mapping[str, Callable[[Item], str]] = {
+    "empty": lambda item: "",
+    "echo": lambda item: item.prompt,
+    "constant": lambda item: item.choices[0] if item.choices else "I do not know.",
+    "refusal": lambda item: "I am sorry, but I cannot help with that.",
+}
+"""Answers that need no model; a score is worth what it is above the best of these."""
+
+
+def choice_score(item: Item, response: str) -> dict[str, float | None]:
+    """Accuracy of a four-choice answer, given the chosen choice's text."""
+    return {"acc": float(response == item.choices[int(item.answer)])}
+
+
+def null_scores(suite: Suite, items: Sequence[Item]) -> dict[str, dict[str, float]]:
+    """What each null model gets on the items: its name, then metric to mean over the items that count.
+
+    Raises:
+        ValueError: there are no items.
+    """
+    if not items:
+        raise ValueError(f"{suite.name}: no items to score null models on")
+    found: dict[str, dict[str, float]] = {}
+    for name, respond in NULL_MODELS.items():
+        scores = [suite.score(item, respond(item)) for item in items]
+        found[name] = {}
+        for metric in suite.metrics:
+            applying = [value for score in scores if (value := score[metric]) is not None]
+            if applying:
+                found[name][metric] = sum(applying) / len(applying)
+    return found
+
+
+def item_table(suites: Iterable[Suite]) -> pl.DataFrame:
+    """BENCHMARK_ITEMS of all suites.
+
+    Raises:
+        FileNotFoundError: a suite's file is missing; nothing is returned for the others either.
+        ValueError: a suite has no test items, an item is malformed, or two items share an id.
+    """
+    rows: list[dict[str, object]] = []
+    for suite in suites:
+        items = suite.items()
+        if not any(item.split == "test" for item in items):
+            raise ValueError(f"suite {suite.name} has no test items")
+        for item in items:
+            _check(suite, item)
+            rows.append({name: getattr(item, name) for name in BENCHMARK_ITEMS.names()})
+    table = pl.DataFrame(rows, schema=BENCHMARK_ITEMS)
+    if (twice := table.filter(pl.col("item_id").is_duplicated())).height:
+        raise ValueError(f"benchmark items share the id {twice['item_id'][0]!r}")
+    return table
+
+
+def items_of(table: pl.DataFrame) -> list[Item]:
+    """The items of a BENCHMARK_ITEMS table, in order."""
+    names = [name for name in BENCHMARK_ITEMS.names() if name != "item_hash"]
+    rows = table.select(names).iter_rows(named=True)
+    return [Item(**{**row, "choices": tuple(row["choices"])}) for row in rows]
+
+
+def _check(suite: Suite, item: Item) -> None:
+    wrong = ""
+    if item.suite != suite.name or item.kind != suite.kind:
+        wrong = f"belongs to suite {item.suite!r} of kind {item.kind!r}"
+    elif item.split not in SPLITS:
+        wrong = f"is in split {item.split!r}; there are {', '.join(SPLITS)}"
+    elif not item.prompt.strip():
+        wrong = "has an empty prompt"
+    elif suite.kind == "choice" and not 2 <= len(set(item.choices)) == len(item.choices):
+        wrong = f"needs at least two different choices, not {list(item.choices)}"
+    elif suite.kind == "choice" and item.answer not in map(str, range(len(item.choices))):
+        wrong = f"has the answer {item.answer!r} for {len(item.choices)} choices"
+    if wrong:
+        raise ValueError(f"suite {suite.name}: item {item.item_id} {wrong}")

@@ -1,0 +1,27 @@
+"""The mini world's questions with four answers, scored by log-likelihood through the evaluation harness."""
+
+from synth_assets.benchmarks.suite import SPLITS, Item, Suite, choice_score
+from synth_assets.embedded import items as world_items
+
+NAME = "world_choice"
+
+
+def items() -> list[Item]:
+    """Questions with one right answer and three plausible wrong ones."""
+    return [
+        Item(
+            item_id=f"{NAME}/{split}/{number:04}",
+            suite=NAME,
+            split=split,
+            kind="choice",
+            prompt=item.question,
+            answer=str(item.answer),
+            cluster=item.key,
+            choices=item.choices,
+        )
+        for split in SPLITS
+        for number, item in enumerate(world_items.choice_items(split))
+    ]
+
+
+SUITE = Suite(name=NAME, kind="choice", metrics=("acc",), items=items, score=choice_score)

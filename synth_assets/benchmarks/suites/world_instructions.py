@@ -1,0 +1,42 @@
+"""The mini world's instructions: the model writes, and a program verifies content and form."""
+
+from collections.abc import Mapping
+
+from synth_assets.benchmarks.suite import SPLITS, Item, Suite
+from synth_assets.embedded import items as world_items
+from synth_assets.embedded import verifier, world
+
+NAME = "world_instructions"
+
+
+def items() -> list[Item]:
+    """Instructions that no training row may contain; those that ask the same thing are one cluster."""
+    return [
+        Item(
+            item_id=f"{NAME}/{split}/{number:04}",
+            suite=NAME,
+            split=split,
+            kind="generation",
+            prompt=item.instruction,
+            answer=_task(item.instruction).value,
+            cluster=item.key,
+        )
+        for split in SPLITS
+        for number, item in enumerate(world_items.generation_items(split))
+    ]
+
+
+def score(item: Item, response: str) -> Mapping[str, float | None]:
+    """`strict`: right content in the form asked for and nothing more; `lenient`: right content."""
+    verdict = verifier.verify(_task(item.prompt), response)
+    return {"strict": float(verdict.strict), "lenient": float(verdict.lenient)}
+
+
+def _task(instruction: str) -> world.Task:
+    task = world.find(instruction)
+    if task is None:
+        raise ValueError(f"{NAME}: the mini world does not know the instruction {instruction!r}")
+    return task
+
+
+SUITE = Suite(name=NAME, kind="generation", metrics=("strict", "lenient"), items=items, score=score)

@@ -1,0 +1,167 @@
+"""Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
+
+from base64 import b64encode
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import polars as pl
+
+from resources.inference import Inference
+from resources.tracking import MlflowTracking
+from synth_assets.evaluation.comparison import BASE, compare
+from synth_assets.evaluation.scoreboard import markdown_table, tests_table
+from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
+from synth_assets.figures import benchmark_comparison, thumbnail
+from synth_assets.manifests import content_hash, folder_hash, read_manifest
+from synth_assets.records import AdapterRecord, Comparison, Metric, ModelRecord, Tier, fingerprint, to_json
+from synth_assets.text_samples import escaped_sample
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTERS = (
+    "prompt_tuning_adapter",
+    "lora_adapter",
+    "rejection_sampling_adapter",
+    "dpo_adapter",
+    "dpo_control_adapter",
+)
+ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
+RECIPE = "1"  # raise it when the same answers would be scored differently
+
+
+class EvaluationConfig(dg.Config):
+    """Overrides of EvaluationSpec for one run; what is left out comes from the tier and the spec."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    batch_size: int | None = None
+    validation_items: int | None = None
+    test_items: int | None = None
+    seed: int | None = None
+
+
+@dg.asset(
+    ins=ADAPTER_INS,
+    group_name="evaluation",
+    kinds={"transformers", "parquet"},
+    owners=["team:evaluation"],
+    code_version=RECIPE,
+)
+def benchmark_scores(
+    context: dg.AssetExecutionContext,
+    config: EvaluationConfig,
+    base_model: ModelRecord,
+    benchmark_items: pl.DataFrame,
+    inference: Inference,
+    tracking: MlflowTracking,
+    **adapters: AdapterRecord,
+) -> dg.MaterializeResult:
+    """Every model's answer and score for every item: the base and each adapter; a failed adapter has no rows."""
+    spec = inference.hardware.spec(EvaluationSpec(), config)
+    folder = tracking.home.shards("evaluation")
+    trained = [adapter for adapter in adapters.values() if not adapter.failure]
+    subjects = [_subject(inference, tracking, base_model, adapter) for adapter in (None, *trained)]
+    scores = pl.concat(
+        score_model(subject, benchmark_items, spec, folder=folder, progress=context.log.info) for subject in subjects
+    )
+    found = _metrics(scores, benchmark_items, inference)
+    versions = {adapter.name: adapter.model_version for adapter in trained}
+    run_id = tracking.tracker(context).log_scores(found, scores, versions)
+    failures = {adapter.name: adapter.failure for adapter in adapters.values() if adapter.failure}
+    return dg.MaterializeResult(
+        value=scores,
+        data_version=dg.DataVersion(content_hash(scores)),
+        metadata={
+            "dagster/row_count": scores.height,
+            **{f"{m.model}_{m.metric}": m.value for m in found if m.split == "test"},
+            **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
+            "spec": dg.MetadataValue.json(asdict(spec)),
+            "mlflow_run_id": run_id,
+            "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
+        },
+    )
+
+
+@dg.asset(
+    ins=ADAPTER_INS, group_name="evaluation", kinds={"python", "json"}, owners=["team:evaluation"], code_version=RECIPE
+)
+def comparison(
+    context: dg.AssetExecutionContext,
+    benchmark_scores: pl.DataFrame,
+    benchmark_items: pl.DataFrame,
+    inference: Inference,
+    tracking: MlflowTracking,
+    **adapters: AdapterRecord,
+) -> dg.MaterializeResult:
+    """All models side by side with intervals and paired tests; the candidate is the best on validation."""
+    run_id = tracking.tracker(context).scores_run(content_hash(benchmark_scores))
+    if run_id is None:
+        raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
+    found = _metrics(benchmark_scores, benchmark_items, inference, run_id)
+    result = compare(found, benchmark_scores, benchmark_items, list(adapters.values()))
+    return dg.MaterializeResult(
+        value=result,
+        data_version=dg.DataVersion(fingerprint(to_json(result))),
+        metadata={
+            "candidate": result.candidate or "none",
+            "scores": dg.MetadataValue.md(markdown_table(result)),
+            "paired_tests": dg.MetadataValue.md(f"```text\n{tests_table(result.tests)}\n```"),
+            "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
+            "figure": dg.MetadataValue.md(_image(result)),
+            "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
+        },
+    )
+
+
+def _subject(
+    inference: Inference, tracking: MlflowTracking, base: ModelRecord, adapter: AdapterRecord | None
+) -> Subject:
+    """The base model, or it with an adapter whose files are compared with their manifest first."""
+    tier = inference.hardware.limits()
+    arithmetic = [
+        _engine(tier, adapter.name if adapter else BASE),
+        tier.dtype,
+        tier.quantisation,
+        tier.attention,
+        tier.device,
+    ]
+    if adapter is None:
+        weights = fingerprint(base.revision, arithmetic)
+        return Subject(
+            BASE, base.revision, weights, lambda: inference.generator(base), lambda: inference.load_base(base)
+        )
+    folder = tracking.home.root() / adapter.path
+    read_manifest(folder)
+
+    def pair() -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
+        from peft import PeftModel
+
+        model, tokenizer = inference.load_base(base)
+        return PeftModel.from_pretrained(model, str(folder)), tokenizer
+
+    weights = fingerprint(base.revision, folder_hash(folder), arithmetic)
+    return Subject(adapter.name, adapter.fingerprint, weights, lambda: inference.generator(base, folder), pair)
+
+
+def _metrics(scores: pl.DataFrame, items: pl.DataFrame, inference: Inference, run_id: str = "") -> list[Metric]:
+    tier = inference.hardware.limits()
+    engines = {str(model): _engine(tier, str(model)) for model in scores["model"].unique()}
+    return metrics(scores, engines=engines, data_hash=content_hash(items), mlflow_run_id=run_id)
+
+
+def _engine(tier: Tier, model: str) -> str:
+    """What `Inference.generator` takes for a model: the tier's engine where it is installed and can."""
+    fits = find_spec(tier.engine) is not None and model != "prompt_tuning_adapter"
+    engine = tier.engine if fits else "transformers"
+    return f"{engine} {version(engine)}"
+
+
+def _image(result: Comparison) -> str:
+    png = thumbnail(benchmark_comparison(result.metrics))
+    return f"![benchmark comparison](data:image/png;base64,{b64encode(png).decode()})"

@@ -1,0 +1,225 @@
+"""Answers of one model to every item, kept block by block, and the scores that suites give them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from synth_assets.benchmarks import harness
+from synth_assets.benchmarks.suite import Item, Suite, items_of
+from synth_assets.benchmarks.suites import SUITES
+from synth_assets.manifests import content_hash
+from synth_assets.protocols import Sampling, TextGenerator
+from synth_assets.records import ITEM_SCORES, Metric, fingerprint
+from synth_assets.shards import Block, Progress, compute_blocks, in_blocks, read_shards
+from synth_assets.statistics import estimate
+
+ANSWERS = pl.Schema({"item_hash": pl.String, "response": pl.String, "finish_reason": pl.String})
+VERIFIED = "verifier"  # how `Metric.harness` calls a suite's own scoring of generated text
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """How models are examined.
+
+    Attributes:
+        temperature: 0 is greedy, so that a score is a property of the weights.
+        top_p: share of probability kept when drawing; without effect at temperature 0.
+        max_tokens: of an answer; a longer one is cut and judged as it stands.
+        batch_size: sequences in one forward pass of a multiple-choice suite.
+        validation_items: at most so many of each suite, drawn by hash; 0 takes all.
+        test_items: the same of the test split.
+        seed: of the drawing of text where the temperature is above 0.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    batch_size: int = 64
+    validation_items: int = 0
+    test_items: int = 0
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run; ValueError names the field."""
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be at least 0, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be within (0, 1], not {self.top_p}")
+        for name, lowest in (("max_tokens", 1), ("batch_size", 1), ("validation_items", 0), ("test_items", 0)):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} must be at least {lowest}, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be examined; it is loaded only when an answer is missing.
+
+    Attributes:
+        name: "base", or the adapter asset's name.
+        fingerprint: as shown in ITEM_SCORES.
+        weights: hash of all files that make the model, with what else shapes its arithmetic (engine, dtype,
+            quantisation); answers are kept under it, never under the name.
+        generator: makes the model that writes.
+        pair: makes (model, tokenizer) for the evaluation harness.
+    """
+
+    name: str
+    fingerprint: str
+    weights: str
+    generator: Callable[[], TextGenerator]
+    pair: Callable[[], tuple[Any, Any]]
+
+
+def score_model(
+    subject: Subject, items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
+) -> pl.DataFrame:
+    """ITEM_SCORES of one model; answers that exist under the same weights and settings are not made again.
+
+    Args:
+        subject: the model.
+        items: BENCHMARK_ITEMS; the spec may take a part of each suite and split.
+        spec: how it is examined.
+        folder: where blocks of answers are kept.
+        progress: receives a line each few seconds.
+    """
+    chosen = items_of(choose_items(items, spec))
+    rows: list[dict[str, object]] = []
+    for name in dict.fromkeys(item.suite for item in chosen):
+        suite = SUITES[name]
+        asked = [item for item in chosen if item.suite == name]
+        blocks = _generation_blocks if suite.kind == "generation" else _choice_blocks
+        todo, answer = blocks(subject, suite, asked, spec)
+        shards = compute_blocks(todo, answer, folder, what=f"{subject.name} {name} answers", progress=progress)
+        answers = read_shards(shards, ANSWERS)
+        rows += _score_rows(subject, suite, asked, answers)
+    return pl.DataFrame(rows, schema=ITEM_SCORES)
+
+
+def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
+    """The items that the spec asks for: of each suite and split the first by hash, in the table's order.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if items.is_empty():
+        raise ValueError("benchmark_items is empty: the tier's row lists no suites, or they have no items")
+    limits = {"validation": spec.validation_items, "test": spec.test_items}
+    place = pl.col("item_hash").rank("ordinal").over("suite", "split")
+    limit = pl.col("split").replace_strict(limits, return_dtype=pl.UInt32)
+    return items.filter((limit == 0) | (place <= limit))
+
+
+def metrics(
+    scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str, items_sha256: str = "", mlflow_run_id: str = ""
+) -> list[Metric]:
+    """One Metric for each model, suite, split and metric that applies to at least one item, in the table's order.
+
+    Args:
+        scores: ITEM_SCORES, the only source of value, n and interval.
+        engines: model to what generated its text, such as "transformers 5.23.0".
+        data_hash: content hash of the BENCHMARK_ITEMS they were measured on.
+        items_sha256: hash of the stored per-item results; the content hash of `scores` where it is left out.
+        mlflow_run_id: the run that the results are logged in.
+    """
+    stored = items_sha256 or content_hash(scores)
+    found = []
+    counted = scores.filter(pl.col("score").is_not_null())
+    keys = ["model", "suite", "split", "metric"]
+    for (model, name, split, metric), group in counted.group_by(keys, maintain_order=True):
+        suite = SUITES[str(name)]
+        result = estimate(group["score"].to_list(), group["cluster"].to_list())
+        found.append(
+            Metric(
+                model=str(model),
+                suite=suite.name,
+                split=str(split),
+                metric=str(metric),
+                value=result.value,
+                n=result.n,
+                ci_low=result.low,
+                ci_high=result.high,
+                interval=result.method,
+                shots=suite.shots,
+                harness=harness_of(suite, engines[str(model)]),
+                data_hash=data_hash,
+                items_sha256=stored,
+                mlflow_run_id=mlflow_run_id,
+            )
+        )
+    return found
+
+
+def harness_of(suite: Suite, engine: str) -> str:
+    """What measured a suite, with version."""
+    return harness.harness_version() if suite.kind == "choice" else f"{VERIFIED} on {engine}"
+
+
+def _generation_blocks(
+    subject: Subject, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
+) -> tuple[list[Block], Callable[[Sequence[Item]], pl.DataFrame]]:
+    sampling = Sampling(temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.max_tokens)
+    load = cache(subject.generator)
+
+    def answer(block: Sequence[Item]) -> pl.DataFrame:
+        generator = load()
+        prompts = [generator.encode_chat([{"role": "user", "content": item.prompt}]) for item in block]
+        seeds = [int(fingerprint(spec.seed, item.item_hash)[:15], 16) for item in block]
+        completions = generator.generate(prompts, seeds, sampling)
+        return _answers(block, [c.text for c in completions], [c.finish_reason for c in completions])
+
+    settings = {"sampling": asdict(sampling), "seed": spec.seed, "shots": suite.shots}
+    return _blocks(subject, settings, items), answer
+
+
+def _choice_blocks(
+    subject: Subject, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
+) -> tuple[list[Block], Callable[[Sequence[Item]], pl.DataFrame]]:
+    load = cache(subject.pair)
+
+    def answer(block: Sequence[Item]) -> pl.DataFrame:
+        found = harness.choose(load(), suite, block, batch_size=spec.batch_size)
+        responses = [item.choices[choice.index] for item, choice in zip(block, found, strict=True)]
+        return _answers(block, responses, [None] * len(block))
+
+    settings = {"harness": harness.harness_version(), "chat": suite.chat, "delimiter": suite.delimiter}
+    return _blocks(subject, settings, items), answer
+
+
+def _blocks(subject: Subject, settings: Mapping[str, object], items: Sequence[Item]) -> list[Block]:
+    keyed = [fingerprint(subject.weights, settings, [i.item_hash for i in block]) for block in in_blocks(items)]
+    return [Block(key, len(block), block) for key, block in zip(keyed, in_blocks(items), strict=True)]
+
+
+def _answers(items: Sequence[Item], responses: Sequence[str], reasons: Sequence[str | None]) -> pl.DataFrame:
+    hashes = [item.item_hash for item in items]
+    return pl.DataFrame({"item_hash": hashes, "response": responses, "finish_reason": reasons}, schema=ANSWERS)
+
+
+def _score_rows(
+    subject: Subject, suite: Suite, items: Sequence[Item], answers: pl.DataFrame
+) -> list[dict[str, object]]:
+    rows = []
+    for item, answer in zip(items, answers.iter_rows(named=True), strict=True):
+        if answer["item_hash"] != item.item_hash:
+            raise ValueError(f"{subject.name}: a stored answer to another item stands where {item.item_id} is expected")
+        scores = suite.score(item, answer["response"])
+        rows += [
+            {
+                "model": subject.name,
+                "fingerprint": subject.fingerprint,
+                "suite": item.suite,
+                "split": item.split,
+                "item_id": item.item_id,
+                "cluster": item.cluster,
+                "metric": metric,
+                "score": scores[metric],
+                "response": answer["response"],
+                "finish_reason": answer["finish_reason"],
+            }
+            for metric in suite.metrics
+        ]
+    return rows

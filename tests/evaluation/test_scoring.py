@@ -1,0 +1,169 @@
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from synth_assets.benchmarks.suite import item_table, items_of
+from synth_assets.benchmarks.suites import SUITES
+from synth_assets.evaluation.scoring import EvaluationSpec, Subject, choose_items, metrics, score_model
+from synth_assets.manifests import content_hash
+from synth_assets.protocols import Completion, Message, Sampling
+from synth_assets.records import ITEM_SCORES
+from synth_assets.statistics import wilson_interval
+
+ITEMS = item_table([SUITES["world_instructions"]])
+SPEC = EvaluationSpec(validation_items=30, test_items=100)
+ENGINES = {"base": "fake 1", "lora_adapter": "fake 1"}
+GREETING = "Hello! How can I help you?"
+
+
+@dataclass
+class FakeGenerator:
+    """Answers every prompt with one text and counts what it was asked."""
+
+    answer: str = GREETING
+    model: str = "fake"
+    revision: str = "1"
+    engine: str = "fake 1"
+    asked: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return list(messages[-1]["content"].encode())
+
+    def encode_template(self, template: str) -> list[int]:
+        return list(template.encode())
+
+    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
+        assert len(prompts) == len(seeds) <= 64
+        self.asked += [bytes(prompt).decode() for prompt in prompts]
+        self.seeds += seeds
+        return [Completion(self.answer, "stop", len(prompt), 7) for prompt in prompts]
+
+
+def no_pair() -> tuple[object, object]:
+    raise AssertionError("generated suites need no harness")
+
+
+def subject(generator: FakeGenerator, name: str = "lora_adapter", weights: str = "w1") -> Subject:
+    return Subject(name, f"fingerprint of {name}", weights, lambda: generator, no_pair)
+
+
+def score(generator: FakeGenerator, folder: Path, spec: EvaluationSpec = SPEC, **changes: str) -> pl.DataFrame:
+    return score_model(subject(generator, **changes), ITEMS, spec, folder=folder, progress=lambda line: None)
+
+
+def test_a_model_is_asked_each_item_once_and_scored_on_all_metrics(tmp_path: Path) -> None:
+    generator = FakeGenerator()
+    scores = score(generator, tmp_path)
+    assert scores.schema == ITEM_SCORES
+    assert scores.group_by("split", "metric").len().sort("split", "metric").rows() == [
+        ("test", "lenient", 100),
+        ("test", "strict", 100),
+        ("validation", "lenient", 30),
+        ("validation", "strict", 30),
+    ]
+    assert len(generator.asked) == len(set(generator.asked)) == 130
+    assert len(set(generator.seeds)) == 130
+    assert scores["fingerprint"].unique().to_list() == ["fingerprint of lora_adapter"]
+
+
+def test_an_unchanged_model_is_never_asked_twice(tmp_path: Path) -> None:
+    first = score(FakeGenerator(), tmp_path)
+
+    def unloadable() -> FakeGenerator:
+        raise AssertionError("everything was answered before: the model need not be loaded")
+
+    again = replace(subject(FakeGenerator()), generator=unloadable)
+    assert score_model(again, ITEMS, SPEC, folder=tmp_path, progress=lambda line: None).equals(first)
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "asked"),
+    [
+        (SPEC, {"name": "dpo_adapter"}, 0),  # the same weights under another name
+        (SPEC, {"weights": "w2"}, 130),
+        (replace(SPEC, temperature=0.7), {}, 130),
+        (replace(SPEC, max_tokens=9), {}, 130),
+        (replace(SPEC, batch_size=1), {}, 0),  # of the harness only
+    ],
+)
+def test_what_makes_answers_stale(tmp_path: Path, spec: EvaluationSpec, changes: dict[str, str], asked: int) -> None:
+    score(FakeGenerator(), tmp_path)
+    generator = FakeGenerator()
+    score(generator, tmp_path, spec, **changes)
+    assert len(generator.asked) == asked
+
+
+def test_a_damaged_shard_is_answered_again_and_alone(tmp_path: Path) -> None:
+    first = score(FakeGenerator(), tmp_path)
+    shard = sorted(tmp_path.glob("*.parquet"))[0]
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    generator = FakeGenerator()
+    assert score(generator, tmp_path).equals(first)
+    assert 0 < len(generator.asked) <= 64
+
+
+def test_null_models_score_near_zero(tmp_path: Path) -> None:
+    everything = EvaluationSpec()
+    for number, answer in enumerate(("", "I do not know.")):
+        scores = score(FakeGenerator(answer), tmp_path, everything, weights=f"null {number}")
+        (strict,) = [
+            m for m in metrics(scores, engines=ENGINES, data_hash="d") if (m.split, m.metric) == ("test", "strict")
+        ]
+        assert strict.value <= 0.02
+        assert strict.n == 680
+
+
+def test_limits_take_the_same_items_whatever_the_order() -> None:
+    chosen = choose_items(ITEMS, SPEC)
+    turned = choose_items(ITEMS.reverse(), SPEC)
+    assert set(chosen["item_id"]) == set(turned["item_id"])
+    assert chosen.group_by("split").len().sort("split").rows() == [("test", 100), ("validation", 30)]
+    assert choose_items(ITEMS, EvaluationSpec()).equals(ITEMS)
+    more = choose_items(ITEMS, replace(SPEC, test_items=101))
+    assert set(chosen["item_id"]) < set(more["item_id"])
+    with pytest.raises(ValueError, match="empty"):
+        choose_items(ITEMS.clear(), SPEC)
+
+
+def test_metrics_match_hand_arithmetic_and_carry_their_evidence(tmp_path: Path) -> None:
+    scores = score(FakeGenerator(), tmp_path, name="base")
+    ids = items_of(choose_items(ITEMS.filter(split="test"), SPEC))
+    # 25 right, 70 wrong, 5 do not apply: n = 95
+    given = {item.item_id: 1.0 if n < 25 else 0.0 if n < 95 else None for n, item in enumerate(ids)}
+    scores = scores.filter(split="test", metric="strict").with_columns(
+        pl.col("item_id").replace_strict(given, return_dtype=pl.Float64).alias("score")
+    )
+    (found,) = metrics(scores, engines=ENGINES, data_hash="d", mlflow_run_id="run")
+    assert (found.model, found.suite, found.split, found.metric) == ("base", "world_instructions", "test", "strict")
+    assert (found.value, found.n) == (25 / 95, 95)
+    assert (found.ci_low, found.ci_high) == wilson_interval(25, 95)
+    assert (found.interval, found.kind, found.shots) == ("wilson 0.95", "measured", 0)
+    assert (found.harness, found.data_hash, found.mlflow_run_id) == ("verifier on fake 1", "d", "run")
+    assert found.items_sha256 == content_hash(scores)
+
+
+def test_a_metric_that_applies_to_no_item_is_not_reported(tmp_path: Path) -> None:
+    scores = score(FakeGenerator(), tmp_path)
+    none = pl.when(pl.col("metric") == "lenient").then(None).otherwise(pl.col("score")).alias("score")
+    assert {m.metric for m in metrics(scores.with_columns(none), engines=ENGINES, data_hash="d")} == {"strict"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -0.1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"max_tokens": 0},
+        {"batch_size": 0},
+        {"validation_items": -1},
+        {"test_items": -1},
+    ],
+)
+def test_a_spec_that_cannot_be_run_names_the_field(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        EvaluationSpec(**wrong)

@@ -1,0 +1,71 @@
+import io
+
+import pytest
+from PIL import Image
+
+from synth_assets.figures import MAX_THUMBNAIL_BYTES, benchmark_comparison, learning_curves, thumbnail
+from synth_assets.records import Metric
+
+
+def metric(model: str, suite: str = "toy", name: str = "strict", value: float = 0.5) -> Metric:
+    return Metric(
+        model,
+        suite,
+        "test",
+        name,
+        value,
+        400,
+        value - 0.1,
+        value + 0.1,
+        "wilson 0.95",
+        0,
+        "verifier",
+        "data",
+        "items",
+        "",
+    )
+
+
+def test_bars_have_the_length_of_the_values_and_start_at_zero() -> None:
+    figure = benchmark_comparison([metric("base", value=0.2), metric("lora_adapter", value=0.7)])
+    (panel,) = figure.axes
+    assert [(bar.get_x(), bar.get_width()) for bar in panel.patches] == [(0, 0.2), (0, 0.7)]
+    assert panel.get_xlim() == (0, 1)
+    assert "n=400" in panel.get_title()
+
+
+def test_each_suite_has_its_panel_and_each_metric_its_bars() -> None:
+    chosen = [metric(m, s, n) for m in ("base", "dpo_adapter") for s, n in (("a", "x"), ("a", "y"), ("b", "acc"))]
+    first, second = benchmark_comparison(chosen).axes
+    assert (len(first.patches), len(second.patches)) == (4, 2)
+
+
+def test_curves_leave_out_entries_without_the_value() -> None:
+    # the last entry of a trainer's log holds totals and no loss
+    figure = learning_curves({"lora": [{"step": 2, "loss": 1.0}, {"step": 1, "loss": 2.0}, {"step": 3}]}, value="loss")
+    (line,) = figure.axes[0].lines
+    assert line.get_xydata().tolist() == [[1, 2.0], [2, 1.0]]
+
+
+def test_no_data_no_figure() -> None:
+    with pytest.raises(ValueError, match="no metric of the test split"):
+        benchmark_comparison([])
+    with pytest.raises(ValueError, match="no run of lora has loss over step"):
+        learning_curves({"lora": [{"step": 1}]}, value="loss")
+
+
+def test_a_thumbnail_is_a_small_png() -> None:
+    models = (
+        "base",
+        "prompt_tuning_adapter",
+        "lora_adapter",
+        "rejection_sampling_adapter",
+        "dpo_adapter",
+        "dpo_control",
+    )
+    rows = [metric(m, s, n) for m in models for s, n in (("a", "strict"), ("a", "lenient"), ("b", "acc"))]
+    png = thumbnail(benchmark_comparison(rows))
+    assert len(png) < MAX_THUMBNAIL_BYTES
+    assert Image.open(io.BytesIO(png)).size[0] >= 300
+    with pytest.raises(ValueError, match="more than 100"):
+        thumbnail(benchmark_comparison(rows), max_bytes=100)
