@@ -1,0 +1,235 @@
+"""The hardware tiers, one row each, and the resource that picks one."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import dagster as dg
+
+from synth_assets.records import Tier
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+S = TypeVar("S", bound="DataclassInstance")
+Role = Literal["teacher", "base", "reward"]
+
+LLAMA = {
+    "teacher": "meta-llama/Llama-3.1-8B-Instruct",
+    "base": "meta-llama/Llama-3.2-3B",
+    "reward": "OpenAssistant/reward-model-deberta-v3-large-v2",
+}
+PRESETS: Mapping[str, Mapping[str, str]] = {
+    "llama": LLAMA,  # gated: accept Meta's licence on the hub first
+    "qwen": {  # ungated, Apache 2.0
+        "teacher": "Qwen/Qwen2.5-7B-Instruct",
+        "base": "Qwen/Qwen2.5-1.5B",
+        "reward": "OpenAssistant/reward-model-deberta-v3-large-v2",
+    },
+}
+"""Sets of models that can replace a tier's own, by name."""
+
+SUITED_TO_A_MILLION_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
+    # chosen on the validation items of the embedded world; larger models diverge at these rates
+    "MagpieSpec": {"max_instruction_tokens": 64, "max_response_tokens": 64},
+    "CandidateSpec": {"max_tokens": 64},
+    "EvaluationSpec": {"max_tokens": 64},
+    "LoraSpec": {"learning_rate": 5e-3, "epochs": 6.0},
+    "PromptTuningSpec": {"learning_rate": 0.05, "epochs": 10.0, "initialisation": "SAMPLE_VOCAB"},
+    "DpoSpec": {"learning_rate": 1e-3, "beta": 0.2, "dpo_weight": 1.0, "sft_weight": 0.3},
+    "RejectionSamplingSpec": {"learning_rate": 1e-3},
+}
+
+AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it does not
+    teacher=LLAMA["teacher"],
+    base=LLAMA["base"],
+    reward=LLAMA["reward"],
+    device="cuda",
+    memory_gb=24,
+    dtype="bfloat16",
+    quantisation="none",
+    attention="flash_attention_2",
+    engine="vllm",
+    batch_size=4,
+    accumulation=4,  # 16 rows a step on every tier
+    samples=1_500,
+    min_rows=50,
+    usd_per_hour=0.5,
+    capability=(8, 0),
+    grouping="packing",
+)
+
+# usd_per_hour: on-demand list prices of 2025 for one card, rounded, taxes and storage not included. t4 and l4 are AWS
+# g4dn.xlarge and g6.xlarge, the others marketplace offers (RunPod, Lambda). They tell 0.5 from 5; put in what you pay.
+TIERS: dict[str, Tier] = {
+    "cpu": Tier(
+        device="cpu",
+        memory_gb=0,
+        dtype="float32",
+        quantisation="none",
+        attention="sdpa",
+        engine="transformers",
+        teacher="embedded:teacher",
+        base="embedded:base",
+        reward="embedded:reward",
+        batch_size=16,
+        accumulation=1,
+        samples=1_536,  # 24 whole blocks
+        min_rows=50,
+        usd_per_hour=0.0,
+        overrides=SUITED_TO_A_MILLION_PARAMETERS,
+        tested="all tests and the demo, November 2026: 2 x86-64 cores, no GPU",
+    ),
+    "t4": replace(  # Turing: neither bfloat16 nor FlashAttention 2
+        AMPERE,
+        memory_gb=16,
+        dtype="float16",
+        quantisation="nf4",
+        attention="sdpa",
+        engine="transformers",
+        batch_size=2,
+        accumulation=8,
+        usd_per_hour=0.53,
+        capability=(7, 5),
+        grouping="length",
+    ),
+    "rtx12": replace(
+        AMPERE,
+        memory_gb=12,
+        quantisation="nf4",
+        engine="transformers",
+        batch_size=2,
+        accumulation=8,
+        usd_per_hour=0.1,
+    ),
+    "rtx24": AMPERE,
+    "l4": replace(AMPERE, usd_per_hour=0.8, capability=(8, 9)),
+    "a100": replace(AMPERE, memory_gb=40, batch_size=8, accumulation=2, usd_per_hour=1.3),
+    "h100": replace(AMPERE, memory_gb=80, batch_size=16, accumulation=1, usd_per_hour=3.0, capability=(9, 0)),
+    "h200": replace(AMPERE, memory_gb=141, batch_size=16, accumulation=1, usd_per_hour=4.0, capability=(9, 0)),
+}
+"""The rows; an empty `tested` says that nobody ran it."""
+
+FROM_THE_ROW = {"MagpieSpec": ("samples",)}  # fields of specs that every tier's row sets
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device: its name, memory in units of 1e9 bytes as in TIERS, and compute capability."""
+
+    name: str
+    memory_gb: float
+    capability: tuple[int, int]
+
+
+class Hardware(dg.ConfigurableResource):
+    """The tier this deployment runs on; `auto` looks at the machine. Pass dg.EnvVar only where it is set.
+
+    `preset` replaces the tier's models by a set of PRESETS; `teacher`, `base` and `reward` replace one each, by a hub
+    repository (`owner/name`, or `owner/name@revision`) or a folder.
+    """
+
+    tier: str = "auto"
+    preset: str = ""
+    teacher: str = ""
+    base: str = ""
+    reward: str = ""
+
+    def name(self) -> str:
+        """The tier's name, or ValueError naming the tiers there are."""
+        if self.tier == "auto":
+            return detect()
+        if self.tier not in TIERS:
+            raise ValueError(f"no tier {self.tier!r}; there are auto, {', '.join(TIERS)}")
+        return self.tier
+
+    def limits(self) -> Tier:
+        """The tier's row with the models of this deployment.
+
+        Raises:
+            ValueError: no such tier or preset, or the tier needs a GPU and this machine has none; names the remedy.
+        """
+        name = self.name()
+        row = TIERS[name]
+        if row.device == "cuda" and find_gpu() is None:
+            raise ValueError(
+                f"tier {name} needs an NVIDIA GPU and none is visible: choose the tier cpu, "
+                "or see that nvidia-smi lists the card and CUDA_VISIBLE_DEVICES does not hide it"
+            )
+        return replace(row, **{role: self.location(role) for role in ("teacher", "base", "reward")})
+
+    def location(self, role: Role) -> str:
+        """Where the model of a role comes from: a hub repository, a folder, or `embedded:<role>`."""
+        if self.preset and self.preset not in PRESETS:
+            raise ValueError(f"no preset {self.preset!r}; there are {', '.join(PRESETS)}")
+        own = {"teacher": self.teacher, "base": self.base, "reward": self.reward}[role]
+        return own or PRESETS.get(self.preset, {}).get(role, "") or getattr(TIERS[self.name()], role)
+
+    def spec(self, default: S, config: dg.Config | None = None) -> S:
+        """`default` with what suits this tier, and over it what the run's config says (None: nothing).
+
+        Raises:
+            ValueError: a value the spec refuses, naming the field; a tier's override of a field that the spec lacks.
+        """
+        kind = type(default).__name__
+        known = {field.name for field in fields(default)}
+        row = TIERS[self.name()]
+        suited = {field: getattr(row, field) for field in FROM_THE_ROW.get(kind, ())}
+        suited |= row.overrides.get(kind, {})
+        if unknown := sorted(suited.keys() - known):
+            raise ValueError(f"tier {self.name()} sets {', '.join(unknown)}, which {kind} does not have")
+        asked = {name: value for name, value in (config or {}) if name in known and value is not None}
+        return replace(default, **{name: _like(getattr(default, name), v) for name, v in (suited | asked).items()})
+
+
+def detect() -> str:
+    """The largest tier that this machine's first GPU fits by memory and capability; `cpu` where there is none.
+
+    A card that a tier is named after takes that tier; a card with bfloat16 takes no tier without.
+    """
+    gpu = find_gpu()
+    if gpu is None:
+        return "cpu"
+    words = gpu.name.lower().replace("-", " ").split()
+    fitting = [
+        (name in words, row.dtype == "bfloat16", row.memory_gb, name)
+        for name, row in TIERS.items()
+        if row.device == "cuda" and row.memory_gb <= gpu.memory_gb and row.capability <= gpu.capability
+    ]
+    return max(fitting, key=lambda fit: fit[:3])[3] if fitting else "cpu"
+
+
+def find_gpu() -> Gpu | None:
+    """The first visible NVIDIA GPU; torch is not imported unless a driver is there that nvidia-smi cannot ask."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return None
+    if shutil.which("nvidia-smi"):
+        return _ask_nvidia_smi()
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    card = torch.cuda.get_device_properties(0)
+    return Gpu(card.name, card.total_memory / 1e9, (card.major, card.minor))
+
+
+def _ask_nvidia_smi() -> Gpu | None:
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    lines = answer.stdout.strip().splitlines()
+    if answer.returncode or not lines:
+        return None
+    name, mebibytes, capability = (part.strip() for part in lines[0].rsplit(",", 2))
+    major, _, minor = capability.partition(".")
+    return Gpu(name, int(mebibytes) * 2**20 / 1e9, (int(major), int(minor)))
+
+
+def _like(default: object, value: object) -> object:
+    """Lists of a config as the tuples of a spec."""
+    return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value

@@ -1,0 +1,142 @@
+"""The resource that finds, loads and runs language models."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from resources import loading, model_files
+from resources.hardware import Hardware, Role
+from resources.transformers_engine import TransformersGenerator
+from resources.vllm_engine import VllmGenerator
+from synth_assets.generation.families import family_of
+from synth_assets.protocols import TextGenerator
+from synth_assets.records import ModelRecord, Tier
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+COUNT_BLOCK = 1_000  # texts tokenised in one call
+
+
+class Inference(dg.ConfigurableResource):
+    """Language models of this deployment's tier."""
+
+    hardware: Hardware
+
+    def resolve(self, role: Role) -> ModelRecord:
+        """Which model a role has, exactly; fetches its description, not its weights.
+
+        Raises:
+            ModelFilesError: it cannot be had or is refused; the message says what to do.
+            ValueError: the tier does not fit this machine, or no model family fits the teacher.
+        """
+        self.hardware.limits()
+        location = self.hardware.location(role)
+        revision, folder = model_files.resolve(location)
+        config = json.loads((folder / model_files.CONFIG).read_text("utf-8"))
+        return ModelRecord(
+            role=role,
+            location=location.partition("@")[0] if model_files.local_folder(location) is None else location,
+            revision=revision,
+            family=_family(role, location, folder, config),
+            context_tokens=_context_tokens(config, location),
+        )
+
+    def folder(self, model: ModelRecord) -> Path:
+        """The folder with the model's weights, fetched from the hub where they are not here yet."""
+        return model_files.weights_folder(model.location, model.revision)
+
+    def generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
+        """A text generator of a model, with the LoRA or prompt-tuning adapter in a folder.
+
+        vLLM where the tier wants it, it is installed and the adapter is none that it lacks; else Transformers.
+        """
+        tier = self.hardware.limits()
+        name = model_name(model.location) + (f"+{adapter.name}" if adapter else "")
+        if tier.engine == "vllm" and _vllm_takes(adapter):
+            return VllmGenerator(self.folder(model), tier, model=name, revision=model.revision, adapter=adapter)
+        network, tokenizer = self.load_base(model)
+        virtual_tokens = None
+        if adapter is not None:
+            network, virtual_tokens = loading.apply_adapter(network, adapter)
+        return TransformersGenerator(
+            network, tokenizer, model=name, revision=model.revision, virtual_tokens=virtual_tokens
+        )
+
+    def load_base(self, model: ModelRecord) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+        """The model in the tier's precision and its tokenizer, for training and for harnesses."""
+        tier = self._prepared()
+        folder = self.folder(model)
+        return loading.load_causal_model(folder, tier), loading.load_tokenizer(folder)
+
+    def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
+        """A function that counts the tokens of plain texts; control tokens in them count as subwords."""
+        self._prepared()
+        folder = model_files.local_folder(model.location)
+        if folder is None:
+            folder = model_files.fetch(model.location, model.revision, model_files.DESCRIPTION_FILES)
+        tokenizer = loading.load_tokenizer(folder)
+
+        def count(texts: Sequence[str]) -> list[int]:
+            counts: list[int] = []
+            for start in range(0, len(texts), COUNT_BLOCK):
+                block = list(texts[start : start + COUNT_BLOCK])
+                ids = tokenizer(block, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+                counts += [len(row) for row in ids]  # pyright: ignore[reportArgumentType]
+            return counts
+
+        return count
+
+    def _prepared(self) -> Tier:
+        tier = self.hardware.limits()
+        loading.prepare_libraries(tier)
+        return tier
+
+
+def model_name(location: str) -> str:
+    """What tables call a model: the hub repository, `embedded:<role>`, or the folder's name."""
+    folder = Path(location).expanduser()
+    return folder.name if folder.is_dir() else location
+
+
+def _vllm_takes(adapter: Path | None) -> bool:
+    """Whether vLLM is installed and can run the adapter; it has no prompt tuning. A fallback is logged."""
+    log = logging.getLogger(__name__)
+    if find_spec("vllm") is None:
+        log.warning("vLLM is not installed (pip install 'synth-assets[vllm]'); Transformers generates, which is slower")
+        return False
+    if adapter is None:
+        return True
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    if config["peft_type"] != "LORA":
+        log.warning("vLLM does not run %s adapters; Transformers generates, which is slower", config["peft_type"])
+        return False
+    return True
+
+
+def _family(role: Role, location: str, folder: Path, config: dict[str, Any]) -> str:
+    """The teacher's row of FAMILIES; for the others, which need none, the architecture's name."""
+    if role != "teacher":
+        return str(config.get("model_type", ""))
+    return family_of(location, _chat_template(folder))
+
+
+def _chat_template(folder: Path) -> str:
+    own = folder / "chat_template.jinja"
+    if own.is_file():
+        return own.read_text("utf-8")
+    path = folder / "tokenizer_config.json"
+    template = json.loads(path.read_text("utf-8")).get("chat_template") if path.is_file() else None
+    return template if isinstance(template, str) else ""
+
+
+def _context_tokens(config: dict[str, Any], location: str) -> int:
+    length = config.get("text_config", config).get("max_position_embeddings")
+    if not isinstance(length, int):
+        raise model_files.ModelFilesError(f"{location} does not say its context (config.json: max_position_embeddings)")
+    return length

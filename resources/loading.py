@@ -1,0 +1,124 @@
+"""Loading of models from resolved folders: safetensors only, no code from the folder, no network, no chatter."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+
+from synth_assets.records import Tier
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>")
+"""For tokenizers that name none: Llama 3's, Qwen's, Gemma's; else the end of text."""
+
+
+def prepare_libraries(tier: Tier) -> None:
+    """Make the model libraries silent, and on a CPU single-threaded, before the first of them is used.
+
+    Two steps run side by side on the cpu tier; several threads each would fight over the cores.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if tier.device == "cpu":
+        torch.set_num_threads(1)
+    elif not torch.cuda.is_available():
+        raise ValueError("a GPU is here but this torch cannot use it; install the CUDA build of torch, or the tier cpu")
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model's folder, with a token to pad with, padding on the left."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if tokenizer.pad_token is None:
+        known = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        tokenizer.pad_token = next((token for token in PAD_TOKENS if token in known), tokenizer.eos_token)
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_causal_model(folder: Path, tier: Tier) -> "PreTrainedModel":
+    """A language model in the tier's precision, on its device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": getattr(torch, tier.dtype), "attn_implementation": attention(tier)}
+    if tier.quantisation != "none":
+        options["quantization_config"] = _quantisation(tier)
+    return AutoModelForCausalLM.from_pretrained(folder, **_safely(tier), **options)
+
+
+def load_classifier(folder: Path, tier: Tier, dtype: str) -> "PreTrainedModel":
+    """A model with a score for each text, in the precision named."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(folder, **_safely(tier), dtype=getattr(torch, dtype))
+
+
+def attention(tier: Tier) -> str:
+    """The tier's attention, or PyTorch's own where flash-attn is not installed, which the log says."""
+    from transformers.utils.import_utils import is_flash_attn_2_available
+
+    if tier.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        logging.getLogger(__name__).warning("flash-attn is not installed; PyTorch's attention is used, which is slower")
+        return "sdpa"
+    return tier.attention
+
+
+def apply_adapter(network: "PreTrainedModel", adapter: Path) -> "tuple[PreTrainedModel, torch.Tensor | None]":
+    """The model with an adapter: LoRA merged into its weights (kept apart where they are quantised).
+
+    Returns:
+        The model, and the (count, width) virtual tokens of a prompt-tuning adapter, which are not part of it.
+
+    Raises:
+        ValueError: the folder has no safetensors of an adapter, or one of another kind.
+    """
+    from peft import PeftConfig, PeftModel
+
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise ValueError(f"{adapter} has no {ADAPTER_WEIGHTS}; adapters in other formats are refused")
+    kind = PeftConfig.from_pretrained(str(adapter)).peft_type
+    if kind == "PROMPT_TUNING":
+        with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt", device=str(network.device)) as weights:
+            return network, weights.get_tensor("prompt_embeddings").to(network.dtype)
+    if kind != "LORA":
+        raise ValueError(f"{adapter} is a {kind} adapter; LORA and PROMPT_TUNING are known")
+    attached: Any = PeftModel.from_pretrained(network, str(adapter))
+    quantised = getattr(network, "is_quantized", False)
+    return (attached.get_base_model() if quantised else attached.merge_and_unload()), None
+
+
+def _safely(tier: Tier) -> dict[str, Any]:
+    return {
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "device_map": {"": 0} if tier.device == "cuda" else None,
+    }
+
+
+def _quantisation(tier: Tier) -> "BitsAndBytesConfig":
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if tier.quantisation == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, tier.dtype),
+    )

@@ -1,0 +1,186 @@
+"""Where models come from: the package, a folder or a hub repository; only safetensors, never code.
+
+Nothing here loads a model. Weights of a hub repository are fetched when they are first needed, at the commit that was
+resolved.
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from synth_assets.embedded import model_path
+from synth_assets.manifests import folder_hash
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
+EMBEDDED = "embedded:"
+REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+CONFIG = "config.json"
+DESCRIPTION_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "*.spm"]
+WEIGHT_FILES = ["*.safetensors"]
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+class ModelFilesError(ValueError):
+    """A model that cannot be used: missing, out of reach, or refused; the message says what to do."""
+
+
+class Resolved(NamedTuple):
+    """A model's exact version, and the folder its description lies in (weights only where they are local)."""
+
+    revision: str
+    folder: Path
+
+
+def resolve(location: str) -> Resolved:
+    """The exact version of a model, after looking at all that can be seen without its weights.
+
+    Raises:
+        ModelFilesError: nothing is there, the hub cannot be reached or refuses, the weights are pickles, or the
+            repository wants to run its own code.
+    """
+    folder = local_folder(location)
+    if folder is not None:
+        check_files((str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()), location)
+        check_description(folder, location)
+        return Resolved(folder_hash(folder), folder)
+    name, revision = split_repository(location)
+    commit, files = _ask_hub(name, revision)
+    if files is not None:
+        check_files(files, location)
+    description = fetch(name, commit, DESCRIPTION_FILES)
+    check_description(description, location)
+    return Resolved(commit, description)
+
+
+def weights_folder(location: str, revision: str) -> Path:
+    """The folder with a resolved model's weights, fetched from the hub where they are not here yet.
+
+    Raises:
+        ModelFilesError: as in `resolve`; or a local folder's files are not those of `revision` any more.
+    """
+    folder = local_folder(location)
+    if folder is None:
+        name, _ = split_repository(location)
+        folder = fetch(name, revision, [*DESCRIPTION_FILES, *WEIGHT_FILES])
+    elif folder_hash(folder) != revision:
+        raise ModelFilesError(f"the files of {location} changed since it was resolved: materialise its asset again")
+    check_files((str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()), location)
+    return folder
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder of an embedded or local model; None for a hub repository."""
+    if location.startswith(EMBEDDED):
+        folder = model_path(location.removeprefix(EMBEDDED))
+        if not (folder / CONFIG).is_file():
+            raise ModelFilesError(f"{location} is not in this installation; `synth embedded build` makes it")
+        return folder
+    path = Path(location).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if REPOSITORY.fullmatch(location) and not location.startswith("."):
+        return None
+    raise ModelFilesError(
+        f"{location!r} is no folder here, and no hub repository either (owner/name, owner/name@revision)"
+    )
+
+
+def split_repository(location: str) -> tuple[str, str | None]:
+    """Name and revision of "owner/name@revision"; no revision is the default branch."""
+    match = REPOSITORY.fullmatch(location)
+    if match is None:
+        raise ModelFilesError(f"{location!r} is no hub repository (owner/name, or owner/name@revision)")
+    return match["name"], match["revision"]
+
+
+def check_files(names: Iterable[str], location: str) -> None:
+    """Refuse a model without safetensors, whose weights would run code when they are read."""
+    names = list(names)
+    if any(name.endswith(".safetensors") for name in names):
+        return
+    pickles = sorted(name for name in names if name.endswith(PICKLES))
+    found = (
+        f"only pickles ({', '.join(pickles[:3])}), which can run code when they are read" if pickles else "no weights"
+    )
+    raise ModelFilesError(
+        f"{location} has {found}; name a revision with safetensors (owner/name@revision), or convert it to safetensors"
+    )
+
+
+def check_description(folder: Path, location: str) -> None:
+    """Refuse a model without a configuration, and one that asks for its own Python code."""
+    if not (folder / CONFIG).is_file():
+        raise ModelFilesError(f"{location} has no {CONFIG}: it is no Transformers model")
+    for name in (CONFIG, "tokenizer_config.json"):
+        path = folder / name
+        if path.is_file() and "auto_map" in json.loads(path.read_text("utf-8")):
+            raise ModelFilesError(f"{location} wants to run its own code ({name}: auto_map); that is refused")
+
+
+def fetch(name: str, commit: str, patterns: list[str]) -> Path:
+    """The hub cache's folder with the files of a commit; what was fetched before is not fetched again."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
+    except LocalEntryNotFoundError as error:
+        raise ModelFilesError(out_of_reach(name)) from error
+    except HfHubHTTPError as error:
+        raise ModelFilesError(remedy(name, error)) from error
+    except (OSError, ValueError) as error:
+        raise ModelFilesError(
+            f"{name} could not be fetched ({error}); run it again, what is complete is kept"
+        ) from error
+
+
+def _ask_hub(name: str, revision: str | None) -> tuple[str, list[str] | None]:
+    """Commit and file names of a repository; offline, the commit that was fetched last and None."""
+    from huggingface_hub import model_info, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        info = model_info(name, revision=revision)
+    except HfHubHTTPError as error:
+        raise ModelFilesError(remedy(name, error)) from error
+    except (OfflineModeIsEnabled, HTTPError) as error:  # no connection
+        cached: Any = try_to_load_from_cache(name, CONFIG, revision=revision)
+        if not isinstance(cached, str):
+            raise ModelFilesError(out_of_reach(name)) from error
+        logging.getLogger(__name__).warning("%s: the hub is out of reach; the version fetched last is used", name)
+        return Path(cached).parent.name, None
+    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+
+
+def out_of_reach(name: str) -> str:
+    """What to do without a connection to the hub."""
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
+    return (
+        f"{name} is not on this machine and the hub is out of reach{offline}: connect, name a local folder instead, "
+        "or choose the tier cpu, whose models are shipped"
+    )
+
+
+def remedy(name: str, error: "HfHubHTTPError") -> str:
+    """What to do when the hub refuses."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{name} is gated: accept its licence at https://huggingface.co/{name} and set HF_TOKEN, "
+            "or choose the preset qwen, which needs neither"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{name} has no such revision; see https://huggingface.co/{name}/commits"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{name} is not on the hub, or is private: see the spelling, or set HF_TOKEN to a token that may read it"
+    status = getattr(error.response, "status_code", "no status")
+    if status == 401:
+        return f"{name}: the hub refuses the token (401); set HF_TOKEN to a valid one, or unset it for public models"
+    return f"{name}: the hub answered {status}; try again later, or name a local folder"

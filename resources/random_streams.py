@@ -1,0 +1,58 @@
+"""Random numbers that belong to a row: Gumbel noise computed from the row's seed, the step and the token.
+
+Nothing is drawn from a generator with state, so a row's noise is the same alone or in a batch, first or resumed.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+# SplitMix64 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195): the increment and the two multipliers, as int64.
+INCREMENT = 0x9E3779B97F4A7C15 - 2**64
+FIRST_MULTIPLIER = 0xBF58476D1CE4E5B9 - 2**64
+SECOND_MULTIPLIER = 0x94D049BB133111EB - 2**64
+
+
+def gumbel_noise(seeds: "torch.Tensor", step: int, vocabulary: int) -> "torch.Tensor":
+    """Standard Gumbel noise for the choice of one token in each row.
+
+    The index of the greatest (log-probability + noise) is a draw from the distribution (Maddison et al. 2014,
+    arXiv 1411.0030).
+
+    Args:
+        seeds: (rows,) int64, one stream each.
+        step: position of the token in its row.
+        vocabulary: how many tokens there are to choose from.
+
+    Returns:
+        (rows, vocabulary) float64 on the device of `seeds`, finite. The integers below it are equal on all devices; the
+        two logarithms may differ by their rounding.
+    """
+    import torch
+
+    tokens = torch.arange(vocabulary, device=seeds.device)
+    streams = _mix(_mix(seeds + INCREMENT) + step)
+    bits = _mix(streams[:, None] + tokens * INCREMENT)
+    uniform = (_shifted(bits, 12) + 0.5) * 2.0**-52  # strictly between 0 and 1: both logarithms are finite
+    return uniform.log_().neg_().log_().neg_()
+
+
+def seed_tensor(seeds: Sequence[int], device: "torch.device | str") -> "torch.Tensor":
+    """(rows,) int64 of Python integers of any size, taken modulo 2**64."""
+    import torch
+
+    return torch.tensor([(seed + 2**63) % 2**64 - 2**63 for seed in seeds], dtype=torch.int64, device=device)
+
+
+def _mix(state: "torch.Tensor") -> "torch.Tensor":
+    """SplitMix64's output function; int64 arithmetic wraps as the unsigned one does."""
+    state = (state ^ _shifted(state, 30)) * FIRST_MULTIPLIER
+    state = (state ^ _shifted(state, 27)) * SECOND_MULTIPLIER
+    return state ^ _shifted(state, 31)
+
+
+def _shifted(state: "torch.Tensor", bits: int) -> "torch.Tensor":
+    """A logical shift to the right: torch's own keeps the sign."""
+    return (state >> bits) & (2 ** (64 - bits) - 1)
