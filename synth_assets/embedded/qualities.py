@@ -1,0 +1,145 @@
+"""What the embedded models can do, measured on invented instructions and on the validation split; never on test."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synth_assets.embedded.items import generation_items
+from synth_assets.embedded.reward_model import score_responses
+from synth_assets.embedded.sampling import Sample, sample_instructions, sample_responses
+from synth_assets.embedded.task import Task
+from synth_assets.embedded.tokenizer import load_tokenizer
+from synth_assets.embedded.verifier import verify
+from synth_assets.embedded.world import find
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+
+INVENTED = 1_000
+CHOICES = 4
+VALIDATION_LIMIT = 650
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A measured rate between 0 and 1, and the number of things it was measured on."""
+
+    value: float
+    n: int
+
+
+TARGETS = {
+    "magpie_unique_rate": 0.88,
+    "magpie_parseable_rate": 0.93,
+    "magpie_second_batch_new_rate": 0.60,
+    "reward_selection_gain": 0.08,
+    "base_strict_rate": 0.10,
+}
+"""What each quality has to reach: the lowest at which the stages after it still have something to show."""
+
+
+def load_causal(folder: Path) -> "LlamaForCausalLM":
+    """Load a causal model in float32."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def load_reward(folder: Path) -> "LlamaForSequenceClassification":
+    """Load a reward model in float32."""
+    import torch
+    from transformers import LlamaForSequenceClassification
+
+    return LlamaForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+
+
+def measure(weights: Path, progress: Callable[[str], None]) -> dict[str, Quality]:
+    """Measure all qualities of the models in a folder.
+
+    Returns:
+        by name: `magpie_*` of instructions that the teacher invents at temperature 1; `*_strict_rate` and
+        `*_lenient_rate` of greedy answers to validation items; `reward_*` of the best of four teacher answers
+        at temperature 1 by the reward model.
+    """
+    tokenizer = load_tokenizer(weights / "teacher")
+    teacher, base = load_causal(weights / "teacher"), load_causal(weights / "base")
+    items = [_known(item.instruction) for item in generation_items("validation", limit=VALIDATION_LIMIT)]
+    measured = magpie_qualities(teacher, tokenizer)
+    progress("measured what the teacher invents")
+    for name, model in (("teacher", teacher), ("base", base)):
+        measured |= answer_qualities(name, model, tokenizer, items)
+        progress(f"measured the answers of the {name}")
+    measured |= selection_qualities(load_reward(weights / "reward"), teacher, tokenizer, items)
+    progress("measured the reward model as a selector")
+    return measured
+
+
+def as_json(measured: dict[str, Quality]) -> dict[str, dict[str, float]]:
+    """Return the qualities as plain values for a manifest."""
+    return {name: asdict(quality) for name, quality in measured.items()}
+
+
+def _known(instruction: str) -> Task:
+    task = find(instruction)
+    if task is None:
+        raise ValueError(f"the world does not know {instruction!r}")
+    return task
+
+
+def magpie_qualities(teacher: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast") -> dict[str, Quality]:
+    """Measure two batches of invented instructions: unique, known to the world, new in the second batch."""
+    first, second = (
+        [sample.text.strip() for sample in sample_instructions(teacher, tokenizer, INVENTED, seed=seed)]
+        for seed in (11, 12)
+    )
+    unique = set(first)
+    return {
+        "magpie_unique_rate": Quality(len(unique) / INVENTED, INVENTED),
+        "magpie_parseable_rate": Quality(sum(find(text) is not None for text in first) / INVENTED, INVENTED),
+        "magpie_second_batch_new_rate": Quality(len(set(second) - unique) / INVENTED, INVENTED),
+    }
+
+
+def answer_qualities(
+    name: str, model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", items: Sequence[Task]
+) -> dict[str, Quality]:
+    """Measure greedy answers; an answer that does not finish is not strictly right."""
+    samples = sample_responses(model, tokenizer, [task.instruction for task in items], temperature=0.0, seed=0)
+    verdicts = [verify(task, sample.text) for task, sample in zip(items, samples, strict=True)]
+    strict = sum(verdict.strict and sample.finished for verdict, sample in zip(verdicts, samples, strict=True))
+    return {
+        f"{name}_strict_rate": Quality(strict / len(items), len(items)),
+        f"{name}_lenient_rate": Quality(sum(verdict.lenient for verdict in verdicts) / len(items), len(items)),
+    }
+
+
+def selection_qualities(
+    reward: "LlamaForSequenceClassification",
+    model: "LlamaForCausalLM",
+    tokenizer: "PreTrainedTokenizerFast",
+    items: Sequence[Task],
+) -> dict[str, Quality]:
+    """Measure the reward model's choice among four sampled answers beside the first answer and the best possible."""
+    instructions = [task.instruction for task in items]
+    tries = [sample_responses(model, tokenizer, instructions, temperature=1.0, seed=seed) for seed in range(CHOICES)]
+    pairs = [(text, sample.text) for samples in tries for text, sample in zip(instructions, samples, strict=True)]
+    scores = score_responses(reward, tokenizer, pairs)
+    first, chosen, possible = 0, 0, 0
+    for index, task in enumerate(items):
+        right = [_is_right(task, samples[index]) for samples in tries]
+        ranks = [scores[index + number * len(items)] for number in range(CHOICES)]
+        first, possible = first + right[0], possible + any(right)
+        chosen += right[max(range(CHOICES), key=ranks.__getitem__)]
+    n = len(items)
+    return {
+        "reward_first_rate": Quality(first / n, n),
+        "reward_selected_rate": Quality(chosen / n, n),
+        "reward_possible_rate": Quality(possible / n, n),
+        "reward_selection_gain": Quality((chosen - first) / n, n),
+    }
+
+
+def _is_right(task: Task, sample: Sample) -> bool:
+    return sample.finished and verify(task, sample.text).strict

@@ -1,0 +1,61 @@
+"""The identity of the embedded models' recipe, and the manifest that ties shipped weights to it."""
+
+import ast
+import hashlib
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+SOURCES = (
+    *("knowledge", "relations", "task", "families", "world", "answers", "verifier", "chat_format", "corpus"),
+    *("tokenizer", "optimization", "language_models", "sampling", "reference_student", "reward_model"),
+)
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "safetensors")
+MANIFEST = "manifest.json"
+
+
+def recipe_hash() -> str:
+    """Return the SHA-256 of the modules that make the weights, without their docstrings and comment lines."""
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+        digest.update(f"{name}\n{_code(source)}\n".encode())
+    return digest.hexdigest()
+
+
+def _code(source: str) -> str:
+    """Return the lines of a module that are neither blank, nor comment, nor part of a free-standing string."""
+    strings = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(source.splitlines(), 1)
+    return "\n".join(line for number, line in lines if number not in strings and line.split("#")[0].strip())
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file under a folder but its manifest, by POSIX path relative to it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def write_manifest(folder: Path, qualities: dict[str, Any], cpu_seconds: dict[str, float]) -> None:
+    """Write what made the weights in a folder, what they are, what they can do and what they cost."""
+    manifest = {
+        "recipe": recipe_hash(),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "libraries": {library: version(library) for library in LIBRARIES},
+        "cpu_seconds": cpu_seconds,
+        "qualities": qualities,
+        "files": file_hashes(folder),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder of weights."""
+    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
