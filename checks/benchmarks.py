@@ -1,0 +1,47 @@
+"""Are the items complete, and is nothing of the test in the validation?"""
+
+import dagster as dg
+import polars as pl
+
+from checks.great_expectations import expectation_checks, one_of, present, unique, written
+from checks.leakage import leakage_result, leaks_between_splits, normalised
+
+SPLITS = ("validation", "test")
+KINDS = ("generation", "choice")
+
+benchmark_items_expectations = expectation_checks(
+    "benchmark_items",
+    (
+        present("item_id", "item_ids_are_present"),
+        unique("item_id", "item_ids_are_unique"),
+        present("suite", "suites_are_named"),
+        one_of("split", "splits_are_known", SPLITS),
+        one_of("kind", "kinds_are_known", KINDS),
+        written("prompt", "prompts_are_written"),
+        present("cluster", "clusters_are_present"),
+        present("item_hash", "item_hashes_are_present"),
+    ),
+    row_id="item_id",
+)
+
+
+@dg.asset_check(asset="benchmark_items", blocking=True)
+def no_leakage_between_splits(benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No prompt of the test split is in the validation split, on which candidates are chosen."""
+    return leakage_result({"prompts": leaks_between_splits(benchmark_items, normalised(pl.col("prompt")), SPLITS)})
+
+
+@dg.asset_check(asset="benchmark_items", blocking=True)
+def answers_are_among_the_choices(benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Every item has an answer; that of a choice item is the index of one of two or more distinct choices."""
+    index = pl.col("answer").cast(pl.Int64, strict=False)
+    choices = pl.col("choices").list.len()
+    distinct = (choices >= 2) & (pl.col("choices").list.n_unique() == choices)
+    choice_is_right = distinct & index.is_between(0, choices.cast(pl.Int64) - 1)
+    right = pl.when(pl.col("kind") == "choice").then(choice_is_right).otherwise(pl.col("answer").is_not_null())
+    wrong = benchmark_items.filter(~right.fill_null(value=False)).select("item_id").collect()["item_id"]
+    return dg.AssetCheckResult(
+        passed=wrong.is_empty(),
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"items_without_answer": len(wrong), "examples": dg.MetadataValue.json(wrong.head(5).to_list())},
+    )

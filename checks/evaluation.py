@@ -1,0 +1,120 @@
+"""Was every model asked the same items, and is every number complete? Never blocking: a refusal is a decision."""
+
+import math
+
+import dagster as dg
+import polars as pl
+
+from checks.adapters import ADAPTERS
+from checks.benchmarks import SPLITS
+from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
+from synth_assets.records import Comparison, Metric
+
+BASE = "base"
+CONTROLS = ("dpo_control_adapter",)
+FINISH_REASONS = ("stop", "length")
+SHOWN = 5
+
+benchmark_scores_expectations = expectation_checks(
+    "benchmark_scores",
+    (
+        one_of("model", "models_are_known", (BASE, *ADAPTERS)),
+        present("fingerprint", "fingerprints_are_present"),
+        Expectation(
+            "items_are_scored_once",
+            "compound_columns_to_be_unique",
+            {"column_list": ["model", "suite", "split", "item_id", "metric"]},
+        ),
+        between("score", "scores_are_rates", 0, 1),
+        one_of("finish_reason", "finish_reasons_are_known", FINISH_REASONS),
+    ),
+    row_id="item_id",
+    blocking=False,
+)
+
+
+@dg.asset_check(asset="benchmark_scores")
+def scores_are_finite_with_n(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Each model has a row for each item that any has; no score is NaN, and every metric has at least one."""
+    asked = benchmark_scores.select("suite", "split", "metric", "item_id").unique()
+    models = benchmark_scores.select("model").unique()
+    missing = asked.join(models, how="cross").join(
+        benchmark_scores, on=["suite", "split", "metric", "item_id", "model"], how="anti"
+    )
+    counts = benchmark_scores.group_by("model", "suite", "split", "metric").agg(n=pl.col("score").count())
+    found = {
+        "items_not_scored": missing.select(pl.len()).collect().item(),
+        "scores_not_finite": benchmark_scores.filter(~pl.col("score").is_finite()).select(pl.len()).collect().item(),
+        "metrics_without_score": counts.filter(pl.col("n") == 0).select(pl.len()).collect().item(),
+    }
+    n_by_model = counts.group_by("model").agg(pl.col("n").sum()).sort("model").collect()
+    return dg.AssetCheckResult(
+        passed=not any(found.values()) and not n_by_model.is_empty(),
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={**found, "n": dg.MetadataValue.json(dict(n_by_model.iter_rows()))},
+    )
+
+
+@dg.asset_check(asset="benchmark_scores", additional_ins={"benchmark_items": dg.AssetIn("benchmark_items")})
+def scored_items_are_the_benchmarks(
+    benchmark_scores: pl.LazyFrame, benchmark_items: pl.LazyFrame
+) -> dg.AssetCheckResult:
+    """Every scored item is one of benchmark_items, in the same suite and split."""
+    on = ["item_id", "suite", "split"]
+    foreign = benchmark_scores.select(on).unique().join(benchmark_items, on=on, how="anti").sort("item_id").collect()
+    return dg.AssetCheckResult(
+        passed=foreign.is_empty(),
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "foreign_items": len(foreign),
+            "examples": dg.MetadataValue.json(foreign["item_id"].head(SHOWN).to_list()),
+        },
+    )
+
+
+@dg.asset_check(asset="comparison")
+def metrics_carry_n_and_interval(comparison: Comparison) -> dg.AssetCheckResult:
+    """Every metric is a number inside its interval, with how many items it comes from and the hash that proves it."""
+    incomplete = [f"{m.model} {m.suite} {m.split} {m.metric}" for m in comparison.metrics if not _is_complete(m)]
+    return _result(incomplete if comparison.metrics else ["no metric at all"])
+
+
+def _is_complete(metric: Metric) -> bool:
+    numbers = (metric.ci_low, metric.value, metric.ci_high)
+    ordered = all(math.isfinite(x) for x in numbers) and metric.ci_low <= metric.value <= metric.ci_high
+    return ordered and metric.n > 0 and bool(metric.items_sha256) and bool(metric.data_hash)
+
+
+@dg.asset_check(asset="comparison")
+def every_model_is_a_row(comparison: Comparison) -> dg.AssetCheckResult:
+    """The base and each adapter have metrics, or the reason why they have none."""
+    shown = {metric.model for metric in comparison.metrics} | comparison.failures.keys()
+    return _result([f"{name} is missing" for name in (BASE, *ADAPTERS) if name not in shown])
+
+
+@dg.asset_check(asset="comparison")
+def control_is_not_a_candidate(comparison: Comparison) -> dg.AssetCheckResult:
+    """The candidate is an adapter, neither the base nor a control."""
+    wrong = comparison.candidate in (BASE, *CONTROLS)
+    return _result([f"{comparison.candidate} is the candidate"] if wrong else [])
+
+
+@dg.asset_check(asset="comparison")
+def candidate_was_measured(comparison: Comparison) -> dg.AssetCheckResult:
+    """The candidate did not fail, and has metrics of both splits; there is none only where every adapter failed."""
+    candidate = comparison.candidate
+    if not candidate:
+        usable = [name for name in ADAPTERS if name not in (*comparison.failures, *CONTROLS)]
+        return _result([f"no candidate, though {name} was trained" for name in usable])
+    measured = {metric.split for metric in comparison.metrics if metric.model == candidate}
+    problems = [f"{candidate} has no metric of {split}" for split in SPLITS if split not in measured]
+    return _result([*problems, *([f"{candidate} failed"] if candidate in comparison.failures else [])])
+
+
+def _result(problems: list[str]) -> dg.AssetCheckResult:
+    """Passed where there is no problem; shows how many there are, and some."""
+    return dg.AssetCheckResult(
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:SHOWN])},
+    )

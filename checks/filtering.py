@@ -1,0 +1,120 @@
+"""Do enough instructions remain, is none of them a benchmark's, and do the splits share none?"""
+
+import dagster as dg
+import polars as pl
+
+from checks.great_expectations import Expectation, between, expectation_checks, one_of, present, unique, written
+from checks.leakage import leakage_result, leaks_between_splits, normalised, prompt_key, shared
+from resources.hardware import Hardware
+
+SPLITS = ("train", "validation")
+MAX_VALIDATION_RATE = 0.3
+FEW_ROWS = 1_000  # the size of LIMA's training set (Zhou et al. 2023, arXiv 2305.11206)
+MIN_DISTINCT_RATE = 0.99  # exact duplicates are dropped; the same instruction may follow different earlier turns
+
+KEPT_COLUMNS = (
+    present("row_id", "row_ids_are_present"),
+    unique("row_id", "row_ids_are_unique"),
+    present("source", "sources_are_present"),
+    written("instruction", "instructions_are_written"),
+    written("response", "responses_are_written"),
+    between("instruction_tokens", "instruction_tokens_are_counted", 1),
+    between("response_tokens", "response_tokens_are_counted", 1),
+    one_of("response_finish_reason", "responses_ended_by_themselves", ["stop"]),
+    between("score", "scores_are_rates", 0, 1),
+)
+
+filtered_instructions_expectations = expectation_checks(
+    "filtered_instructions",
+    (
+        *KEPT_COLUMNS,
+        Expectation(
+            "instructions_are_distinct",
+            "column_proportion_of_unique_values_to_be_between",
+            {"column": "instruction", "min_value": MIN_DISTINCT_RATE},
+            "warning",
+        ),
+    ),
+)
+
+rejected_instructions_expectations = expectation_checks(
+    "rejected_instructions",
+    (
+        present("row_id", "row_ids_are_present"),
+        unique("row_id", "row_ids_are_unique"),
+        present("reason", "reasons_are_present"),
+        Expectation(
+            "reasons_are_names_of_rules",
+            "column_values_to_match_regex",
+            {"column": "reason", "regex": r"^[a-z][a-z0-9_]*$"},
+        ),
+    ),
+    blocking=False,
+)
+
+sft_dataset_expectations = expectation_checks(
+    "sft_dataset",
+    (
+        *KEPT_COLUMNS,
+        present("group", "groups_are_present"),
+        present("split", "splits_are_present"),
+        one_of("split", "splits_are_known", SPLITS),
+    ),
+)
+
+
+@dg.asset_check(asset="filtered_instructions", blocking=True)
+def enough_instructions_remain(filtered_instructions: pl.LazyFrame, hardware: Hardware) -> dg.AssetCheckResult:
+    """At least the tier's minimum of instructions survive the rules; with fewer, training waits."""
+    rows = filtered_instructions.select(pl.len()).collect().item()
+    wanted = hardware.limits().min_rows
+    return dg.AssetCheckResult(
+        passed=rows >= wanted,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"rows": rows, "wanted": wanted, "rows_of_lima": FEW_ROWS},
+    )
+
+
+@dg.asset_check(
+    asset="filtered_instructions", blocking=True, additional_ins={"benchmark_items": dg.AssetIn("benchmark_items")}
+)
+def no_benchmark_item_remains(
+    filtered_instructions: pl.LazyFrame, benchmark_items: pl.LazyFrame
+) -> dg.AssetCheckResult:
+    """No kept instruction is the prompt of a benchmark item; case and white space aside."""
+    instruction, prompt = normalised(pl.col("instruction")), normalised(pl.col("prompt"))
+    return leakage_result({"benchmark_prompts": shared(filtered_instructions, instruction, benchmark_items, prompt)})
+
+
+@dg.asset_check(
+    asset="filtered_instructions", additional_ins={"rejected_instructions": dg.AssetIn("rejected_instructions")}
+)
+def kept_rows_were_not_rejected(
+    filtered_instructions: pl.LazyFrame, rejected_instructions: pl.LazyFrame
+) -> dg.AssetCheckResult:
+    """Every instruction is judged once: none is both kept and rejected."""
+    row_id = pl.col("row_id")
+    return leakage_result({"rows_judged_twice": shared(filtered_instructions, row_id, rejected_instructions, row_id)})
+
+
+@dg.asset_check(asset="sft_dataset", blocking=True)
+def no_leakage_between_splits(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No instruction and no group of near-duplicates is in both train and validation."""
+    return leakage_result(
+        {
+            "instructions": leaks_between_splits(sft_dataset, prompt_key(sft_dataset), SPLITS),
+            "groups": leaks_between_splits(sft_dataset, pl.col("group"), SPLITS),
+        }
+    )
+
+
+@dg.asset_check(asset="sft_dataset", blocking=True)
+def validation_is_a_small_share(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
+    """There are validation rows, so that over-fitting shows, and most rows are left to train on."""
+    validation = pl.col("split") == "validation"
+    rate = sft_dataset.select(validation.mean()).collect().item() or 0.0
+    return dg.AssetCheckResult(
+        passed=0.0 < rate <= MAX_VALIDATION_RATE,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"validation_rate": rate, "wanted_at_most": MAX_VALIDATION_RATE},
+    )

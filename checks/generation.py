@@ -1,0 +1,129 @@
+"""Is a raw batch fresh and varied, and has every row what later stages read?"""
+
+import dagster as dg
+import polars as pl
+
+from checks.great_expectations import (
+    Expectation,
+    between,
+    expectation_checks,
+    of_this_run,
+    one_of,
+    present,
+    unique,
+    written,
+)
+from checks.leakage import normalised
+
+MIN_DISTINCT_RATE = 0.6  # the embedded teacher gives .885 at 1,000 samples; a collapsed one gives the same few
+REPLAY_ROWS = 6  # at 88 % distinct rows, six in a row are another six by chance once in 10^5 batches or less
+MIN_WRITTEN_RATE = 0.95
+MIN_ENDED_RATE = 0.8  # a text cut at its token limit is dropped later; more than this share wastes the generation
+FINISH_REASONS = ("stop", "length")
+
+INSTRUCTION_COLUMNS = (
+    present("row_id", "row_ids_are_present"),
+    unique("row_id", "row_ids_are_unique"),
+    present("source", "sources_are_present"),
+    written("instruction", "instructions_are_written", mostly=MIN_WRITTEN_RATE),
+    written("response", "responses_are_written", mostly=MIN_WRITTEN_RATE),
+)
+
+
+def _mostly_stop(column: str, name: str) -> Expectation:
+    arguments = {"column": column, "value_set": ["stop"], "mostly": MIN_ENDED_RATE}
+    return Expectation(name, "column_values_to_be_in_set", arguments, "warning")
+
+
+raw_instructions_expectations = expectation_checks(
+    "raw_instructions",
+    (
+        *INSTRUCTION_COLUMNS,
+        unique("seed", "seeds_are_unique"),
+        present("model", "models_are_named"),
+        Expectation(
+            "one_revision_made_the_batch",
+            "column_unique_value_count_to_be_between",
+            {"column": "revision", "min_value": 1, "max_value": 1},
+        ),
+        between("temperature", "instruction_temperatures_are_in_range", 0, 2),
+        between("response_temperature", "response_temperatures_are_in_range", 0, 2),
+        between("top_p", "top_p_is_in_range", 0, 1),
+        between("instruction_tokens", "instruction_tokens_are_counted", 0),
+        between("response_tokens", "response_tokens_are_counted", 0),
+        one_of("instruction_finish_reason", "instruction_finish_reasons_are_known", FINISH_REASONS),
+        one_of("response_finish_reason", "response_finish_reasons_are_known", FINISH_REASONS),
+        _mostly_stop("instruction_finish_reason", "instructions_end_by_themselves"),
+        _mostly_stop("response_finish_reason", "responses_end_by_themselves"),
+    ),
+    partitioned=True,
+)
+
+imported_instructions_expectations = expectation_checks("imported_instructions", INSTRUCTION_COLUMNS)
+
+imported_preferences_expectations = expectation_checks(
+    "imported_preferences",
+    (
+        present("pair_id", "pair_ids_are_present"),
+        unique("pair_id", "pair_ids_are_unique"),
+        present("source", "sources_are_present"),
+        written("instruction", "instructions_are_written", mostly=MIN_WRITTEN_RATE),
+        written("chosen", "chosen_responses_are_written", mostly=MIN_WRITTEN_RATE),
+        present("rejected", "rejected_responses_are_present"),
+    ),
+    row_id="pair_id",
+)
+
+
+@dg.asset_check(asset="raw_instructions", blocking=True)
+def no_replayed_rows(
+    context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
+) -> dg.AssetCheckResult:
+    """No run of rows says again, word for word, what rows before it or of another batch said.
+
+    That is what a generator seeded alike for each block or batch makes; single repetitions are natural.
+    """
+    fresh = of_this_run(context, raw_instructions)
+    others = [
+        t for batch, t in raw_instructions.items() if context.has_partition_key and batch != context.partition_key
+    ]
+    replayed = replayed_rows(fresh, others)
+    return dg.AssetCheckResult(
+        passed=replayed == 0,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"replayed_rows": replayed, "other_batches": len(others)},
+    )
+
+
+def replayed_rows(fresh: pl.LazyFrame, others: list[pl.LazyFrame]) -> int:
+    """How many rows of `fresh` begin REPLAY_ROWS rows that stand in the same order earlier, or in another table."""
+    earlier = [_runs(table).unique() for table in others]
+    runs = _runs(fresh).collect()
+    again = runs.is_duplicated() if runs.height else pl.Series(dtype=pl.Boolean)
+    for table in earlier:
+        again = again | runs["run"].is_in(table.collect()["run"].implode())
+    return int(again.sum() or 0)
+
+
+def _runs(table: pl.LazyFrame) -> pl.LazyFrame:
+    """The hash of each run of REPLAY_ROWS consecutive texts."""
+    text = pl.struct("instruction", "response").hash()
+    following = [text.shift(-i) for i in range(REPLAY_ROWS)]
+    runs = table.select(
+        run=pl.struct(*(f.alias(str(i)) for i, f in enumerate(following))).hash(), row=pl.int_range(pl.len())
+    )
+    return runs.filter(pl.col("row") <= pl.col("row").max() - (REPLAY_ROWS - 1)).select("run")
+
+
+@dg.asset_check(asset="raw_instructions")
+def instructions_are_diverse(
+    context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
+) -> dg.AssetCheckResult:
+    """Most instructions of the batch are said once only; a warning, for the duplicates are dropped later."""
+    texts = of_this_run(context, raw_instructions).select(normalised(pl.col("instruction"))).collect().to_series()
+    rate = texts.n_unique() / len(texts) if len(texts) else 0.0
+    return dg.AssetCheckResult(
+        passed=rate >= MIN_DISTINCT_RATE,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"distinct_rate": rate, "wanted": MIN_DISTINCT_RATE, "rows": len(texts)},
+    )

@@ -1,0 +1,80 @@
+"""Are the models the ones their records name, and does the reward model tell good from bad?"""
+
+import re
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from resources.model_files import ModelFilesError, local_folder
+from resources.reward import RewardModels
+from synth_assets.manifests import folder_hash
+from synth_assets.records import ModelRecord
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+PROBES = 64
+MIN_PREFERRED_RATE = 0.75
+"""Chance is .5; a deberta reward model given a chat template, which it never saw, falls to .52."""
+
+
+def model_files_match(asset: str) -> dg.AssetChecksDefinition:
+    """The check that one model is what its record names."""
+
+    @dg.asset_check(asset=asset, name="model_files_match", blocking=True)
+    def check(model: ModelRecord) -> dg.AssetCheckResult:
+        """The folder's files hash to the revision; a hub model is pinned to a commit, not to a branch."""
+        try:
+            folder = local_folder(model.location)
+        except ModelFilesError as error:
+            found, passed = str(error), False
+        else:
+            found = folder_hash(folder) if folder else "a hub repository"
+            passed = found == model.revision if folder else COMMIT.fullmatch(model.revision) is not None
+        metadata = {"location": model.location, "revision": model.revision, "found": found}
+        return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.ERROR, metadata=metadata)
+
+    return check
+
+
+teacher_model_files_match = model_files_match("teacher_model")
+base_model_files_match = model_files_match("base_model")
+reward_model_files_match = model_files_match("reward_model")
+
+
+@dg.asset_check(asset="reward_model", blocking=True, additional_ins={"sft_dataset": dg.AssetIn("sft_dataset")})
+def reward_model_is_sane(
+    reward_model: ModelRecord, sft_dataset: pl.LazyFrame, rewards: RewardModels
+) -> dg.AssetCheckResult:
+    """An instruction's own response outscores another's, in the template that pairs are scored with."""
+    own, foreign = probes(sft_dataset)
+    scores = rewards.load(reward_model).score([*own, *foreign])
+    better = np.isfinite(scores[: len(own)]) & (scores[: len(own)] > scores[len(own) :])
+    rate = float(better.mean()) if len(own) else 0.0
+    return dg.AssetCheckResult(
+        passed=bool(np.isfinite(scores).all()) and rate >= MIN_PREFERRED_RATE,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "own_response_preferred_rate": rate,
+            "wanted": MIN_PREFERRED_RATE,
+            "n": len(own),
+            "not_finite": int((~np.isfinite(scores)).sum()),
+        },
+    )
+
+
+def probes(rows: pl.LazyFrame) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(instruction, own response) and (instruction, foreign response) of at most PROBES rows, drawn by row id.
+
+    Rows with earlier turns are left out, and those whose neighbour has the very same response.
+    """
+    drawn = (
+        rows.filter(pl.col("history").list.len().fill_null(0) == 0)
+        .select("instruction", "response", order=pl.col("row_id").hash())
+        .bottom_k(PROBES, by="order")
+        .sort("order")
+        .with_columns(foreign=pl.col("response").shift(-1).fill_null(pl.col("response").first()))
+        .filter(pl.col("foreign") != pl.col("response"))
+        .collect()
+    )
+    own = list(zip(drawn["instruction"], drawn["response"], strict=True))
+    return own, list(zip(drawn["instruction"], drawn["foreign"], strict=True))

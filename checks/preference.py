@@ -1,0 +1,167 @@
+"""Are candidates scored, and do pairs teach what is better rather than noise or the validation set?"""
+
+import dagster as dg
+import polars as pl
+
+from checks.filtering import SPLITS
+from checks.great_expectations import between, expectation_checks, one_of, present, unique, written
+from checks.leakage import leakage_result, leaks_between_splits, normalised, shared
+from resources.hardware import Hardware
+
+PAIRS_PER_ROW = 0.5  # the reference study makes 600 pairs of 1,000 rows
+MIN_SCORED_RATE = 0.98
+MIN_VARYING_RATE = 0.5
+MARGIN_TOLERANCE = 1e-6
+MAX_TEMPERATURE = 2
+FINISH_REASONS = ("stop", "length")
+
+response_candidates_expectations = expectation_checks(
+    "response_candidates",
+    (
+        present("candidate_id", "candidate_ids_are_present"),
+        unique("candidate_id", "candidate_ids_are_unique"),
+        present("row_id", "row_ids_are_present"),
+        present("group", "groups_are_present"),
+        one_of("split", "candidates_are_of_train_rows", ["train"]),
+        written("instruction", "instructions_are_written"),
+        between("temperature", "temperatures_are_in_range", 0, MAX_TEMPERATURE),
+        between("response_tokens", "response_tokens_are_counted", 0),
+        one_of("finish_reason", "finish_reasons_are_known", FINISH_REASONS),
+    ),
+    row_id="candidate_id",
+)
+
+preference_pairs_expectations = expectation_checks(
+    "preference_pairs",
+    (
+        present("pair_id", "pair_ids_are_present"),
+        unique("pair_id", "pair_ids_are_unique"),
+        present("group", "groups_are_present"),
+        present("source", "sources_are_present"),
+        present("split", "splits_are_present"),
+        one_of("split", "splits_are_known", SPLITS),
+        written("instruction", "instructions_are_written"),
+        written("chosen", "chosen_responses_are_written"),
+        present("rejected", "rejected_responses_are_present"),
+    ),
+    row_id="pair_id",
+)
+
+reference_logprobs_expectations = expectation_checks(
+    "reference_logprobs",
+    (
+        present("pair_id", "pair_ids_are_present"),
+        unique("pair_id", "pair_ids_are_unique"),
+        present("chosen_logprob", "chosen_logprobs_are_present"),
+        present("rejected_logprob", "rejected_logprobs_are_present"),
+        between("chosen_logprob", "chosen_logprobs_are_of_probabilities", None, 0),
+        between("rejected_logprob", "rejected_logprobs_are_of_probabilities", None, 0),
+    ),
+    row_id="pair_id",
+)
+
+
+@dg.asset_check(asset="response_candidates", blocking=True)
+def rewards_are_finite(response_candidates: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Nearly every candidate has a reward that is a number; the others make no pair."""
+    scored = pl.col("reward").is_finite().fill_null(value=False).mean()
+    rate = response_candidates.select(scored).collect().item() or 0.0
+    return dg.AssetCheckResult(
+        passed=rate >= MIN_SCORED_RATE,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"scored_rate": rate, "wanted": MIN_SCORED_RATE},
+    )
+
+
+@dg.asset_check(asset="response_candidates")
+def rewards_tell_candidates_apart(response_candidates: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Most instructions have candidates of different reward; one that scores all alike teaches nothing."""
+    finite = pl.col("reward").filter(pl.col("reward").is_finite())
+    spread = response_candidates.group_by("row_id").agg(varies=finite.n_unique() > 1)
+    rate = spread.select(pl.col("varies").mean()).collect().item() or 0.0
+    return dg.AssetCheckResult(
+        passed=rate >= MIN_VARYING_RATE,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"instructions_with_different_rewards_rate": rate, "wanted": MIN_VARYING_RATE},
+    )
+
+
+@dg.asset_check(asset="preference_pairs", blocking=True)
+def enough_pairs(preference_pairs: pl.LazyFrame, hardware: Hardware) -> dg.AssetCheckResult:
+    """There are train pairs for at least half of the tier's minimum of rows; with fewer, DPO waits."""
+    train = pl.col("split") == "train"
+    pairs = preference_pairs.select(train.sum()).collect().item()
+    wanted = int(PAIRS_PER_ROW * hardware.limits().min_rows)
+    return dg.AssetCheckResult(
+        passed=pairs >= max(1, wanted),
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"train_pairs": pairs, "wanted": wanted},
+    )
+
+
+@dg.asset_check(asset="preference_pairs", blocking=True)
+def chosen_differs_from_rejected(preference_pairs: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No pair prefers a response to itself; white space around it aside."""
+    return _none_of(preference_pairs, pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
+
+
+@dg.asset_check(asset="preference_pairs", blocking=True)
+def margins_are_positive(preference_pairs: pl.LazyFrame) -> dg.AssetCheckResult:
+    """The margin is chosen minus rejected reward and above 0; imported pairs, which have no rewards, have none."""
+    chosen, rejected, margin = pl.col("chosen_reward"), pl.col("rejected_reward"), pl.col("margin")
+    unscored = chosen.is_null() & rejected.is_null() & margin.is_null()
+    right = margin.is_finite() & (margin > 0) & ((chosen - rejected - margin).abs() <= MARGIN_TOLERANCE)
+    return _none_of(preference_pairs, ~(unscored | right.fill_null(value=False)))
+
+
+@dg.asset_check(asset="preference_pairs", blocking=True, additional_ins={"sft_dataset": dg.AssetIn("sft_dataset")})
+def no_leakage_between_splits(preference_pairs: pl.LazyFrame, sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No instruction or group is in both splits of the pairs, nor both in their train and SFT's validation split."""
+    instruction = normalised(pl.col("instruction"))
+    train = preference_pairs.filter(pl.col("split") == "train")
+    held_out = sft_dataset.filter(pl.col("split") == "validation")
+    return leakage_result(
+        {
+            "instructions": leaks_between_splits(preference_pairs, instruction, SPLITS),
+            "groups": leaks_between_splits(preference_pairs, pl.col("group"), SPLITS),
+            "sft_validation_instructions": shared(train, instruction, held_out, instruction),
+        }
+    )
+
+
+@dg.asset_check(
+    asset="preference_pairs", blocking=True, additional_ins={"benchmark_items": dg.AssetIn("benchmark_items")}
+)
+def no_benchmark_item_remains(preference_pairs: pl.LazyFrame, benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No pair's instruction is the prompt of a benchmark item; imported pairs meet no other filter."""
+    instruction, prompt = normalised(pl.col("instruction")), normalised(pl.col("prompt"))
+    return leakage_result({"benchmark_prompts": shared(preference_pairs, instruction, benchmark_items, prompt)})
+
+
+@dg.asset_check(
+    asset="reference_logprobs", blocking=True, additional_ins={"preference_pairs": dg.AssetIn("preference_pairs")}
+)
+def every_pair_has_its_reference(
+    reference_logprobs: pl.LazyFrame, preference_pairs: pl.LazyFrame
+) -> dg.AssetCheckResult:
+    """Each train pair has its log-probabilities under the reference, without which DPO has no loss for it."""
+    train = preference_pairs.filter(pl.col("split") == "train")
+    missing = train.join(reference_logprobs, on="pair_id", how="anti").select("pair_id").collect()["pair_id"]
+    return dg.AssetCheckResult(
+        passed=missing.is_empty(),
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "pairs_without_reference": len(missing),
+            "examples": dg.MetadataValue.json(missing.head(5).to_list()),
+        },
+    )
+
+
+def _none_of(pairs: pl.LazyFrame, wrong: pl.Expr) -> dg.AssetCheckResult:
+    """Passed where no pair is `wrong`; shows how many are, and some of their ids."""
+    found = pairs.filter(wrong).select("pair_id").collect()["pair_id"]
+    return dg.AssetCheckResult(
+        passed=found.is_empty(),
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"wrong_pairs": len(found), "examples": dg.MetadataValue.json(found.head(5).to_list())},
+    )

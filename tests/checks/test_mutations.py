@@ -1,0 +1,379 @@
+"""For each check a mutation of good data that turns exactly that check red."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from synth_assets.manifests import MANIFEST, file_sha256, read_manifest, write_manifest
+
+BATCH = "2026-W47"
+BY_BATCH = "raw_instructions"
+World = Any  # the fixture of conftest.py, which cannot be imported
+Mutation = Callable[[World], None]
+RunChecks = Callable[..., dict[tuple[str, str], bool]]  # of a world, and of the assets whose readers run
+
+
+def table_of(world: World, asset: str) -> pl.DataFrame:
+    return world.data[asset][BATCH] if asset == BY_BATCH else world.data[asset]
+
+
+def put(world: World, asset: str, table: pl.DataFrame) -> None:
+    if asset == BY_BATCH:
+        world.data[asset][BATCH] = table
+    else:
+        world.data[asset] = table
+
+
+def cells(asset: str, column: str, value: object, rows: range = range(1)) -> Mutation:
+    """Write `value` into a column of some rows; negative rows count from the end."""
+
+    def mutate(world: World) -> None:
+        table = table_of(world, asset)
+        values = table[column].to_list()
+        for row in rows:
+            values[row] = value
+        put(world, asset, table.with_columns(pl.Series(column, values, dtype=table.schema[column])))
+
+    return mutate
+
+
+def column(asset: str, name: str, value: pl.Expr) -> Mutation:
+    """Replace a whole column."""
+    return lambda world: put(world, asset, table_of(world, asset).with_columns(value.alias(name)))
+
+
+def same_as_first(asset: str, name: str, row: int = 1) -> Mutation:
+    """Copy a cell of the first row into another row."""
+    return lambda world: cells(asset, name, table_of(world, asset)[name][0], range(row, row + 1))(world)
+
+
+def first_rows(asset: str, rows: int) -> Mutation:
+    return lambda world: put(world, asset, table_of(world, asset).head(rows))
+
+
+def fields(asset: str, **values: object) -> Mutation:
+    """Replace fields of a record."""
+
+    def mutate(world: World) -> None:
+        world.data[asset] = replace(world.data[asset], **values)
+
+    return mutate
+
+
+def all_mutations(*mutations: Mutation) -> Mutation:
+    def mutate(world: World) -> None:
+        for each in mutations:
+            each(world)
+
+    return mutate
+
+
+LAST = range(-1, 0)
+UNSCORED_ITEM, OTHER_UNSCORED_ITEM = range(3, 4), range(7, 8)  # item 3 of a suite and split has no score
+UNPAIRED = range(20, 21)  # a train row of sft_dataset without candidates and pairs
+
+INSTRUCTION_COLUMNS: dict[str, Callable[[str], Mutation]] = {
+    "row_ids_are_present": lambda asset: cells(asset, "row_id", None),
+    "row_ids_are_unique": lambda asset: same_as_first(asset, "row_id"),
+    "sources_are_present": lambda asset: cells(asset, "source", None),
+    "instructions_are_written": lambda asset: cells(asset, "instruction", " ", range(3)),
+    "responses_are_written": lambda asset: cells(asset, "response", "\n", range(3)),
+}
+KEPT_COLUMNS: dict[str, Callable[[str], Mutation]] = {
+    "row_ids_are_present": lambda asset: cells(asset, "row_id", None),
+    "row_ids_are_unique": lambda asset: same_as_first(asset, "row_id"),
+    "sources_are_present": lambda asset: cells(asset, "source", None),
+    "instructions_are_written": lambda asset: cells(asset, "instruction", "", UNPAIRED),
+    "responses_are_written": lambda asset: cells(asset, "response", " "),
+    "instruction_tokens_are_counted": lambda asset: cells(asset, "instruction_tokens", 0),
+    "response_tokens_are_counted": lambda asset: cells(asset, "response_tokens", 0),
+    "responses_ended_by_themselves": lambda asset: cells(asset, "response_finish_reason", "length"),
+    "scores_are_rates": lambda asset: cells(asset, "score", 1.5),
+}
+RAW = {
+    "seeds_are_unique": same_as_first(BY_BATCH, "seed"),
+    "models_are_named": cells(BY_BATCH, "model", None),
+    "one_revision_made_the_batch": cells(BY_BATCH, "revision", "another"),
+    "instruction_temperatures_are_in_range": cells(BY_BATCH, "temperature", 3.0),
+    "response_temperatures_are_in_range": cells(BY_BATCH, "response_temperature", -0.1),
+    "top_p_is_in_range": cells(BY_BATCH, "top_p", 1.1),
+    "instruction_tokens_are_counted": cells(BY_BATCH, "instruction_tokens", -1),
+    "response_tokens_are_counted": cells(BY_BATCH, "response_tokens", -1),
+    "instruction_finish_reasons_are_known": cells(BY_BATCH, "instruction_finish_reason", "crash"),
+    "response_finish_reasons_are_known": cells(BY_BATCH, "response_finish_reason", "crash"),
+    "instructions_end_by_themselves": cells(BY_BATCH, "instruction_finish_reason", "length", range(9)),
+    "responses_end_by_themselves": cells(BY_BATCH, "response_finish_reason", "length", range(9)),
+}
+PAIRS = "preference_pairs"
+ITEMS = "benchmark_items"
+SCORES = "benchmark_scores"
+CANDIDATES = "response_candidates"
+LOGPROBS = "reference_logprobs"
+TABLES: dict[tuple[str, str], Mutation] = {
+    **{(asset, name): make(asset) for asset in (BY_BATCH, "imported_instructions")
+       for name, make in INSTRUCTION_COLUMNS.items()},
+    **{(BY_BATCH, name): mutation for name, mutation in RAW.items()},
+    ("imported_preferences", "pair_ids_are_present"): cells("imported_preferences", "pair_id", None),
+    ("imported_preferences", "pair_ids_are_unique"): same_as_first("imported_preferences", "pair_id"),
+    ("imported_preferences", "sources_are_present"): cells("imported_preferences", "source", None),
+    ("imported_preferences", "instructions_are_written"): cells("imported_preferences", "instruction", ""),
+    ("imported_preferences", "chosen_responses_are_written"): cells("imported_preferences", "chosen", " "),
+    ("imported_preferences", "rejected_responses_are_present"): cells("imported_preferences", "rejected", None),
+    (ITEMS, "item_ids_are_present"): cells(ITEMS, "item_id", None, UNSCORED_ITEM),
+    (ITEMS, "item_ids_are_unique"): cells(ITEMS, "item_id", "generation-validation-3", OTHER_UNSCORED_ITEM),
+    (ITEMS, "suites_are_named"): cells(ITEMS, "suite", None, UNSCORED_ITEM),
+    (ITEMS, "splits_are_known"): cells(ITEMS, "split", "training", UNSCORED_ITEM),
+    (ITEMS, "kinds_are_known"): cells(ITEMS, "kind", "essay", UNSCORED_ITEM),
+    (ITEMS, "prompts_are_written"): cells(ITEMS, "prompt", " "),
+    (ITEMS, "clusters_are_present"): cells(ITEMS, "cluster", None),
+    (ITEMS, "item_hashes_are_present"): cells(ITEMS, "item_hash", None),
+    **{(asset, name): make(asset) for asset in ("filtered_instructions", "sft_dataset")
+       for name, make in KEPT_COLUMNS.items()},
+    ("filtered_instructions", "instructions_are_distinct"): same_as_first("filtered_instructions", "instruction"),
+    ("rejected_instructions", "row_ids_are_present"): cells("rejected_instructions", "row_id", None),
+    ("rejected_instructions", "row_ids_are_unique"): same_as_first("rejected_instructions", "row_id"),
+    ("rejected_instructions", "reasons_are_present"): cells("rejected_instructions", "reason", None),
+    ("rejected_instructions", "reasons_are_names_of_rules"): cells("rejected_instructions", "reason", "Too short!"),
+    ("sft_dataset", "groups_are_present"): cells("sft_dataset", "group", None),
+    ("sft_dataset", "splits_are_present"): cells("sft_dataset", "split", None, UNPAIRED),
+    ("sft_dataset", "splits_are_known"): cells("sft_dataset", "split", "test", UNPAIRED),
+    (CANDIDATES, "candidate_ids_are_present"): cells(CANDIDATES, "candidate_id", None),
+    (CANDIDATES, "candidate_ids_are_unique"): same_as_first(CANDIDATES, "candidate_id"),
+    (CANDIDATES, "row_ids_are_present"): cells(CANDIDATES, "row_id", None),
+    (CANDIDATES, "groups_are_present"): cells(CANDIDATES, "group", None),
+    (CANDIDATES, "candidates_are_of_train_rows"): cells(CANDIDATES, "split", "validation"),
+    (CANDIDATES, "instructions_are_written"): cells(CANDIDATES, "instruction", ""),
+    (CANDIDATES, "temperatures_are_in_range"): cells(CANDIDATES, "temperature", 2.5),
+    (CANDIDATES, "response_tokens_are_counted"): cells(CANDIDATES, "response_tokens", -1),
+    (CANDIDATES, "finish_reasons_are_known"): cells(CANDIDATES, "finish_reason", "crash"),
+    (PAIRS, "pair_ids_are_present"): cells(PAIRS, "pair_id", None, range(11, 12)),
+    (PAIRS, "pair_ids_are_unique"): same_as_first(PAIRS, "pair_id"),
+    (PAIRS, "groups_are_present"): cells(PAIRS, "group", None),
+    (PAIRS, "sources_are_present"): cells(PAIRS, "source", None),
+    (PAIRS, "splits_are_present"): cells(PAIRS, "split", None),
+    (PAIRS, "splits_are_known"): cells(PAIRS, "split", "test"),
+    (PAIRS, "instructions_are_written"): cells(PAIRS, "instruction", ""),
+    (PAIRS, "chosen_responses_are_written"): cells(PAIRS, "chosen", ""),
+    (PAIRS, "rejected_responses_are_present"): cells(PAIRS, "rejected", None),
+    (LOGPROBS, "pair_ids_are_present"): cells(LOGPROBS, "pair_id", None, range(11, 12)),
+    (LOGPROBS, "pair_ids_are_unique"): same_as_first(LOGPROBS, "pair_id", row=11),
+    (LOGPROBS, "chosen_logprobs_are_present"): cells(LOGPROBS, "chosen_logprob", None),
+    (LOGPROBS, "rejected_logprobs_are_present"): cells(LOGPROBS, "rejected_logprob", float("nan")),
+    (LOGPROBS, "chosen_logprobs_are_of_probabilities"): cells(LOGPROBS, "chosen_logprob", 0.1),
+    (LOGPROBS, "rejected_logprobs_are_of_probabilities"): cells(LOGPROBS, "rejected_logprob", 0.1),
+    (SCORES, "fingerprints_are_present"): cells(SCORES, "fingerprint", None),
+    (SCORES, "items_are_scored_once"): lambda world: put(
+        world, SCORES, pl.concat([world.data[SCORES], world.data[SCORES].head(1)])
+    ),
+    (SCORES, "scores_are_rates"): cells(SCORES, "score", 1.1),
+    (SCORES, "finish_reasons_are_known"): cells(SCORES, "finish_reason", "crash"),
+    (SCORES, "models_are_known"): column(SCORES, "model", pl.col("model").replace("base", "an unknown model")),
+}  # fmt: skip
+
+
+def replay(world: World) -> None:
+    """The second block repeats the texts of the first, as blocks seeded alike do."""
+    texts = ["instruction", "response"]
+    table = world.data[BY_BATCH][BATCH]
+    repeated = pl.concat([table.head(32).select(texts), table.head(8).select(texts)])
+    world.data[BY_BATCH][BATCH] = table.with_columns(repeated.get_columns())
+
+
+def add_all(asset: str, rows: Callable[[pl.DataFrame], pl.DataFrame]) -> Mutation:
+    return lambda world: put(world, asset, pl.concat([table_of(world, asset), rows(table_of(world, asset))]))
+
+
+def item_outside(world: World) -> None:
+    """Every model is scored on an item that the benchmark does not hold."""
+    table = world.data[SCORES]
+    foreign = pl.col("item_id") == "generation-test-0"
+    put(world, SCORES, table.with_columns(pl.when(foreign).then(pl.lit("x")).otherwise("item_id").alias("item_id")))
+
+
+def one_model_misses_an_item(world: World) -> None:
+    put(world, SCORES, world.data[SCORES].head(-1))
+
+
+def planted(asset: str, row: int = UNPAIRED.start) -> Mutation:
+    """A benchmark prompt in other case and spacing stands among the instructions."""
+
+    def mutate(world: World) -> None:
+        prompt = world.data[ITEMS]["prompt"][0].upper().replace(" ", "  ")
+        cells(asset, "instruction", prompt, range(row, row + 1))(world)
+
+    return mutate
+
+
+TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
+    (BY_BATCH, "no_replayed_rows"): replay,
+    (BY_BATCH, "instructions_are_diverse"): column(
+        BY_BATCH, "instruction", pl.concat_str(pl.lit("Say "), pl.int_range(pl.len()) // 2)
+    ),
+    (ITEMS, "no_leakage_between_splits"): cells(
+        ITEMS, "prompt", "in the VALIDATION item 0 of generation, what comes next?", range(5, 6)
+    ),
+    (ITEMS, "answers_are_among_the_choices"): cells(ITEMS, "answer", "2", LAST),
+    ("filtered_instructions", "enough_instructions_remain"): first_rows("filtered_instructions", 9),
+    ("filtered_instructions", "no_benchmark_item_remains"): planted("filtered_instructions"),
+    ("filtered_instructions", "kept_rows_were_not_rejected"): lambda world: cells(
+        "rejected_instructions", "row_id", world.data["filtered_instructions"]["row_id"][0]
+    )(world),
+    ("sft_dataset", "no_leakage_between_splits"): lambda world: cells(
+        "sft_dataset", "instruction", world.data["sft_dataset"]["instruction"][20].upper(), LAST
+    )(world),
+    ("sft_dataset", "validation_is_a_small_share"): column("sft_dataset", "split", pl.lit("train")),
+    (CANDIDATES, "rewards_are_finite"): cells(CANDIDATES, "reward", float("nan")),
+    (CANDIDATES, "rewards_tell_candidates_apart"): column(CANDIDATES, "reward", pl.lit(0.0)),
+    (PAIRS, "enough_pairs"): first_rows(PAIRS, 4),
+    (PAIRS, "chosen_differs_from_rejected"): cells(PAIRS, "rejected", " A good answer.\n"),
+    (PAIRS, "margins_are_positive"): cells(PAIRS, "margin", 2.0),
+    (PAIRS, "no_leakage_between_splits"): same_as_first(PAIRS, "group", row=11),
+    (PAIRS, "no_benchmark_item_remains"): planted(PAIRS, row=0),
+    (LOGPROBS, "every_pair_has_its_reference"): lambda world: put(world, LOGPROBS, world.data[LOGPROBS].tail(-1)),
+    (SCORES, "scores_are_finite_with_n"): one_model_misses_an_item,
+    (SCORES, "scored_items_are_the_benchmarks"): item_outside,
+}  # fmt: skip
+
+
+def rewritten(asset: str, change: Callable[[Path, dict[str, Any]], None]) -> Mutation:
+    """Change the files of an adapter or its manifest's facts, and complete it again as the trainer does."""
+
+    def mutate(world: World) -> None:
+        folder = world.home / "adapters" / asset
+        facts = read_manifest(folder)
+        change(folder, facts)
+        write_manifest(folder, facts)
+        fields(asset, manifest_sha256=file_sha256(folder / MANIFEST))(world)
+
+    return mutate
+
+
+def zero_weights(folder: Path, _: dict[str, Any]) -> None:
+    path = folder / "adapter_model.safetensors"
+    weights = {
+        name: values if name.endswith("lora_A.weight") else np.zeros_like(values)
+        for name, values in load_file(path).items()
+    }
+    save_file(weights, path)
+
+
+def flat_curve(_: Path, facts: dict[str, Any]) -> None:
+    for point in facts["outcome"]["curve"]:
+        point["loss"] = 2.0
+
+
+def falling_margin(_: Path, facts: dict[str, Any]) -> None:
+    for point in facts["outcome"]["curve"]:
+        point["reward_margin"] = -0.1 * point["step"]
+
+
+def extra_file(asset: str) -> Mutation:
+    return lambda world: (world.home / "adapters" / asset / "notes.txt").write_text("later", "utf-8") and None
+
+
+def untrained(asset: str) -> Mutation:
+    """The weights of the adapter that it continued."""
+    name = "adapter_model.safetensors"
+    return rewritten(
+        asset, lambda folder, _: shutil.copy(folder.parent / "lora_adapter" / name, folder / name) and None
+    )
+
+
+ADAPTERS: dict[tuple[str, str], Mutation] = {}
+for adapter in (
+    "lora_adapter",
+    "prompt_tuning_adapter",
+    "dpo_adapter",
+    "dpo_control_adapter",
+    "rejection_sampling_adapter",
+):
+    ADAPTERS |= {
+        (adapter, "training_succeeded"): fields(adapter, failure="loss is nan at step 3: training diverged"),
+        (adapter, "adapter_is_complete"): extra_file(adapter),
+        (adapter, "adapter_is_non_zero"): rewritten(adapter, zero_weights),
+        (adapter, "loss_is_finite"): fields(adapter, final_loss=float("nan")),
+        (adapter, "a_small_share_was_trained"): fields(adapter, trainable_parameters=0),
+    }
+for adapter in ("lora_adapter", "prompt_tuning_adapter"):
+    ADAPTERS[adapter, "loss_fell"] = rewritten(adapter, flat_curve)
+ADAPTERS["dpo_adapter", "chosen_became_likelier"] = rewritten("dpo_adapter", falling_margin)
+
+
+def changed_file(world: World) -> None:
+    (world.home / "teacher" / "config.json").write_text('{"hidden_size": 1}', "utf-8")
+
+
+def first_metric(**values: object) -> Mutation:
+    def mutate(world: World) -> None:
+        first, *others = world.data["comparison"].metrics
+        fields("comparison", metrics=[replace(first, **values), *others])(world)
+
+    return mutate
+
+
+def without_metrics(model: str) -> Mutation:
+    return lambda world: fields(
+        "comparison", metrics=[m for m in world.data["comparison"].metrics if m.model != model]
+    )(world)
+
+
+def failed_clause(world: World) -> None:
+    decision = world.data["promotion_decision"]
+    fields("promotion_decision", clauses=[replace(decision.clauses[0], passed=False)])(world)
+
+
+RECORDS: dict[tuple[str, str], Mutation] = {
+    ("teacher_model", "model_files_match"): changed_file,
+    ("base_model", "model_files_match"): fields("base_model", revision="main"),
+    ("reward_model", "model_files_match"): fields("reward_model", location="no/such/folder"),
+    ("reward_model", "reward_model_is_sane"): fields("reward_model", location="owner/backwards"),
+    ("comparison", "metrics_carry_n_and_interval"): first_metric(n=0),
+    ("comparison", "every_model_is_a_row"): without_metrics("prompt_tuning_adapter"),
+    ("comparison", "control_is_not_a_candidate"): fields("comparison", candidate="dpo_control_adapter"),
+    ("comparison", "candidate_was_measured"): fields("comparison", candidate=""),
+    ("promotion_decision", "decision_follows_its_clauses"): failed_clause,
+}
+
+MUTATIONS: dict[tuple[str, str], Mutation] = TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
+
+
+def test_good_data_passes_every_check(
+    world: World, run_checks: RunChecks, all_checks: list[dg.AssetChecksDefinition]
+) -> None:
+    verdicts = run_checks(world)
+    assert verdicts.keys() == keys(all_checks)
+    assert [key for key, passed in verdicts.items() if not passed] == []
+
+
+def test_checks_say_the_same_within_a_run(world: World, run_in_dagster: RunChecks) -> None:
+    MUTATIONS[BY_BATCH, "no_replayed_rows"](world)
+    MUTATIONS["sft_dataset", "validation_is_a_small_share"](world)
+    verdicts = run_in_dagster(world)
+    red = [key for key, passed in verdicts.items() if not passed]
+    assert sorted(red) == [(BY_BATCH, "no_replayed_rows"), ("sft_dataset", "validation_is_a_small_share")]
+    assert len(verdicts) > 30
+
+
+def test_every_check_has_a_mutation(all_checks: list[dg.AssetChecksDefinition]) -> None:
+    assert keys(all_checks) == MUTATIONS.keys()
+
+
+@pytest.mark.parametrize(("asset", "check"), sorted(MUTATIONS), ids=lambda part: part)
+def test_mutation_turns_exactly_its_check_red(asset: str, check: str, world: World, run_checks: RunChecks) -> None:
+    before = dict(world.data)
+    MUTATIONS[asset, check](world)
+    changed = [name for name in world.data if world.data[name] is not before[name]] or [asset]
+    verdicts = run_checks(world, *{asset, *changed})
+    assert [key for key, passed in verdicts.items() if not passed] == [(asset, check)]
+
+
+def keys(definitions: list[dg.AssetChecksDefinition]) -> set[tuple[str, str]]:
+    return {(key.asset_key.path[-1], key.name) for definition in definitions for key in definition.check_keys}
