@@ -56,12 +56,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise ManifestError(f"{folder} has no {MANIFEST}: it was never completed")
-    manifest = json.loads(path.read_text("utf-8"))
-    stored, found = manifest["files"], _hashes(folder)
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        facts, stored = manifest["facts"], manifest["files"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ManifestError(
+            f"{path} cannot be read ({error!r}): the folder was never completed, or is damaged"
+        ) from error
+    found = _hashes(folder)
     for name in sorted(stored.keys() | found.keys()):
         if stored.get(name) != found.get(name):
             raise ManifestError(f"{folder / name} is not what {MANIFEST} says: missing, added or changed")
-    return manifest["facts"]
+    return facts
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -6,10 +6,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 SAMPLE_BYTES = 4_000  # an event of Dagster stays under a few kB
-CELL_CHARACTERS = 400
-MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~>-])")
+CELL_BYTES = 600
+MARKDOWN = re.compile(r"([\\`*_\[\]~|])")
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})  # controls, bidirectional overrides, surrogates
-ELLIPSIS = " …"
 
 
 def escaped_sample(rows: Iterable[Mapping[str, object]], limit_bytes: int = SAMPLE_BYTES) -> str:
@@ -21,26 +20,30 @@ def escaped_sample(rows: Iterable[Mapping[str, object]], limit_bytes: int = SAMP
     kept: list[str] = []
     used = 0
     for row in rows:
-        entry = "\n".join(f"- {_plain(name)}: {_plain(_cut(str(value)))}" for name, value in row.items())
-        size = len(entry.encode()) + 2
-        if used + size > limit_bytes:
+        entry = "\n".join(f"- {_shown(name)}: {_shown(str(value))}" for name, value in row.items())
+        used += len(entry.encode()) + 2
+        if used > limit_bytes:
             break
         kept.append(entry)
-        used += size
     return "\n\n".join(kept)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= CELL_CHARACTERS else text[:CELL_CHARACTERS] + ELLIPSIS
+def _shown(text: str) -> str:
+    """A text on one line, escaped, at most CELL_BYTES long; an ellipsis where it was cut."""
+    shown: list[str] = []
+    used = 0
+    for character in text:
+        piece = _plain(character)
+        used += len(piece.encode())
+        if used > CELL_BYTES:
+            return "".join([*shown, "…"])
+        shown.append(piece)
+    return "".join(shown)
 
 
-def _plain(text: str) -> str:
-    text = text.replace("\n", "⏎")
-    visible = "".join(_visible(character) for character in text)
-    return html.escape(MARKDOWN.sub(r"\\\1", visible), quote=False)
-
-
-def _visible(character: str) -> str:
-    if unicodedata.category(character) not in HIDDEN_CATEGORIES:
-        return character
-    return f"<U+{ord(character):04X}>"
+def _plain(character: str) -> str:
+    if character == "\n":
+        return "⏎"
+    if unicodedata.category(character) in HIDDEN_CATEGORIES:
+        character = f"<U+{ord(character):04X}>"
+    return html.escape(MARKDOWN.sub(r"\\\1", character), quote=False)

@@ -6,10 +6,10 @@ from typing import Literal
 
 import dagster as dg
 import polars as pl
-from resources.inference import Inference
-from resources.reward import RewardModels
 
 from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.reward import RewardModels
 from resources.storage import Home
 from synth_assets.manifests import content_hash
 from synth_assets.preference.candidates import (
@@ -47,7 +47,7 @@ class PairConfig(dg.Config):
 
 
 @dg.asset(group_name="preference", kinds={"transformers", "parquet"}, owners=["team:data"], code_version=str(RECIPE))
-def response_candidates(
+def response_candidates(  # noqa: PLR0913, PLR0917  an asset's parameters are its inputs and resources
     context: dg.AssetExecutionContext,
     config: CandidateConfig,
     sft_dataset: pl.LazyFrame,
@@ -86,7 +86,7 @@ def response_candidates(
 
 
 @dg.asset(group_name="preference", kinds={"polars", "parquet"}, owners=["team:data"])
-def preference_pairs(
+def preference_pairs(  # noqa: PLR0913, PLR0917  an asset's parameters are its inputs and resources
     context: dg.AssetExecutionContext,
     config: PairConfig,
     response_candidates: pl.LazyFrame,

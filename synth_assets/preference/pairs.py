@@ -78,7 +78,9 @@ def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, sft_rows: pl.D
     )
     if limited.kept.is_empty():
         raise ValueError(f"not one preference pair is left of {candidates.height} candidates\n{reasons_text(reasons)}")
-    return Pairs(limited.kept, reasons, _fates(candidates, limited.kept, pairs.dropped, brought.dropped))
+    return Pairs(
+        limited.kept, reasons, _fates(candidates, limited.kept, limited.dropped, pairs.dropped, brought.dropped)
+    )
 
 
 def usable_candidates(candidates: pl.DataFrame) -> Verdicts:

@@ -1,0 +1,196 @@
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from synth_assets.preference.pairs import PairSpec, build_pairs, length_bias, reasons_text
+from synth_assets.records import CANDIDATES, PAIRS, SFT_ROWS
+
+SPEC = PairSpec(margin=0.5, validation_share=0.0)
+NO_IMPORTS = pl.DataFrame(schema=PAIRS)
+NO_SFT = pl.DataFrame(schema=SFT_ROWS)
+
+
+def candidate(row: str, text: str, reward: float | None = None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {
+        "candidate_id": f"{row}/{text}",
+        "row_id": row,
+        "group": f"group of {row}",
+        "split": "train",
+        "instruction": f"instruction of {row}",
+        "response": text,
+        "temperature": 1.0,
+        "seed": 1,
+        "response_tokens": 3,
+        "finish_reason": "stop",
+        "model": "m",
+        "revision": "r",
+        "reward": reward,
+    } | changes
+
+
+def table(*rows: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=CANDIDATES)
+
+
+def brought(instruction: str, chosen: str, rejected: str, number: int = 0) -> dict[str, Any]:
+    row = dict.fromkeys(PAIRS.names()) | {"pair_id": f"i{number}", "row_id": f"i{number}", "source": "mine.jsonl"}
+    return row | {"instruction": instruction, "chosen": chosen, "rejected": rejected}
+
+
+def imported(*rows: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=PAIRS)
+
+
+def sides(pairs: pl.DataFrame) -> list[tuple[Any, ...]]:
+    return pairs.select("chosen", "rejected").rows()
+
+
+def counted(reasons: pl.DataFrame) -> dict[tuple[str, str], int]:
+    return {(of, reason): count for of, reason, count in reasons.iter_rows()}
+
+
+GOOD = [candidate("z", "good", 2.0), candidate("z", "bad", 0.0)]  # a pair that always remains
+
+
+def test_the_best_and_the_worst_make_a_pair() -> None:
+    rows = table(*(candidate("a", text, reward) for text, reward in [("w", 1.0), ("x", 3.0), ("y", -1.0), ("z", 2.0)]))
+    built = build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC)
+    assert built.pairs.schema == PAIRS
+    row = built.pairs.row(0, named=True)
+    assert (row["chosen"], row["rejected"], row["margin"]) == ("x", "y", 4.0)
+    assert (row["chosen_reward"], row["rejected_reward"], row["group"]) == (3.0, -1.0, "group of a")
+    assert built.fates.rows() == [("a", "kept")]
+
+
+def test_all_pairs_above_the_margin() -> None:
+    rows = table(*(candidate("a", text, reward) for text, reward in [("w", 1.0), ("x", 3.0), ("y", 0.75)]))
+    built = build_pairs(rows, NO_IMPORTS, NO_SFT, replace(SPEC, strategy="all"))
+    # x > w by 2, x > y by 2.25; w > y by 0.25 only
+    assert sides(built.pairs) == [("x", "w"), ("x", "y")]
+    assert counted(built.reasons) == {("pairs", "margin_too_small"): 1}
+    assert built.pairs["pair_id"].n_unique() == 2
+
+
+@pytest.mark.parametrize(("better", "kept"), [(1.5, 2), (1.4375, 1)])
+def test_each_side_of_the_margin(better: float, kept: int) -> None:
+    rows = table(candidate("a", "x", better), candidate("a", "y", 1.0), *GOOD)
+    assert build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC).pairs.height == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "of", "reason"),
+    [
+        ({"reward": float("nan")}, "candidates", "reward_not_finite"),
+        ({"reward": float("inf")}, "candidates", "reward_not_finite"),
+        ({"reward": None}, "candidates", "reward_not_finite"),
+        ({"finish_reason": "length"}, "candidates", "unfinished"),
+        ({"response": " \n"}, "candidates", "empty"),
+        ({"response": "x"}, "candidates", "identical_text"),
+    ],
+)
+def test_an_unusable_candidate_is_dropped_with_its_reason(changes: dict[str, Any], of: str, reason: str) -> None:
+    rows = table(candidate("a", "x", 1.0), candidate("a", "y", **{"reward": 9.0} | changes), *GOOD)  # fault 18
+    built = build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC)
+    assert sides(built.pairs) == [("good", "bad")]
+    assert counted(built.reasons) == {(of, reason): 1, ("pairs", "one_usable_response"): 1}
+    assert dict(built.fates.rows()) == {"z": "kept", "a": "one_usable_response"}
+
+
+def test_ties_are_dropped() -> None:  # fault 18
+    rows = table(candidate("a", "x", 1.0), candidate("a", "y", 1.0), *GOOD)
+    built = build_pairs(rows, NO_IMPORTS, NO_SFT, replace(SPEC, margin=0.0))
+    assert counted(built.reasons) == {("pairs", "tie"): 1}
+    assert dict(built.fates.rows())["a"] == "tie"
+
+
+def test_no_usable_response_at_all_is_a_fate() -> None:
+    rows = table(candidate("a", "x", float("nan")), *GOOD)
+    assert dict(build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC).fates.rows())["a"] == "no_usable_response"
+
+
+def test_zero_pairs_fail_and_show_why() -> None:  # faults 8 and 18
+    rows = table(candidate("a", "x", 1.0), candidate("a", "y", float("nan")))
+    with pytest.raises(ValueError, match=r"not one preference pair.*\n.*not_finite +1\n.*one_usable_response +1"):
+        build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC)
+
+
+def test_nothing_to_pair_says_so() -> None:
+    with pytest.raises(ValueError, match="there was nothing to pair"):
+        build_pairs(table(), NO_IMPORTS, NO_SFT, SPEC)
+
+
+def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:
+    rows = table(
+        *(
+            candidate(f"{n}", text, reward, group=f"g{n // 2}")
+            for n in range(800)
+            for text, reward in [("x", 1.0), ("y", 0.0)]
+        )
+    )
+    built = build_pairs(rows, NO_IMPORTS, NO_SFT, PairSpec(validation_share=0.1, max_pairs=800))
+    assert built.pairs.group_by("group").agg(pl.col("split").n_unique())["split"].max() == 1
+    # 400 groups at 0.1: mean 40, standard deviation 6
+    assert 22 <= built.pairs.filter(pl.col("split") == "validation").height / 2 <= 58
+
+
+def test_the_limit_is_exact_counted_and_does_not_depend_on_order() -> None:
+    rows = table(*(candidate(f"{n}", text, reward) for n in range(30) for text, reward in [("x", 1.0), ("y", 0.0)]))
+    spec = replace(SPEC, max_pairs=10)
+    built = build_pairs(rows, NO_IMPORTS, NO_SFT, spec)
+    assert built.pairs.height == 10
+    assert counted(built.reasons) == {("limit", "over_max_pairs"): 20}
+    assert built.fates["fate"].value_counts().sort("count").rows() == [("kept", 10), ("over_max_pairs", 20)]
+    turned = build_pairs(rows.reverse(), NO_IMPORTS, NO_SFT, spec)
+    assert set(turned.pairs["pair_id"]) == set(built.pairs["pair_id"])
+
+
+def test_imported_pairs_join_with_groups_of_their_own() -> None:
+    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4")), NO_SFT, SPEC)
+    row = built.pairs.filter(pl.col("source") == "mine.jsonl").row(0, named=True)
+    assert (row["chosen"], row["rejected"], row["margin"], row["split"]) == ("3", "4", None, "train")
+    assert row["group"].startswith("import-")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (brought("a", "", "x"), "empty"),
+        (brought(" ", "y", "x"), "empty"),
+        (brought("a", "x", "x "), "identical_text"),
+        (brought("ADD  1 and 2.", "3", "4", number=1), "duplicate"),
+        (brought("Held OUT ", "3", "4"), "validation_instruction"),
+    ],
+)
+def test_bad_imported_pairs_are_dropped_with_their_reason(row: dict[str, Any], reason: str) -> None:
+    sft = pl.DataFrame([{"instruction": "held out", "group": "g", "split": "validation"}], schema=SFT_ROWS)
+    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4", number=9), row), sft, SPEC)
+    assert counted(built.reasons) == {("imports", reason): 1}
+    assert built.pairs["source"].to_list() == ["candidates", "mine.jsonl"]
+
+
+def test_an_imported_pair_takes_the_group_of_the_same_training_instruction() -> None:
+    sft = pl.DataFrame([{"instruction": "Add 1 and 2.", "group": "known", "split": "train"}], schema=SFT_ROWS)
+    built = build_pairs(table(), imported(brought("add 1  and 2.", "3", "4")), sft, SPEC)
+    assert built.pairs["group"].to_list() == ["known"]
+
+
+def test_length_bias_by_hand() -> None:
+    pairs = imported(brought("a", "1234", "12"), brought("b", "é", "12345"), brought("c", "123", "12"))
+    # differences 2, -4 and 1 characters: mean -1/3, longer in 2 of 3
+    assert length_bias(pairs) == pytest.approx({"length_difference_characters": -1 / 3, "chosen_longer_rate": 2 / 3})
+
+
+def test_reasons_read_as_a_table() -> None:
+    reasons = pl.DataFrame({"of": ["pairs"], "reason": ["tie"], "count": [12]})
+    assert reasons_text(reasons).split() == ["pairs", "tie", "12"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("margin", -0.1), ("margin", float("nan")), ("max_pairs", 0), ("strategy", "random"), ("validation_share", 1.0)],
+)
+def test_a_spec_that_cannot_work_names_its_field(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"PairSpec.{field}"):
+        replace(PairSpec(), **{field: value})
