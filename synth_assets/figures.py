@@ -27,7 +27,6 @@ STYLE: Any = {
     "grid.linewidth": 0.6,
     "xtick.color": INK,
     "ytick.color": INK,
-    "legend.frameon": False,
 }
 
 
@@ -75,7 +74,7 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, valu
         panel.plot(steps, values, color=COLOURS[number % len(COLOURS)], marker=marker, markersize=4, label=name)
     panel.set_xlabel(step)
     panel.set_ylabel(value)
-    panel.legend(fontsize=8)
+    panel.legend(fontsize=8, frameon=False)
     return figure
 
 
@@ -110,8 +109,9 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
     panel.set_title(
         f"{metrics[0].suite.replace('_', ' ')}, {metrics[0].split} n={_range(m.n for m in metrics)}", fontsize=9
     )
-    panel.legend(fontsize=7, loc="lower right")
-    panel.set_xlabel(f"share right ({metrics[0].interval} interval)", fontsize=8)
+    panel.set_xlabel(f"{' and '.join(names)}, {metrics[0].interval} interval", fontsize=8)
+    if len(names) > 1:
+        panel.legend(fontsize=8, frameon=False, ncols=len(names), loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def _range(counts: Iterable[int]) -> str:

@@ -65,7 +65,7 @@ def benchmark_scores(
     """Every model's answer and score for every item: the base and each adapter; a failed adapter has no rows."""
     spec = inference.hardware.spec(EvaluationSpec(), config)
     folder = tracking.home.shards("evaluation")
-    trained = [adapter for adapter in adapters.values() if not adapter.failure]
+    trained = [adapters[name] for name in ADAPTERS if not adapters[name].failure]
     subjects = [_subject(inference, tracking, base_model, adapter) for adapter in (None, *trained)]
     scores = pl.concat(
         score_model(subject, benchmark_items, spec, folder=folder, progress=context.log.info) for subject in subjects
@@ -79,7 +79,7 @@ def benchmark_scores(
         data_version=dg.DataVersion(content_hash(scores)),
         metadata={
             "dagster/row_count": scores.height,
-            **{f"{m.model}_{m.metric}": m.value for m in found if m.split == "test"},
+            **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in found if m.split == "test"},
             **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
             "mlflow_run_id": run_id,
@@ -104,7 +104,7 @@ def comparison(
     if run_id is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
     found = _metrics(benchmark_scores, benchmark_items, inference, run_id)
-    result = compare(found, benchmark_scores, benchmark_items, list(adapters.values()))
+    result = compare(found, benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS])
     return dg.MaterializeResult(
         value=result,
         data_version=dg.DataVersion(fingerprint(to_json(result))),

@@ -33,7 +33,7 @@ def scoreboard(
             suite where given.
     """
     parts = [suite_table(comparison, suite, (null_scores or {}).get(suite, {})) for suite in _suites(comparison)]
-    parts += [tests_table(comparison.tests), answers(comparison), decision_text(decision)]
+    parts += [legend(comparison), tests_table(comparison.tests), answers(comparison), decision_text(decision)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -56,10 +56,18 @@ def suite_table(comparison: Comparison, suite: str, nulls: Mapping[str, Mapping[
     for name, found in (nulls or {}).items():
         cells = "".join(f"{found[n]:>8.3f}  {'':15}" if n in found else f"{'-':>8}  {'':15}" for n in names)
         lines.append(f"  {'answer: ' + name:{NAME_WIDTH}}{'':6}{cells}")
-    lines.append(f"* candidate, chosen on the validation split; intervals: {shown[0].interval}")
-    if CONTROL in _models(comparison):
-        lines.append(f"  {label(CONTROL)}: the data of DPO with its loss switched off; never a candidate")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def legend(comparison: Comparison) -> str:
+    """What the marks and unusual rows of the tables mean."""
+    intervals = ", ".join(sorted({m.interval for m in comparison.metrics}))
+    lines = [f"intervals: {intervals}; answer: a fixed answer that needs no model"]
+    if comparison.candidate:
+        lines.insert(0, "* candidate: the best on the validation split, which the test split then judges")
+    if CONTROL in _models(comparison):
+        lines.append(f"{label(CONTROL)}: the data of DPO with its loss switched off; never a candidate")
+    return "\n".join(lines)
 
 
 def tests_table(tests: Sequence[PairedTest]) -> str:

@@ -30,8 +30,8 @@ class EvaluationSpec:
         top_p: share of probability kept when drawing; without effect at temperature 0.
         max_tokens: of an answer; a longer one is cut and judged as it stands.
         batch_size: sequences in one forward pass of a multiple-choice suite.
-        validation_items: at most so many of each suite, drawn by hash; 0 takes all.
-        test_items: the same of the test split.
+        validation_items: at most so many of the first suite, drawn by hash; 0 takes all.
+        test_items: at most so many of each suite, drawn by hash; 0 takes all.
         seed: of the drawing of text where the temperature is above 0.
     """
 
@@ -102,6 +102,8 @@ def score_model(
 def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
     """The items that the spec asks for: of each suite and split the first by hash, in the table's order.
 
+    Of the validation split only those of the first suite, by which the candidate is chosen: nothing reads the others.
+
     Raises:
         ValueError: there are none.
     """
@@ -110,7 +112,8 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
     limits = {"validation": spec.validation_items, "test": spec.test_items}
     place = pl.col("item_hash").rank("ordinal").over("suite", "split")
     limit = pl.col("split").replace_strict(limits, return_dtype=pl.UInt32)
-    return items.filter((limit == 0) | (place <= limit))
+    deciding = (pl.col("split") == "test") | (pl.col("suite") == items["suite"][0])
+    return items.filter(deciding & ((limit == 0) | (place <= limit)))
 
 
 def metrics(

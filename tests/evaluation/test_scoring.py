@@ -129,6 +129,16 @@ def test_limits_take_the_same_items_whatever_the_order() -> None:
         choose_items(ITEMS.clear(), SPEC)
 
 
+def test_validation_items_are_those_of_the_deciding_suite() -> None:
+    both = item_table([SUITES["world_instructions"], SUITES["world_choice"]])
+    chosen = choose_items(both, EvaluationSpec(validation_items=10))
+    assert chosen.group_by("suite", "split").len().sort("suite", "split").rows() == [
+        ("world_choice", "test", 308),
+        ("world_instructions", "test", 680),
+        ("world_instructions", "validation", 10),
+    ]
+
+
 def test_metrics_match_hand_arithmetic_and_carry_their_evidence(tmp_path: Path) -> None:
     scores = score(FakeGenerator(), tmp_path, name="base")
     ids = items_of(choose_items(ITEMS.filter(split="test"), SPEC))
