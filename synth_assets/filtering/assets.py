@@ -1,0 +1,154 @@
+"""Assets of the stage filtering: every row judged once, and what is left divided for training."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.storage import Home
+from synth_assets.filtering.judge import Verdicts, judge
+from synth_assets.filtering.rules import RULES
+from synth_assets.filtering.spec import FilterSpec
+from synth_assets.filtering.split import SplitSpec, split
+from synth_assets.manifests import content_hash
+from synth_assets.records import INSTRUCTIONS, ModelRecord, fingerprint
+from synth_assets.text_samples import escaped_sample
+
+SAMPLE_ROWS = 10
+
+
+class FilterConfig(dg.Config):
+    """Overrides of FilterSpec for one run; what is left out comes from the tier and the spec."""
+
+    min_words: int | None = None
+    max_instruction_words: int | None = None
+    max_response_words: int | None = None
+    max_instruction_tokens: int | None = None
+    max_response_tokens: int | None = None
+    max_characters: int | None = None
+    repetition_min_words: int | None = None
+    max_duplicate_line_share: float | None = None
+    max_top_3gram_share: float | None = None
+    max_duplicate_5gram_share: float | None = None
+    foreign_min_letters: int | None = None
+    max_foreign_probability: float | None = None
+    max_echo_similarity: float | None = None
+    template_tokens: int | None = None
+    near_duplicate_similarity: float | None = None
+    benchmark_cover: float | None = None
+
+
+class SplitConfig(dg.Config):
+    """Overrides of SplitSpec for one run."""
+
+    validation_fraction: float | None = None
+    group_similarity: float | None = None
+    seed: int | None = None
+
+
+@dg.multi_asset(
+    outs={
+        "filtered_instructions": dg.AssetOut(
+            kinds={"polars", "parquet"},
+            owners=["team:data"],
+            description="The rows that passed: one good row for each distinct task, none of a benchmark, with a score.",
+            code_version=fingerprint(FilterSpec(), [rule.reason for rule in RULES]),
+        ),
+        "rejected_instructions": dg.AssetOut(
+            kinds={"polars", "parquet"},
+            owners=["team:data"],
+            description="The rows that did not pass, each with its reason and the value behind it.",
+            code_version=fingerprint(FilterSpec(), [rule.reason for rule in RULES]),
+        ),
+    },
+    group_name="filtering",
+)
+def judged_instructions(  # noqa: PLR0913, PLR0917
+    context: dg.AssetExecutionContext,
+    config: FilterConfig,
+    raw_instructions: dict[str, pl.LazyFrame],
+    imported_instructions: pl.LazyFrame,
+    benchmark_items: pl.DataFrame,
+    base_model: ModelRecord,
+    hardware: Hardware,
+    inference: Inference,
+    home: Home,
+) -> Iterator[dg.MaterializeResult]:
+    """Every row, generated or imported, judged once: kept for one distinct task, or rejected with its reason."""
+    spec = hardware.spec(FilterSpec(), config)
+    batches = [raw_instructions[name] for name in sorted(raw_instructions)]
+    rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
+    verdicts = judge(rows, benchmark_items, spec, inference.count_tokens(base_model), base_model.context_tokens)
+    context.log.info(f"rejected by reason: {verdicts.reasons}")
+    for name, table in (("filtered_instructions", verdicts.kept), ("rejected_instructions", verdicts.rejected)):
+        version = content_hash(table)
+        home.leave_row_manifest(name, version, verdicts.fates)
+        yield dg.MaterializeResult(
+            asset_key=name, value=table, data_version=dg.DataVersion(version), metadata=_metadata(verdicts, table, spec)
+        )
+
+
+@dg.asset(
+    group_name="filtering",
+    kinds={"polars", "parquet"},
+    owners=["team:data"],
+    code_version=fingerprint(SplitSpec()),
+)
+def sft_dataset(
+    config: SplitConfig, filtered_instructions: pl.LazyFrame, hardware: Hardware, home: Home
+) -> dg.MaterializeResult:
+    """The rows for supervised fine-tuning, train and validation divided by groups of similar tasks."""
+    spec = hardware.spec(SplitSpec(), config)
+    rows = split(filtered_instructions, spec)
+    version = content_hash(rows)
+    sides = rows.select("row_id", "group", pl.col("split").alias("fate")).collect()
+    home.leave_row_manifest("sft_dataset", version, sides.select("row_id", "fate"))
+    counts = dict(sides["fate"].value_counts().iter_rows())
+    return dg.MaterializeResult(
+        value=rows,
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": sides.height,
+            "train_rows": counts.get("train", 0),
+            "validation_rows": counts.get("validation", 0),
+            "groups": sides["group"].n_unique(),
+            "sample": dg.MetadataValue.md(_sample(rows, ("split", "instruction", "response"))),
+            "spec": dg.MetadataValue.json(asdict(spec)),
+        },
+    )
+
+
+def _metadata(verdicts: Verdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapping[str, Any]:
+    rejected = "reason" in table.collect_schema()
+    judged, kept = verdicts.fates.height, verdicts.fates.filter(fate="kept").height
+    return {
+        "dagster/row_count": judged - kept if rejected else kept,
+        "judged_rows": judged,
+        "pass_rate": kept / judged,
+        "rejected_by_reason": dg.MetadataValue.md(_reasons_table(verdicts.reasons, judged)),
+        "sample": dg.MetadataValue.md(
+            _sample(table, (*(["reason", "detail"] if rejected else ["score"]), "instruction", "response"))
+        ),
+        "spec": dg.MetadataValue.json(asdict(spec)),
+    }
+
+
+def _reasons_table(reasons: Mapping[str, int], judged: int) -> str:
+    family = {rule.reason: rule.family for rule in RULES}
+    rows = [
+        f"| {reason} | {family.get(reason, 'duplicates and benchmarks')} | {count} | {count / judged:.2%} |"
+        for reason, count in reasons.items()
+    ]
+    return "\n".join(["| reason | family | rows | share |", "|---|---|---:|---:|", *rows])
+
+
+def _sample(table: pl.LazyFrame, columns: tuple[str, ...]) -> str:
+    """Escaped rows, of rejected ones a row of each reason first."""
+    rows = table.select(columns)
+    if "reason" in columns:
+        rows = rows.unique("reason", keep="first", maintain_order=True)
+    return escaped_sample(rows.head(SAMPLE_ROWS).collect().iter_rows(named=True))

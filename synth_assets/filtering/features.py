@@ -1,0 +1,102 @@
+"""A chunk of rows with what rules read of it: both texts, their words, and their length in tokens."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from synth_assets.filtering.spec import FilterSpec
+from synth_assets.text import Integers, Words, contained, hash_words
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+CountTokens = Callable[[Sequence[str]], list[int]]
+Side = Literal["instruction", "response"]
+SIDES: tuple[Side, Side] = ("instruction", "response")
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the filter asks of the model to be trained: its tokenizer and how many tokens it takes at once."""
+
+    count_tokens: CountTokens
+    context_tokens: int
+
+
+class Features:
+    """Rows of INSTRUCTIONS, and measures of them that several rules share, computed once and only if asked for.
+
+    Texts are read up to the character limit of the spec and one more: enough to see that a text is longer, and no
+    single row can blow up a chunk.
+    """
+
+    def __init__(self, rows: pl.DataFrame, spec: FilterSpec, base: Base) -> None:
+        """Take a chunk of rows; null texts count as empty."""
+        self.rows, self.spec, self._count_tokens = rows, spec, base.count_tokens
+        self.context_tokens = base.context_tokens
+        limit = spec.max_characters + 1
+        self._texts = {side: rows[side].fill_null("").str.slice(0, limit) for side in SIDES}
+        self._words: dict[str, Words] = {}
+
+    def __len__(self) -> int:
+        """Rows of the chunk."""
+        return self.rows.height
+
+    def text(self, side: Side) -> pl.Series:
+        """The instructions or the responses."""
+        return self._texts[side]
+
+    def words(self, side: Side) -> Words:
+        """The words of one side."""
+        if side not in self._words:
+            self._words[side] = hash_words(self._texts[side].to_list())
+        return self._words[side]
+
+    def word_counts(self, side: Side) -> Integers:
+        """Words of each text of one side."""
+        return self.words(side).counts()
+
+    def lexicon_counts(self, side: Side, lexicon: NDArray[np.uint64]) -> Integers:
+        """How many words of each text are in a lexicon of hashes."""
+        words = self.words(side)
+        return np.bincount(words.text[contained(words.hashes, lexicon)], minlength=words.texts)
+
+    def matches(self, side: Side, pattern: str) -> Floats:
+        """How often a regular expression matches each text of one side."""
+        return self._texts[side].str.count_matches(pattern).to_numpy().astype(np.float64)
+
+    def contains(self, side: Side, pattern: str) -> Flags:
+        """Where a regular expression matches at all."""
+        return self._texts[side].str.contains(pattern).to_numpy()
+
+    def tokens_above(self, side: Side, limit: int) -> Floats:
+        """Tokens of each text that may have more than `limit`; NaN where it cannot.
+
+        A token stands for at least one byte, so a text of fewer bytes needs no tokenizer.
+        """
+        return self._counted(self._texts[side], limit)
+
+    def tasks(self) -> pl.Series:
+        """What the model is asked, earlier turns included: the texts by which duplicates are told."""
+        history = self._history()
+        return pl.select(
+            pl.when(history == "").then(self.text("instruction")).otherwise(history + "\n" + self.text("instruction"))
+        ).to_series()
+
+    def conversation_tokens(self, limit: int) -> Floats:
+        """Tokens of history, instruction and response together, where they may exceed `limit`; else NaN."""
+        return self._counted(self._history() + "\n" + self.text("instruction") + "\n" + self.text("response"), limit)
+
+    def _history(self) -> pl.Series:
+        said = pl.element().struct.field("content")
+        return self.rows.select(pl.col("history").list.eval(said).list.join("\n").fill_null("")).to_series()
+
+    def _counted(self, texts: pl.Series, limit: int) -> Floats:
+        counts = np.full(len(texts), np.nan)
+        places = np.flatnonzero(texts.str.len_bytes().to_numpy() > limit)
+        if places.size:
+            counts[places] = self._count_tokens(texts.gather(places).to_list())
+        return counts

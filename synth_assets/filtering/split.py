@@ -1,0 +1,85 @@
+"""Train and validation rows, divided so that rows that resemble each other are on the same side."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from synth_assets.filtering.duplicates import NearDuplicates, components
+from synth_assets.records import SFT_ROWS
+
+TRAIN, VALIDATION = "train", "validation"
+CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How rows are divided.
+
+    Groups are made at a lower similarity than duplicates are removed at: what is left above it would be a leak between
+    the splits, and below it unrelated tasks of the same form ("What is the capital of ...?") would become one group.
+    """
+
+    validation_fraction: float = 0.1
+    group_similarity: float = 0.6
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, naming the field, where a share is not between 0 and 1."""
+        for name in ("validation_fraction", "group_similarity"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"SplitSpec.{name} is {getattr(self, name)!r}, not between 0 and 1")
+
+
+def split(rows: pl.LazyFrame, spec: SplitSpec) -> pl.LazyFrame:
+    """JUDGED rows as SFT_ROWS: each with its near-duplicate group (the lowest row_id in it) and its split.
+
+    Whole groups go to validation in an order drawn from the seed, as long as they fit into the fraction; the result
+    does not depend on the order of the rows.
+
+    Raises:
+        ValueError: there are fewer than two groups, so that one side would be empty.
+    """
+    ids = rows.select("row_id").collect()["row_id"]
+    group = _groups(rows, ids, spec.group_similarity)
+    validation = _validation_groups(group, spec)
+    sides = pl.DataFrame({"group": group, "split": [VALIDATION if name in validation else TRAIN for name in group]})
+    return pl.concat([rows, sides.lazy()], how="horizontal").select(SFT_ROWS.names())
+
+
+def _groups(rows: pl.LazyFrame, ids: pl.Series, similarity: float) -> list[str]:
+    with NearDuplicates(similarity) as near:
+        for texts in _tasks(rows):
+            near.add(texts)
+        order = np.asarray(ids.arg_sort())
+        rank = np.empty(order.size, np.int64)
+        rank[order] = np.arange(order.size)
+        first = components(near.pairs(rank), order.size)
+    return ids.gather(order[first[rank]]).to_list()
+
+
+def _tasks(rows: pl.LazyFrame) -> Iterator[list[str]]:
+    said = pl.col("history").list.eval(pl.element().struct.field("content")).list.join("\n").fill_null("")
+    texts = rows.select((said + "\n" + pl.col("instruction")).alias("task"))
+    for batch in texts.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True):
+        for chunk in batch.iter_slices(CHUNK_ROWS):
+            yield chunk["task"].to_list()
+
+
+def _validation_groups(group: list[str], spec: SplitSpec) -> set[str]:
+    sizes = pl.Series(group, dtype=pl.String).value_counts(name="rows").rows()
+    if len(sizes) < 2:
+        raise ValueError(f"{len(group)} rows form {len(sizes)} groups of similar tasks: training needs at least two")
+    wanted = max(round(spec.validation_fraction * len(group)), 1)
+    chosen: set[str] = set()
+    for name, rows in sorted(sizes, key=lambda size: _draw(spec.seed, size[0])):
+        if rows <= wanted:
+            chosen.add(name)
+            wanted -= rows
+    return chosen or {min(sizes, key=lambda size: (size[1], size[0]))[0]}
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()

@@ -1,0 +1,69 @@
+"""Rows and items in the shapes of records.py, few words each, and the filter with a tokenizer of words."""
+
+from collections.abc import Callable, Sequence
+
+import polars as pl
+import pytest
+
+from synth_assets.filtering.features import Base, Features
+from synth_assets.filtering.judge import Verdicts, judge
+from synth_assets.filtering.rules import RULES
+from synth_assets.filtering.spec import FilterSpec
+from synth_assets.records import BENCHMARK_ITEMS, INSTRUCTIONS
+
+CONTEXT_TOKENS = 4096
+
+
+def _count_words(texts: Sequence[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def _rows(*texts: tuple[str, str], **columns: object) -> pl.DataFrame:
+    filled = {"source": "test", "batch": "b", "history": [], **columns}
+    records = [
+        {"row_id": f"r{place:03d}", "instruction": instruction, "response": response, **filled}
+        for place, (instruction, response) in enumerate(texts)
+    ]
+    return pl.DataFrame(records, schema=INSTRUCTIONS)
+
+
+def _items(*prompts: str) -> pl.DataFrame:
+    records = [
+        {"item_id": f"i{place}", "suite": "s", "split": "test", "kind": "generation", "prompt": prompt}
+        for place, prompt in enumerate(prompts)
+    ]
+    return pl.DataFrame(records, schema=BENCHMARK_ITEMS)
+
+
+def _objection(instruction: str, response: str, context_tokens: int = CONTEXT_TOKENS, **columns: object) -> str:
+    rows = Features(_rows((instruction, response), **columns), FilterSpec(), Base(_count_words, context_tokens))
+    return next((rule.reason for rule in RULES if rule.fails(rows, rule.measure(rows))[0]), "")
+
+
+def _judge(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> Verdicts:
+    items = _items("An item that no row repeats.") if items is None else items
+    return judge(rows.lazy(), items, spec or FilterSpec(), _count_words, CONTEXT_TOKENS)
+
+
+@pytest.fixture
+def rows_of() -> Callable[..., pl.DataFrame]:
+    """INSTRUCTIONS r000, r001, ... of (instruction, response) pairs; other columns null but for keywords."""
+    return _rows
+
+
+@pytest.fixture
+def items_of() -> Callable[..., pl.DataFrame]:
+    """BENCHMARK_ITEMS i0, i1, ... of these prompts."""
+    return _items
+
+
+@pytest.fixture
+def objection() -> Callable[..., str]:
+    """The first reason of the rules against one row, or empty; every word is a token."""
+    return _objection
+
+
+@pytest.fixture
+def judged() -> Callable[..., Verdicts]:
+    """The verdicts on a table; every word is a token."""
+    return _judge

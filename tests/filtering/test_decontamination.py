@@ -1,0 +1,68 @@
+from collections.abc import Callable
+
+import polars as pl
+import pytest
+
+from synth_assets.filtering.decontamination import Decontaminator
+from synth_assets.text import hash_words
+
+Items = Callable[..., pl.DataFrame]
+LONG = " ".join(f"item{number}" for number in range(24))  # 17 8-grams
+
+
+def share(items: pl.DataFrame, instruction: str, response: str = "", cover: float = 0.5) -> tuple[str, float]:
+    hits = Decontaminator(items, cover).find(hash_words([instruction]), hash_words([response]))
+    return hits.item[0], hits.cover[0]
+
+
+def words(start: int, end: int) -> str:
+    return " ".join(LONG.split()[start:end])
+
+
+def test_a_long_item_is_found_from_half_of_its_8_grams(items_of: Items) -> None:
+    items = items_of(LONG)
+    assert share(items, f"Now {words(0, 16)} and more") == ("i0", pytest.approx(9 / 17))  # 9 of 17 is above .5
+    assert share(items, f"Now {words(0, 15)} and more") == ("", 0.0)  # 8 of 17 is not
+
+
+def test_both_texts_of_a_row_count_together_and_each_8_gram_once(items_of: Items) -> None:
+    items = items_of(LONG)
+    assert share(items, words(0, 12), words(12, 24)) == ("i0", pytest.approx(10 / 17))
+    assert share(items, words(0, 12), words(0, 12)) == ("", 0.0)  # 5 of 17, though twice
+
+
+def test_a_short_item_must_be_there_whole(items_of: Items) -> None:
+    items = items_of("How many legs does a healthy adult spider have?")  # nine words, two 8-grams
+    assert share(items, "Please say: how many legs does a healthy adult spider have? Thanks.") == ("i0", 1.0)
+    assert share(items, "How many legs does a healthy adult spider ever have?") == ("", 0.0)
+
+
+def test_a_very_short_item_is_only_found_as_the_whole_instruction(items_of: Items) -> None:
+    items = items_of("Add 3 and 4.")
+    assert share(items, "add  3 AND 4") == ("i0", 1.0)
+    assert share(items, "Add 3 and 4. Then stop.") == ("", 0.0)
+    assert share(items, "Add 3 and 5.") == ("", 0.0)
+    assert share(items, "Say something.", "Add 3 and 4.") == ("", 0.0)
+
+
+def test_boilerplate_of_many_items_convicts_nobody(items_of: Items) -> None:
+    frame = "Read the question with great care and choose the one best answer from the list of options: "
+    items = items_of(*(f"{frame}what about number{n}?" for n in range(5)))
+    assert share(items, f"{frame}what about a swan?") == ("", 0.0)
+    assert share(items, f"{frame}what about number3?") == ("i3", 1.0)
+
+
+def test_the_same_prompt_in_two_suites_is_one_item(items_of: Items) -> None:
+    assert share(items_of(LONG, LONG, LONG, LONG, LONG), LONG) == ("i0", 1.0)
+
+
+def test_rows_are_judged_one_by_one(items_of: Items) -> None:
+    hits = Decontaminator(items_of(LONG, "Add 3 and 4."), 0.5).find(
+        hash_words(["", "Add 3 and 4.", "nothing", LONG]), hash_words(["", "", LONG, ""])
+    )
+    assert hits.item == ["", "i1", "i0", "i0"]
+
+
+def test_without_items_nothing_passes(items_of: Items) -> None:  # fault 10
+    with pytest.raises(ValueError, match="there are none"):
+        Decontaminator(items_of(), 0.5)

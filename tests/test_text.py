@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from synth_assets.text import contained, fold, hash_lexicon, hash_words, ngrams, normalise, shingles, whole_texts
+
+
+def test_words_are_counted_per_text_and_equal_words_have_equal_hashes() -> None:
+    words = hash_words(["Hello world", "", "WORLD, hello!", "\n"])
+    assert words.counts().tolist() == [2, 0, 2, 0]
+    assert words.text.tolist() == [0, 0, 2, 2]
+    assert words.hashes[0] == words.hashes[3]
+    assert words.hashes[1] == words.hashes[2]
+    assert words.sizes.tolist() == [5, 5, 5, 5]
+
+
+def test_no_texts_have_no_words() -> None:
+    assert hash_words([]).counts().tolist() == []
+
+
+def test_a_hash_does_not_depend_on_the_place_of_the_word() -> None:
+    far = "x " * 5000 + "needle"
+    assert hash_words([far]).hashes[-1] == hash_words(["needle"]).hashes[0]
+
+
+def test_hashes_of_many_words_are_distinct() -> None:
+    words = [f"word{number}" for number in range(200_000)]
+    assert np.unique(hash_words([" ".join(words)]).hashes).size == 200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("5 + 3", 3),  # an operator between spaces is a word
+        ("5+3", 1),  # and beside a digit part of one
+        ("**bold** e-mail", 3),  # bold, e, mail
+        ("- apple\n- pear", 2),  # dashes of a list are not words
+        ("naïve 你好 x_1", 3),
+        ("\x00 ... !?", 0),
+    ],
+)
+def test_what_a_word_is(text: str, words: int) -> None:
+    assert hash_words([text]).counts().tolist() == [words]
+
+
+def test_operators_tell_calculations_apart() -> None:
+    plus, minus = hash_words(["What is 5 + 3?", "What is 5 - 3?"]).hashes.reshape(2, 5)
+    assert (plus != minus).tolist() == [False, False, False, True, False]
+
+
+def test_fold_and_normalise() -> None:
+    assert fold("Caf\u00c9 \u201cx\u201d \u2014 \ufb01n") == 'café "x" - fin'
+    assert normalise("  What\u2019s\n\tUP? ") == "what's up?"
+
+
+def test_lone_surrogates_are_no_words() -> None:
+    assert hash_words(["a \ud800 b"]).counts().tolist() == [2]
+
+
+def test_ngrams_never_cross_texts() -> None:
+    words = hash_words(["a b c", "b c", "d"])
+    hashes, first = ngrams(words, 2)
+    assert first.tolist() == [0, 1, 3]  # ab, bc, bc
+    assert hashes[1] == hashes[2] != hashes[0]
+    assert ngrams(words, 7)[0].size == 0
+
+
+def test_ngrams_depend_on_order() -> None:
+    assert ngrams(hash_words(["a b"]), 2)[0] != ngrams(hash_words(["b a"]), 2)[0]
+
+
+def test_shingles_are_distinct_and_a_short_text_is_one() -> None:
+    hashes, text = shingles(hash_words(["a b a b a b", "", "b a", "c", "b a"]), 3)
+    assert text.tolist() == [0, 0, 2, 3, 4]  # aba and bab; "b a" whole; "c" whole; "b a" whole
+    assert hashes[2] == hashes[4]
+
+
+def test_whole_texts_are_equal_where_all_words_are() -> None:
+    whole = whole_texts(hash_words(["One two", "", "one, TWO!", "two one", "one two one two"]))
+    assert whole[0] == whole[2]
+    assert whole[1] == 0
+    assert np.unique(whole).size == 4
+
+
+def test_contained_is_exact() -> None:
+    lexicon = hash_lexicon("kill bomb")
+    found = contained(hash_words(["skill KILL bombs bomb"]).hashes, lexicon)
+    assert found.tolist() == [False, True, False, True]
+    assert not contained(lexicon, np.empty(0, np.uint64)).any()
