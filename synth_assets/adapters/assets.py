@@ -1,0 +1,248 @@
+"""Assets of the stage adapters: LoRA, prompt tuning, DPO and its two controls, and the reference they share."""
+
+from base64 import b64encode
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from resources.evidence import upstream_versions
+from resources.inference import Inference
+from resources.tracking import MlflowTracking
+from synth_assets.adapters.production import Order, Workshop, produce, reference_of
+from synth_assets.figures import learning_curves, thumbnail
+from synth_assets.manifests import content_hash, folder_hash
+from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, fingerprint
+from synth_assets.training.adapter_store import StoredAdapter, code_version
+from synth_assets.training.contract import TrainingError
+from synth_assets.training.dpo import control_spec
+from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
+
+TRAINING_CODE = code_version()
+COMMON: Any = {"group_name": "adapters", "owners": ["team:training"], "code_version": TRAINING_CODE}
+
+
+class TrainingConfig(dg.Config):
+    """Overrides of a training for one run; what is left out comes from the tier and the spec."""
+
+    learning_rate: float | None = None
+    epochs: float | None = None
+    schedule: str | None = None
+    warmup_ratio: float | None = None
+    weight_decay: float | None = None
+    max_grad_norm: float | None = None
+    batch_size: int | None = None
+    accumulation: int | None = None
+    seed: int | None = None
+    force: bool = False  # train again although the adapter exists
+
+
+class LoraConfig(TrainingConfig):
+    """Overrides of LoraSpec."""
+
+    rank: int | None = None
+    alpha: int | None = None
+    dropout: float | None = None
+    target_modules: list[str] | None = None
+
+
+class PromptTuningConfig(TrainingConfig):
+    """Overrides of PromptTuningSpec."""
+
+    virtual_tokens: int | None = None
+    initialisation: str | None = None
+
+
+class DpoConfig(TrainingConfig):
+    """Overrides of DpoSpec."""
+
+    beta: float | None = None
+    loss: str | None = None
+    label_smoothing: float | None = None
+    dpo_weight: float | None = None
+    sft_weight: float | None = None
+
+
+class RejectionSamplingConfig(TrainingConfig):
+    """Overrides of RejectionSamplingSpec."""
+
+
+@dg.asset(kinds={"peft", "trl"}, **COMMON)
+def lora_adapter(
+    context: dg.AssetExecutionContext,
+    config: LoraConfig,
+    sft_dataset: pl.LazyFrame,
+    base_model: ModelRecord,
+    inference: Inference,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """Low-rank adapter of the base model, fine-tuned on the instructions that were kept."""
+    spec = inference.hardware.spec(LoraSpec(), config)
+    order = Order("lora_adapter", spec, base_model, sft_dataset.collect())
+    return _materialised(context, order, config, inference, tracking)
+
+
+@dg.asset(kinds={"peft", "trl"}, **COMMON)
+def prompt_tuning_adapter(
+    context: dg.AssetExecutionContext,
+    config: PromptTuningConfig,
+    sft_dataset: pl.LazyFrame,
+    base_model: ModelRecord,
+    inference: Inference,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """A few trained virtual tokens before the base model's input, on the same rows as the LoRA adapter."""
+    spec = inference.hardware.spec(PromptTuningSpec(), config)
+    order = Order("prompt_tuning_adapter", spec, base_model, sft_dataset.collect())
+    return _materialised(context, order, config, inference, tracking)
+
+
+@dg.asset(kinds={"transformers", "parquet"}, **COMMON)
+def reference_logprobs(
+    context: dg.AssetExecutionContext,
+    preference_pairs: pl.LazyFrame,
+    lora_adapter: AdapterRecord,
+    base_model: ModelRecord,
+    inference: Inference,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """Log-probabilities of both responses of each pair under the LoRA adapter; every DPO run compares with them.
+
+    Without rows where the LoRA adapter failed to train.
+    """
+    pairs, workshop = preference_pairs.collect(), _workshop(context, inference, tracking)
+    failure = ""
+    try:
+        table = reference_of(pairs, lora_adapter, base_model, workshop, lambda: inference.load_base(base_model))
+    except TrainingError as error:
+        table, failure = REFERENCE_LOGPROBS.to_frame(), str(error)
+    means = table.select(pl.col("chosen_logprob", "rejected_logprob").mean()).row(0, named=True)
+    return dg.MaterializeResult(
+        value=table,
+        data_version=dg.DataVersion(content_hash(table)),
+        metadata={
+            "dagster/row_count": table.height,
+            **{f"mean_{name}": value for name, value in means.items() if value is not None},
+            **({"failure": failure} if failure else {}),
+        },
+    )
+
+
+@dg.asset(kinds={"peft", "trl"}, **COMMON)
+def dpo_adapter(  # noqa: PLR0913, PLR0917  its parameters are its inputs and resources
+    context: dg.AssetExecutionContext,
+    config: DpoConfig,
+    preference_pairs: pl.LazyFrame,
+    lora_adapter: AdapterRecord,
+    reference_logprobs: pl.DataFrame,
+    base_model: ModelRecord,
+    inference: Inference,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """The LoRA adapter, trained further to prefer the chosen responses (direct preference optimisation)."""
+    spec = inference.hardware.spec(DpoSpec(), config)
+    order = Order("dpo_adapter", spec, base_model, preference_pairs.collect(), lora_adapter, reference_logprobs)
+    return _materialised(context, order, config, inference, tracking)
+
+
+@dg.asset(kinds={"peft", "trl"}, **COMMON)
+def dpo_control_adapter(  # noqa: PLR0913, PLR0917  its parameters are its inputs and resources
+    context: dg.AssetExecutionContext,
+    config: DpoConfig,
+    preference_pairs: pl.LazyFrame,
+    lora_adapter: AdapterRecord,
+    reference_logprobs: pl.DataFrame,
+    base_model: ModelRecord,
+    inference: Inference,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """The control of the DPO adapter: the same pairs and steps with DPO weight 0. Scored, never a candidate."""
+    spec = control_spec(inference.hardware.spec(DpoSpec(), config))
+    rows = preference_pairs.collect()
+    order = Order("dpo_control_adapter", spec, base_model, rows, lora_adapter, reference_logprobs, role="control")
+    return _materialised(context, order, config, inference, tracking)
+
+
+@dg.asset(kinds={"peft", "trl"}, **COMMON)
+def rejection_sampling_adapter(  # noqa: PLR0913, PLR0917  its parameters are its inputs and resources
+    context: dg.AssetExecutionContext,
+    config: RejectionSamplingConfig,
+    preference_pairs: pl.LazyFrame,
+    lora_adapter: AdapterRecord,
+    base_model: ModelRecord,
+    inference: Inference,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """The LoRA adapter, fine-tuned further on the best response to each instruction (rejection sampling)."""
+    spec = inference.hardware.spec(RejectionSamplingSpec(), config)
+    order = Order("rejection_sampling_adapter", spec, base_model, preference_pairs.collect(), lora_adapter)
+    return _materialised(context, order, config, inference, tracking)
+
+
+def _workshop(context: dg.AssetExecutionContext, inference: Inference, tracking: MlflowTracking) -> Workshop:
+    home = tracking.home
+    return Workshop(home.root(), home.adapters(), inference.hardware.limits(), context.log.info)
+
+
+def _materialised(
+    context: dg.AssetExecutionContext,
+    order: Order,
+    config: TrainingConfig,
+    inference: Inference,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """Fill the order, then register it: the adapter is safe on disk before MLflow hears of it."""
+    workshop = _workshop(context, inference, tracking)
+    record, stored = produce(order, workshop, lambda: inference.load_base(order.base), force=config.force)
+    record = replace(record, data_versions=upstream_versions(context))
+    if stored is None:
+        context.log.error(f"{order.name} failed: {record.failure}")
+        version = dg.DataVersion(fingerprint(order.name, record.failure))
+        return dg.MaterializeResult(value=record, data_version=version, metadata={"failure": record.failure})
+    tracker = tracking.tracker(context, tier=inference.hardware.name())
+    tags = {"method": record.method, "role": record.role}
+    run_id, version = tracker.log_training(record, stored.folder, stored.outcome.curve, tags)
+    record = replace(record, mlflow_run_id=run_id, model_version=version)
+    data_version = folder_hash(stored.folder)
+    tracking.home.leave_row_manifest(order.name, data_version, order.rows.select("row_id", fate="split"))
+    return dg.MaterializeResult(
+        value=record,
+        data_version=dg.DataVersion(data_version),
+        metadata={**_metadata(record, stored), **_links(record, tracking)},
+    )
+
+
+def _metadata(record: AdapterRecord, stored: StoredAdapter) -> dict[str, Any]:
+    outcome = stored.outcome
+    return {
+        "final_loss": record.final_loss,
+        "tokens": outcome.tokens,
+        "tokens_per_s": record.tokens_per_s,
+        "steps": outcome.steps,
+        "seconds": record.seconds,
+        "cost_usd": record.cost_usd,
+        "trainable_parameters": record.trainable_parameters,
+        "total_parameters": record.total_parameters,
+        f"peak_memory_bytes_{record.peak_memory_kind}": record.peak_memory_bytes,
+        "trained_before": stored.reused,
+        "spec": dg.MetadataValue.json(dict(record.spec)),
+        "record": dg.MetadataValue.json({"fingerprint": record.fingerprint, "path": record.path}),
+        "curve": dg.MetadataValue.md(_curve_image(outcome.curve)),
+    }
+
+
+def _links(record: AdapterRecord, tracking: MlflowTracking) -> dict[str, Any]:
+    return {
+        "mlflow_run_id": record.mlflow_run_id,
+        "model_version": record.model_version,
+        "mlflow_run": dg.MetadataValue.url(tracking.run_url(record.mlflow_run_id)),
+        "mlflow_version": dg.MetadataValue.url(tracking.version_url(record.model_version)),
+    }
+
+
+def _curve_image(curve: list[dict[str, float]]) -> str:
+    validation = [{"step": point["step"], "loss": point["eval_loss"]} for point in curve if "eval_loss" in point]
+    lines = {"training": curve} | ({"validation": validation} if validation else {})
+    png = thumbnail(learning_curves(lines, value="loss"))
+    return f"![loss](data:image/png;base64,{b64encode(png).decode()})"

@@ -1,0 +1,189 @@
+"""What an adapter asset does: train unless the adapter exists, and say what was made or why not."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from synth_assets.manifests import content_hash, folder_hash, read_manifest
+from synth_assets.records import AdapterRecord, ModelRecord, Tier
+from synth_assets.shards import Progress
+from synth_assets.training.adapter_store import Recipe, StoredAdapter, stored_or_trained
+from synth_assets.training.contract import TrainingError, batch_rows
+from synth_assets.training.costs import cost_usd
+from synth_assets.training.dpo import train_dpo
+from synth_assets.training.engine import LoadedBase, Setting, Trained, public_name
+from synth_assets.training.logprobs import pair_logprobs
+from synth_assets.training.prompt_tuning import train_prompt
+from synth_assets.training.sft import train_lora, train_on_best
+from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, PromptTuningSpec
+
+ARITHMETIC = ("device", "dtype", "quantisation", "attention", "grouping")  # of a tier: they change the numbers
+METHODS: Mapping[str, Literal["lora", "prompt_tuning", "dpo", "rejection_sampling"]] = {
+    "LoraSpec": "lora",
+    "PromptTuningSpec": "prompt_tuning",
+    "DpoSpec": "dpo",
+    "RejectionSamplingSpec": "rejection_sampling",
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """An adapter that is wanted.
+
+    Args:
+        name: the asset's name.
+        spec: its class is the method.
+        base: the model it belongs to.
+        rows: SFT_ROWS, or PAIRS.
+        continued: the LoRA adapter whose weights it starts from.
+        reference: REFERENCE_LOGPROBS of the pairs, for DPO.
+        role: "control" is scored and never a candidate.
+    """
+
+    name: str
+    spec: AdapterSpec
+    base: ModelRecord
+    rows: pl.DataFrame
+    continued: AdapterRecord | None = None
+    reference: pl.DataFrame = field(default_factory=pl.DataFrame)
+    role: Literal["candidate", "control"] = "candidate"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where orders are filled: SYNTH_HOME and its adapters, the tier, and who is told."""
+
+    root: Path
+    store: Path
+    tier: Tier
+    progress: Progress
+
+
+def produce(
+    order: Order, workshop: Workshop, load: Callable[[], LoadedBase], *, force: bool = False
+) -> tuple[AdapterRecord, StoredAdapter | None]:
+    """The adapter of an order, from the store or trained now; its record has no run and no version yet.
+
+    A training that cannot succeed gives a record with `failure` and no adapter.
+
+    Raises:
+        ManifestError: the files of the adapter that is continued are not what was made.
+    """
+    try:
+        parent = parent_folder(order.continued, workshop.root)
+        recipe = _recipe(order, parent, workshop.tier)
+        setting = setting_of(order.name, order.base, workshop)
+        stored = stored_or_trained(
+            workshop.store, recipe, lambda: _trained(order, parent, load(), setting), force=force
+        )
+    except TrainingError as error:
+        return _failed(order, str(error)), None
+    if stored.reused:
+        workshop.progress(f"{order.name}: adapter {stored.fingerprint} was trained before and is intact")
+    return _record(order, stored, workshop), stored
+
+
+def reference_of(
+    pairs: pl.DataFrame, adapter: AdapterRecord, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+) -> pl.DataFrame:
+    """REFERENCE_LOGPROBS of all pairs under base and adapter.
+
+    Raises:
+        TrainingError: the adapter failed to train, a pair is too long, or a log-probability is not finite.
+        ManifestError: the adapter's files are not what was made.
+    """
+    folder = parent_folder(adapter, workshop.root)
+    return pair_logprobs(load(), folder, pairs, setting_of("reference_logprobs", base, workshop))
+
+
+def parent_folder(adapter: AdapterRecord | None, root: Path) -> Path:
+    """Where the adapter that is continued lies, its files verified; the empty path where none is."""
+    if adapter is None:
+        return Path()
+    if adapter.failure:
+        raise TrainingError(f"{adapter.name} failed: {adapter.failure}")
+    read_manifest(root / adapter.path)
+    return root / adapter.path
+
+
+def setting_of(name: str, base: ModelRecord, workshop: Workshop) -> Setting:
+    """What the engine is told about the place."""
+    return Setting(name, public_name(base.location), base.context_tokens, workshop.tier, workshop.progress)
+
+
+def _trained(order: Order, parent: Path, loaded: LoadedBase, setting: Setting) -> Trained:
+    spec = order.spec
+    if isinstance(spec, LoraSpec):
+        return train_lora(loaded, order.rows, spec, setting)
+    if isinstance(spec, PromptTuningSpec):
+        return train_prompt(loaded, order.rows, spec, setting)
+    if isinstance(spec, DpoSpec):
+        return train_dpo(loaded, parent, (order.rows, order.reference), spec, setting)
+    return train_on_best(loaded, parent, order.rows, spec, setting)
+
+
+def _recipe(order: Order, parent: Path, tier: Tier) -> Recipe:
+    inputs = {"rows": content_hash(order.rows)}
+    if order.continued is not None:
+        inputs["continued"] = folder_hash(parent)
+    if isinstance(order.spec, DpoSpec):
+        inputs["reference"] = content_hash(order.reference)
+    batch, accumulation = batch_rows(order.spec, tier)
+    return Recipe(
+        name=order.name,
+        method=METHODS[type(order.spec).__name__],
+        spec=replace(order.spec, batch_size=batch, accumulation=accumulation),
+        base=public_name(order.base.location),
+        base_revision=order.base.revision,
+        inputs=inputs,
+        tier={name: getattr(tier, name) for name in ARITHMETIC},
+    )
+
+
+def _record(order: Order, stored: StoredAdapter, workshop: Workshop) -> AdapterRecord:
+    outcome = stored.outcome
+    return replace(
+        _failed(order, ""),
+        fingerprint=stored.fingerprint,
+        path=stored.folder.relative_to(workshop.root).as_posix(),
+        manifest_sha256=stored.manifest_sha256,
+        trainable_parameters=outcome.trainable_parameters,
+        total_parameters=outcome.total_parameters,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+        peak_memory_kind=outcome.peak_memory_kind,
+        tokens_per_s=outcome.tokens_per_s,
+        seconds=outcome.seconds,
+        cost_usd=cost_usd(outcome.seconds, workshop.tier.usd_per_hour),
+        final_loss=outcome.final_loss,
+    )
+
+
+def _failed(order: Order, reason: str) -> AdapterRecord:
+    """The record of an order of which nothing was measured."""
+    return AdapterRecord(
+        name=order.name,
+        method=METHODS[type(order.spec).__name__],
+        role=order.role,
+        fingerprint="",
+        path="",
+        manifest_sha256="",
+        model_version="",
+        mlflow_run_id="",
+        base=public_name(order.base.location),
+        base_revision=order.base.revision,
+        spec=asdict(order.spec),
+        data_versions={},
+        trainable_parameters=0,
+        total_parameters=0,
+        peak_memory_bytes=0,
+        peak_memory_kind="derived",
+        tokens_per_s=0.0,
+        seconds=0.0,
+        cost_usd=0.0,
+        final_loss=math.nan,
+        failure=reason,
+    )

@@ -1,0 +1,103 @@
+"""Watching a training: its curve, a progress line every few seconds, and the end of it where a number is not finite."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from synth_assets.shards import REPORT_EVERY_S, Progress
+from synth_assets.training.contract import TrainingError
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+CURVE_KEYS = {
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "mean_token_accuracy": "token_accuracy",
+    "rewards/margins": "reward_margin",
+    "rewards/accuracies": "reward_accuracy",
+    "eval_loss": "eval_loss",
+    "eval_mean_token_accuracy": "eval_token_accuracy",
+    "eval_rewards/margins": "eval_reward_margin",
+    "eval_rewards/accuracies": "eval_reward_accuracy",
+}
+"""Trainer's names of the numbers that are kept -> ours."""
+
+REPORTED = ("loss", "eval_loss", "reward_margin")
+
+OVERFLOWS_IN_FLOAT16 = 20  # the gradient scaler starts at 2**16 and halves; such steps are skipped, not applied
+
+
+class Curve:
+    """The numbers that a training logged, one point for each step and each validation."""
+
+    def __init__(self, what: str, progress: Progress, overflows: int = 0) -> None:
+        """Tell `progress` about the adapter `what`; bear `overflows` steps in a row whose gradient is not finite."""
+        self.what, self.progress, self.overflows = what, progress, overflows
+        self.points: list[dict[str, float]] = []
+        self.tokens = 0
+        self.overflowed = 0
+        self.started = self.reported = time.monotonic()
+
+    def add(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
+        """Keep one log entry of the Trainer; TrainingError where its loss or gradient norm is not finite."""
+        point = {ours: float(logs[name]) for name, ours in CURVE_KEYS.items() if name in logs}
+        if not point:
+            return
+        self.tokens = int(logs.get("num_tokens", self.tokens))
+        self._refuse_broken(step, point)
+        self.points.append({"step": float(step), "epoch": float(logs.get("epoch", 0.0))} | point)
+        self._report(step, steps, point)
+
+    def losses(self) -> list[float]:
+        """The training loss of each step."""
+        return [point["loss"] for point in self.points if "loss" in point]
+
+    def final_loss(self) -> float:
+        """Mean training loss of the last tenth of the steps."""
+        losses = self.losses()
+        last = losses[-max(1, len(losses) // 10) :]
+        return sum(last) / len(last)
+
+    def _refuse_broken(self, step: int, point: Mapping[str, float]) -> None:
+        for name in ("loss", "eval_loss"):
+            if not math.isfinite(point.get(name, 0.0)):
+                raise TrainingError(f"{name} is {point[name]} at step {step}: training diverged")
+        if math.isfinite(norm := point.get("grad_norm", 0.0)):
+            self.overflowed = 0
+            return
+        self.overflowed += 1
+        if self.overflowed > self.overflows:
+            raise TrainingError(f"the gradient norm is {norm} at step {step}: training diverged")
+
+    def _report(self, step: int, steps: int, point: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if now - self.reported < REPORT_EVERY_S and step < steps:
+            return
+        self.reported = now
+        spent = max(now - self.started, 1e-9)
+        numbers = ", ".join(f"{name} {point[name]:.3f}" for name in REPORTED if name in point)
+        left = spent / max(step, 1) * (steps - step)
+        self.progress(
+            f"{self.what}: step {step} of {steps}, {numbers}, {self.tokens / spent:,.0f} tokens/s, {left:.0f} s left"
+        )
+
+
+def watch(curve: Curve) -> "TrainerCallback":
+    """A callback that hands every log entry of a Trainer to `curve`."""
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+    class Watcher(TrainerCallback):
+        def on_log(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            logs: dict[str, Any] | None = None,
+            **_: object,
+        ) -> None:
+            curve.add(state.global_step, state.max_steps, logs or {})
+
+    return Watcher()

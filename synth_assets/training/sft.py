@@ -1,0 +1,135 @@
+"""Supervised fine-tuning of LoRA adapters: a new one on the SFT rows, or a further step on the best of k responses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from synth_assets.training.contract import (
+    TrainingError,
+    check_answers,
+    check_precision,
+    check_steps,
+    check_targets,
+)
+from synth_assets.training.costs import parameter_counts
+from synth_assets.training.data import Example, best_responses, by_split, encode_rows, sft_table
+from synth_assets.training.engine import (
+    LoadedBase,
+    Setting,
+    Trained,
+    WithoutTelemetry,
+    fit,
+    load_adapter,
+    new_adapter,
+    trainer_arguments,
+)
+from synth_assets.training.specs import LoraSpec, OptimizationSpec, RejectionSamplingSpec
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+    from trl.trainer.sft_trainer import SFTTrainer
+
+
+def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Setting) -> Trained:
+    """A new LoRA adapter from SFT rows (`history`, `instruction`, `response`, `split`).
+
+    Raises:
+        TrainingError: the contract does not hold, or the training diverged.
+    """
+    from peft import LoraConfig
+
+    model, tokenizer = base
+    check_precision(setting.tier)
+    wanted = check_targets(model, spec)
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=list(spec.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    adapted = new_adapter(model, config, spec.seed)
+    found, _ = parameter_counts(adapted)
+    if found != wanted:
+        raise TrainingError(f"LoRA has {found} trainable parameters where rank and shapes give {wanted}")
+    train, validation = (encode_rows(part, tokenizer, setting.context_tokens) for part in by_split(rows))
+    return fit_sft((adapted, tokenizer), train, validation, spec, setting)
+
+
+def train_on_best(
+    base: LoadedBase, adapter: Path, pairs: pl.DataFrame, spec: RejectionSamplingSpec, setting: Setting
+) -> Trained:
+    """The LoRA adapter of folder `adapter`, trained further on the best response to each instruction of `pairs`.
+
+    Raises:
+        TrainingError: the contract does not hold, or the training diverged.
+    """
+    model, tokenizer = base
+    check_precision(setting.tier)
+    train, validation = (
+        encode_rows(part, tokenizer, setting.context_tokens) for part in by_split(best_responses(pairs))
+    )
+    adapted = load_adapter(model, adapter, trained_further=True)
+    return fit_sft((adapted, tokenizer), train, validation, spec, setting)
+
+
+def fit_sft(
+    adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    spec: OptimizationSpec,
+    setting: Setting,
+) -> Trained:
+    """Train the adapter on the base under cross entropy of the answers, validating after each epoch.
+
+    Batches are grouped by length; where the tier packs and attention is exact for packed rows, they are packed.
+    """
+    check_steps(len(train), spec, setting.tier)
+    check_answers(example.answer for example in (*train, *validation))
+    return fit(lambda scratch: _trainer(adapted, (train, validation), spec, setting, scratch), setting, _lengths(train))
+
+
+def _lengths(examples: Sequence[Example]) -> list[int]:
+    return [len(example) for example in examples]
+
+
+def _trainer(
+    adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
+    examples: tuple[Sequence[Example], Sequence[Example]],
+    spec: OptimizationSpec,
+    setting: Setting,
+    scratch: Path,
+) -> "SFTTrainer":
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    class ResponseTrainer(WithoutTelemetry, SFTTrainer):
+        """TRL's trainer, on rows that carry their own labels."""
+
+    model, tokenizer = adapted
+    train, validation = examples
+    packing = packs(model, setting)
+    arguments = SFTConfig(
+        output_dir=str(scratch),
+        max_length=setting.context_tokens if packing else None,  # longer rows were refused
+        packing=packing,
+        eval_packing=False,
+        dataset_kwargs={"skip_prepare_dataset": not packing},
+        **trainer_arguments(spec, setting, validates=bool(validation)),
+    )
+    return ResponseTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=sft_table(train),
+        eval_dataset=sft_table(validation) if validation else None,
+        processing_class=tokenizer,
+    )
+
+
+def packs(model: "PeftModel", setting: Setting) -> bool:
+    """Whether several rows share a sequence: only where FlashAttention keeps them apart, and no prompt is prepended."""
+    exact = model.config.get_text_config()._attn_implementation == "flash_attention_2"
+    return setting.tier.grouping == "packing" and exact and not model.active_peft_config.is_prompt_learning

@@ -1,0 +1,136 @@
+"""One frozen spec for each training method, with the reference values of the study this project grew from.
+
+A spec holds what the method decides. What the hardware decides (precision, quantisation, grouping) is the tier's;
+`batch_size` and `accumulation` are None where the tier's are meant.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+SCHEDULES = ("cosine", "linear", "constant")
+PREFERENCE_LOSSES = ("sigmoid", "ipo")
+INITIALISATIONS = ("SAMPLE_VOCAB", "RANDOM")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationSpec:
+    """What every method has: AdamW over `epochs` passes, warm-up then a schedule."""
+
+    learning_rate: float
+    epochs: float
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = 0.03  # of all steps; the constant schedule warms up as well
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    batch_size: int | None = None  # rows in one forward pass; None: the tier's
+    accumulation: int | None = None  # forward passes for one step; None: the tier's
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        """Refuse values no optimiser takes; ValueError names the field."""
+        _positive(self, "learning_rate", "epochs", "max_grad_norm")
+        _rate(self, "warmup_ratio")
+        _one_of(self, "schedule", SCHEDULES)
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        for name in ("batch_size", "accumulation"):
+            if getattr(self, name) is not None:
+                _positive(self, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSpec(OptimizationSpec):
+    """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685) by supervised fine-tuning on the responses."""
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+    target_modules: Sequence[str] = ATTENTION + MLP
+    learning_rate: float = 2e-4
+    epochs: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Refuse ranks, dropouts and module lists that PEFT cannot use; ValueError names the field."""
+        super().__post_init__()
+        object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        _positive(self, "rank", "alpha")
+        _rate(self, "dropout")
+        if not self.target_modules:
+            raise ValueError("target_modules names no module")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTuningSpec(OptimizationSpec):
+    """Trained virtual tokens before a frozen model's input (Lester et al. 2021, arXiv 2104.08691)."""
+
+    virtual_tokens: int = 20
+    initialisation: Literal["SAMPLE_VOCAB", "RANDOM"] = "RANDOM"
+    learning_rate: float = 3e-4
+    epochs: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Refuse an empty prompt or an unknown initialisation; ValueError names the field."""
+        super().__post_init__()
+        _positive(self, "virtual_tokens")
+        _one_of(self, "initialisation", INITIALISATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpoSpec(OptimizationSpec):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290), continuing the LoRA adapter.
+
+    The loss is `dpo_weight` x preference loss + `sft_weight` x negative log-likelihood per token of the chosen.
+    """
+
+    beta: float = 0.1
+    loss: Literal["sigmoid", "ipo"] = "sigmoid"  # ipo: Azar et al. 2023, arXiv 2310.12036
+    label_smoothing: float = 0.0  # share of labels taken to be wrong (Chowdhury et al. 2024, arXiv 2403.00409)
+    dpo_weight: float = 1.0
+    sft_weight: float = 0.0
+    learning_rate: float = 5e-5
+    epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse losses without a term and smoothing that erases the label; ValueError names the field."""
+        super().__post_init__()
+        _positive(self, "beta")
+        _one_of(self, "loss", PREFERENCE_LOSSES)
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ValueError(f"label_smoothing must be in [0, 0.5), not {self.label_smoothing}")
+        if self.label_smoothing and self.loss != "sigmoid":
+            raise ValueError(f"label_smoothing is defined for the sigmoid loss, not for {self.loss}")
+        if min(self.dpo_weight, self.sft_weight) < 0 or self.dpo_weight + self.sft_weight == 0:
+            raise ValueError(f"dpo_weight {self.dpo_weight} and sft_weight {self.sft_weight} leave no loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectionSamplingSpec(OptimizationSpec):
+    """Supervised fine-tuning on the best of k responses, continuing the LoRA adapter.
+
+    The step of RAFT (Dong et al. 2023, arXiv 2304.06767); rate and epochs as in DPO, so that the two compare.
+    """
+
+    learning_rate: float = 5e-5
+    epochs: float = 1.0
+
+
+AdapterSpec = LoraSpec | PromptTuningSpec | DpoSpec | RejectionSamplingSpec
+
+
+def _positive(spec: object, *names: str) -> None:
+    for name in names:
+        if not getattr(spec, name) > 0:
+            raise ValueError(f"{name} must be above 0, not {getattr(spec, name)}")
+
+
+def _rate(spec: object, name: str) -> None:
+    if not 0 <= getattr(spec, name) < 1:
+        raise ValueError(f"{name} must be in [0, 1), not {getattr(spec, name)}")
+
+
+def _one_of(spec: object, name: str, known: tuple[str, ...]) -> None:
+    if getattr(spec, name) not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(spec, name)!r}")

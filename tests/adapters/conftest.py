@@ -1,0 +1,65 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from resources.hardware import TIERS
+from resources.inference import Hardware, Inference
+from synth_assets.adapters.production import Workshop
+from synth_assets.records import PAIRS, SFT_ROWS, ModelRecord
+from synth_assets.training.engine import LoadedBase
+
+
+@pytest.fixture(scope="session")
+def inference() -> Inference:
+    return Inference(hardware=Hardware(tier="cpu"))
+
+
+@pytest.fixture(scope="session")
+def base(inference: Inference) -> ModelRecord:
+    return inference.resolve("base")
+
+
+@pytest.fixture
+def load(inference: Inference, base: ModelRecord) -> Callable[[], LoadedBase]:
+    return lambda: inference.load_base(base)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path, tmp_path / "adapters", TIERS["cpu"], lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def rows() -> pl.DataFrame:
+    """24 rows of the table that training reads, 21 to train on."""
+    numbers = range(24)
+    return _table(
+        SFT_ROWS,
+        row_id=[f"r{i}" for i in numbers],
+        history=[[] for _ in numbers],
+        instruction=[f"What is {i} plus 1?" for i in numbers],
+        response=[f"It is {i + 1}." for i in numbers],
+        split=["validation" if i % 8 == 0 else "train" for i in numbers],
+    )
+
+
+@pytest.fixture(scope="session")
+def pairs(rows: pl.DataFrame) -> pl.DataFrame:
+    return _table(
+        PAIRS,
+        pair_id=[f"p{i}" for i in range(rows.height)],
+        row_id=rows["row_id"],
+        split=rows["split"],
+        instruction=rows["instruction"],
+        chosen=rows["response"],
+        rejected=["No idea, sorry."] * rows.height,
+        chosen_reward=[1.0] * rows.height,
+    )
+
+
+def _table(schema: pl.Schema, **columns: object) -> pl.DataFrame:
+    """The columns given, and the others of the schema as nulls."""
+    height = len(next(iter(columns.values())))  # pyright: ignore[reportArgumentType]
+    return pl.DataFrame({name: columns.get(name, [None] * height) for name in schema}, schema=schema)

@@ -1,0 +1,113 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from synth_assets.adapters.production import Order, Workshop, produce, reference_of
+from synth_assets.manifests import ManifestError
+from synth_assets.records import ModelRecord
+from synth_assets.training.contract import TrainingError
+from synth_assets.training.dpo import control_spec
+from synth_assets.training.engine import LoadedBase
+from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, RejectionSamplingSpec
+
+QUICK = LoraSpec(rank=2, alpha=4, learning_rate=5e-3, epochs=1.0, batch_size=8)
+
+
+def never() -> LoadedBase:
+    raise AssertionError("the base was loaded although there was nothing to train")
+
+
+def test_a_record_tells_what_was_made(
+    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+) -> None:
+    order = Order("lora_adapter", QUICK, base, rows)
+    record, stored = produce(order, workshop, load)
+    assert stored is not None
+    assert record.path == f"adapters/{record.fingerprint}"
+    assert (record.method, record.role, record.failure) == ("lora", "candidate", "")
+    assert record.spec["rank"] == 2
+    assert math.isfinite(record.final_loss)
+    assert record.cost_usd == 0.0  # the cpu tier costs nothing
+    again, reused = produce(order, workshop, never)
+    assert again == record
+    assert reused is not None
+    assert reused.reused
+
+
+def test_another_row_is_another_adapter(
+    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+) -> None:
+    first, _ = produce(Order("lora_adapter", QUICK, base, rows), workshop, load)
+    changed = rows.with_columns(
+        response=pl.when(pl.col("row_id") == "r3").then(pl.lit("It is 5.")).otherwise("response")
+    )
+    second, _ = produce(Order("lora_adapter", QUICK, base, changed), workshop, load)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_adapters_that_continue(
+    rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+) -> None:
+    lora, _ = produce(Order("lora_adapter", QUICK, base, rows), workshop, load)
+    reference = reference_of(pairs, lora, base, workshop, load)
+    dpo_spec = DpoSpec(learning_rate=1e-3, batch_size=8)
+    dpo, _ = produce(Order("dpo_adapter", dpo_spec, base, pairs, lora, reference), workshop, load)
+    control_order = Order("dpo_control_adapter", control_spec(dpo_spec), base, pairs, lora, reference, role="control")
+    control, _ = produce(control_order, workshop, load)
+    best, _ = produce(
+        Order("rejection_sampling_adapter", RejectionSamplingSpec(batch_size=8), base, pairs, lora), workshop, load
+    )
+    assert [r.failure for r in (lora, dpo, control, best)] == [""] * 4
+    assert [r.method for r in (dpo, control, best)] == ["dpo", "dpo", "rejection_sampling"]
+    assert (dpo.role, control.role) == ("candidate", "control")
+    assert len({r.fingerprint for r in (lora, dpo, control, best)}) == 4
+    assert dpo.trainable_parameters == lora.trainable_parameters
+
+
+# fault 17
+def test_a_failed_training_is_a_record_and_fails_what_continues_it(
+    rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+) -> None:
+    broken, stored = produce(Order("lora_adapter", replace(QUICK, learning_rate=1e30), base, rows), workshop, load)
+    assert stored is None
+    assert "diverged" in broken.failure or "not finite" in broken.failure
+    assert (broken.path, broken.model_version) == ("", "")
+    assert not workshop.store.exists() or not list(workshop.store.iterdir())
+    with pytest.raises(TrainingError, match="lora_adapter failed"):
+        reference_of(pairs, broken, base, workshop, never)
+    record, _ = produce(Order("dpo_adapter", DpoSpec(), base, pairs, broken), workshop, never)
+    assert record.failure == f"lora_adapter failed: {broken.failure}"
+
+
+# fault 19
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (replace(QUICK, target_modules=["c_attn"]), "match no layer"),
+        (replace(QUICK, warmup_ratio=0.9), "warm-up"),
+    ],
+)
+def test_a_spec_that_cannot_work_is_a_failure(
+    spec: AdapterSpec,
+    reason: str,
+    rows: pl.DataFrame,
+    base: ModelRecord,
+    workshop: Workshop,
+    load: Callable[[], LoadedBase],
+) -> None:
+    record, stored = produce(Order("lora_adapter", spec, base, rows), workshop, load)
+    assert stored is None
+    assert reason in record.failure
+
+
+def test_a_parent_whose_files_changed_is_not_continued(
+    rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+) -> None:
+    lora, stored = produce(Order("lora_adapter", QUICK, base, rows), workshop, load)
+    assert stored is not None
+    (stored.folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ManifestError, match=r"adapter_config\.json"):
+        produce(Order("rejection_sampling_adapter", RejectionSamplingSpec(), base, pairs, lora), workshop, never)

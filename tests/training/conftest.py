@@ -1,0 +1,73 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from resources.hardware import TIERS
+from resources.loading import load_causal_model, load_tokenizer, prepare_libraries
+from synth_assets.embedded import model_path
+from synth_assets.records import TURN
+from synth_assets.training.engine import LoadedBase, Setting, Trained
+from synth_assets.training.sft import train_lora
+from synth_assets.training.specs import LoraSpec
+
+QUICK_LORA = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
+
+
+@pytest.fixture(scope="session")
+def setting() -> Setting:
+    return Setting("an_adapter", "embedded:base", 256, TIERS["cpu"], lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def load() -> Callable[[], LoadedBase]:
+    """The embedded base, loaded afresh: training changes the model it is given."""
+
+    def loaded() -> LoadedBase:
+        prepare_libraries(TIERS["cpu"])
+        folder = model_path("base")
+        return load_causal_model(folder, TIERS["cpu"]), load_tokenizer(folder)
+
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def rows() -> pl.DataFrame:
+    """32 rows of unequal length, 28 to train on."""
+    numbers = range(32)
+    return pl.DataFrame(
+        {
+            "row_id": [f"r{i}" for i in numbers],
+            "history": [[] for _ in numbers],
+            "instruction": [f"What is {i} plus 1?" + " Please." * (i % 3) for i in numbers],
+            "response": [f"It is {i + 1}." for i in numbers],
+            "split": ["validation" if i % 8 == 0 else "train" for i in numbers],
+        },
+        schema_overrides={"history": pl.List(TURN)},
+    )
+
+
+@pytest.fixture(scope="session")
+def pairs(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(
+        pl.format("p{}", "row_id").alias("pair_id"),
+        "row_id",
+        "split",
+        "instruction",
+        pl.col("response").alias("chosen"),
+        pl.lit("No idea, sorry.").alias("rejected"),
+        pl.lit(1.0).alias("chosen_reward"),
+    )
+
+
+@pytest.fixture(scope="session")
+def lora(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: Setting) -> Trained:
+    return train_lora(load(), rows, QUICK_LORA, setting)
+
+
+@pytest.fixture(scope="session")
+def lora_folder(lora: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lora")
+    lora.save(folder)
+    return folder

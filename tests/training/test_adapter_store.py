@@ -1,0 +1,117 @@
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from synth_assets.manifests import MANIFEST, read_manifest
+from synth_assets.shards import STALE_TEMPORARY_S
+from synth_assets.training.adapter_store import Recipe, stored_or_trained
+from synth_assets.training.contract import TrainingError
+from synth_assets.training.engine import Outcome, Trained
+from synth_assets.training.specs import DpoSpec, LoraSpec
+
+RECIPE = Recipe("lora_adapter", "lora", LoraSpec(), "base", "r1", {"rows": "d1"}, {"dtype": "float32"})
+OUTCOME = Outcome([{"step": 1.0, "loss": 2.0}], 2.0, 1, 10, 5.0, 2.0, 3, 30, 100, "derived")
+
+
+@dataclass
+class Trainer:
+    """Stands for a training: counts how often it ran and leaves one file."""
+
+    runs: int = 0
+    file: str = "adapter_model.safetensors"
+    error: str = ""
+    drafts: list[Path] = field(default_factory=list)
+
+    def __call__(self) -> Trained:
+        self.runs += 1
+        if self.error:
+            raise TrainingError(self.error)
+        return Trained(OUTCOME, self.save)
+
+    def save(self, folder: Path) -> None:
+        self.drafts.append(folder)
+        (folder / self.file).write_bytes(b"weights")
+
+
+def test_an_adapter_is_trained_once(tmp_path: Path) -> None:
+    trainer = Trainer()
+    first = stored_or_trained(tmp_path, RECIPE, trainer)
+    second = stored_or_trained(tmp_path, RECIPE, trainer)
+    assert trainer.runs == 1
+    assert second == replace(first, reused=True)
+    assert second.outcome == OUTCOME
+    facts = read_manifest(first.folder)
+    assert facts["recipe"]["spec"]["rank"] == 8
+    assert facts["outcome"]["curve"] == OUTCOME.curve
+    assert [p.name for p in tmp_path.iterdir()] == [RECIPE.fingerprint()]
+
+
+def test_force_trains_again(tmp_path: Path) -> None:
+    trainer = Trainer()
+    stored_or_trained(tmp_path, RECIPE, trainer)
+    again = stored_or_trained(tmp_path, RECIPE, trainer, force=True)
+    assert trainer.runs == 2
+    assert not again.reused
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", MANIFEST])
+def test_a_damaged_adapter_is_set_aside_and_trained_again(
+    tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer()
+    folder = stored_or_trained(tmp_path, RECIPE, trainer).folder
+    data = bytearray((folder / file).read_bytes())
+    data[0] ^= 1
+    (folder / file).write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        again = stored_or_trained(tmp_path, RECIPE, trainer)
+    assert trainer.runs == 2
+    assert not again.reused
+    assert "damaged" in caplog.text
+    assert read_manifest(folder)
+    assert len(list(tmp_path.glob(".*.old.tmp"))) == 1
+
+
+# fault 17
+def test_a_failed_training_publishes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="diverged"):
+        stored_or_trained(tmp_path, RECIPE, Trainer(error="diverged"))
+    assert list(tmp_path.iterdir()) == []
+
+
+# fault 28
+def test_only_safetensors_are_published(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="only safetensors"):
+        stored_or_trained(tmp_path, RECIPE, Trainer(file="adapter_model.bin"))
+    assert list(tmp_path.iterdir()) == []
+
+
+# fault 4
+def test_drafts_of_killed_writers_are_swept_once_stale(tmp_path: Path) -> None:
+    old, new = tmp_path / ".a.1.1.tmp", tmp_path / ".b.1.1.tmp"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "part").write_text("half")
+    then = old.stat().st_mtime - STALE_TEMPORARY_S - 1
+    os.utime(old, (then, then))
+    stored_or_trained(tmp_path, RECIPE, Trainer())
+    assert not old.exists()
+    assert new.exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(RECIPE, spec=LoraSpec(seed=43)),
+        replace(RECIPE, spec=DpoSpec()),
+        replace(RECIPE, base_revision="r2"),
+        replace(RECIPE, inputs={"rows": "d2"}),
+        replace(RECIPE, tier={"dtype": "bfloat16"}),
+    ],
+)
+def test_whatever_changes_an_adapter_changes_its_fingerprint(other: Recipe) -> None:
+    assert RECIPE.fingerprint() == replace(RECIPE).fingerprint()
+    assert other.fingerprint() != RECIPE.fingerprint()

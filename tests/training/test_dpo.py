@@ -1,0 +1,82 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from synth_assets.manifests import folder_hash
+from synth_assets.training.contract import TrainingError
+from synth_assets.training.dpo import CONTROL_SFT_WEIGHT, control_spec, preference_losses, train_dpo
+from synth_assets.training.engine import LoadedBase, Setting
+from synth_assets.training.logprobs import pair_logprobs
+from synth_assets.training.specs import DpoSpec
+
+SPEC = DpoSpec(beta=0.2, learning_rate=1e-3, batch_size=8)
+
+
+@pytest.fixture
+def reference(load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: Setting) -> pl.DataFrame:
+    return pair_logprobs(load(), lora_folder, pairs, setting)
+
+
+@pytest.mark.parametrize(
+    ("spec", "losses"),
+    [
+        (DpoSpec(), (["sigmoid"], [1.0])),
+        (DpoSpec(sft_weight=0.3), (["sigmoid", "sft"], [1.0, 0.3])),
+        (DpoSpec(label_smoothing=0.1, dpo_weight=2.0), (["robust"], [2.0])),
+        (DpoSpec(loss="ipo"), (["ipo"], [1.0])),
+        (DpoSpec(dpo_weight=0.0, sft_weight=0.3), (["sft"], [0.3])),
+    ],
+)
+def test_losses(spec: DpoSpec, losses: tuple[list[str], list[float]]) -> None:
+    assert preference_losses(spec) == losses
+
+
+def test_the_control_differs_in_the_weights_of_the_terms_alone() -> None:
+    assert control_spec(replace(SPEC, sft_weight=0.3)) == replace(SPEC, dpo_weight=0.0, sft_weight=0.3)
+    assert control_spec(SPEC) == replace(SPEC, dpo_weight=0.0, sft_weight=CONTROL_SFT_WEIGHT)
+
+
+def test_training_starts_at_its_reference_and_learns_the_preference(
+    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, reference: pl.DataFrame, setting: Setting
+) -> None:
+    curve = train_dpo(load(), lora_folder, (pairs, reference), SPEC, setting).outcome.curve
+    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
+    assert curve[0]["reward_margin"] == pytest.approx(0.0, abs=1e-3)
+    last = curve[-1]
+    assert last["eval_reward_margin"] > 0.1
+    assert last["eval_reward_accuracy"] == 1.0
+
+
+def test_the_control_is_another_adapter(
+    load: Callable[[], LoadedBase],
+    lora_folder: Path,
+    pairs: pl.DataFrame,
+    reference: pl.DataFrame,
+    setting: Setting,
+    tmp_path: Path,
+) -> None:
+    spec = replace(SPEC, sft_weight=0.3)
+    dpo, control = tmp_path / "dpo", tmp_path / "control"
+    trained = train_dpo(load(), lora_folder, (pairs, reference), spec, setting)
+    trained.save(dpo)
+    trained_control = train_dpo(load(), lora_folder, (pairs, reference), control_spec(spec), setting)
+    trained_control.save(control)
+    assert sorted(p.name for p in dpo.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert len({folder_hash(folder) for folder in (lora_folder, dpo, control)}) == 3
+    margins = [t.outcome.curve[-1]["eval_reward_margin"] for t in (trained, trained_control)]
+    assert margins[0] > margins[1]
+
+
+def test_validation_pairs_need_a_reference_too(
+    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, reference: pl.DataFrame, setting: Setting
+) -> None:
+    with pytest.raises(TrainingError, match="4 pairs have no reference"):
+        train_dpo(load(), lora_folder, (pairs, reference.filter(pl.col("pair_id").is_in(_train(pairs)))), SPEC, setting)
+
+
+def _train(pairs: pl.DataFrame) -> list[str]:
+    return pairs.filter(pl.col("split") == "train")["pair_id"].to_list()

@@ -1,0 +1,100 @@
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from synth_assets.manifests import folder_hash
+from synth_assets.training.contract import TrainingError
+from synth_assets.training.data import encode_rows
+from synth_assets.training.engine import LoadedBase, Setting, Trained
+from synth_assets.training.logprobs import answer_logprobs
+from synth_assets.training.sft import train_lora, train_on_best
+from synth_assets.training.specs import LoraSpec, RejectionSamplingSpec
+
+SPEC = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
+
+
+def test_the_outcome_says_what_was_measured(lora: Trained) -> None:
+    outcome = lora.outcome
+    losses = [point["loss"] for point in outcome.curve if "loss" in point]
+    assert len(losses) == outcome.steps == 8  # 28 rows in batches of 8, twice
+    assert losses[-1] < losses[0]
+    assert sum("eval_loss" in point for point in outcome.curve) == 2
+    assert 0 < outcome.trainable_parameters < outcome.total_parameters
+    assert outcome.peak_memory_kind == "derived"
+    assert outcome.tokens_per_s == pytest.approx(outcome.tokens / outcome.seconds)
+
+
+def test_tokens_are_counted_without_padding(lora: Trained, load: Callable[[], LoadedBase], rows: pl.DataFrame) -> None:
+    _, tokenizer = load()
+    train = encode_rows(rows.filter(pl.col("split") == "train"), tokenizer, 256)
+    assert lora.outcome.tokens == 2 * sum(len(example) for example in train)
+
+
+def test_the_rate_logged_is_the_rate_configured(lora: Trained) -> None:
+    rates = [point["learning_rate"] for point in lora.outcome.curve if "learning_rate" in point]
+    # warm-up of ceil(.03 x 8) = 1 step from 0, then half a cosine over the 7 left
+    wanted = [0.0] + [5e-3 * 0.5 * (1 + math.cos(math.pi * step / 7)) for step in range(7)]
+    assert rates == pytest.approx(wanted)
+
+
+def test_the_loss_is_the_mean_over_answer_tokens(
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: Setting
+) -> None:
+    model, tokenizer = load()
+    train = rows.filter(pl.col("split") == "train")
+    examples = encode_rows(train, tokenizer, 256)
+    nats = -sum(answer_logprobs(model, examples, batch_size=4))
+    spec = replace(SPEC, batch_size=28, dropout=0.0)
+    first = train_lora((model, tokenizer), train, spec, setting).outcome.curve[0]
+    assert first["loss"] == pytest.approx(nats / sum(len(example.answer) for example in examples), rel=1e-4)
+
+
+def test_a_plain_peft_load_gives_the_trained_model(
+    lora_folder: Path, load: Callable[[], LoadedBase], rows: pl.DataFrame
+) -> None:
+    from peft import PeftModel
+
+    model, tokenizer = load()
+    examples = encode_rows(rows, tokenizer, 256)
+    before = sum(answer_logprobs(model, examples, batch_size=8))
+    with pytest.warns(FutureWarning, match="is_gradient_checkpointing"):  # PEFT's, with any adapter
+        adapted = PeftModel.from_pretrained(model, str(lora_folder))
+    assert sum(answer_logprobs(adapted, examples, batch_size=8)) > before
+
+
+def test_the_folder_holds_the_adapter_alone(lora_folder: Path) -> None:
+    assert sorted(p.name for p in lora_folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    config = json.loads((lora_folder / "adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] == "embedded:base"
+    assert config["target_modules"] == sorted(config["target_modules"])
+
+
+def test_equal_trainings_give_equal_files(
+    lora_folder: Path, load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: Setting, tmp_path: Path
+) -> None:
+    again, other = tmp_path / "again", tmp_path / "other"
+    train_lora(load(), rows, SPEC, setting).save(again)
+    train_lora(load(), rows, replace(SPEC, seed=43), setting).save(other)
+    assert folder_hash(again) == folder_hash(lora_folder)
+    assert folder_hash(other) != folder_hash(lora_folder)
+
+
+# fault 17
+def test_a_training_that_diverges_stops(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: Setting) -> None:
+    with pytest.raises(TrainingError, match=r"diverged|not finite"):
+        train_lora(load(), rows, replace(SPEC, learning_rate=1e30), setting)
+
+
+def test_rejection_sampling_goes_on_from_the_adapter(
+    lora: Trained, lora_folder: Path, load: Callable[[], LoadedBase], pairs: pl.DataFrame, setting: Setting
+) -> None:
+    spec = RejectionSamplingSpec(learning_rate=1e-3, batch_size=8)
+    outcome = train_on_best(load(), lora_folder, pairs, spec, setting).outcome
+    assert outcome.steps == 4
+    assert outcome.trainable_parameters == lora.outcome.trainable_parameters
+    assert outcome.curve[0]["loss"] < lora.outcome.curve[0]["loss"]
