@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from resources.inference import Inference
 
 from resources.hardware import Hardware
+from resources.inference import Inference
 from resources.storage import Home
 from synth_assets.generation.imports import imported_files, read_import
 from synth_assets.generation.magpie import RECIPE, MagpieSpec, generate
@@ -53,7 +53,7 @@ def raw_instructions(
     home: Home,
 ) -> dg.MaterializeResult:
     """A batch of instructions that the teacher invents from its pre-query template, with its answers (Magpie)."""
-    spec = hardware.spec(MagpieSpec(samples=hardware.limits().samples), config)
+    spec = hardware.spec(MagpieSpec(), config)
     folder = home.shards("generation")
     generator = inference.generator(teacher_model)
     started = time.monotonic()
@@ -101,7 +101,7 @@ def imports(home: Home) -> Iterator[dg.MaterializeResult]:
             version = content_hash(rows)
             kept = _all_kept(rows)
             home.leave_row_manifest(name, version, kept)
-            reports = {each.report.name: asdict(each.report) for each in read[:REPORTS_SHOWN]}
+            reports = {each.report.name: each.report.facts() for each in read[:REPORTS_SHOWN]}
             yield dg.MaterializeResult(
                 asset_key=name,
                 value=rows,

@@ -45,6 +45,11 @@ class ImportReport:
         if len(shown) < LINES_SHOWN:
             shown.append(line)
 
+    def facts(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        facts = {"name": self.name, "format": self.format, "gives": self.gives, "kept": self.kept}
+        return facts | {"repaired": dict(self.repaired), "rejected": dict(self.rejected), "lines": self.lines}
+
 
 class Imported(NamedTuple):
     """A file's rows; one of the two tables is empty."""

@@ -40,7 +40,7 @@ def read_records(path: Path) -> Iterator[Record]:
     try:
         _refuse_empty_or_wide(path)
         yield from reader(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, csv.Error) as error:
         raise ImportFileError(f"{path} cannot be read as {path.suffix}: {error}") from error
 
 
@@ -72,7 +72,7 @@ def _json_lines(path: Path) -> Iterator[Record]:
 def _from_json_line(line: int, data: bytes) -> Record:
     try:
         value = json.loads(data.decode("utf-8", "surrogateescape"))
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError also for numbers of thousands of digits
         return Record(line, {}, "not_json")
     return _checked(line, value)
 
@@ -81,7 +81,7 @@ def _json_array(path: Path) -> Iterator[Record]:
     data = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
     try:
         value = json.loads(data.decode("utf-8", "surrogateescape"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ImportFileError(f"{path} is not one JSON array: {error}; one object a line is called .jsonl") from error
     if not isinstance(value, list):
         raise ImportFileError(f"{path} holds a JSON {type(value).__name__}; wanted is an array of objects")

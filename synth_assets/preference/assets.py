@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import asdict
-from typing import Literal
 
 import dagster as dg
 import polars as pl
@@ -19,7 +18,7 @@ from synth_assets.preference.candidates import (
     sample_candidates,
     score_candidates,
 )
-from synth_assets.preference.pairs import PairSpec, build_pairs, length_bias, reasons_text
+from synth_assets.preference.pairs import PairSpec, build_pairs, known_instructions, length_bias, reasons_text
 from synth_assets.records import ModelRecord
 from synth_assets.text_samples import escaped_sample
 
@@ -41,7 +40,7 @@ class PairConfig(dg.Config):
 
     margin: float | None = None
     max_pairs: int | None = None
-    strategy: Literal["best_worst", "all"] | None = None
+    strategy: str | None = None
     validation_share: float | None = None
     seed: int | None = None
 
@@ -92,12 +91,13 @@ def preference_pairs(  # noqa: PLR0913, PLR0917  an asset's parameters are its i
     response_candidates: pl.LazyFrame,
     imported_preferences: pl.LazyFrame,
     sft_dataset: pl.LazyFrame,
+    benchmark_items: pl.DataFrame,
     hardware: Hardware,
     home: Home,
 ) -> dg.MaterializeResult:
     """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
     spec = hardware.spec(PairSpec(), config)
-    known = sft_dataset.select("instruction", "group", "split").collect()
+    known = known_instructions(sft_dataset.select("instruction", "group", "split").collect(), benchmark_items)
     built = build_pairs(response_candidates.collect(), imported_preferences.collect(), known, spec)
     context.log.info("dropped:\n%s", reasons_text(built.reasons))
     version = content_hash(built.pairs)

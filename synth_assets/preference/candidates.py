@@ -121,14 +121,15 @@ class _Sampler:
     def make(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         """All candidates of a block: each instruction's together, in the order of the temperatures."""
         prompts = [self.generator.encode_chat([{"role": "user", "content": row["instruction"]}]) for row in rows]
-        drawn = [self._draw(rows, prompts, temperature) for temperature in self.spec.temperatures]
+        drawn = [self._draw(rows, prompts, draw) for draw in range(len(self.spec.temperatures))]
         in_order = [draws[at] for at in range(len(rows)) for draws in drawn]
         return pl.DataFrame(in_order, schema=CANDIDATES)
 
     def _draw(
-        self, rows: Sequence[Mapping[str, Any]], prompts: Sequence[Sequence[int]], temperature: float
+        self, rows: Sequence[Mapping[str, Any]], prompts: Sequence[Sequence[int]], draw: int
     ) -> list[dict[str, Any]]:
-        ids = [fingerprint("candidate", self.spec.seed, row["row_id"], temperature) for row in rows]
+        temperature = self.spec.temperatures[draw]
+        ids = [fingerprint("candidate", self.spec.seed, row["row_id"], draw) for row in rows]
         seeds = [int(one, 16) >> 1 for one in ids]
         sampling = Sampling(temperature, self.spec.top_p, self.spec.max_response_tokens)
         answers = self.generator.generate(prompts, seeds, sampling)

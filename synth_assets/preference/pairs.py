@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from synth_assets.records import CANDIDATES, PAIRS, fingerprint
+from synth_assets.text import normalise
 
 CANDIDATE_SOURCE = "candidates"
 REASONS = pl.Schema({"of": pl.String, "reason": pl.String, "count": pl.Int64})
@@ -54,14 +55,14 @@ class Verdicts(NamedTuple):
     dropped: pl.DataFrame
 
 
-def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, sft_rows: pl.DataFrame, spec: PairSpec) -> Pairs:
+def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, known: pl.DataFrame, spec: PairSpec) -> Pairs:
     """Pairs from scored candidates and from imported preferences, split by the groups of the SFT dataset.
 
     Args:
         candidates: CANDIDATES with rewards.
         imported: PAIRS without rewards, group and split.
-        sft_rows: `instruction`, `group`, `split` of the SFT dataset: an imported instruction that occurs there takes
-            its group, and is dropped where that group is for validation.
+        known: what `known_instructions` gives; an imported pair takes the group of the training instruction that it
+            repeats, and is dropped where that is held out.
         spec: margin, number, strategy, split and seed.
 
     Raises:
@@ -69,7 +70,7 @@ def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, sft_rows: pl.D
     """
     usable = usable_candidates(candidates)
     pairs = choose_pairs(usable.kept, spec)
-    brought = judge_imported(imported, sft_rows)
+    brought = judge_imported(imported, known)
     kept = pl.concat([_with_ids(pairs.kept), brought.kept.select(PAIRS.names())])
     kept = kept.with_columns(split=_splits(kept["group"], spec))
     limited = _limit(kept, spec)
@@ -124,11 +125,21 @@ def choose_pairs(candidates: pl.DataFrame, spec: PairSpec) -> Verdicts:
     return Verdicts(judged.kept, pl.concat([judged.dropped.select("row_id", "reason"), alone]))
 
 
-def judge_imported(imported: pl.DataFrame, sft_rows: pl.DataFrame) -> Verdicts:
-    """Imported pairs with a group; empty ones, copies, equal sides and validation instructions are dropped."""
-    known = sft_rows.select("group", "split", same=_same("instruction"))
-    known = known.unique("same", keep="first", maintain_order=True)
-    rows = imported.drop("group", "split").with_columns(same=_same("instruction"))
+def known_instructions(sft_rows: pl.DataFrame, benchmark_items: pl.DataFrame) -> pl.DataFrame:
+    """The instructions that imported pairs are compared with: `same`, `group` and `split`, one row for each.
+
+    Args:
+        sft_rows: `instruction`, `group`, `split` of the SFT dataset.
+        benchmark_items: `prompt` of the benchmarks; their split is called "benchmark" and wins.
+    """
+    prompts = benchmark_items.select(_same("prompt"), group=pl.lit(None, pl.String), split=pl.lit("benchmark"))
+    rows = sft_rows.select(_same("instruction"), "group", "split")
+    return pl.concat([prompts, rows]).unique("same", keep="first", maintain_order=True)
+
+
+def judge_imported(imported: pl.DataFrame, known: pl.DataFrame) -> Verdicts:
+    """Imported pairs with a group; empty ones, copies, equal sides and held-out instructions are dropped."""
+    rows = imported.drop("group", "split").with_columns(_same("instruction"))
     rows = rows.join(known, on="same", how="left", maintain_order="left")
     own = pl.Series("own", [f"import-{fingerprint(same)}" for same in rows["same"]], dtype=pl.String)
     rows = rows.with_columns(group=pl.coalesce(pl.col("group"), own))
@@ -141,8 +152,10 @@ def judge_imported(imported: pl.DataFrame, sft_rows: pl.DataFrame) -> Verdicts:
         .then(pl.lit("identical_text"))
         .when(pl.int_range(pl.len()).over("same", "chosen", "rejected") > 0)
         .then(pl.lit("duplicate"))
-        .when(pl.col("split").fill_null("train") != "train")
-        .then(pl.lit("validation_instruction")),
+        .when(pl.col("split") == "validation")
+        .then(pl.lit("validation_instruction"))
+        .when(pl.col("split") == "benchmark")
+        .then(pl.lit("benchmark_item")),
     )
 
 
@@ -220,5 +233,9 @@ def _fates(candidates: pl.DataFrame, kept: pl.DataFrame, *dropped: pl.DataFrame)
 
 
 def _same(column: str) -> pl.Expr:
-    """A key that is equal for instructions that differ in case and spaces only."""
-    return pl.col(column).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+    """The column `same`: equal where texts differ in case, spaces and typography only."""
+    return pl.col(column).map_batches(_normalised, return_dtype=pl.String).alias("same")
+
+
+def _normalised(texts: pl.Series) -> pl.Series:
+    return pl.Series([normalise(text) for text in texts], dtype=pl.String)

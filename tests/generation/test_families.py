@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from synth_assets.embedded import model_path
 from synth_assets.generation.families import FAMILIES, family_of, opens_like, pre_query_of_template
 
 LLAMA_OPENING = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
@@ -76,3 +77,12 @@ def test_a_template_wins_over_a_name() -> None:
 def test_no_family_says_where_to_add_one() -> None:
     with pytest.raises(ValueError, match="add a row to FAMILIES"):
         family_of("someone/unheard-of")
+
+
+def test_the_shipped_teacher_opens_as_its_row_says() -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_path("teacher"))
+    assert pre_query_of_template(tokenizer) == FAMILIES["embedded"].pre_query
+    assert family_of("embedded:teacher", tokenizer.chat_template) == "embedded"
+    assert set(FAMILIES["embedded"].stop) <= set(tokenizer.get_vocab())

@@ -128,6 +128,8 @@ BAD_LINES = {
     "too_large": b'{"instruction": "' + b"x" * 1_000_000 + b'", "output": "x"}',
     "not_json": b'{"instruction": "torn',
     "not_json ": b'{"instruction": "raw \0 byte", "output": "x"}',
+    "not_json  ": b'{"instruction": ' + b"9" * 5_000 + b"}",
+    "not_json   ": b"[" * 200_000,
     "not_an_object": b'["instruction"]',
     "missing_column_output": b'{"instruction": "a"}',
     "not_text": b'{"instruction": 7, "output": "x"}',

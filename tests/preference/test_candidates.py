@@ -87,6 +87,13 @@ def test_each_instruction_gets_one_response_per_temperature(tmp_path: Path) -> N
     assert table["reward"].to_list() == [float(len(text)) for text in table["response"]]
 
 
+def test_draws_at_the_same_temperature_are_different_draws(tmp_path: Path) -> None:
+    spec = replace(SPEC, temperatures=(1.0, 1.0, 1.0))
+    (path,) = sample_candidates(many(2), Teacher(), spec, tmp_path, silent).paths
+    table = pl.read_parquet(path)
+    assert table["seed"].n_unique() == table["candidate_id"].n_unique() == table["response"].n_unique() == 6
+
+
 def test_nan_rewards_stay_nan(tmp_path: Path) -> None:  # fault 18
     rows = instructions_to_sample(sft("nan", "good").lazy(), SPEC)
     rewards = candidates(Teacher(), Judge(), rows, tmp_path)["reward"]

@@ -4,12 +4,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.preference.pairs import PairSpec, build_pairs, length_bias, reasons_text
-from synth_assets.records import CANDIDATES, PAIRS, SFT_ROWS
+from synth_assets.preference.pairs import PairSpec, build_pairs, known_instructions, length_bias, reasons_text
+from synth_assets.records import BENCHMARK_ITEMS, CANDIDATES, PAIRS, SFT_ROWS
 
 SPEC = PairSpec(margin=0.5, validation_share=0.0)
 NO_IMPORTS = pl.DataFrame(schema=PAIRS)
-NO_SFT = pl.DataFrame(schema=SFT_ROWS)
+NO_ITEMS = pl.DataFrame(schema=BENCHMARK_ITEMS)
+NOTHING_KNOWN = known_instructions(pl.DataFrame(schema=SFT_ROWS), NO_ITEMS)
 
 
 def candidate(row: str, text: str, reward: float | None = None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -56,7 +57,7 @@ GOOD = [candidate("z", "good", 2.0), candidate("z", "bad", 0.0)]  # a pair that 
 
 def test_the_best_and_the_worst_make_a_pair() -> None:
     rows = table(*(candidate("a", text, reward) for text, reward in [("w", 1.0), ("x", 3.0), ("y", -1.0), ("z", 2.0)]))
-    built = build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC)
+    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC)
     assert built.pairs.schema == PAIRS
     row = built.pairs.row(0, named=True)
     assert (row["chosen"], row["rejected"], row["margin"]) == ("x", "y", 4.0)
@@ -66,7 +67,7 @@ def test_the_best_and_the_worst_make_a_pair() -> None:
 
 def test_all_pairs_above_the_margin() -> None:
     rows = table(*(candidate("a", text, reward) for text, reward in [("w", 1.0), ("x", 3.0), ("y", 0.75)]))
-    built = build_pairs(rows, NO_IMPORTS, NO_SFT, replace(SPEC, strategy="all"))
+    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, replace(SPEC, strategy="all"))
     # x > w by 2, x > y by 2.25; w > y by 0.25 only
     assert sides(built.pairs) == [("x", "w"), ("x", "y")]
     assert counted(built.reasons) == {("pairs", "margin_too_small"): 1}
@@ -76,7 +77,7 @@ def test_all_pairs_above_the_margin() -> None:
 @pytest.mark.parametrize(("better", "kept"), [(1.5, 2), (1.4375, 1)])
 def test_each_side_of_the_margin(better: float, kept: int) -> None:
     rows = table(candidate("a", "x", better), candidate("a", "y", 1.0), *GOOD)
-    assert build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC).pairs.height == kept
+    assert build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC).pairs.height == kept
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_each_side_of_the_margin(better: float, kept: int) -> None:
 )
 def test_an_unusable_candidate_is_dropped_with_its_reason(changes: dict[str, Any], of: str, reason: str) -> None:
     rows = table(candidate("a", "x", 1.0), candidate("a", "y", **{"reward": 9.0} | changes), *GOOD)  # fault 18
-    built = build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC)
+    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC)
     assert sides(built.pairs) == [("good", "bad")]
     assert counted(built.reasons) == {(of, reason): 1, ("pairs", "one_usable_response"): 1}
     assert dict(built.fates.rows()) == {"z": "kept", "a": "one_usable_response"}
@@ -100,25 +101,25 @@ def test_an_unusable_candidate_is_dropped_with_its_reason(changes: dict[str, Any
 
 def test_ties_are_dropped() -> None:  # fault 18
     rows = table(candidate("a", "x", 1.0), candidate("a", "y", 1.0), *GOOD)
-    built = build_pairs(rows, NO_IMPORTS, NO_SFT, replace(SPEC, margin=0.0))
+    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, replace(SPEC, margin=0.0))
     assert counted(built.reasons) == {("pairs", "tie"): 1}
     assert dict(built.fates.rows())["a"] == "tie"
 
 
 def test_no_usable_response_at_all_is_a_fate() -> None:
     rows = table(candidate("a", "x", float("nan")), *GOOD)
-    assert dict(build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC).fates.rows())["a"] == "no_usable_response"
+    assert dict(build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC).fates.rows())["a"] == "no_usable_response"
 
 
 def test_zero_pairs_fail_and_show_why() -> None:  # faults 8 and 18
     rows = table(candidate("a", "x", 1.0), candidate("a", "y", float("nan")))
     with pytest.raises(ValueError, match=r"not one preference pair.*\n.*not_finite +1\n.*one_usable_response +1"):
-        build_pairs(rows, NO_IMPORTS, NO_SFT, SPEC)
+        build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC)
 
 
 def test_nothing_to_pair_says_so() -> None:
     with pytest.raises(ValueError, match="there was nothing to pair"):
-        build_pairs(table(), NO_IMPORTS, NO_SFT, SPEC)
+        build_pairs(table(), NO_IMPORTS, NOTHING_KNOWN, SPEC)
 
 
 def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:
@@ -129,7 +130,7 @@ def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:
             for text, reward in [("x", 1.0), ("y", 0.0)]
         )
     )
-    built = build_pairs(rows, NO_IMPORTS, NO_SFT, PairSpec(validation_share=0.1, max_pairs=800))
+    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, PairSpec(validation_share=0.1, max_pairs=800))
     assert built.pairs.group_by("group").agg(pl.col("split").n_unique())["split"].max() == 1
     # 400 groups at 0.1: mean 40, standard deviation 6
     assert 22 <= built.pairs.filter(pl.col("split") == "validation").height / 2 <= 58
@@ -138,16 +139,16 @@ def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:
 def test_the_limit_is_exact_counted_and_does_not_depend_on_order() -> None:
     rows = table(*(candidate(f"{n}", text, reward) for n in range(30) for text, reward in [("x", 1.0), ("y", 0.0)]))
     spec = replace(SPEC, max_pairs=10)
-    built = build_pairs(rows, NO_IMPORTS, NO_SFT, spec)
+    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, spec)
     assert built.pairs.height == 10
     assert counted(built.reasons) == {("limit", "over_max_pairs"): 20}
     assert built.fates["fate"].value_counts().sort("count").rows() == [("kept", 10), ("over_max_pairs", 20)]
-    turned = build_pairs(rows.reverse(), NO_IMPORTS, NO_SFT, spec)
+    turned = build_pairs(rows.reverse(), NO_IMPORTS, NOTHING_KNOWN, spec)
     assert set(turned.pairs["pair_id"]) == set(built.pairs["pair_id"])
 
 
 def test_imported_pairs_join_with_groups_of_their_own() -> None:
-    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4")), NO_SFT, SPEC)
+    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4")), NOTHING_KNOWN, SPEC)
     row = built.pairs.filter(pl.col("source") == "mine.jsonl").row(0, named=True)
     assert (row["chosen"], row["rejected"], row["margin"], row["split"]) == ("3", "4", None, "train")
     assert row["group"].startswith("import-")
@@ -161,18 +162,21 @@ def test_imported_pairs_join_with_groups_of_their_own() -> None:
         (brought("a", "x", "x "), "identical_text"),
         (brought("ADD  1 and 2.", "3", "4", number=1), "duplicate"),
         (brought("Held OUT ", "3", "4"), "validation_instruction"),
+        (brought("what\u2019s asked in a test?", "3", "4"), "benchmark_item"),
     ],
 )
 def test_bad_imported_pairs_are_dropped_with_their_reason(row: dict[str, Any], reason: str) -> None:
     sft = pl.DataFrame([{"instruction": "held out", "group": "g", "split": "validation"}], schema=SFT_ROWS)
-    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4", number=9), row), sft, SPEC)
+    items = pl.DataFrame([{"prompt": "What's asked in a test?"}], schema=BENCHMARK_ITEMS)
+    known = known_instructions(sft, items)
+    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4", number=9), row), known, SPEC)
     assert counted(built.reasons) == {("imports", reason): 1}
     assert built.pairs["source"].to_list() == ["candidates", "mine.jsonl"]
 
 
 def test_an_imported_pair_takes_the_group_of_the_same_training_instruction() -> None:
     sft = pl.DataFrame([{"instruction": "Add 1 and 2.", "group": "known", "split": "train"}], schema=SFT_ROWS)
-    built = build_pairs(table(), imported(brought("add 1  and 2.", "3", "4")), sft, SPEC)
+    built = build_pairs(table(), imported(brought("add 1  and 2.", "3", "4")), known_instructions(sft, NO_ITEMS), SPEC)
     assert built.pairs["group"].to_list() == ["known"]
 
 

@@ -1,0 +1,146 @@
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.storage import AssetStorage, Home
+from synth_assets.generation.assets import imports, raw_instructions
+from synth_assets.manifests import content_hash
+from synth_assets.protocols import Completion, Message, Sampling, TextGenerator
+from synth_assets.records import INSTRUCTIONS, PAIRS, ModelRecord
+
+BATCH = "2026-W47"
+RECORD = ModelRecord("teacher", "embedded:teacher", "r1", "embedded", 256)
+ROWS = {"instruction": "Add 1 and 2.", "response": "3"}
+PAIR = {"prompt": "Add 1 and 2.", "chosen": "3", "rejected": "4"}
+
+
+class Echo:
+    """A teacher that says its seed, with HTML and ANSI codes around it."""
+
+    model, revision, engine = "echo", "r1", "fake 1"
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return [1]
+
+    def encode_template(self, template: str) -> list[int]:
+        return [2]
+
+    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
+        return [Completion(f"<img src=x>\x1b[31m{seed}", "stop", 1, 2) for seed in seeds]
+
+
+class EchoInference(Inference):
+    """The inference resource with the echo in place of a model."""
+
+    def generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
+        return Echo()
+
+
+@dg.asset
+def teacher_model() -> ModelRecord:
+    return RECORD
+
+
+@pytest.fixture
+def home(own_home: Path) -> Home:
+    return Home(folder=str(own_home))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("batches", [BATCH])
+        yield instance
+
+
+def generate(home: Home, instance: dg.DagsterInstance, **config: object) -> dg.AssetMaterialization:
+    hardware = Hardware(tier="cpu")
+    result = dg.materialize(
+        [teacher_model, raw_instructions],
+        partition_key=BATCH,
+        instance=instance,
+        resources={
+            "home": home,
+            "io_manager": AssetStorage(home=home),
+            "hardware": hardware,
+            "inference": EchoInference(hardware=hardware),
+        },
+        run_config={"ops": {"raw_instructions": {"config": config}}},
+    )
+    return result.asset_materializations_for_node("raw_instructions")[0]
+
+
+def read_imports(home: Home, instance: dg.DagsterInstance) -> dict[str, dg.AssetMaterialization]:
+    resources = {"home": home, "io_manager": AssetStorage(home=home)}
+    made = dg.materialize([imports], instance=instance, resources=resources).get_asset_materialization_events()
+    found = [event.materialization for event in made]
+    return {m.asset_key.to_user_string(): m for m in found}
+
+
+def version(made: dg.AssetMaterialization) -> str:
+    return (made.tags or {})["dagster/data_version"]
+
+
+def test_a_batch_is_stored_with_its_version_and_facts(home: Home, instance: dg.DagsterInstance) -> None:
+    made = generate(home, instance, samples=70)
+    stored = pl.read_parquet(home.tables() / "raw_instructions" / f"{BATCH}.parquet")
+    assert (stored.height, stored.schema) == (70, INSTRUCTIONS)
+    assert version(made) == content_hash(stored)
+    assert made.metadata["dagster/row_count"].value == 70
+    assert made.metadata["distinct_instructions_rate"].value == 1.0
+    assert made.metadata["new_tokens"].value == 2 * 2 * 128  # two blocks, instruction and answer of two tokens each
+    assert json.loads(json.dumps(made.metadata["spec"].value))["samples"] == 70
+
+
+def test_samples_in_metadata_are_escaped_and_small(home: Home, instance: dg.DagsterInstance) -> None:  # fault 12
+    sample = str(generate(home, instance, samples=5).metadata["sample"].value)
+    assert "<img" not in sample
+    assert "\x1b" not in sample
+    assert len(sample.encode()) < 4_000
+
+
+def test_a_rerun_keeps_the_version_and_makes_no_token(home: Home, instance: dg.DagsterInstance) -> None:  # fault 26
+    first, second = (generate(home, instance, samples=70) for _ in range(2))
+    assert version(first) == version(second)
+    assert second.metadata["new_tokens"].value == 0
+    assert "tokens_per_s" not in second.metadata
+
+
+def test_the_rows_leave_a_manifest(home: Home, instance: dg.DagsterInstance) -> None:
+    made = generate(home, instance, samples=70)
+    manifest = pl.read_parquet(home.manifests() / "raw_instructions" / f"{version(made)}.parquet")
+    assert (manifest.height, manifest["fate"].unique().to_list()) == (70, ["kept"])
+
+
+def test_nothing_imported_gives_empty_tables(home: Home, instance: dg.DagsterInstance) -> None:
+    made = read_imports(home, instance)
+    assert made["imported_instructions"].metadata["dagster/row_count"].value == 0
+    assert pl.read_parquet(home.tables() / "imported_instructions.parquet").schema == INSTRUCTIONS
+    assert pl.read_parquet(home.tables() / "imported_preferences.parquet").schema == PAIRS
+
+
+def test_each_file_goes_to_its_table_and_reports(home: Home, instance: dg.DagsterInstance) -> None:
+    (home.imports() / "a.jsonl").write_text(json.dumps(ROWS) + "\nno json\n")
+    (home.imports() / "b.json").write_text(json.dumps([PAIR, PAIR]))
+    made = read_imports(home, instance)
+    facts = made["imported_instructions"].metadata
+    assert (facts["dagster/row_count"].value, facts["files"].value, facts["rejected"].value) == (1, 2, 1)
+    reports = facts["reports"].value
+    assert reports["a.jsonl"]["lines"] == {"not_json": [2]}  # pyright: ignore[reportIndexIssue, reportCallIssue, reportArgumentType, reportOptionalSubscript]
+    assert pl.read_parquet(home.tables() / "imported_instructions.parquet")["instruction"].to_list() == ["Add 1 and 2."]
+    assert pl.read_parquet(home.tables() / "imported_preferences.parquet").height == 2
+    assert list(home.shards("imports").iterdir()) == []
+
+
+def test_an_unreadable_import_fails_by_name(home: Home, instance: dg.DagsterInstance) -> None:
+    (home.imports() / "torn.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"torn\.parquet cannot be read"):
+        read_imports(home, instance)
+    assert not (home.tables() / "imported_instructions.parquet").exists()
+    assert list(home.shards("imports").iterdir()) == []

@@ -1,0 +1,145 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.reward import RewardModels
+from resources.storage import AssetStorage, Home
+from synth_assets.manifests import content_hash
+from synth_assets.preference.assets import preference_pairs, response_candidates
+from synth_assets.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
+from synth_assets.records import BENCHMARK_ITEMS, CANDIDATES, PAIRS, SFT_ROWS, ModelRecord
+
+ROWS = 20
+
+
+class Echo:
+    """A teacher that says its seed."""
+
+    model, revision, engine = "echo", "r1", "fake 1"
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return [1]
+
+    def encode_template(self, template: str) -> list[int]:
+        return [2]
+
+    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
+        return [Completion(f"<b>{seed}", "stop", 1, 2) for seed in seeds]
+
+
+class LastDigit:
+    """The reward is the last digit of the response."""
+
+    model, revision = "digit", "r1"
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        return np.array([float(response[-1]) for _, response in pairs])
+
+
+class NoReward(LastDigit):
+    """A reward model that overflowed."""
+
+    revision = "broken"
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        return np.full(len(pairs), np.nan)
+
+
+class EchoInference(Inference):
+    def generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
+        return Echo()
+
+
+class DigitRewards(RewardModels):
+    broken: bool = False
+
+    def load(self, record: ModelRecord) -> RewardModel:
+        return NoReward() if self.broken else LastDigit()
+
+
+@dg.asset
+def teacher_model() -> ModelRecord:
+    return ModelRecord("teacher", "embedded:teacher", "r1", "embedded", 256)
+
+
+@dg.asset
+def reward_model() -> ModelRecord:
+    return ModelRecord("reward", "embedded:reward", "r1", "llama", 256)
+
+
+@dg.asset
+def sft_dataset() -> pl.LazyFrame:
+    splits = ["train"] * ROWS + ["validation"] * 5
+    rows = [
+        {"row_id": f"r{n}", "group": f"g{n}", "instruction": f"q{n}", "response": "x", "split": split, "history": []}
+        for n, split in enumerate(splits)
+    ]
+    return pl.LazyFrame(rows, schema=SFT_ROWS)
+
+
+@dg.asset
+def imported_preferences() -> pl.LazyFrame:
+    row = dict.fromkeys(PAIRS.names()) | {"pair_id": "i", "row_id": "i", "source": "mine.jsonl"}
+    return pl.LazyFrame([row | {"instruction": "own", "chosen": "3", "rejected": "4"}], schema=PAIRS)
+
+
+@dg.asset
+def benchmark_items() -> pl.DataFrame:
+    return pl.DataFrame([{"item_id": "i", "prompt": "asked in a test"}], schema=BENCHMARK_ITEMS)
+
+
+@pytest.fixture
+def home(own_home: Path) -> Home:
+    return Home(folder=str(own_home))
+
+
+SOURCES = (teacher_model, reward_model, sft_dataset, imported_preferences, benchmark_items)
+
+
+def prefer(home: Home, *, broken: bool = False) -> dg.ExecuteInProcessResult:
+    hardware = Hardware(tier="cpu")
+    return dg.materialize(
+        [*SOURCES, response_candidates, preference_pairs],
+        resources={
+            "home": home,
+            "io_manager": AssetStorage(home=home),
+            "hardware": hardware,
+            "inference": EchoInference(hardware=hardware),
+            "rewards": DigitRewards(hardware=hardware, broken=broken),
+        },
+        run_config={"ops": {"response_candidates": {"config": {"temperatures": [0.5, 1.0, 1.5]}}}},
+    )
+
+
+def test_candidates_and_pairs_are_stored_with_versions_and_manifests(home: Home) -> None:
+    result = prefer(home)
+    candidates = pl.read_parquet(home.tables() / "response_candidates.parquet")
+    pairs = pl.read_parquet(home.tables() / "preference_pairs.parquet")
+    assert (candidates.height, candidates.schema) == (3 * ROWS, CANDIDATES)
+    assert pairs.schema == PAIRS
+    assert set(pairs["source"]) == {"candidates", "mine.jsonl"}
+    for name, table in (("response_candidates", candidates), ("preference_pairs", pairs)):
+        made = result.asset_materializations_for_node(name)[0]
+        version = (made.tags or {})["dagster/data_version"]
+        assert version == content_hash(table)
+        assert made.metadata["dagster/row_count"].value == table.height
+        assert (home.manifests() / name / f"{version}.parquet").exists()
+
+
+def test_pairs_say_what_was_dropped_and_how_lengths_differ(home: Home) -> None:
+    made = prefer(home).asset_materializations_for_node("preference_pairs")[0]
+    assert {"dropped", "length_difference_characters", "chosen_longer_rate", "validation_rows"} <= made.metadata.keys()
+    assert "<b>" not in str(made.metadata["sample"].value)
+
+
+def test_rewards_that_are_not_numbers_leave_only_what_was_brought(home: Home) -> None:  # fault 18
+    prefer(home, broken=True)
+    pairs = pl.read_parquet(home.tables() / "preference_pairs.parquet")
+    assert pairs["source"].to_list() == ["mine.jsonl"]
+    assert pl.read_parquet(home.tables() / "response_candidates.parquet")["reward"].is_nan().all()
