@@ -1,5 +1,6 @@
 """Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
 
+import warnings
 from base64 import b64encode
 from dataclasses import asdict
 from importlib.metadata import version
@@ -143,7 +144,10 @@ def _subject(
         from peft import PeftModel
 
         model, tokenizer = inference.load_base(base)
-        return PeftModel.from_pretrained(model, str(folder)), tokenizer
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks a model for `is_gradient_checkpointing`, which transformers 5.23 renamed
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return PeftModel.from_pretrained(model, str(folder), use_safetensors=True), tokenizer
 
     weights = fingerprint(base.revision, folder_hash(folder), arithmetic)
     return Subject(adapter.name, adapter.fingerprint, weights, lambda: inference.generator(base, folder), pair)

@@ -1,10 +1,12 @@
 """The result in 80 columns of plain text: every model with n and interval, tests, answers, decision."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synth_assets.records import Comparison, Decision, Metric, PairedTest
+from synth_assets.statistics import minimum_detectable_effect
 
 WIDTH = 80
 LABELS: Mapping[str, str] = {
@@ -86,6 +88,8 @@ def tests_table(tests: Sequence[PairedTest]) -> str:
         )
     corrected = "" if tests[0].p_holm is None else f"; p is Holm-corrected over these {len(tests)} tests"
     lines.append(f"  {tests[0].n} items each{corrected}")
+    if effect := _smallest_visible_effect(tests):
+        lines.append(f"  a true difference of {100 * effect:.1f} points is found 4 times in 5 (alone, at p < .05)")
     return "\n".join(lines)
 
 
@@ -152,6 +156,13 @@ def _cell(metric: Metric | None) -> str:
         return f"{'-':>8}  {'':15}"
     interval = f"{metric.ci_low:.3f} to {metric.ci_high:.3f}"
     return f"{metric.value:>8.3f}  {interval:15}"
+
+
+def _smallest_visible_effect(tests: Sequence[PairedTest]) -> float:
+    """For the pair that disagrees on the most items, so at least as small for the others; 0 where none can be said."""
+    rate, n = max(((test.only_first + test.only_second) / test.n, test.n) for test in tests)
+    effect = minimum_detectable_effect(n, rate) if rate else math.inf
+    return effect if math.isfinite(effect) else 0.0
 
 
 def _p(value: float) -> str:

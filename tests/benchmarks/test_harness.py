@@ -1,11 +1,16 @@
+import json
 import socket
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from synth_assets.benchmarks import harness
+from synth_assets.benchmarks.suite import Item, Suite
 from synth_assets.benchmarks.suites import SUITES
 from synth_assets.embedded import model_path
 
@@ -23,26 +28,28 @@ def pair() -> Pair:
     return AutoModelForCausalLM.from_pretrained(folder, dtype="float32"), AutoTokenizer.from_pretrained(folder)
 
 
-def logprob_alone(pair: Pair, prompt: str, choice: str, skip: int = 0) -> float:
-    """Log-probability of the choice after the prompt, one unpadded sequence; `skip` virtual tokens stand before."""
+def logprob(pair: Pair, context: str, continuation: str, skip: int = 0) -> float:
+    """Log-probability of the continuation, one unpadded sequence; `skip` virtual tokens stand before."""
     import torch
 
     model, tokenizer = pair
-    chat = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-    )
-    # lm-eval scores the white space that ends a context with the choice; it is the same for all choices
-    whole = tokenizer.encode(chat + choice, add_special_tokens=False)
-    start = len(tokenizer.encode(chat.rstrip(), add_special_tokens=False))
+    # lm-eval counts the white space that ends a context to the choice; it is the same for all choices
+    whole = tokenizer.encode(context + continuation, add_special_tokens=False)
+    start = len(tokenizer.encode(context.rstrip(), add_special_tokens=False))
     with torch.no_grad():
         logprobs = model(torch.tensor([whole])).logits[0].log_softmax(-1)[skip:]
     return sum(logprobs[place - 1, whole[place]].item() for place in range(start, len(whole)))
 
 
+def logprob_in_chat(pair: Pair, prompt: str, choice: str, skip: int = 0) -> float:
+    turns = [{"role": "user", "content": prompt}]
+    return logprob(pair, pair[1].apply_chat_template(turns, tokenize=False, add_generation_prompt=True), choice, skip)
+
+
 def test_batched_logprobs_equal_those_one_by_one(pair: Pair) -> None:
     found = harness.choose(pair, SUITE, ITEMS[:12], batch_size=8)
     for item, choice in zip(ITEMS, found, strict=False):
-        alone = [logprob_alone(pair, item.prompt, text) for text in item.choices]
+        alone = [logprob_in_chat(pair, item.prompt, text) for text in item.choices]
         assert choice.logprobs == pytest.approx(alone, abs=1e-3)
         assert choice.index == alone.index(max(alone))
 
@@ -58,29 +65,44 @@ def test_prompt_tuning_is_scored_with_its_virtual_tokens(pair: Pair) -> None:
     found = harness.choose(tuned, SUITE, ITEMS[:6], batch_size=8)
     plain = harness.choose(pair, SUITE, ITEMS[:6], batch_size=8)
     for item, choice in zip(ITEMS, found, strict=False):
-        alone = [logprob_alone(tuned, item.prompt, text, VIRTUAL_TOKENS) for text in item.choices]
+        alone = [logprob_in_chat(tuned, item.prompt, text, VIRTUAL_TOKENS) for text in item.choices]
         assert choice.logprobs == pytest.approx(alone, abs=1e-3)
     assert [c.logprobs for c in found] != [c.logprobs for c in plain]
 
 
-def test_scores_are_those_of_lm_eval(pair: Pair, tmp_path: Path) -> None:
-    import lm_eval
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
+def accuracy(pair: Pair, items: list[Item], suite: Suite = SUITE) -> float:
+    found = harness.choose(pair, suite, items, batch_size=16)
+    scores = [suite.score(item, item.choices[c.index])["acc"] or 0.0 for item, c in zip(items, found, strict=True)]
+    return sum(scores) / len(scores)
 
-    items = ITEMS[:80]
+
+def test_scores_are_those_of_the_lm_eval_command_line(pair: Pair, tmp_path: Path) -> None:
+    items = ITEMS[:100]
     harness.write_task(tmp_path, SUITE, items)
-    expected = lm_eval.simple_evaluate(
-        model=HFLM(pretrained=pair[0], tokenizer=pair[1], batch_size=16),
-        tasks=[SUITE.name],
-        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
-        apply_chat_template=True,
-        bootstrap_iters=0,
-    )
-    found = harness.choose(pair, SUITE, items, batch_size=16)
-    scores = [SUITE.score(item, item.choices[c.index])["acc"] for item, c in zip(items, found, strict=True)]
-    assert sum(scores) / len(scores) == expected["results"][SUITE.name]["acc,none"]
-    assert [sample["acc"] for sample in expected["samples"][SUITE.name]] == scores
+    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--tasks", SUITE.name, "--include_path", str(tmp_path)]
+    command += ["--model_args", f"pretrained={model_path('base')},dtype=float32", "--apply_chat_template"]
+    command += ["--device", "cpu", "--batch_size", "16", "--output_path", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (report,) = (tmp_path / "out").rglob("results_*.json")
+    assert accuracy(pair, items) == json.loads(report.read_text())["results"][SUITE.name]["acc,none"]
+
+
+def test_raw_text_with_lettered_choices_is_scored_too(pair: Pair) -> None:
+    letters = ("A", "B", "C", "D")
+    suite = replace(SUITE, name="lettered", chat=False, delimiter=" ")
+    items = [
+        replace(
+            item,
+            suite="lettered",
+            prompt="\n".join([item.prompt, *map("{}. {}".format, letters, item.choices), "Answer:"]),
+            choices=letters,
+        )
+        for item in ITEMS[:10]
+    ]
+    for item, choice in zip(items, harness.choose(pair, suite, items, batch_size=8), strict=True):
+        alone = [logprob(pair, item.prompt, f" {letter}") for letter in letters]
+        assert choice.logprobs == pytest.approx(alone, abs=1e-3)
 
 
 def test_order_and_batch_size_change_nothing(pair: Pair) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from synth_assets.benchmarks.suite import SPLITS, Item, Suite
 from synth_assets.embedded import items as world_items
 from synth_assets.embedded import verifier, world
+from synth_assets.embedded.task import Task
 
 NAME = "world_instructions"
 
@@ -32,7 +33,7 @@ def score(item: Item, response: str) -> Mapping[str, float | None]:
     return {"strict": float(verdict.strict), "lenient": float(verdict.lenient)}
 
 
-def _task(instruction: str) -> world.Task:
+def _task(instruction: str) -> Task:
     task = world.find(instruction)
     if task is None:
         raise ValueError(f"{NAME}: the mini world does not know the instruction {instruction!r}")
