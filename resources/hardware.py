@@ -1,5 +1,6 @@
 """The hardware tiers, one row each, and the resource that picks one."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -36,13 +37,16 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
 SUITED_TO_A_MILLION_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     # chosen on the validation items of the embedded world; larger models diverge at these rates
     "MagpieSpec": {"max_instruction_tokens": 64, "max_response_tokens": 64},
-    "CandidateSpec": {"max_tokens": 64},
+    "CandidateSpec": {"max_response_tokens": 64},
+    "PairSpec": {"margin": 1.0, "max_pairs": 1_300, "strategy": "all"},
     "EvaluationSpec": {"max_tokens": 64},
     "LoraSpec": {"learning_rate": 5e-3, "epochs": 6.0},
     "PromptTuningSpec": {"learning_rate": 0.05, "epochs": 10.0, "initialisation": "SAMPLE_VOCAB"},
     "DpoSpec": {"learning_rate": 1e-3, "beta": 0.2, "dpo_weight": 1.0, "sft_weight": 0.3},
     "RejectionSamplingSpec": {"learning_rate": 1e-3},
 }
+
+SUITES = ("world_instructions", "world_choice")  # of synth_assets/benchmarks/suites, in the order they are shown
 
 AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it does not
     teacher=LLAMA["teacher"],
@@ -61,6 +65,7 @@ AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it
     usd_per_hour=0.5,
     capability=(8, 0),
     grouping="packing",
+    suites=SUITES,
 )
 
 # usd_per_hour: on-demand list prices of 2025 for one card, rounded, taxes and storage not included. t4 and l4 are AWS
@@ -81,6 +86,7 @@ TIERS: dict[str, Tier] = {
         samples=1_536,  # 24 whole blocks
         min_rows=50,
         usd_per_hour=0.0,
+        suites=SUITES,
         overrides=SUITED_TO_A_MILLION_PARAMETERS,
         tested="all tests and the demo, November 2026: 2 x86-64 cores, no GPU",
     ),
@@ -207,8 +213,8 @@ def find_gpu() -> Gpu | None:
     """The first visible NVIDIA GPU; torch is not imported unless a driver is there that nvidia-smi cannot ask."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return None
-    if shutil.which("nvidia-smi"):
-        return _ask_nvidia_smi()
+    if program := shutil.which("nvidia-smi"):
+        return _ask(program)
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return None
     import torch
@@ -219,8 +225,9 @@ def find_gpu() -> Gpu | None:
     return Gpu(card.name, card.total_memory / 1e9, (card.major, card.minor))
 
 
-def _ask_nvidia_smi() -> Gpu | None:
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+@functools.lru_cache(maxsize=4)
+def _ask(nvidia_smi: str) -> Gpu | None:
+    query = [nvidia_smi, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     lines = answer.stdout.strip().splitlines()
     if answer.returncode or not lines:

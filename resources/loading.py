@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,10 @@ def apply_adapter(network: "PreTrainedModel", adapter: Path) -> "tuple[PreTraine
             return network, weights.get_tensor("prompt_embeddings").to(network.dtype)
     if kind != "LORA":
         raise ValueError(f"{adapter} is a {kind} adapter; LORA and PROMPT_TUNING are known")
-    attached: Any = PeftModel.from_pretrained(network, str(adapter))
+    with warnings.catch_warnings():
+        # PEFT 0.21 asks a model for `is_gradient_checkpointing`, which transformers 5.23 renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        attached: Any = PeftModel.from_pretrained(network, str(adapter), use_safetensors=True)
     quantised = getattr(network, "is_quantized", False)
     return (attached.get_base_model() if quantised else attached.merge_and_unload()), None
 

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from synth_assets.embedded import model_path
 from synth_assets.manifests import folder_hash
@@ -50,12 +50,12 @@ def resolve(location: str) -> Resolved:
         check_description(folder, location)
         return Resolved(folder_hash(folder), folder)
     name, revision = split_repository(location)
-    commit, files = _ask_hub(name, revision)
+    files = _listed(name, revision)
     if files is not None:
         check_files(files, location)
-    description = fetch(name, commit, DESCRIPTION_FILES)
+    description = fetch(name, revision, DESCRIPTION_FILES)
     check_description(description, location)
-    return Resolved(commit, description)
+    return Resolved(description.name, description)
 
 
 def weights_folder(location: str, revision: str) -> Path:
@@ -65,12 +65,14 @@ def weights_folder(location: str, revision: str) -> Path:
         ModelFilesError: as in `resolve`; or a local folder's files are not those of `revision` any more.
     """
     folder = local_folder(location)
-    if folder is None:
-        name, _ = split_repository(location)
-        folder = fetch(name, revision, [*DESCRIPTION_FILES, *WEIGHT_FILES])
-    elif folder_hash(folder) != revision:
-        raise ModelFilesError(f"the files of {location} changed since it was resolved: materialise its asset again")
-    check_files((str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()), location)
+    if folder is not None:
+        if folder_hash(folder) != revision:
+            raise ModelFilesError(f"the files of {location} changed since it was resolved: materialise its asset again")
+        return folder
+    name, _ = split_repository(location)
+    folder = fetch(name, revision, [*DESCRIPTION_FILES, *WEIGHT_FILES])
+    if missing := _missing_weights(folder):
+        raise ModelFilesError(f"{out_of_reach(name)}; {', '.join(missing)} was never fetched")
     return folder
 
 
@@ -82,7 +84,7 @@ def local_folder(location: str) -> Path | None:
             raise ModelFilesError(f"{location} is not in this installation; `synth embedded build` makes it")
         return folder
     path = Path(location).expanduser()
-    if path.is_dir():
+    if location and path.is_dir():
         return path.resolve()
     if REPOSITORY.fullmatch(location) and not location.startswith("."):
         return None
@@ -123,39 +125,55 @@ def check_description(folder: Path, location: str) -> None:
             raise ModelFilesError(f"{location} wants to run its own code ({name}: auto_map); that is refused")
 
 
-def fetch(name: str, commit: str, patterns: list[str]) -> Path:
-    """The hub cache's folder with the files of a commit; what was fetched before is not fetched again."""
+def fetch(name: str, revision: str | None, patterns: list[str]) -> Path:
+    """The hub cache's folder with files of a version, named by its commit; fetches only what is not there yet.
+
+    Without a connection it is the version of that name that was fetched last, which may lack files.
+    """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+        LocalEntryNotFoundError,
+    )
 
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except LocalEntryNotFoundError as error:
         raise ModelFilesError(out_of_reach(name)) from error
     except HfHubHTTPError as error:
         raise ModelFilesError(remedy(name, error)) from error
-    except (OSError, ValueError) as error:
-        raise ModelFilesError(
-            f"{name} could not be fetched ({error}); run it again, what is complete is kept"
-        ) from error
+    except (HTTPError, OSError, ValueError) as error:
+        kept = "run it again, what is complete is kept"
+        raise ModelFilesError(f"{name} could not be fetched ({error}); {kept}") from error
 
 
-def _ask_hub(name: str, revision: str | None) -> tuple[str, list[str] | None]:
-    """Commit and file names of a repository; offline, the commit that was fetched last and None."""
-    from huggingface_hub import model_info, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # pyright: ignore[reportPrivateImportUsage]
+def _listed(name: str, revision: str | None) -> list[str] | None:
+    """The file names of a repository; None without a connection, which the log says."""
+    from huggingface_hub import model_info
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+        OfflineModeIsEnabled,
+    )
 
     try:
         info = model_info(name, revision=revision)
     except HfHubHTTPError as error:
         raise ModelFilesError(remedy(name, error)) from error
-    except (OfflineModeIsEnabled, HTTPError) as error:  # no connection
-        cached: Any = try_to_load_from_cache(name, CONFIG, revision=revision)
-        if not isinstance(cached, str):
-            raise ModelFilesError(out_of_reach(name)) from error
-        logging.getLogger(__name__).warning("%s: the hub is out of reach; the version fetched last is used", name)
-        return Path(cached).parent.name, None
-    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+    except (OfflineModeIsEnabled, HTTPError):
+        logging.getLogger(__name__).warning("%s: the hub is out of reach; what was fetched before is used", name)
+        return None
+    return [sibling.rfilename for sibling in info.siblings or []]
+
+
+def _missing_weights(folder: Path) -> list[str]:
+    """The safetensors that a folder should have and has not."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return [] if any(folder.glob("*.safetensors")) else ["model.safetensors"]
+    shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    return sorted(shard for shard in shards if not (folder / shard).is_file())
 
 
 def out_of_reach(name: str) -> str:

@@ -65,7 +65,12 @@ class TransformersGenerator:
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-                self._shrink(error)
+                if self.batch_rows == 1:
+                    advice = "take a smaller model, quantisation, or fewer tokens"
+                    raise RuntimeError(f"{self.model}: out of memory with one row; {advice}") from error
+                texts = None
+            if texts is None:  # not in the handler: the error's traceback holds the tensors of the failed batch
+                self._shrink()
                 continue
             completions += [self._completion(p, ids, stops) for p, ids in zip(prompts[rows], texts, strict=True)]
         return completions
@@ -73,13 +78,9 @@ class TransformersGenerator:
     def _virtual_count(self) -> int:
         return 0 if self._virtual is None else len(self._virtual)
 
-    def _shrink(self, error: RuntimeError) -> None:
+    def _shrink(self) -> None:
         import torch
 
-        if self.batch_rows == 1:
-            raise RuntimeError(
-                f"{self.model}: out of memory with one row; take a smaller model, quantisation, or fewer tokens"
-            ) from error
         self.batch_rows //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

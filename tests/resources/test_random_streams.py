@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resources.random_streams import gumbel_noise, seed_tensor
+from resources.random_streams import INCREMENT, _mix, gumbel_noise, seed_tensor
 from resources.transformers_engine import choose, nucleus
 from synth_assets.protocols import Sampling
 
@@ -12,8 +12,6 @@ REFERENCE = 16294208416658607535  # first output of SplitMix64 seeded with 0
 
 def test_the_mixing_function_is_splitmix64() -> None:
     import torch
-
-    from resources.random_streams import INCREMENT, _mix
 
     assert _mix(torch.tensor([INCREMENT])).item() % 2**64 == REFERENCE
 

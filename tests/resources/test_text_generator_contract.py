@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from resources.hardware import TIERS
 from resources.inference import Inference
+from resources.vllm_engine import VllmGenerator
 from synth_assets.protocols import Sampling, TextGenerator
 from synth_assets.records import ModelRecord
 
@@ -19,9 +21,6 @@ GREEDY = replace(WARM, temperature=0.0)
 def engine(request: pytest.FixtureRequest, inference: Inference, teacher: ModelRecord) -> TextGenerator:
     if request.param == "transformers":
         return inference.generator(teacher)
-    from resources.hardware import TIERS
-    from resources.vllm_engine import VllmGenerator
-
     tier = replace(TIERS["a100"], dtype="float32", attention="sdpa")
     return VllmGenerator(inference.folder(teacher), tier, model=teacher.location, revision=teacher.revision)
 
@@ -42,9 +41,7 @@ def test_it_says_what_it_is(engine: TextGenerator, teacher: ModelRecord) -> None
     assert version[0].isdigit()
 
 
-def test_order_is_kept_and_a_row_does_not_depend_on_the_others(
-    engine: TextGenerator, prompts: list[list[int]]
-) -> None:
+def test_order_is_kept_and_a_row_does_not_depend_on_the_others(engine: TextGenerator, prompts: list[list[int]]) -> None:
     together = texts(engine, prompts, [1, 2, 3, 4], WARM)
     alone = [texts(engine, [prompt], [seed], WARM)[0] for seed, prompt in enumerate(prompts, 1)]
     turned = texts(engine, prompts[::-1], [4, 3, 2, 1], WARM)

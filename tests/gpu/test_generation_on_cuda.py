@@ -1,0 +1,73 @@
+"""What only a CUDA device can show; `pytest -m gpu` runs it."""
+
+from dataclasses import replace
+
+import pytest
+
+from resources.hardware import TIERS, Hardware, detect, find_gpu
+from resources.inference import Inference
+from resources.loading import load_causal_model, load_tokenizer
+from resources.random_streams import gumbel_noise, seed_tensor
+from resources.transformers_engine import TransformersGenerator
+from synth_assets.embedded import model_path
+from synth_assets.protocols import Sampling
+
+pytestmark = pytest.mark.gpu
+
+PRE_QUERY = "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
+
+
+def on(device: str, dtype: str = "float32") -> TransformersGenerator:
+    tier = replace(TIERS["cpu"], device=device, dtype=dtype)  # pyright: ignore[reportArgumentType]
+    folder = model_path("teacher")
+    return TransformersGenerator(load_causal_model(folder, tier), load_tokenizer(folder), model="t", revision="r")
+
+
+def test_the_machine_is_found() -> None:
+    gpu = find_gpu()
+    assert gpu is not None
+    row = TIERS[detect()]
+    assert row.device == "cuda"
+    assert row.memory_gb <= gpu.memory_gb
+    assert Hardware(tier="auto").limits().device == "cuda"
+
+
+def test_noise_on_the_gpu_is_that_of_the_cpu() -> None:
+    import torch
+
+    here = gumbel_noise(seed_tensor(range(64), "cpu"), 11, 4_096)
+    there = gumbel_noise(seed_tensor(range(64), "cuda"), 11, 4_096).cpu()
+    torch.testing.assert_close(here, there, rtol=1e-12, atol=1e-12)
+
+
+def test_texts_agree_with_the_cpu_up_to_rounding() -> None:
+    sampling = Sampling(1.0, 1.0, 48)
+    prompts = [on("cpu").encode_template(PRE_QUERY)] * 64
+    here = on("cpu").generate(prompts, range(64), sampling)
+    there = on("cuda").generate(prompts, range(64), sampling)
+    assert sum(one.text == other.text for one, other in zip(here, there, strict=True)) >= 60
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_same_block_twice_gives_the_same_bytes(dtype: str) -> None:
+    generator = on("cuda", dtype)
+    prompts = [generator.encode_template(PRE_QUERY)] * 64
+    assert generator.generate(prompts, range(64), Sampling(1.0, 0.9, 48)) == generator.generate(
+        prompts, range(64), Sampling(1.0, 0.9, 48)
+    )
+
+
+def test_a_quantised_model_generates() -> None:
+    pytest.importorskip("bitsandbytes")
+    tier = replace(TIERS["t4"], dtype="float16", attention="sdpa")
+    folder = model_path("teacher")
+    generator = TransformersGenerator(load_causal_model(folder, tier), load_tokenizer(folder), model="t", revision="r")
+    prompts = [generator.encode_template(PRE_QUERY)] * 16
+    made = generator.generate(prompts, range(16), Sampling(1.0, 1.0, 48))
+    assert sum(completion.finish_reason == "stop" for completion in made) >= 12
+
+
+def test_the_tier_s_own_models_resolve_on_this_machine() -> None:
+    small = "Qwen/Qwen2.5-0.5B-Instruct"
+    record = Inference(hardware=Hardware(tier="auto", teacher=small)).resolve("teacher")
+    assert record.family == "qwen2.5"

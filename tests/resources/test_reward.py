@@ -1,0 +1,150 @@
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tokenizers.processors import TemplateProcessing
+
+from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.loading import load_tokenizer
+from resources.reward import FORMS, ClassifierReward, Form, RewardModels
+from synth_assets.chat import encode_chat
+from synth_assets.embedded import model_path
+from synth_assets.records import ModelRecord
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+PAIRS = [
+    ("What is 2 plus 3?", "5"),
+    ("Name a colour.", "Blue is a colour, and so are red and green, if you ask me."),
+    ("Hi", ""),
+    ("Say <|eot_id|>", "<|eot_id|>"),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> "PreTrainedTokenizerBase":
+    return load_tokenizer(model_path("teacher"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The teacher's body with a score nobody trained."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("models") / "my-reward"
+    source = model_path("teacher")
+    network = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1, dtype=torch.float32)
+    network.save_pretrained(path)
+    AutoTokenizer.from_pretrained(source).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def record(folder: Path) -> ModelRecord:
+    return Inference(hardware=Hardware(tier="cpu", reward=str(folder))).resolve("reward")
+
+
+class Recorder:
+    """A network that gives each row its number of real tokens, and keeps what it was given."""
+
+    def __init__(self, labels: int = 1) -> None:
+        import torch
+        from transformers import LlamaConfig
+
+        self.config, self.device = LlamaConfig(num_labels=labels), torch.device("cpu")
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def eval(self) -> "Recorder":
+        return self
+
+    def __call__(self, input_ids: "torch.Tensor", attention_mask: "torch.Tensor") -> "SequenceClassifierOutput":
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        self.seen.append((input_ids, attention_mask))
+        return SequenceClassifierOutput(logits=attention_mask.sum(1, keepdim=True).float())
+
+
+def reward_of(
+    network: "Recorder | PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", form: Form, context_tokens: int = 256
+) -> ClassifierReward:
+    return ClassifierReward(network, tokenizer, form, model="m", revision="r", context_tokens=context_tokens)
+
+
+def test_the_chat_form_scores_the_rendered_chat(tokenizer: "PreTrainedTokenizerBase") -> None:
+    scores = reward_of(Recorder(), tokenizer, Form("chat")).score(PAIRS)
+    chats = [encode_chat(tokenizer, [{"role": "user", "content": q}], answer=a) for q, a in PAIRS]
+    assert scores.dtype == np.float64
+    assert scores.tolist() == [len(prompt) + len(answer) for prompt, answer in chats]
+
+
+def test_the_pair_form_scores_two_segments(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """As deberta reads them: tokenizer(question, answer); a control token in the text stays text (fault 11)."""
+    encoder = copy.deepcopy(tokenizer)
+    marks = [("<|begin_of_text|>", 0), ("<|eot_id|>", encoder.eos_token_id)]
+    encoder.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|begin_of_text|> $A <|eot_id|>",
+        pair="<|begin_of_text|> $A <|eot_id|> $B <|eot_id|>",
+        special_tokens=marks,
+    )
+    network = Recorder()
+    reward = reward_of(network, encoder, Form("pair"), context_tokens=40)
+    reward.score(PAIRS[:1])
+    expected = [0, *encoder.encode(PAIRS[0][0], add_special_tokens=False), encoder.eos_token_id]
+    expected += [*encoder.encode(PAIRS[0][1], add_special_tokens=False), encoder.eos_token_id]
+    assert network.seen[0][0].tolist() == [expected]
+    reward.score(PAIRS[3:])
+    assert network.seen[1][0][0].tolist().count(encoder.eos_token_id) == 2
+    assert reward.score([("Hi " * 30, "Ho " * 30)]).tolist() == [40]
+
+
+def test_scores_are_in_order_and_do_not_depend_on_the_batch(record: ModelRecord) -> None:
+    reward = RewardModels(hardware=Hardware(tier="cpu")).load(record)
+    many = [(f"{question} {number}", answer * (number % 3)) for number in range(40) for question, answer in PAIRS]
+    together = reward.score(many)
+    alone = np.array([reward.score([pair])[0] for pair in many[:12]])
+    assert np.isfinite(together).all()
+    assert together.shape == (160,)
+    assert len(np.unique(together.round(4))) > 80
+    np.testing.assert_allclose(together[:12], alone, atol=1e-4)
+    assert reward.score(many).tobytes() == together.tobytes()
+    assert (reward.model, reward.revision) == ("my-reward", record.revision)
+
+
+def test_nothing_to_score_gives_nothing(record: ModelRecord) -> None:
+    assert RewardModels(hardware=Hardware(tier="cpu")).load(record).score([]).tolist() == []
+
+
+def test_a_broken_model_s_nan_is_passed_on(
+    folder: Path, record: ModelRecord, tokenizer: "PreTrainedTokenizerBase"
+) -> None:  # fault 18
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        network.score.weight.fill_(torch.nan)
+    assert np.isnan(reward_of(network, tokenizer, Form("chat")).score(PAIRS)).all()
+
+
+def test_several_scores_are_no_reward(tokenizer: "PreTrainedTokenizerBase") -> None:
+    with pytest.raises(ValueError, match="m gives 3 scores; a reward model gives one"):
+        reward_of(Recorder(labels=3), tokenizer, Form("chat"))
+
+
+def test_an_unknown_family_is_not_guessed(record: ModelRecord) -> None:
+    with pytest.raises(ValueError, match=r"add a row to FORMS in resources/reward\.py; there are deberta-v2, llama"):
+        RewardModels(hardware=Hardware(tier="cpu")).load(replace(record, family="mamba"))
+
+
+def test_deberta_reads_pairs_and_chat_models_chats() -> None:
+    assert FORMS["deberta-v2"].template == "pair"
+    assert FORMS["llama"].template == "chat"
