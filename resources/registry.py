@@ -15,8 +15,8 @@ import psutil
 
 from resources.retries import retried
 from resources.score_proof import prove
-from synth_assets.manifests import content_hash, file_sha256
-from synth_assets.records import AdapterRecord, Metric, fingerprint, to_json
+from synth_assets.manifests import content_hash, file_sha256, folder_hash
+from synth_assets.records import AdapterRecord, Metric, to_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,6 +109,29 @@ class MlflowTracker:
         """The newest version made from the adapter with this fingerprint, or None."""
         found = retried(lambda: self._versions({"fingerprint": adapter}), self._uri)
         return str(found[0].version) if found else None
+
+    def remove_alias(self, name: str) -> None:
+        """Let `name` point to nothing."""
+        with self.lock("aliases"):
+            retried(lambda: self.client.delete_registered_model_alias(MODEL, name), self._uri)
+
+    def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a version; KeyError where it does not exist."""
+        self.version_tags(version)
+        retried(lambda: self._tag_version(version, tags), self._uri)
+
+    def scored_items(self, run_id: str) -> pl.DataFrame:
+        """The per-item table that a run of `log_scores` stored; ValueError where it is not what was logged."""
+
+        def fetch() -> pl.DataFrame:
+            with tempfile.TemporaryDirectory() as folder:
+                return pl.read_parquet(self.client.download_artifacts(run_id, "items.parquet", folder))
+
+        items = retried(fetch, self._uri)
+        expected = self.client.get_run(run_id).data.tags.get("items_hash")
+        if content_hash(items) != expected:
+            raise ValueError(f"the items of run {run_id} have hash {content_hash(items)}, not {expected}")
+        return items
 
     @property
     def _uri(self) -> str:
@@ -269,7 +292,7 @@ def _adapter_tags(record: AdapterRecord, folder: Path) -> dict[str, str]:
         "role": record.role,
         "base": record.base,
         "base_revision": record.base_revision,
-        "data_version": fingerprint(dict(record.data_versions)),
+        "data_version": folder_hash(folder),
     }
 
 
@@ -298,7 +321,7 @@ def _score_tag(metric: Metric) -> str:
 
 
 def _score_text(metric: Metric, run_id: str) -> str:
-    kept = ("value", "n", "ci_low", "ci_high", "interval", "items_sha256")
+    kept = ("value", "n", "ci_low", "ci_high", "interval", "data_hash", "items_sha256")
     facts = {name: value for name, value in asdict(metric).items() if name in kept}
     return json.dumps({**facts, "run_id": run_id}, sort_keys=True)
 

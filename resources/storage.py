@@ -6,13 +6,15 @@ import typing
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 import polars as pl
 
 from synth_assets.records import from_json, to_json
 from synth_assets.shards import sweep_temporaries, write_atomically
+
+R = TypeVar("R")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an asset, partition, stage or data version may be called: one path segment, never hidden, never `..`."""
@@ -73,6 +75,11 @@ class Home(dg.ConfigurableResource):
             raise ValueError(f"a row manifest has row_id and fate; {asset} gave none of {', '.join(sorted(missing))}")
         path = self._subfolder("manifests", asset) / f"{safe_name(data_version)}.parquet"
         write_atomically(path, lambda temporary: rows.write_parquet(temporary, compression="zstd"))
+
+    def record(self, asset: str, kind: type[R]) -> R | None:
+        """The record that the unpartitioned `asset` stored last, or None."""
+        path = self.tables() / f"{safe_name(asset)}.json"
+        return from_json(kind, path.read_text("utf-8")) if path.is_file() else None
 
     def relative(self, path: Path) -> str:
         """`path` as it is written into records: relative to the folder, with forward slashes."""

@@ -217,6 +217,34 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What one check said about one version of an asset; whatever was never said is "missing"."""
+
+    asset: str  # with its partition: "raw_instructions[2026-W47]"
+    data_version: str
+    check: str
+    status: Literal["passed", "warned", "failed", "missing"]
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ChampionRecord:
+    """The version that `@champion` points to and how it came to; the base model while nothing serves."""
+
+    version: str  # empty for the base, as are fingerprint and path
+    name: str  # the adapter asset it came from, or "base"
+    fingerprint: str
+    path: str  # of the adapter under SYNTH_HOME
+    previous_version: str
+    action: Literal["promoted", "rolled back", "moved by hand", "kept"]
+    moved_by: str
+    moved_at: str  # ISO 8601, UTC
+    dagster_run_id: str
+    reason: str
+    flagged: bool = False  # moved by hand where the policy would have refused
+
+
+@dataclass(frozen=True)
 class Tier:
     """A row of the hardware table; see resources/hardware.py."""
 

@@ -1,0 +1,183 @@
+"""Assets of the stage promotion: the decision with its clauses, and the version that serves."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from getpass import getuser
+
+import dagster as dg
+import polars as pl
+
+from resources.evidence import Evidence, adapter_versions, upstream_versions
+from resources.registry import MlflowTracker
+from resources.tracking import MlflowTracking
+from synth_assets.benchmarks.suites import SUITES
+from synth_assets.promotion.contenders import CHALLENGER, CHAMPION, Scores, compared_candidate, contender
+from synth_assets.promotion.duel import fight
+from synth_assets.promotion.policy import BASE, Contender, PromotionPolicy, decide
+from synth_assets.promotion.succession import Occasion, SuccessionError, evidence_tags, rollback_decision, succeed
+from synth_assets.records import AdapterRecord, ChampionRecord, Clause, Comparison, Decision, Verdict, fingerprint
+
+LAST_OF_ALL = {"dagster/priority": "-100"}  # the other ready steps go first, the checks of the same run among them
+MEASURED_BY = ("comparison", "benchmark_scores", "benchmark_items", "base_model")
+ADAPTERS = (
+    "lora_adapter",
+    "prompt_tuning_adapter",
+    "dpo_adapter",
+    "dpo_control_adapter",
+    "rejection_sampling_adapter",
+)
+ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
+
+
+class PromotionConfig(dg.Config):
+    """What a person asks of one decision; without anything the comparison's candidate is judged."""
+
+    version: str | None = None  # judge this version instead of the comparison's candidate
+    approve: bool = False  # the person's yes to it
+    rollback: bool = False  # back to the version that was champion before
+    adopt: bool = False  # judge the version that @champion was moved to by hand, against the recorded one
+    minimum_effect: float | None = None
+    alpha: float | None = None
+
+    def policy(self) -> PromotionPolicy:
+        """The policy with this run's overrides."""
+        given = {"minimum_effect": self.minimum_effect, "alpha": self.alpha}
+        return replace(PromotionPolicy(), **{name: value for name, value in given.items() if value is not None})
+
+
+@dg.asset(
+    ins=ADAPTER_INS, group_name="promotion", kinds={"mlflow", "json"}, owners=["team:evaluation"], op_tags=LAST_OF_ALL
+)
+def promotion_decision(
+    context: dg.AssetExecutionContext,
+    config: PromotionConfig,
+    comparison: Comparison,
+    benchmark_scores: pl.DataFrame,
+    tracking: MlflowTracking,
+    evidence: Evidence,
+    **adapters: AdapterRecord,
+) -> dg.MaterializeResult:
+    """Whether the best adapter becomes the champion, with each clause of the policy and what was found."""
+    tracker, occasion = tracking.tracker(context), _occasion(context)
+    verdicts: list[Verdict] = []
+    if config.rollback:
+        decision = rollback_decision(tracker, occasion.who)
+    else:
+        recorded = tracking.home.record(CHAMPION, ChampionRecord)
+        candidate, opponent = _contenders(tracker, config, occasion, comparison, list(adapters.values()), recorded)
+        scores = Scores(tracker, benchmark_scores, comparison)
+        if candidate:
+            verdicts = evidence.verdicts(context, _versions_behind(context, tracker, candidate, scores))
+        decision = _judged(candidate, opponent, scores, verdicts, config.policy())
+        if candidate and candidate.version and candidate.role == "candidate" and not config.adopt:
+            tracker.set_alias(CHALLENGER, candidate.version, evidence_tags(decision, occasion, _counts(verdicts)))
+    return dg.MaterializeResult(
+        value=decision,
+        data_version=dg.DataVersion(fingerprint(decision)),
+        metadata={
+            "outcome": decision.outcome,
+            "reason": decision.reason,
+            "clauses": dg.MetadataValue.md(_clause_table(decision.clauses)),
+            "checks": dg.MetadataValue.json(_counts(verdicts)),
+            "policy": dg.MetadataValue.json(asdict(config.policy())),
+            **_link(tracking, decision.candidate_version),
+        },
+    )
+
+
+@dg.asset(group_name="promotion", kinds={"mlflow", "json"}, owners=["team:evaluation"])
+def champion(
+    context: dg.AssetExecutionContext, promotion_decision: Decision, tracking: MlflowTracking
+) -> dg.MaterializeResult:
+    """The version that serves: `@champion` of the registered model, moved where the decision says so."""
+    with tracking.lock("promotion"):
+        before = tracking.home.record(CHAMPION, ChampionRecord)
+        record = succeed(tracking.tracker(context), promotion_decision, before, _occasion(context))
+    if record.flagged:
+        context.log.warning(f"@champion was moved by hand to version {record.version}: {record.reason}")
+    return dg.MaterializeResult(
+        value=record,
+        data_version=dg.DataVersion(fingerprint(record.version, record.fingerprint)),
+        metadata={
+            "action": record.action,
+            "from": record.previous_version or BASE,
+            "to": record.version or BASE,
+            "who": record.moved_by,
+            "when": record.moved_at,
+            "flagged": record.flagged,
+            "reason": record.reason,
+            **_link(tracking, record.version),
+        },
+    )
+
+
+def _contenders(
+    tracker: MlflowTracker,
+    config: PromotionConfig,
+    occasion: Occasion,
+    comparison: Comparison,
+    adapters: Sequence[AdapterRecord],
+    recorded: ChampionRecord | None,
+) -> tuple[Contender | None, Contender]:
+    serving = tracker.alias(CHAMPION) or ""
+    try:
+        if config.adopt:
+            candidate = contender(tracker, serving) if serving else None
+            return candidate, contender(tracker, recorded.version if recorded else "")
+        opponent = contender(tracker, serving)
+        if config.version:
+            return contender(tracker, config.version, occasion.who if config.approve else ""), opponent
+    except KeyError as error:
+        raise SuccessionError(f"{error.args[0]}: `synth status` lists the versions there are") from error
+    return compared_candidate(tracker, comparison, adapters), opponent
+
+
+def _judged(
+    candidate: Contender | None,
+    opponent: Contender,
+    scores: Scores,
+    verdicts: Sequence[Verdict],
+    policy: PromotionPolicy,
+) -> Decision:
+    suite = str(scores.table["suite"][0])
+    usual = (suite, SUITES[suite].metrics[0])
+    duel = fight(scores.of(opponent), scores.of(candidate), policy, usual) if candidate else None
+    return decide(candidate, opponent, duel, verdicts, policy)
+
+
+def _versions_behind(
+    context: dg.AssetExecutionContext, tracker: MlflowTracker, candidate: Contender, scores: Scores
+) -> dict[str, str]:
+    """Data versions of the candidate, of all that made it, and of what measured it today."""
+    if not candidate.version:
+        return {}
+    tags = tracker.version_tags(candidate.version)
+    own = tags["data_version"]
+    manifest = json.loads(tags["data_versions"])
+    versions = {**adapter_versions(context.instance, candidate.name, own), **manifest, candidate.name: own}
+    if scores.has(candidate):
+        measured = {n: v for n, v in upstream_versions(context).items() if n in MEASURED_BY}
+        versions |= {n if versions.get(n, v) == v else f"{n}@{v}": v for n, v in measured.items()}
+    return versions
+
+
+def _occasion(context: dg.AssetExecutionContext) -> Occasion:
+    tags = context.run.tags
+    who = tags.get("by") or tags.get("trigger") or getuser()
+    return Occasion(who, datetime.now(UTC).isoformat(), context.run.run_id)
+
+
+def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    return dict(Counter(verdict.status for verdict in verdicts))
+
+
+def _clause_table(clauses: Sequence[Clause]) -> str:
+    rows = [f"| {c.name} | {'yes' if c.passed else 'no'} | {c.found} | {c.wanted} |" for c in clauses]
+    return "\n".join(["| clause | held | found | wanted |", "|---|---|---|---|", *rows])
+
+
+def _link(tracking: MlflowTracking, version: str) -> dict[str, dg.MetadataValue]:
+    return {"mlflow": dg.MetadataValue.url(tracking.version_url(version))} if version else {}

@@ -1,0 +1,101 @@
+"""Who competes for the alias, read from the registry, and what they scored."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import polars as pl
+
+from synth_assets.promotion.policy import BASE, Contender
+from synth_assets.protocols import Tracker
+from synth_assets.records import AdapterRecord, Comparison
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+APPROVED_BY = "approved_by"  # a tag that a person may set on a version in the MLflow UI
+ROLLED_BACK_AT = "champion.rolled_back_at"
+
+
+class Registry(Tracker, Protocol):
+    """A tracker that also gives back what it was told."""
+
+    def scored_items(self, run_id: str) -> pl.DataFrame:
+        """The per-item table of a run of `log_scores`."""
+        ...
+
+    def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a version; KeyError where it does not exist."""
+        ...
+
+    def remove_alias(self, name: str) -> None:
+        """Let `name` point to nothing."""
+        ...
+
+
+def contender(registry: Registry, version: str, approved_by: str = "") -> Contender:
+    """A version of the registered model; KeyError where it does not exist.
+
+    Args:
+        registry: holds the version.
+        version: "" is the base model, which is no version.
+        approved_by: who says yes to it now; else the version's own tag counts.
+    """
+    if not version:
+        return Contender(BASE, "", "")
+    tags = registry.version_tags(version)
+    return Contender(
+        name=tags["asset"],
+        version=version,
+        fingerprint=tags["fingerprint"],
+        role="control" if tags["role"] == "control" else "candidate",
+        approved_by=approved_by or tags.get(APPROVED_BY, ""),
+        rolled_back=ROLLED_BACK_AT in tags,
+    )
+
+
+def compared_candidate(
+    registry: Registry, comparison: Comparison, adapters: Sequence[AdapterRecord]
+) -> Contender | None:
+    """The comparison's candidate as registered; None where there is none or it failed to train."""
+    for record in adapters:
+        if record.name == comparison.candidate and not record.failure:
+            if record.model_version:
+                return contender(registry, record.model_version)
+            return Contender(record.name, "", record.fingerprint, record.role)
+    return None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What contenders scored on today's items.
+
+    Args:
+        registry: holds what was scored before.
+        table: ITEM_SCORES of today.
+        comparison: its metrics name the items.
+    """
+
+    registry: Registry
+    table: pl.DataFrame
+    comparison: Comparison
+
+    def has(self, one: Contender) -> bool:
+        """Whether it was scored today."""
+        return not self._today(one).is_empty()
+
+    def of(self, one: Contender) -> pl.DataFrame:
+        """Its ITEM_SCORES of today, or of the run that scored it last on the same items; else no rows."""
+        today = self._today(one)
+        if not today.is_empty() or not one.version:
+            return today
+        items = {metric.data_hash for metric in self.comparison.metrics}
+        for name, text in self.registry.version_tags(one.version).items():
+            if name.startswith("score.") and (attached := json.loads(text)).get("data_hash") in items:
+                return self.registry.scored_items(attached["run_id"]).filter(fingerprint=one.fingerprint)
+        return today
+
+    def _today(self, one: Contender) -> pl.DataFrame:
+        if one.name == BASE:
+            return self.table.filter(model=BASE)
+        return self.table.filter(fingerprint=one.fingerprint)

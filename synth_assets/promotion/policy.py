@@ -1,0 +1,160 @@
+"""When a candidate becomes the champion: the whole policy, in one place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from synth_assets.records import Clause, Decision, PairedTest, Verdict
+
+BASE = "base"
+SHOWN_CHECKS = 5  # of those that failed, in a clause's text
+
+
+@dataclass(frozen=True)
+class PromotionPolicy:
+    """What a candidate must show against its opponent on the test items.
+
+    Args:
+        suite: the suite that decides; empty: the first suite that was scored.
+        metric: of that suite; empty: its first.
+        minimum_effect: how much better the mean score must be at least, 0..1. Smaller gains are real at times and
+            not worth a new model in service.
+        alpha: the paired test's p-value must not exceed it.
+        minimum_items: fewer paired items show nothing.
+        approval: "human": a person must have said yes to this very version.
+    """
+
+    suite: str = ""
+    metric: str = ""
+    minimum_effect: float = 0.02
+    alpha: float = 0.05
+    minimum_items: int = 100
+    approval: Literal["automatic", "human"] = "automatic"
+
+    def __post_init__(self) -> None:
+        """ValueError naming the field."""
+        for name in ("minimum_effect", "alpha"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} lies within 0..1, not {getattr(self, name)}")
+        if self.minimum_items < 1:
+            raise ValueError(f"minimum_items is at least 1, not {self.minimum_items}")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A version that may serve; the base model has no version.
+
+    Args:
+        name: the adapter asset, or "base".
+        version: of the registered model.
+        fingerprint: of the adapter; the revision for the base.
+        role: as in `AdapterRecord`.
+        approved_by: who said yes to this version; empty where nobody did.
+        rolled_back: it was champion and was taken back.
+    """
+
+    name: str
+    version: str
+    fingerprint: str
+    role: Literal["candidate", "control"] = "candidate"
+    approved_by: str = ""
+    rolled_back: bool = False
+
+
+def decide(
+    candidate: Contender | None,
+    opponent: Contender,
+    duel: PairedTest | None,
+    verdicts: Sequence[Verdict],
+    policy: PromotionPolicy,
+) -> Decision:
+    """Promoted where every clause holds; `unchanged` where the candidate is the champion already.
+
+    Args:
+        candidate: None where no adapter was trained that may serve.
+        opponent: the champion, or the base model where there is none.
+        duel: opponent first, candidate second, on the same test items; None where there are no such scores.
+        verdicts: of all checks on the data that made the candidate and on what measured it.
+        policy: the thresholds.
+    """
+    if candidate is None:
+        clause = Clause("candidate", passed=False, found="none", wanted="an adapter that was trained and scored")
+        return _decision("refused", None, opponent, [clause])
+    if candidate.version and candidate.version == opponent.version:
+        return _decision("unchanged", candidate, opponent, [])
+    clauses = [
+        Clause("role", candidate.role == "candidate", candidate.role, "candidate"),
+        Clause("registered", bool(candidate.version), candidate.version or "no version", "a registered version"),
+        *_measured(duel, opponent, policy),
+        _checked(verdicts),
+        _approved(candidate, policy),
+        Clause(
+            "not rolled back",
+            not candidate.rolled_back or bool(candidate.approved_by),
+            "rolled back before" if candidate.rolled_back else "never rolled back",
+            "never rolled back, or approved since",
+        ),
+    ]
+    return _decision("promoted" if all(c.passed for c in clauses) else "refused", candidate, opponent, clauses)
+
+
+def _measured(duel: PairedTest | None, opponent: Contender, policy: PromotionPolicy) -> list[Clause]:
+    wanted = f"at least {policy.minimum_items} items scored by both"
+    if duel is None:
+        shown = f"{opponent.name} version {opponent.version}" if opponent.version else opponent.name
+        return [Clause("same items", passed=False, found=f"no scores of {shown} on these items", wanted=wanted)]
+    where = f"{duel.suite} {duel.metric}"
+    return [
+        Clause("same items", duel.n >= policy.minimum_items, f"{duel.n} items of {where}", wanted),
+        Clause(
+            "effect",
+            duel.difference >= policy.minimum_effect,
+            f"{duel.difference:+.3f} on {where}",
+            f">= {policy.minimum_effect:+.3f}",
+        ),
+        Clause(
+            "not by chance",
+            duel.p_value <= policy.alpha,
+            f"p = {duel.p_value:.2g} ({duel.test})",
+            f"p <= {policy.alpha:g}",
+        ),
+    ]
+
+
+def _checked(verdicts: Sequence[Verdict]) -> Clause:
+    bad = [verdict for verdict in verdicts if verdict.status in ("failed", "missing")]
+    warned = sum(verdict.status == "warned" for verdict in verdicts)
+    shown = "; ".join(f"{v.asset} {v.check}: {v.status}" for v in bad[:SHOWN_CHECKS])
+    more = f"; {len(bad) - SHOWN_CHECKS} more" if len(bad) > SHOWN_CHECKS else ""
+    good = f"{len(verdicts) - len(bad)} of {len(verdicts)} passed, {warned} of them with a warning"
+    found = f"{good}; {shown}{more}" if bad else good
+    return Clause("checks", bool(verdicts) and not bad, found, "every check passed on the data of the candidate")
+
+
+def _approved(candidate: Contender, policy: PromotionPolicy) -> Clause:
+    passed = policy.approval == "automatic" or bool(candidate.approved_by)
+    found = f"approved by {candidate.approved_by}" if candidate.approved_by else "nobody was asked"
+    return Clause("approval", passed, found, "a person's yes" if policy.approval == "human" else "none needed")
+
+
+def _decision(
+    outcome: Literal["promoted", "refused", "unchanged"],
+    candidate: Contender | None,
+    opponent: Contender,
+    clauses: list[Clause],
+) -> Decision:
+    failed = [f"{clause.name} ({clause.found}; wanted {clause.wanted})" for clause in clauses if not clause.passed]
+    reason = {
+        "promoted": "every clause of the policy holds",
+        "refused": f"refused by {', '.join(failed)}",
+        "unchanged": "the candidate is the champion already",
+    }[outcome]
+    return Decision(
+        outcome=outcome,
+        candidate=candidate.name if candidate else "",
+        candidate_version=candidate.version if candidate else "",
+        opponent=opponent.name,
+        opponent_version=opponent.version,
+        clauses=clauses,
+        reason=reason,
+    )

@@ -1,0 +1,274 @@
+"""Promotion through real runs, with MLflow's database and Dagster's event log."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import save_file
+
+from resources.evidence import Evidence, upstream_versions
+from resources.registry import MlflowTracker
+from resources.storage import AssetStorage, Home
+from resources.tracking import MlflowTracking
+from synth_assets.benchmarks.suites import SUITES
+from synth_assets.manifests import content_hash, folder_hash
+from synth_assets.promotion.assets import ADAPTERS, PromotionConfig, champion, promotion_decision
+from synth_assets.promotion.succession import SuccessionError, moved_by_hand
+from synth_assets.records import ITEM_SCORES, AdapterRecord, ChampionRecord, Comparison, Decision, Metric, fingerprint
+from synth_assets.statistics import estimate
+
+SUITE = next(iter(SUITES))
+METRIC = SUITES[SUITE].metrics[0]
+ITEMS = 200
+
+
+class Week(dg.ConfigurableResource):
+    """One week's data, training luck and whether the data was good."""
+
+    data: str
+    right: int  # of ITEMS, by the adapter; the base gets none
+    good: bool = True
+
+
+@dg.asset
+def sft_dataset(week: Week) -> dg.MaterializeResult:
+    return dg.MaterializeResult(value=pl.DataFrame({"row": [week.data]}), data_version=dg.DataVersion(week.data))
+
+
+@dg.asset_check(asset=sft_dataset)
+def no_leak(week: Week) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=week.good)
+
+
+def record(name: str, failure: str = "") -> AdapterRecord:
+    return AdapterRecord(
+        name,
+        "lora",
+        "candidate",
+        "",
+        "",
+        "m",
+        "",
+        "",
+        "base",
+        "r",
+        {"rank": 8},
+        {},
+        1,
+        2,
+        3,
+        "derived",
+        1,
+        1,
+        0,
+        1,
+        failure,
+    )
+
+
+@dg.asset
+def lora_adapter(
+    context: dg.AssetExecutionContext, sft_dataset: pl.DataFrame, week: Week, tracking: MlflowTracking
+) -> dg.MaterializeResult:
+    key = fingerprint(sft_dataset["row"][0])
+    folder = tracking.home.adapters() / key
+    folder.mkdir(exist_ok=True)
+    save_file({"weight": np.full(2, week.right, np.float32)}, folder / "adapter_model.safetensors")
+    made = replace(
+        record("lora_adapter"), fingerprint=key, path=f"adapters/{key}", data_versions=upstream_versions(context)
+    )
+    run_id, version = tracking.tracker(context).log_training(made, folder, [], {})
+    made = replace(made, mlflow_run_id=run_id, model_version=version)
+    return dg.MaterializeResult(value=made, data_version=dg.DataVersion(folder_hash(folder)))
+
+
+def failed_adapter(name: str) -> dg.AssetsDefinition:
+    @dg.asset(name=name)
+    def adapter() -> dg.MaterializeResult:
+        return dg.MaterializeResult(value=record(name, "out of luck"), data_version=dg.DataVersion("failed"))
+
+    return adapter
+
+
+def rows(model: str, key: str, right: int) -> list[tuple[object, ...]]:
+    return [(model, key, SUITE, "test", f"i{n}", f"c{n}", METRIC, float(n < right), "", "stop") for n in range(ITEMS)]
+
+
+def measured(scores: pl.DataFrame, run_id: str = "") -> list[Metric]:
+    found = []
+    for (model,), mine in scores.group_by(["model"], maintain_order=True):
+        result = estimate(mine["score"].to_list(), mine["cluster"].to_list())
+        numbers = (result.value, result.n, result.low, result.high, result.method)
+        found.append(
+            Metric(str(model), SUITE, "test", METRIC, *numbers, 0, "h", "items-1", content_hash(scores), run_id)
+        )
+    return found
+
+
+@dg.asset
+def benchmark_scores(
+    context: dg.AssetExecutionContext, lora_adapter: AdapterRecord, week: Week, tracking: MlflowTracking
+) -> dg.MaterializeResult:
+    found = rows("base", "r", 0) + rows("lora_adapter", lora_adapter.fingerprint, week.right)
+    scores = pl.DataFrame(found, schema=ITEM_SCORES, orient="row")
+    tracking.tracker(context).log_scores(measured(scores), scores, {"lora_adapter": lora_adapter.model_version})
+    return dg.MaterializeResult(value=scores, data_version=dg.DataVersion(content_hash(scores)))
+
+
+@dg.asset
+def comparison(benchmark_scores: pl.DataFrame) -> dg.MaterializeResult:
+    value = Comparison(measured(benchmark_scores), [], "lora_adapter", {})
+    return dg.MaterializeResult(value=value, data_version=dg.DataVersion("c"))
+
+
+@dg.asset_check(asset=comparison)
+def metrics_are_complete(comparison: Comparison) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=bool(comparison.metrics))
+
+
+ASSETS = [
+    sft_dataset,
+    lora_adapter,
+    *(failed_adapter(name) for name in ADAPTERS if name != "lora_adapter"),
+    benchmark_scores,
+    comparison,
+    promotion_decision,
+    champion,
+]
+CHECKS = [no_leak, metrics_are_complete]
+
+
+@dataclass
+class Deployment:
+    """A home, an instance and what runs on them."""
+
+    home: Home
+    instance: dg.DagsterInstance
+
+    @property
+    def tracker(self) -> MlflowTracker:
+        return MlflowTracking(home=self.home).tracker()
+
+    def run(self, week: Week, selection: dg.AssetSelection | None = None, **asked: object) -> Decision:
+        resources = {
+            "week": week,
+            "home": self.home,
+            "tracking": MlflowTracking(home=self.home),
+            "evidence": Evidence.of([*ASSETS, *CHECKS]),
+            "io_manager": AssetStorage(home=self.home),
+        }
+        job = dg.define_asset_job("job", selection or dg.AssetSelection.all())
+        definitions = dg.Definitions(ASSETS, asset_checks=CHECKS, jobs=[job], resources=resources)
+        config = dg.RunConfig(ops={"promotion_decision": PromotionConfig(**asked)})  # pyright: ignore[reportArgumentType]
+        resolved = definitions.resolve_job_def("job")
+        done = resolved.execute_in_process(instance=self.instance, run_config=config, tags={"by": "ada"})
+        assert done.success
+        decision = self.home.record("promotion_decision", Decision)
+        assert decision is not None
+        return decision
+
+    def promote(self, **asked: object) -> Decision:
+        return self.run(Week(data="unused", right=0), dg.AssetSelection.assets(promotion_decision, champion), **asked)
+
+    def champion(self) -> ChampionRecord:
+        found = self.home.record("champion", ChampionRecord)
+        assert found is not None
+        assert (self.tracker.alias("champion") or "") == found.version
+        return found
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("database")
+    MlflowTracking(home=Home(folder=str(folder))).initialise()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, database: Path) -> Iterator[Deployment]:
+    home = tmp_path / "home"
+    home.mkdir()
+    original, copy = sqlite3.connect(database), sqlite3.connect(home / "mlflow.db")
+    original.backup(copy)
+    copy.execute("UPDATE experiments SET artifact_location = ?", [(home / "mlartifacts").as_uri()])
+    copy.commit()
+    copy.close()
+    original.close()
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Deployment(Home(folder=str(home)), instance)
+
+
+GOOD = Week(data="week 1", right=100)
+
+
+def test_a_better_adapter_serves_until_one_is_better_still(deployment: Deployment) -> None:
+    first = deployment.run(GOOD)
+    assert (first.outcome, first.opponent, first.candidate_version) == ("promoted", "base", "1"), first.reason
+    assert deployment.tracker.alias("challenger") == "1"
+    tags = deployment.tracker.version_tags("1")
+    assert (tags["decision"], tags["champion.moved_by"], tags["decision.checks"]) == ("promoted", "ada", "2 passed")
+    before = deployment.champion()
+    assert deployment.run(GOOD).outcome == "unchanged"
+    assert deployment.champion() == replace(
+        before,
+        action="kept",
+        reason="the candidate is the champion already",
+        dagster_run_id=deployment.champion().dagster_run_id,
+    )
+    worse = deployment.run(Week(data="week 2", right=90))
+    assert [c.name for c in worse.clauses if not c.passed] == ["effect"]
+    assert (worse.opponent_version, deployment.champion().version) == ("1", "1")
+    better = deployment.run(Week(data="week 3", right=150))
+    assert (better.outcome, better.opponent_version) == ("promoted", "1"), better.reason
+    assert (deployment.champion().version, deployment.champion().previous_version) == ("3", "1")
+
+
+def test_a_check_that_failed_on_its_data_stops_a_version_for_ever(deployment: Deployment) -> None:  # fault 24
+    refused = deployment.run(Week(data="week 1", right=100, good=False))
+    assert [c.name for c in refused.clauses if not c.passed] == ["checks"]
+    assert "sft_dataset no_leak: failed" in refused.reason
+    deployment.run(Week(data="week 2", right=0))
+    by_hand = deployment.promote(version="1", approve=True)
+    assert [c.name for c in by_hand.clauses if not c.passed] == ["checks"]
+    assert deployment.champion().version == ""
+
+
+def test_a_version_is_promoted_by_hand_and_rolled_back(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    deployment.run(Week(data="week 2", right=150))
+    deployment.promote(rollback=True)
+    back = deployment.champion()
+    assert (back.action, back.version, back.previous_version, back.moved_by) == ("rolled back", "1", "2", "ada")
+    again = deployment.promote()
+    assert [c.name for c in again.clauses if not c.passed] == ["not rolled back"]
+    assert deployment.champion().version == "1"
+    assert deployment.promote(version="2", approve=True).outcome == "promoted"
+    assert deployment.champion().version == "2"
+    with pytest.raises(SuccessionError, match="no version 9"):
+        deployment.promote(version="9")
+
+
+def test_a_hand_in_mlflow_is_recorded_and_flagged(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    deployment.run(Week(data="week 2", right=90))
+    deployment.tracker.set_alias("champion", "2", {})
+    assert moved_by_hand(deployment.tracker, deployment.home.record("champion", ChampionRecord)) == "2"
+    judged = deployment.promote(adopt=True)
+    assert (judged.outcome, judged.candidate_version, judged.opponent_version) == ("refused", "2", "1")
+    found = deployment.champion()
+    assert (found.action, found.version, found.flagged) == ("moved by hand", "2", True)
+    assert moved_by_hand(deployment.tracker, found) is None
+
+
+def test_the_evidence_of_each_version_is_in_the_registry(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    tags = deployment.tracker.version_tags("1")
+    assert json.loads(tags["data_versions"]) == {"sft_dataset": "week 1"}
+    attached = json.loads(tags[f"score.{SUITE}.test.{METRIC}"])
+    assert (attached["value"], attached["n"]) == (0.5, ITEMS)
