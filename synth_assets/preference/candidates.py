@@ -18,13 +18,14 @@ RECIPE = 1  # raise it when the same spec would give other rows
 class CandidateSpec:
     """How many instructions get candidates, and at which temperatures one response each is drawn.
 
-    Four temperatures and 1,000 instructions are the settings of the study this project grew from.
+    Four temperatures and 1,000 instructions are the settings of the study this project grew from; a candidate that
+    is cut at `max_response_tokens` makes no pair.
     """
 
     instructions: int = 1_000
     temperatures: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2)
     top_p: float = 1.0
-    max_response_tokens: int = 512
+    max_response_tokens: int = 1_024
     seed: int = 42
 
     def __post_init__(self) -> None:

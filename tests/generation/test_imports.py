@@ -1,6 +1,5 @@
 import csv
 import json
-import os
 from pathlib import Path
 
 import polars as pl
@@ -17,8 +16,6 @@ from synth_assets.generation.imports import (
 )
 from synth_assets.generation.readers import MAX_RECORD_BYTES, ImportFileError
 from synth_assets.records import INSTRUCTIONS, PAIRS
-
-SHARED = os.environ.get("SYNTH_TEST_DATA")
 
 
 def jsonl(path: Path, *rows: object) -> Path:
@@ -334,7 +331,6 @@ def test_options_cannot_be_overwritten_by_an_import(tmp_path: Path) -> None:
         import_file(source, tmp_path / "imports", name=options_path(Path("x.jsonl")).name)
 
 
-@pytest.mark.skipif(SHARED is None, reason="SYNTH_TEST_DATA names no folder of real files")
 @pytest.mark.parametrize(
     ("name", "format_name", "kept", "rejected"),
     [
@@ -344,6 +340,6 @@ def test_options_cannot_be_overwritten_by_an_import(tmp_path: Path) -> None:
         ("dpo_en_first150.jsonl", "preference", 52, {"earlier_turns": 97}),
     ],
 )
-def test_real_files(name: str, format_name: str, kept: int, rejected: dict[str, int]) -> None:
-    report = read_file(Path(SHARED or "") / name).report
+def test_real_files(test_data: Path, name: str, format_name: str, kept: int, rejected: dict[str, int]) -> None:
+    report = read_file(test_data / name).report
     assert (report.format, report.kept, report.rejected) == (format_name, kept, rejected)
