@@ -13,7 +13,7 @@ import polars as pl
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import BASE, compare
-from synth_assets.evaluation.scoreboard import markdown_table, tests_table
+from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
 from synth_assets.figures import benchmark_comparison, thumbnail
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
@@ -112,7 +112,7 @@ def comparison(
         metadata={
             "candidate": result.candidate or "none",
             "scores": dg.MetadataValue.md(markdown_table(result)),
-            "paired_tests": dg.MetadataValue.md(f"```text\n{tests_table(result.tests)}\n```"),
+            "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
             "figure": dg.MetadataValue.md(_image(result)),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),

@@ -35,7 +35,7 @@ def scoreboard(
             suite where given.
     """
     parts = [suite_table(comparison, suite, (null_scores or {}).get(suite, {})) for suite in _suites(comparison)]
-    parts += [legend(comparison), tests_table(comparison.tests), answers(comparison), decision_text(decision)]
+    parts += [legend(comparison), paired_tests_table(comparison.tests), answers(comparison), decision_text(decision)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -72,7 +72,7 @@ def legend(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def tests_table(tests: Sequence[PairedTest]) -> str:
+def paired_tests_table(tests: Sequence[PairedTest]) -> str:
     """The paired comparisons; points are the second's share right minus the first's."""
     if not tests:
         return ""
