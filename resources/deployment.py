@@ -47,7 +47,7 @@ def set_up_process(home: Path, tier: str) -> None:
 
 
 def write_instance_settings(home: Path) -> Path:
-    """Write Dagster's settings under `home` from the ones in docker/, without their server storage; returns the file."""
+    """Write Dagster's settings under `home` from the ones in docker/, less their server storage; returns the file."""
     settings = yaml.safe_load(_shipped_settings().read_text("utf-8"))
     for served in ("storage", "run_launcher", "compute_logs"):
         settings.pop(served, None)
@@ -66,4 +66,6 @@ def _shipped_settings() -> Path:
     for folder in (PROJECT / "docker", installed):
         if (folder / "dagster.yaml").is_file():
             return folder / "dagster.yaml"
-    raise FileNotFoundError(f"dagster.yaml is neither in {PROJECT / 'docker'} nor in {installed}: reinstall synth-assets")
+    raise FileNotFoundError(
+        f"dagster.yaml is neither in {PROJECT / 'docker'} nor in {installed}: reinstall synth-assets"
+    )

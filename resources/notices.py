@@ -11,7 +11,7 @@ TIMEOUT_S = 10.0
 
 
 class Webhook(dg.ConfigurableResource):
-    """Posts notices as JSON `{"text": ..., "facts": {...}}`, the form chat services take; without a URL nothing is sent."""
+    """Posts notices as JSON `{"text": ..., "facts": {...}}`, as chat services take them; without a URL none is sent."""
 
     url: str = ""
 

@@ -6,11 +6,14 @@ import dagster as dg
 
 from resources.notices import Webhook
 from resources.storage import Home
+from resources.tracking import MlflowTracking
 from synth_assets import jobs
 from synth_assets.manifests import file_sha256
-from synth_assets.partitions import BATCHES
+from synth_assets.partitions import BATCHES_NAME
+from synth_assets.promotion.assets import PromotionConfig
+from synth_assets.promotion.succession import moved_by_hand
+from synth_assets.records import ChampionRecord
 
-BATCHES_NAME = "batches"
 EVERY_MONDAY = "0 3 * * 1"
 
 FROM_IMPORTS = dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(include_self=True)
@@ -45,7 +48,7 @@ def failure_notice(context: dg.RunFailureSensorContext, webhook: Webhook) -> Non
     webhook.send(f"{run.job_name} failed: {context.failure_event.message}", {"run_id": run.run_id, **run.tags})
 
 
-@dg.asset_sensor(asset_key=dg.AssetKey("promotion_decision"), job=jobs.promote)
+@dg.asset_sensor(asset_key=dg.AssetKey("promotion_decision"))
 def decision_notice(
     context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, webhook: Webhook
 ) -> dg.SkipReason:
@@ -57,5 +60,17 @@ def decision_notice(
     return dg.SkipReason("told the webhook" if sent else "no webhook is set: SYNTH_WEBHOOK_URL")
 
 
+@dg.sensor(job=jobs.promote, minimum_interval_seconds=60)
+def champion_moved_by_hand(home: Home, tracking: MlflowTracking) -> dg.RunRequest | dg.SkipReason:
+    """Somebody moved @champion in MLflow: judge it by the policy, record it as manual, flag it where refused."""
+    recorded = home.record("champion", ChampionRecord)
+    moved = moved_by_hand(tracking.tracker(), recorded)
+    if moved is None:
+        return dg.SkipReason("@champion is where the last promotion left it")
+    config = dg.RunConfig(ops={"promotion_decision": PromotionConfig(adopt=True)})
+    since = recorded.moved_at if recorded else "never"
+    return dg.RunRequest(run_key=f"{moved or 'none'} after {since}", run_config=config, tags={"trigger": "alias"})
+
+
 SCHEDULES = [retraining]
-SENSORS = [new_imports, failure_notice, decision_notice]
+SENSORS = [new_imports, champion_moved_by_hand, failure_notice, decision_notice]

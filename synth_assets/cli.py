@@ -14,7 +14,9 @@ embedded = typer.Typer(no_args_is_help=True, help="The shipped tiny models.")
 app.add_typer(embedded, name="embedded")
 console = Console(highlight=False, soft_wrap=True)
 
-TierOption = Annotated[str | None, typer.Option("--tier", help="Row of the hardware table; else SYNTH_TIER, else auto.")]
+TierOption = Annotated[
+    str | None, typer.Option("--tier", help="Row of the hardware table; else SYNTH_TIER, else auto.")
+]
 
 
 @app.callback()
@@ -23,9 +25,9 @@ def describe() -> None:
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917 - each parameter is an option of the command
     batch: Annotated[str | None, typer.Option(help="Batch of new instructions; else the newest, else `first`.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Raw instructions in the batch; only missing ones are made.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Raw instructions of the batch; missing ones are made.")] = None,
     select: Annotated[str | None, typer.Option(help='Part of the graph, such as "filtered_instructions+".')] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="asset.field=value; repeatable.")] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="All steps in this process.")] = False,
@@ -90,8 +92,12 @@ def status() -> None:
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="JSON, JSONL, CSV or Parquet.")],
-    format: Annotated[str | None, typer.Option(help="alpaca, sharegpt, messages, prompt_completion, preference.")] = None,  # noqa: A002
-    column: Annotated[list[str] | None, typer.Option(help="ours=theirs, for your own column names; repeatable.")] = None,
+    format: Annotated[  # noqa: A002 - the option is called so
+        str | None, typer.Option(help="alpaca, sharegpt, messages, prompt_completion, preference.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="ours=theirs, for your own column names; repeatable.")
+    ] = None,
 ) -> None:
     """Take your own data in: it is judged like the rest at the next run."""
     from synth_assets.commands.imports import import_text
@@ -120,7 +126,9 @@ def champion() -> None:
 
 
 @app.command()
-def promote(version: Annotated[str | None, typer.Argument(help="A version; else the present candidate.")] = None) -> None:
+def promote(
+    version: Annotated[str | None, typer.Argument(help="A version; else the present candidate.")] = None,
+) -> None:
     """Judge a version by the policy and promote it if every clause holds; exit code 3 where one does not."""
     from synth_assets.commands.registry import promote_version
     from synth_assets.commands.session import open_session

@@ -23,8 +23,10 @@ import synth_assets.models.assets
 import synth_assets.preference.assets
 import synth_assets.promotion.assets
 from resources.deployment import home_folder, set_up_process
+from resources.evidence import Evidence
 from resources.hardware import TIERS, Hardware
 from resources.inference import Inference
+from resources.notices import Webhook
 from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
@@ -53,29 +55,37 @@ CHECKS = [
 
 
 def deployment_resources() -> dict[str, Any]:
-    """The resources of this machine, from SYNTH_TIER, SYNTH_HOME and MLFLOW_TRACKING_URI where they are set."""
-    hardware = Hardware(**{"tier": dg.EnvVar("SYNTH_TIER")} if "SYNTH_TIER" in os.environ else {})
+    """The resources of this deployment, from the environment variables that are set."""
+    models = {"preset": "SYNTH_PRESET", "teacher": "SYNTH_TEACHER", "base": "SYNTH_BASE", "reward": "SYNTH_REWARD"}
+    hardware = Hardware(**_set({"tier": "SYNTH_TIER", **models}))
     home = Home(folder=str(home_folder()))
-    uri = {"tracking_uri": dg.EnvVar("MLFLOW_TRACKING_URI")} if "MLFLOW_TRACKING_URI" in os.environ else {}
     return {
         "hardware": hardware,
         "home": home,
         "inference": Inference(hardware=hardware),
         "rewards": RewardModels(hardware=hardware),
-        "tracking": MlflowTracking(home=home, **uri),
+        "tracking": MlflowTracking(home=home, **_set({"tracking_uri": "MLFLOW_TRACKING_URI"})),
+        "webhook": Webhook(**_set({"url": "SYNTH_WEBHOOK_URL"})),
         "io_manager": AssetStorage(home=home),
     }
 
 
-def build_definitions(resources: Mapping[str, Any], executor: Any | None = None) -> dg.Definitions:
+def _set(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Field -> dg.EnvVar, for the variables that are set; an EnvVar that is not fails the run."""
+    return {field: dg.EnvVar(name) for field, name in variables.items() if os.environ.get(name)}
+
+
+def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
     """All assets, checks, jobs and automation over the given resources."""
+    assets = dg.load_assets_from_modules(STAGES)
+    asset_checks = dg.load_asset_checks_from_modules(CHECKS)
     return dg.Definitions(
-        assets=dg.load_assets_from_modules(STAGES),
-        asset_checks=dg.load_asset_checks_from_modules(CHECKS),
+        assets=assets,
+        asset_checks=asset_checks,
         jobs=[jobs.pipeline, jobs.promote],
         schedules=automation.SCHEDULES,
         sensors=automation.SENSORS,
-        resources=dict(resources),
+        resources={"evidence": Evidence.of([*assets, *asset_checks]), **resources},
         executor=executor,
     )
 

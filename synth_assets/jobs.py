@@ -1,7 +1,5 @@
 """The jobs a person or a schedule starts, and how their steps run."""
 
-from typing import Any
-
 import dagster as dg
 
 from synth_assets.partitions import BATCHES
@@ -22,7 +20,7 @@ promote = dg.define_asset_job(
 )
 
 
-def executor_for(device: str) -> Any:
+def executor_for(device: str) -> dg.ExecutorDefinition:
     """How steps run on a device.
 
     On the CPU two steps at once, forked from a process that has loaded the model libraries (7.7 to 9.4 s that each

@@ -2,5 +2,6 @@
 
 import dagster as dg
 
-BATCHES = dg.DynamicPartitionsDefinition(name="batches")
+BATCHES_NAME = "batches"
+BATCHES = dg.DynamicPartitionsDefinition(name=BATCHES_NAME)
 """One key per batch of raw instructions; a key exists once somebody asked for it."""

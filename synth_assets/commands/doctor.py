@@ -42,7 +42,8 @@ def examine(tier: str | None, console: Console) -> bool:
 
 def _machine() -> str:
     memory = psutil.virtual_memory().total / GIB
-    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores, {memory:.0f} GB"
+    python = f"Python {platform.python_version()}"
+    return f"{platform.system()} {platform.machine()}, {python}, {os.cpu_count()} cores, {memory:.0f} GB"
 
 
 def _tier(hardware: Hardware) -> str:
@@ -58,12 +59,14 @@ def _model(hardware: Hardware, role: str) -> str:
 def _token() -> str:
     if os.environ.get("HF_TOKEN"):
         return "HF_TOKEN is set"
-    return "none; gated models (Llama) need HF_TOKEN and their licence accepted on the hub, the Qwen preset needs neither"
+    return "none; Llama models need HF_TOKEN and their licence accepted on the hub, SYNTH_PRESET=qwen needs neither"
 
 
 def _disk() -> str:
     home = home_folder()
     free = shutil.disk_usage(home if home.exists() else home.parent).free / GIB
     if free < WANTED_FREE_GB:
-        raise OSError(f"{free:.1f} GB free at {home}, {WANTED_FREE_GB:.0f} wanted: free some, or set SYNTH_HOME elsewhere")
+        raise OSError(
+            f"{free:.1f} GB free at {home}, {WANTED_FREE_GB:.0f} wanted: free some, or set SYNTH_HOME elsewhere"
+        )
     return f"{free:.0f} GB free"

@@ -44,7 +44,7 @@ def plan_text(session: Session, samples: int | None) -> str:
     free = shutil.disk_usage(session.home if session.home.exists() else session.home.parent).free
     return "\n".join(
         [
-            f"tier     {session.tier_name} ({tier.device}, {tier.dtype}); {tier.tested or 'nobody has run this tier yet'}",
+            f"tier     {session.tier_name} ({tier.device}, {tier.dtype}); tested: {tier.tested or 'never, by nobody'}",
             f"models   {tier.teacher} -> {tier.base}, judged by {tier.reward}",
             f"rows     {plan.rows:,} raw instructions; at most {plan.tokens_at_most:,} new tokens",
             f"minutes  {minutes} ({plan.basis})",

@@ -1,9 +1,8 @@
 """`synth run`: one batch through the whole graph, watched from the terminal."""
 
-import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -13,10 +12,9 @@ from rich.console import Console
 from resources.inference import Inference
 from synth_assets.commands.session import Session
 from synth_assets.commands.watch import RunWatcher
-from synth_assets.partitions import BATCHES
+from synth_assets.partitions import BATCHES_NAME
 
 FIRST_BATCH = "first"
-BATCHES_NAME = "batches"
 
 
 @dataclass(frozen=True)
@@ -57,23 +55,28 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     preflight(session)
     batch = choose_batch(session.instance, launch.batch)
     close_dead_runs(session.instance)
+    tags = {"dagster/partition": batch, "batch": batch, "tier": session.tier_name, "trigger": "synth run"}
+    return execute(session, make_job, config, tags, console, _selected(job, launch.select))
+
+
+def execute(
+    session: Session,
+    make_job: Callable[[], dg.JobDefinition],
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    console: Console,
+    selection: Sequence[dg.AssetKey] | None = None,
+) -> bool:
+    """Run a job to its end, a line per event; returns whether every step succeeded."""
     token = uuid.uuid4().hex
-    tags = {
-        "synth/launch": token,
-        "dagster/partition": batch,
-        "batch": batch,
-        "tier": session.tier_name,
-        "trigger": "synth run",
-    }
-    selection = _selected(job, launch.select)
-    watcher = RunWatcher(session.instance, token, lambda line: console.print(line, markup=False, highlight=False))
+    watcher = RunWatcher(session.instance, token, lambda line: console.print(line, markup=False))
     watcher.start()
     try:
         result = dg.execute_job(
             dg.reconstructable(make_job),
             instance=session.instance,
-            run_config=config,
-            tags=tags,
+            run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={**tags, "synth/launch": token},
             asset_selection=selection,
         )
     finally:
@@ -95,7 +98,7 @@ def run_config(launch: Launch) -> dict[str, Any]:
         if not (equals and dot and asset and key):
             raise ValueError(f"--set wants asset.field=value, not {setting!r}")
         ops.setdefault(asset, {}).setdefault("config", {})[key] = yaml.safe_load(value)
-    return {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    return {"ops": ops}
 
 
 def preflight(session: Session) -> None:

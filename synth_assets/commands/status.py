@@ -20,7 +20,8 @@ def status_text(session: Session) -> str:
     lines += ["", *(red or ["no check is red"]), ""]
     for run in session.instance.get_run_records(limit=5):
         started = dt.datetime.fromtimestamp(run.start_time or 0, dt.UTC)
-        lines.append(f"{run.dagster_run.run_id[:8]} {run.dagster_run.job_name:10} {run.dagster_run.status.value:10} {started:%Y-%m-%d %H:%M}")
+        what = f"{run.dagster_run.run_id[:8]} {run.dagster_run.job_name:10} {run.dagster_run.status.value:10}"
+        lines.append(f"{what} {started:%Y-%m-%d %H:%M} UTC")
     return "\n".join(lines)
 
 

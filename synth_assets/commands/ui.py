@@ -19,8 +19,8 @@ from typing import IO
 from rich.console import Console
 
 from resources.deployment import PROJECT, WORKSPACE
-from resources.tracking import MlflowTracking
 from resources.storage import Home
+from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
 
 LOOPBACK = "127.0.0.1"
@@ -104,7 +104,7 @@ def _mlflow_command(home: Path, port: int) -> list[str]:
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     output = log.open("ab")
     return subprocess.Popen(
-        command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_parent
+        command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
     )
 
 

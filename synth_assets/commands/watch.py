@@ -68,7 +68,8 @@ def describe(entry: EventLogEntry) -> str | None:
             evaluation = event.asset_check_evaluation_data
             if evaluation.passed:
                 return None
-            return f"{evaluation.asset_key.to_user_string():28.28} check failed ({evaluation.severity.value}): {evaluation.check_name}"
+            asset = evaluation.asset_key.to_user_string()
+            return f"{asset:28.28} check failed ({evaluation.severity.value}): {evaluation.check_name}"
     return None
 
 

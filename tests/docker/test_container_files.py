@@ -8,9 +8,7 @@ import yaml
 PROJECT = Path(__file__).parents[2]
 DOCKERFILE = (PROJECT / "docker" / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((PROJECT / "docker" / "compose.yaml").read_text())
-CONSTRAINTS = dict(
-    line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line
-)
+CONSTRAINTS = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line)
 
 
 def test_versions_in_the_dockerfile_are_the_constrained_ones() -> None:
@@ -21,9 +19,7 @@ def test_versions_in_the_dockerfile_are_the_constrained_ones() -> None:
 
 def test_everything_copied_exists() -> None:
     sources = [
-        word
-        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
-        for word in line.split()[:-1]
+        word for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]
     ]
     assert sources
     assert [name for name in sources if not (PROJECT / name).exists()] == []

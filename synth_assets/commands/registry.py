@@ -1,0 +1,57 @@
+"""`synth champion`, `promote` and `rollback`: the registry's alias, moved by runs of the job `promote`."""
+
+from getpass import getuser
+
+import dagster as dg
+from rich.console import Console
+
+from synth_assets.commands.run import execute
+from synth_assets.commands.session import Session
+from synth_assets.evaluation.scoreboard import decision_text
+from synth_assets.records import ChampionRecord, Decision
+
+
+def promote_job() -> dg.JobDefinition:
+    """The job `promote`, its two steps in this process."""
+    from synth_assets.definitions import build_definitions, deployment_resources
+
+    return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("promote")
+
+
+def champion_text(session: Session) -> str:
+    """Who serves, since when, by whom and why; ValueError where nothing was decided yet."""
+    record = session.record("champion", ChampionRecord)
+    if record is None:
+        raise ValueError("nothing was promoted yet: synth run")
+    serves = f"version {record.version} ({record.name})" if record.version else "the base model: no champion"
+    lines = [
+        f"serves    {serves}",
+        f"before    {'version ' + record.previous_version if record.previous_version else 'the base model'}",
+        f"moved     {record.moved_at} by {record.moved_by}: {record.action}",
+        f"because   {record.reason}",
+    ]
+    if record.path:
+        lines.append(f"weights   {session.home / record.path}")
+    return "\n".join(lines)
+
+
+def promote_version(session: Session, version: str | None, console: Console) -> Decision:
+    """Judge a version, or the present candidate, and promote it where every clause holds."""
+    return _decided(session, {"approve": True, **({"version": version} if version else {})}, console)
+
+
+def roll_back(session: Session, console: Console) -> Decision:
+    """Point @champion back to the version before."""
+    return _decided(session, {"rollback": True}, console)
+
+
+def _decided(session: Session, config: dict[str, str | bool], console: Console) -> Decision:
+    ops = {"promotion_decision": {"config": config}}
+    tags = {"trigger": "synth", "by": getuser(), "tier": session.tier_name}
+    if not execute(session, promote_job, {"ops": ops}, tags, console):
+        raise RuntimeError("the decision could not be made: the line marked FAILED says why; nothing was moved")
+    decision = session.record("promotion_decision", Decision)
+    if decision is None:
+        raise RuntimeError("the run left no decision: look at it in the UI (synth ui)")
+    console.print(decision_text(decision), markup=False)
+    return decision

@@ -1,0 +1,81 @@
+"""The real pipeline on the embedded models, made small: a code location for UI tests, a program for kill tests.
+
+Everything is as in production but the numbers of rows, epochs and items.
+
+As a program, `python small_deployment.py BATCH [SELECTION]` runs `pipeline` once; exit code 0 where it succeeded.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+
+from resources.deployment import home_folder, set_up_process, write_instance_settings
+from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.reward import RewardModels
+from synth_assets.definitions import build_definitions, deployment_resources
+from synth_assets.jobs import executor_for
+from synth_assets.records import Tier
+
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "LoraSpec": {"epochs": 1.0},
+    "PromptTuningSpec": {"epochs": 1.0},
+    "DpoSpec": {"epochs": 1.0},
+    "RejectionSamplingSpec": {"epochs": 1.0},
+    "CandidateSpec": {"instructions": 64},
+    "EvaluationSpec": {"validation_items": 64, "test_items": 64},
+}
+SMALL_SAMPLES = 192
+
+
+class SmallHardware(Hardware):
+    """The cpu tier with few rows, epochs and items."""
+
+    def limits(self) -> Tier:
+        row = super().limits()
+        merged = {name: {**row.overrides.get(name, {}), **SMALL.get(name, {})} for name in {*row.overrides, *SMALL}}
+        return replace(row, samples=SMALL_SAMPLES, overrides=merged)
+
+
+def small_definitions(executor: dg.ExecutorDefinition) -> dg.Definitions:
+    set_up_process(home_folder(), "cpu")
+    hardware = SmallHardware(tier="cpu")
+    own = {
+        "hardware": hardware,
+        "inference": Inference(hardware=hardware),
+        "rewards": RewardModels(hardware=hardware),
+    }
+    return build_definitions({**deployment_resources(), **own}, executor)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return small_definitions(executor_for("cpu"))
+
+
+def pipeline_in_process() -> dg.JobDefinition:
+    return small_definitions(dg.in_process_executor).resolve_job_def("pipeline")
+
+
+def run_once(batch: str, selection: str | None = None) -> dg.JobExecutionResult:
+    home = home_folder()
+    set_up_process(home, "cpu")
+    write_instance_settings(home)
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions("batches", [batch])
+        job = pipeline_in_process()
+        chosen = selection and dg.AssetSelection.from_string(selection).resolve(job.asset_layer.asset_graph)
+        return dg.execute_job(
+            dg.reconstructable(pipeline_in_process),
+            instance=instance,
+            tags={"dagster/partition": batch, "batch": batch},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            asset_selection=sorted(chosen) if chosen else None,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(0 if run_once(*sys.argv[1:]).success else 1)

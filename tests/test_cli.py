@@ -1,0 +1,59 @@
+"""The command line as a person meets it: exit codes, one readable line, no traceback."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from synth_assets.cli import main; main()", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=120
+    )
+
+
+def test_help_loads_no_dagster() -> None:
+    program = (
+        "import sys; from synth_assets.cli import app; print([m for m in ('dagster', 'torch') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert found.strip() == "[]"
+    assert synth("--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["plan", "--tier", "h900"], "h900"),  # fault 27: unknown tier
+        (["plan", "--tier", "h100"], "GPU"),  # fault 31: a GPU tier without GPU
+        (["run", "--yes", "--set", "raw_instructions.sampels=3"], "sampels"),  # fault 27: unknown key
+        (["run", "--yes", "--set", "raw_instructions.samples=many"], "samples"),  # fault 27: wrong type
+        (["run", "--yes", "--samples", "-3"], "samples"),  # fault 27: negative number
+        (["run", "--yes", "--batch", "../../etc"], "batch"),  # fault 29: path traversal
+        (["import", "no-such-file.jsonl"], "no-such-file.jsonl"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], names: str) -> None:
+    result = synth(*arguments)
+    assert result.returncode == 2
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert names in lines[0]
+
+
+def test_wrong_input_is_found_before_torch_is_imported() -> None:
+    program = (
+        "import sys\nfrom synth_assets.cli import app\n"
+        "try:\n    app(['run', '--yes', '--set', 'raw_instructions.sampels=3'], standalone_mode=False)\n"
+        "except ValueError as error:\n    print('sampels' in str(error), 'torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert found.stdout.strip().splitlines()[-1] == "True False"
+
+
+def test_a_read_only_home_fails_before_any_work() -> None:
+    result = synth("doctor", SYNTH_HOME="/proc/no-such-place")  # fault 6
+    assert result.returncode == 2
+    assert "/proc/no-such-place" in result.stdout
