@@ -182,7 +182,9 @@ def rejection_sampling_adapter(  # noqa: PLR0913, PLR0917  its parameters are it
 
 def _workshop(context: dg.AssetExecutionContext, inference: Inference, tracking: MlflowTracking) -> Workshop:
     home = tracking.home
-    return Workshop(home.root(), home.adapters(), inference.hardware.limits(), context.log.info)
+    return Workshop(
+        home.root(), home.adapters(), home.shards("adapters"), inference.hardware.limits(), context.log.info
+    )
 
 
 def _materialised(

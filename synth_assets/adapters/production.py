@@ -3,23 +3,25 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
-from synth_assets.records import AdapterRecord, ModelRecord, Tier
-from synth_assets.shards import Progress
-from synth_assets.training.adapter_store import Recipe, StoredAdapter, stored_or_trained
-from synth_assets.training.contract import TrainingError, batch_rows
+from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, Tier, fingerprint
+from synth_assets.shards import BLOCK_ROWS, Block, Progress, compute_blocks, read_shards
+from synth_assets.training.adapter_store import Recipe, StoredAdapter, code_version, stored_or_trained
+from synth_assets.training.contract import TrainingError, batch_rows, check_precision, check_steps
 from synth_assets.training.costs import cost_usd
+from synth_assets.training.data import best_responses, by_split
 from synth_assets.training.dpo import train_dpo
 from synth_assets.training.engine import LoadedBase, Setting, Trained, public_name
-from synth_assets.training.logprobs import pair_logprobs
+from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.sft import train_lora, train_on_best
-from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, PromptTuningSpec
+from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
 
 ARITHMETIC = ("device", "dtype", "quantisation", "attention", "grouping")  # of a tier: they change the numbers
 METHODS: Mapping[str, Literal["lora", "prompt_tuning", "dpo", "rejection_sampling"]] = {
@@ -55,10 +57,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where orders are filled: SYNTH_HOME and its adapters, the tier, and who is told."""
+    """Where orders are filled: SYNTH_HOME, its adapters and shards, the tier, and who is told."""
 
     root: Path
     store: Path
+    shards: Path
     tier: Tier
     progress: Progress
 
@@ -77,9 +80,7 @@ def produce(
         parent = parent_folder(order.continued, workshop.root)
         recipe = _recipe(order, parent, workshop.tier)
         setting = setting_of(order.name, order.base, workshop)
-        stored = stored_or_trained(
-            workshop.store, recipe, lambda: _trained(order, parent, load(), setting), force=force
-        )
+        stored = stored_or_trained(workshop.store, recipe, lambda: _trained(order, parent, load, setting), force=force)
     except TrainingError as error:
         return _failed(order, str(error)), None
     if stored.reused:
@@ -90,14 +91,28 @@ def produce(
 def reference_of(
     pairs: pl.DataFrame, adapter: AdapterRecord, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
 ) -> pl.DataFrame:
-    """REFERENCE_LOGPROBS of all pairs under base and adapter.
+    """REFERENCE_LOGPROBS of all pairs under base and adapter; blocks that were computed before are read.
 
     Raises:
         TrainingError: the adapter failed to train, a pair is too long, or a log-probability is not finite.
         ManifestError: the adapter's files are not what was made.
     """
-    folder = parent_folder(adapter, workshop.root)
-    return pair_logprobs(load(), folder, pairs, setting_of("reference_logprobs", base, workshop))
+    name, tier = "reference_logprobs", workshop.tier
+    folder, setting = parent_folder(adapter, workshop.root), setting_of(name, base, workshop)
+    policy = cache(lambda: reference_policy(load(), folder, setting))
+    made_by = [base.revision, folder_hash(folder), _arithmetic(tier), tier.batch_size, code_version()]
+    blocks = [
+        Block(fingerprint(name, made_by, content_hash(block)), block.height, block)
+        for block in pairs.iter_slices(BLOCK_ROWS)
+    ]
+    paths = compute_blocks(
+        blocks,
+        lambda block: pair_logprobs(policy(), block, setting),
+        workshop.shards,
+        what="pairs",
+        progress=workshop.progress,
+    )
+    return read_shards(paths, REFERENCE_LOGPROBS)
 
 
 def parent_folder(adapter: AdapterRecord | None, root: Path) -> Path:
@@ -115,8 +130,13 @@ def setting_of(name: str, base: ModelRecord, workshop: Workshop) -> Setting:
     return Setting(name, public_name(base.location), base.context_tokens, workshop.tier, workshop.progress)
 
 
-def _trained(order: Order, parent: Path, loaded: LoadedBase, setting: Setting) -> Trained:
-    spec = order.spec
+def _trained(order: Order, parent: Path, load: Callable[[], LoadedBase], setting: Setting) -> Trained:
+    """The engine's training for the order's spec; what needs no model is checked before one is loaded."""
+    spec, tier = order.spec, setting.tier
+    rows = best_responses(order.rows) if isinstance(spec, RejectionSamplingSpec) else order.rows
+    check_precision(tier)
+    check_steps(by_split(rows)[0].height, spec, tier)
+    loaded = load()
     if isinstance(spec, LoraSpec):
         return train_lora(loaded, order.rows, spec, setting)
     if isinstance(spec, PromptTuningSpec):
@@ -140,8 +160,12 @@ def _recipe(order: Order, parent: Path, tier: Tier) -> Recipe:
         base=public_name(order.base.location),
         base_revision=order.base.revision,
         inputs=inputs,
-        tier={name: getattr(tier, name) for name in ARITHMETIC},
+        tier=_arithmetic(tier),
     )
+
+
+def _arithmetic(tier: Tier) -> dict[str, str]:
+    return {name: getattr(tier, name) for name in ARITHMETIC}
 
 
 def _record(order: Order, stored: StoredAdapter, workshop: Workshop) -> AdapterRecord:

@@ -90,6 +90,8 @@ def stored_or_trained(
             raise TrainingError(f"the adapter would hold {pickles[0]}: only safetensors are published")
         write_manifest(draft, {"recipe": asdict(recipe), "fingerprint": key, "outcome": asdict(trained.outcome)})
         _sync(draft)
+        if not force and (found := _intact(folder, key)):
+            return found  # another process was faster
         _set_aside(folder)
         draft.replace(folder)
     finally:
@@ -112,7 +114,9 @@ def _intact(folder: Path, key: str) -> StoredAdapter | None:
 def _set_aside(folder: Path) -> None:
     """Move what lies under the final name out of the way; kept until it is stale, for whoever wants to look."""
     if folder.exists():
-        folder.replace(folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.old.tmp"))
+        aside = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.old.tmp")
+        folder.replace(aside)
+        os.utime(aside)
 
 
 def _sweep(store: Path) -> None:

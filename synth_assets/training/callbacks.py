@@ -39,6 +39,7 @@ class Curve:
         self.points: list[dict[str, float]] = []
         self.tokens = 0
         self.overflowed = 0
+        self.validation_s = 0.0
         self.started = self.reported = time.monotonic()
 
     def add(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
@@ -47,6 +48,7 @@ class Curve:
         if not point:
             return
         self.tokens = int(logs.get("num_tokens", self.tokens))
+        self.validation_s += float(logs.get("eval_runtime", 0.0))
         self._refuse_broken(step, point)
         self.points.append({"step": float(step), "epoch": float(logs.get("epoch", 0.0))} | point)
         self._report(step, steps, point)

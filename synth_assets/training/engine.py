@@ -46,7 +46,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The measured numbers of a training; `tokens` are real ones, without padding."""
+    """The measured numbers of a training.
+
+    `tokens` are those trained on, without padding; `seconds` are of the wall and include validation, `tokens_per_s`
+    leaves it out.
+    """
 
     curve: list[dict[str, float]]
     final_loss: float
@@ -148,7 +152,7 @@ def fit(make: "Callable[[Path], Trainer]", setting: Setting, lengths: Sequence[i
         final_loss=curve.final_loss(),
         steps=len(curve.losses()),
         tokens=curve.tokens,
-        tokens_per_s=curve.tokens / seconds,
+        tokens_per_s=curve.tokens / (seconds - curve.validation_s),
         seconds=seconds,
         trainable_parameters=counts[0],
         total_parameters=counts[1],

@@ -14,25 +14,33 @@ from synth_assets.training.engine import LoadedBase, Setting, load_adapter
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Policy = tuple["PeftModel", "PreTrainedTokenizerBase"]
+"""A base with an adapter on it, and its tokenizer."""
 
 BATCH_FACTOR = 2  # rows in one forward pass for each of the tier's training batch: no gradients are kept
 
 
-def pair_logprobs(base: LoadedBase, adapter: Path, pairs: pl.DataFrame, setting: Setting) -> pl.DataFrame:
-    """REFERENCE_LOGPROBS of `pairs` under base and adapter: summed over the answer's tokens, in nats.
+def reference_policy(base: LoadedBase, adapter: Path, setting: Setting) -> Policy:
+    """The base with the adapter of a folder, for reading only; TrainingError where the precision is not available."""
+    check_precision(setting.tier)
+    model, tokenizer = base
+    return load_adapter(model, adapter), tokenizer
+
+
+def pair_logprobs(policy: Policy, pairs: pl.DataFrame, setting: Setting) -> pl.DataFrame:
+    """REFERENCE_LOGPROBS of `pairs` under a policy: summed over the answer's tokens, in nats.
 
     The end of the turn belongs to the answer.
 
     Raises:
-        TrainingError: the precision is not available, a pair is longer than the context, or a sum is not finite.
+        TrainingError: a pair is longer than the context, or a sum is not finite.
     """
-    model, tokenizer = base
-    check_precision(setting.tier)
+    model, tokenizer = policy
     examples = encode_pairs(pairs, tokenizer, setting.context_tokens)
-    policy = load_adapter(model, adapter)
     answers = [Example(e.prompt, e.chosen) for e in examples] + [Example(e.prompt, e.rejected) for e in examples]
-    sums = answer_logprobs(policy, answers, setting.tier.batch_size * BATCH_FACTOR)
+    sums = answer_logprobs(model, answers, setting.tier.batch_size * BATCH_FACTOR)
     table = pl.DataFrame(
         {
             "pair_id": [example.pair_id for example in examples],

@@ -1,5 +1,6 @@
 """Supervised fine-tuning of LoRA adapters: a new one on the SFT rows, or a further step on the best of k responses."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import polars as pl
 
 from synth_assets.training.contract import (
     TrainingError,
+    batch_rows,
     check_answers,
     check_precision,
     check_steps,
@@ -112,13 +114,13 @@ def _trainer(
     model, tokenizer = adapted
     train, validation = examples
     packing = packs(model, setting)
+    common = trainer_arguments(spec, setting, validates=bool(validation))
     arguments = SFTConfig(
         output_dir=str(scratch),
-        max_length=setting.context_tokens if packing else None,  # longer rows were refused
         packing=packing,
         eval_packing=False,
         dataset_kwargs={"skip_prepare_dataset": not packing},
-        **trainer_arguments(spec, setting, validates=bool(validation)),
+        **{**common, "max_length": None, **(packed_batches(_lengths(train), spec, setting) if packing else {})},
     )
     return ResponseTrainer(
         model=model,
@@ -127,6 +129,16 @@ def _trainer(
         eval_dataset=sft_table(validation) if validation else None,
         processing_class=tokenizer,
     )
+
+
+def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: Setting) -> dict[str, int]:
+    """One sequence instead of each batch, as long as the batch's rows are together on average.
+
+    So a step sees about as many rows as without packing, and no row is cut.
+    """
+    batch, _ = batch_rows(spec, setting.tier)
+    mean = math.ceil(batch * sum(lengths) / len(lengths))
+    return {"per_device_train_batch_size": 1, "max_length": max(mean, *lengths)}
 
 
 def packs(model: "PeftModel", setting: Setting) -> bool:

@@ -67,7 +67,7 @@ class PromptTuningSpec(OptimizationSpec):
     """Trained virtual tokens before a frozen model's input (Lester et al. 2021, arXiv 2104.08691)."""
 
     virtual_tokens: int = 20
-    initialisation: Literal["SAMPLE_VOCAB", "RANDOM"] = "RANDOM"
+    initialisation: Literal["SAMPLE_VOCAB", "RANDOM"] = "SAMPLE_VOCAB"  # embeddings of random tokens (section 3.2)
     learning_rate: float = 3e-4
     epochs: float = 3.0
 

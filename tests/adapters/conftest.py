@@ -28,7 +28,7 @@ def load(inference: Inference, base: ModelRecord) -> Callable[[], LoadedBase]:
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path, tmp_path / "adapters", TIERS["cpu"], lambda _: None)
+    return Workshop(tmp_path, tmp_path / "adapters", tmp_path / "shards", TIERS["cpu"], lambda _: None)
 
 
 @pytest.fixture(scope="session")

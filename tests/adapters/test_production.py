@@ -53,6 +53,7 @@ def test_adapters_that_continue(
 ) -> None:
     lora, _ = produce(Order("lora_adapter", QUICK, base, rows), workshop, load)
     reference = reference_of(pairs, lora, base, workshop, load)
+    assert reference.equals(reference_of(pairs, lora, base, workshop, never))  # read from its shards
     dpo_spec = DpoSpec(learning_rate=1e-3, batch_size=8)
     dpo, _ = produce(Order("dpo_adapter", dpo_spec, base, pairs, lora, reference), workshop, load)
     control_order = Order("dpo_control_adapter", control_spec(dpo_spec), base, pairs, lora, reference, role="control")
@@ -87,7 +88,7 @@ def test_a_failed_training_is_a_record_and_fails_what_continues_it(
     ("spec", "reason"),
     [
         (replace(QUICK, target_modules=["c_attn"]), "match no layer"),
-        (replace(QUICK, warmup_ratio=0.9), "warm-up"),
+        (replace(QUICK, target_modules=["q_proj", "lm_haed"]), "lm_haed match no layer"),
     ],
 )
 def test_a_spec_that_cannot_work_is_a_failure(
@@ -101,6 +102,18 @@ def test_a_spec_that_cannot_work_is_a_failure(
     record, stored = produce(Order("lora_adapter", spec, base, rows), workshop, load)
     assert stored is None
     assert reason in record.failure
+
+
+# fault 19
+def test_what_needs_no_model_is_refused_before_one_is_loaded(
+    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop
+) -> None:
+    warm = Order("lora_adapter", replace(QUICK, warmup_ratio=0.9), base, rows)
+    assert "warm-up" in produce(warm, workshop, never)[0].failure
+    empty = Order("lora_adapter", QUICK, base, rows.filter(pl.col("split") == "validation"))
+    assert produce(empty, workshop, never)[0].failure == "there is no row to train on"
+    half = replace(workshop, tier=replace(workshop.tier, dtype="float16"))
+    assert "float16" in produce(Order("lora_adapter", QUICK, base, rows), half, never)[0].failure
 
 
 def test_a_parent_whose_files_changed_is_not_continued(

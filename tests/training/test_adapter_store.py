@@ -75,6 +75,18 @@ def test_a_damaged_adapter_is_set_aside_and_trained_again(
     assert len(list(tmp_path.glob(".*.old.tmp"))) == 1
 
 
+def test_the_faster_of_two_processes_publishes(tmp_path: Path) -> None:
+    faster = Trainer()
+
+    def slower() -> Trained:
+        stored_or_trained(tmp_path, RECIPE, faster)
+        return Trained(OUTCOME, Trainer(file="other.safetensors").save)
+
+    assert stored_or_trained(tmp_path, RECIPE, slower).reused
+    assert (tmp_path / RECIPE.fingerprint() / faster.file).is_file()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 # fault 17
 def test_a_failed_training_publishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="diverged"):

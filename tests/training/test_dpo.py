@@ -10,15 +10,15 @@ from synth_assets.manifests import folder_hash
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.dpo import CONTROL_SFT_WEIGHT, control_spec, preference_losses, train_dpo
 from synth_assets.training.engine import LoadedBase, Setting
-from synth_assets.training.logprobs import pair_logprobs
+from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.specs import DpoSpec
 
 SPEC = DpoSpec(beta=0.2, learning_rate=1e-3, batch_size=8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reference(load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: Setting) -> pl.DataFrame:
-    return pair_logprobs(load(), lora_folder, pairs, setting)
+    return pair_logprobs(reference_policy(load(), lora_folder, setting), pairs, setting)
 
 
 @pytest.mark.parametrize(

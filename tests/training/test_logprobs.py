@@ -7,7 +7,7 @@ import pytest
 from synth_assets.records import REFERENCE_LOGPROBS
 from synth_assets.training.data import Example, encode_pairs
 from synth_assets.training.engine import LoadedBase, Setting, load_adapter
-from synth_assets.training.logprobs import answer_logprobs, pair_logprobs
+from synth_assets.training.logprobs import answer_logprobs, pair_logprobs, reference_policy
 
 
 def test_batches_give_what_one_row_at_a_time_gives(load: Callable[[], LoadedBase], pairs: pl.DataFrame) -> None:
@@ -32,7 +32,7 @@ def test_batches_give_what_one_row_at_a_time_gives(load: Callable[[], LoadedBase
 def test_reference_of_pairs(
     load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: Setting
 ) -> None:
-    table = pair_logprobs(load(), lora_folder, pairs, setting)
+    table = pair_logprobs(reference_policy(load(), lora_folder, setting), pairs, setting)
     assert table.schema == REFERENCE_LOGPROBS
     assert table["pair_id"].to_list() == pairs["pair_id"].to_list()
     model, tokenizer = load()

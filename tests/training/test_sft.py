@@ -12,7 +12,7 @@ from synth_assets.training.contract import TrainingError
 from synth_assets.training.data import encode_rows
 from synth_assets.training.engine import LoadedBase, Setting, Trained
 from synth_assets.training.logprobs import answer_logprobs
-from synth_assets.training.sft import train_lora, train_on_best
+from synth_assets.training.sft import packed_batches, train_lora, train_on_best
 from synth_assets.training.specs import LoraSpec, RejectionSamplingSpec
 
 SPEC = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
@@ -26,7 +26,7 @@ def test_the_outcome_says_what_was_measured(lora: Trained) -> None:
     assert sum("eval_loss" in point for point in outcome.curve) == 2
     assert 0 < outcome.trainable_parameters < outcome.total_parameters
     assert outcome.peak_memory_kind == "derived"
-    assert outcome.tokens_per_s == pytest.approx(outcome.tokens / outcome.seconds)
+    assert outcome.tokens_per_s > outcome.tokens / outcome.seconds > 0  # validation is left out of the rate
 
 
 def test_tokens_are_counted_without_padding(lora: Trained, load: Callable[[], LoadedBase], rows: pl.DataFrame) -> None:
@@ -82,6 +82,13 @@ def test_equal_trainings_give_equal_files(
     train_lora(load(), rows, replace(SPEC, seed=43), setting).save(other)
     assert folder_hash(again) == folder_hash(lora_folder)
     assert folder_hash(other) != folder_hash(lora_folder)
+
+
+def test_packed_batches_hold_the_rows_of_a_batch(setting: Setting) -> None:
+    # four rows of 10 tokens on average are 40; a longer row is never cut
+    spec = LoraSpec(batch_size=4)
+    assert packed_batches([5, 15, 10], spec, setting) == {"per_device_train_batch_size": 1, "max_length": 40}
+    assert packed_batches([1, 1, 50], LoraSpec(batch_size=1), setting)["max_length"] == 50
 
 
 # fault 17
