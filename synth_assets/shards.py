@@ -49,7 +49,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     OSError, also one that polars wrapped, is raised again with the path in it; the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.{time.monotonic_ns()}.tmp")
+    temporary = temporary_beside(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -64,6 +64,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise OSError(number, f"{os.strerror(number)}; {size} bytes were written for {path}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name beside `path` that no other writer takes, and that `sweep_temporaries` knows when its writer is gone."""
+    return path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.{time.monotonic_ns()}.tmp")
 
 
 def _system_error(error: pl.exceptions.ComputeError) -> int | None:

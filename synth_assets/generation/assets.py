@@ -18,11 +18,12 @@ from synth_assets.generation.magpie import RECIPE, MagpieSpec, generate
 from synth_assets.manifests import content_hash
 from synth_assets.partitions import BATCHES
 from synth_assets.records import INSTRUCTIONS, PAIRS, ModelRecord
+from synth_assets.shards import sweep_temporaries
 from synth_assets.text_samples import escaped_sample
 
 SAMPLE_ROWS = 5
 SAMPLE_COLUMNS = ("instruction", "response", "chosen", "rejected")
-REPORTS_SHOWN = 8  # an event stays under a few kB
+REPORTS_SHOWN = 4  # an event stays under a few kB
 
 
 class MagpieConfig(dg.Config):
@@ -91,7 +92,9 @@ def raw_instructions(
 )
 def imports(home: Home) -> Iterator[dg.MaterializeResult]:
     """The rows of all imported files; empty tables where nothing was imported."""
-    with TemporaryDirectory(dir=home.shards("imports"), prefix=".reading-") as scratch:
+    folder = home.shards("imports")
+    sweep_temporaries(folder)
+    with TemporaryDirectory(dir=folder, prefix=".reading-") as scratch:
         read = [read_import(path, Path(scratch)) for path in imported_files(home.imports())]
         tables = {
             "imported_instructions": pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *(r.instructions for r in read)]),

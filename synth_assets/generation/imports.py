@@ -16,12 +16,12 @@ from synth_assets.generation.formats import Chosen, RowFaultError, Turns, format
 from synth_assets.generation.readers import READERS, ImportFileError, Record, read_records
 from synth_assets.generation.seeds import content_row_id
 from synth_assets.records import INSTRUCTIONS, PAIRS
-from synth_assets.shards import write_atomically
+from synth_assets.shards import temporary_beside, write_atomically
 
 BATCH = "imported"
 CHUNK_ROWS = 10_000
 LOOK_AT_RECORDS = 100
-LINES_SHOWN = 20
+LINES_SHOWN = 10
 OPTIONS_SUFFIX = ".options.json"
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,119}")
 
@@ -77,16 +77,12 @@ def read_file(
         ImportFileError: the file cannot be read, or its columns fit no format; names the file and the remedy.
     """
     report = ImportReport(path.name)
-    chunks: list[pl.LazyFrame] = []
     rows = _rows(path, format, columns, report)
+    chunks: list[pl.LazyFrame] = []
     while chunk := list(islice(rows, CHUNK_ROWS)):
-        schema = PAIRS if report.gives == "preferences" else INSTRUCTIONS
-        frame = pl.DataFrame(chunk, schema=schema)
-        chunks.append(_kept(frame, scratch, f"{path.name}-{len(chunks):05}"))
-    preferences = report.gives == "preferences"
-    empty = pl.LazyFrame(schema=PAIRS if preferences else INSTRUCTIONS)
-    table = pl.concat(chunks) if chunks else empty
-    if preferences:
+        chunks.append(_kept(pl.DataFrame(chunk, schema=_schema(report)), scratch))
+    table = pl.concat(chunks) if chunks else pl.LazyFrame(schema=_schema(report))
+    if report.gives == "preferences":
         return Imported(pl.LazyFrame(schema=INSTRUCTIONS), table, report)
     return Imported(table, pl.LazyFrame(schema=PAIRS), report)
 
@@ -213,10 +209,14 @@ def _preference(turns: Turns, row_id: str) -> dict[str, Any]:
     return row | {"chosen": chosen, "rejected": rejected}
 
 
-def _kept(frame: pl.DataFrame, scratch: Path | None, name: str) -> pl.LazyFrame:
+def _schema(report: ImportReport) -> pl.Schema:
+    return PAIRS if report.gives == "preferences" else INSTRUCTIONS
+
+
+def _kept(frame: pl.DataFrame, scratch: Path | None) -> pl.LazyFrame:
     if scratch is None:
         return frame.lazy()
-    path = scratch / f"{name}.parquet"
+    path = temporary_beside(scratch / "rows.parquet")
     frame.write_parquet(path, compression="zstd")
     return pl.scan_parquet(path, glob=False)
 
