@@ -5,8 +5,8 @@ import polars as pl
 
 from checks.great_expectations import expectation_checks, one_of, present, unique, written
 from checks.leakage import leakage_result, leaks_between_splits, normalised
+from synth_assets.benchmarks.suite import SPLITS
 
-SPLITS = ("validation", "test")
 KINDS = ("generation", "choice")
 
 benchmark_items_expectations = expectation_checks(

@@ -1,18 +1,19 @@
 """Was every model asked the same items, and is every number complete? Never blocking: a refusal is a decision."""
 
 import math
+from typing import get_args
 
 import dagster as dg
 import polars as pl
 
 from checks.adapters import ADAPTERS
-from checks.benchmarks import SPLITS
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
+from synth_assets.benchmarks.suite import SPLITS
+from synth_assets.protocols import FinishReason
 from synth_assets.records import Comparison, Metric
 
 BASE = "base"
 CONTROLS = ("dpo_control_adapter",)
-FINISH_REASONS = ("stop", "length")
 SHOWN = 5
 
 benchmark_scores_expectations = expectation_checks(
@@ -26,7 +27,7 @@ benchmark_scores_expectations = expectation_checks(
             {"column_list": ["model", "suite", "split", "item_id", "metric"]},
         ),
         between("score", "scores_are_rates", 0, 1),
-        one_of("finish_reason", "finish_reasons_are_known", FINISH_REASONS),
+        one_of("finish_reason", "finish_reasons_are_known", get_args(FinishReason)),
     ),
     row_id="item_id",
     blocking=False,

@@ -1,5 +1,7 @@
 """Is a raw batch fresh and varied, and has every row what later stages read?"""
 
+from typing import get_args
+
 import dagster as dg
 import polars as pl
 
@@ -14,12 +16,13 @@ from checks.great_expectations import (
     written,
 )
 from checks.leakage import normalised
+from synth_assets.protocols import FinishReason
 
 MIN_DISTINCT_RATE = 0.6  # the embedded teacher gives .885 at 1,000 samples; a collapsed one gives the same few
 REPLAY_ROWS = 6  # at 88 % distinct rows, six in a row are another six by chance once in 10^5 batches or less
 MIN_WRITTEN_RATE = 0.95
 MIN_ENDED_RATE = 0.8  # a text cut at its token limit is dropped later; more than this share wastes the generation
-FINISH_REASONS = ("stop", "length")
+FINISH_REASONS = get_args(FinishReason)
 
 INSTRUCTION_COLUMNS = (
     present("row_id", "row_ids_are_present"),
@@ -41,11 +44,7 @@ raw_instructions_expectations = expectation_checks(
         *INSTRUCTION_COLUMNS,
         unique("seed", "seeds_are_unique"),
         present("model", "models_are_named"),
-        Expectation(
-            "one_revision_made_the_batch",
-            "column_unique_value_count_to_be_between",
-            {"column": "revision", "min_value": 1, "max_value": 1},
-        ),
+        present("revision", "revisions_are_present"),
         between("temperature", "instruction_temperatures_are_in_range", 0, 2),
         between("response_temperature", "response_temperatures_are_in_range", 0, 2),
         between("top_p", "top_p_is_in_range", 0, 1),

@@ -88,29 +88,26 @@ def expectation_checks(
         dg.AssetCheckSpec(e.name, asset=asset, blocking=blocking and e.severity == "critical", description=e.describe())
         for e in expectations
     ]
-    chosen_table = _partitions if partitioned else _table
-
-    @dg.multi_asset_check(
-        name=f"{asset}_expectations",
-        specs=specs,
-        can_subset=True,
-        ins={"table": dg.AssetIn(asset)},
+    decorate = dg.multi_asset_check(
+        name=f"{asset}_expectations", specs=specs, can_subset=True, ins={"table": dg.AssetIn(asset)}
     )
-    def checks(context: dg.AssetCheckExecutionContext, table: chosen_table) -> Iterator[dg.AssetCheckResult]:  # pyright: ignore[reportInvalidTypeForm]
-        selected = {key.name for key in context.selected_asset_check_keys}
-        rows = of_this_run(context, table) if isinstance(table, dict) else table
-        yield from evaluate(asset, rows, [e for e in expectations if e.name in selected], row_id=row_id)
 
-    return checks
+    def selected(context: dg.AssetCheckExecutionContext) -> list[Expectation]:
+        names = {key.name for key in context.selected_asset_check_keys}
+        return [e for e in expectations if e.name in names]
+
+    def of_whole(context: dg.AssetCheckExecutionContext, table: pl.LazyFrame) -> Iterator[dg.AssetCheckResult]:
+        yield from evaluate(asset, table, selected(context), row_id=row_id)
+
+    def of_partition(
+        context: dg.AssetCheckExecutionContext, table: dict[str, pl.LazyFrame]
+    ) -> Iterator[dg.AssetCheckResult]:
+        yield from evaluate(asset, of_this_run(context, table), selected(context), row_id=row_id)
+
+    return decorate(of_partition if partitioned else of_whole)
 
 
-_table = pl.LazyFrame
-_partitions = dict[str, pl.LazyFrame]
-
-
-def of_this_run(
-    context: dg.AssetCheckExecutionContext | dg.AssetExecutionContext, batches: Mapping[str, pl.LazyFrame]
-) -> pl.LazyFrame:
+def of_this_run(context: dg.AssetCheckExecutionContext, batches: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
     """The run's own partition; all of them where the run has none, as when a check is run by hand.
 
     Raises:

@@ -1,6 +1,6 @@
 """Texts that occur on both sides of a line that nothing may cross."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import polars as pl
@@ -35,8 +35,8 @@ def shared(first: pl.LazyFrame, first_key: pl.Expr, second: pl.LazyFrame, second
     return left.join(right, on="key", how="semi").sort("key").collect()["key"].to_list()
 
 
-def leaks_between_splits(table: pl.LazyFrame, key: pl.Expr, line: tuple[str, str]) -> list[str]:
-    """The keys that rows of both splits named by `line` have."""
+def leaks_between_splits(table: pl.LazyFrame, key: pl.Expr, line: Sequence[str]) -> list[str]:
+    """The keys that occur on both sides of `line`, which names two splits."""
     first, second = (table.filter(pl.col("split") == split) for split in line)
     return shared(first, key, second, key)
 

@@ -1,5 +1,7 @@
 """Are candidates scored, and do pairs teach what is better rather than noise or the validation set?"""
 
+from typing import get_args
+
 import dagster as dg
 import polars as pl
 
@@ -7,13 +9,13 @@ from checks.filtering import SPLITS
 from checks.great_expectations import between, expectation_checks, one_of, present, unique, written
 from checks.leakage import leakage_result, leaks_between_splits, normalised, shared
 from resources.hardware import Hardware
+from synth_assets.protocols import FinishReason
 
 PAIRS_PER_ROW = 0.5  # the reference study makes 600 pairs of 1,000 rows
 MIN_SCORED_RATE = 0.98
 MIN_VARYING_RATE = 0.5
 MARGIN_TOLERANCE = 1e-6
 MAX_TEMPERATURE = 2
-FINISH_REASONS = ("stop", "length")
 
 response_candidates_expectations = expectation_checks(
     "response_candidates",
@@ -26,7 +28,7 @@ response_candidates_expectations = expectation_checks(
         written("instruction", "instructions_are_written"),
         between("temperature", "temperatures_are_in_range", 0, MAX_TEMPERATURE),
         between("response_tokens", "response_tokens_are_counted", 0),
-        one_of("finish_reason", "finish_reasons_are_known", FINISH_REASONS),
+        one_of("finish_reason", "finish_reasons_are_known", get_args(FinishReason)),
     ),
     row_id="candidate_id",
 )
@@ -58,6 +60,7 @@ reference_logprobs_expectations = expectation_checks(
         between("rejected_logprob", "rejected_logprobs_are_of_probabilities", None, 0),
     ),
     row_id="pair_id",
+    blocking=False,  # where the LoRA adapter failed there are none, and DPO fails by itself with that reason
 )
 
 
@@ -138,15 +141,17 @@ def no_benchmark_item_remains(preference_pairs: pl.LazyFrame, benchmark_items: p
     return leakage_result({"benchmark_prompts": shared(preference_pairs, instruction, benchmark_items, prompt)})
 
 
-@dg.asset_check(
-    asset="reference_logprobs", blocking=True, additional_ins={"preference_pairs": dg.AssetIn("preference_pairs")}
-)
+@dg.asset_check(asset="reference_logprobs", additional_ins={"preference_pairs": dg.AssetIn("preference_pairs")})
 def every_pair_has_its_reference(
     reference_logprobs: pl.LazyFrame, preference_pairs: pl.LazyFrame
 ) -> dg.AssetCheckResult:
-    """Each train pair has its log-probabilities under the reference, without which DPO has no loss for it."""
-    train = preference_pairs.filter(pl.col("split") == "train")
-    missing = train.join(reference_logprobs, on="pair_id", how="anti").select("pair_id").collect()["pair_id"]
+    """Each pair has its log-probabilities under the reference, without which DPO has no loss for it."""
+    missing = (
+        preference_pairs.drop_nulls("pair_id")
+        .join(reference_logprobs, on="pair_id", how="anti")
+        .select("pair_id")
+        .collect()["pair_id"]
+    )
     return dg.AssetCheckResult(
         passed=missing.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,

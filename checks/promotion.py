@@ -1,8 +1,8 @@
-"""Does a decision follow from its clauses?"""
+"""Does a decision follow from its clauses, and what is served from the decision?"""
 
 import dagster as dg
 
-from synth_assets.records import Decision
+from synth_assets.records import ChampionRecord, Decision
 
 
 @dg.asset_check(asset="promotion_decision", blocking=True)
@@ -21,5 +21,24 @@ def decision_follows_its_clauses(promotion_decision: Decision) -> dg.AssetCheckR
             "outcome": promotion_decision.outcome,
             "clauses_that_failed": dg.MetadataValue.json(failed),
             "reason": promotion_decision.reason[:500],
+        },
+    )
+
+
+@dg.asset_check(asset="champion", additional_ins={"promotion_decision": dg.AssetIn("promotion_decision")})
+def champion_follows_the_decision(champion: ChampionRecord, promotion_decision: Decision) -> dg.AssetCheckResult:
+    """What was promoted serves, nothing else moved, and no person serves what the policy refuses."""
+    if promotion_decision.outcome == "promoted":
+        follows = champion.version == promotion_decision.candidate_version
+    else:
+        follows = champion.action in ("kept", "moved by hand")
+    return dg.AssetCheckResult(
+        passed=follows and not champion.flagged,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "champion": champion.version or "the base",
+            "action": champion.action,
+            "decision": promotion_decision.outcome,
+            "refused_by_the_policy": champion.flagged,
         },
     )

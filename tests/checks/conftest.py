@@ -30,6 +30,7 @@ from synth_assets.records import (
     REJECTED,
     SFT_ROWS,
     AdapterRecord,
+    ChampionRecord,
     Clause,
     Comparison,
     Decision,
@@ -305,6 +306,18 @@ def world(tmp_path: Path) -> World:
                 failures={},
             ),
             "promotion_decision": decision,
+            "champion": ChampionRecord(
+                version="2",
+                name="dpo_adapter",
+                fingerprint="f" * 16,
+                path="adapters/dpo_adapter",
+                previous_version="",
+                action="promoted",
+                moved_by="a person",
+                moved_at="2026-11-20T12:00:00+00:00",
+                dagster_run_id="run",
+                reason="all clauses held",
+            ),
         },
     )
 

@@ -55,6 +55,17 @@ def same_as_first(asset: str, name: str, row: int = 1) -> Mutation:
     return lambda world: cells(asset, name, table_of(world, asset)[name][0], range(row, row + 1))(world)
 
 
+def added_row(asset: str, **values: object) -> Mutation:
+    """Add the first row again, with other values in some columns."""
+
+    def mutate(world: World) -> None:
+        table = table_of(world, asset)
+        again = table.head(1).with_columns(pl.lit(v, table.schema[name]).alias(name) for name, v in values.items())
+        put(world, asset, pl.concat([table, again]))
+
+    return mutate
+
+
 def first_rows(asset: str, rows: int) -> Mutation:
     return lambda world: put(world, asset, table_of(world, asset).head(rows))
 
@@ -101,7 +112,7 @@ KEPT_COLUMNS: dict[str, Callable[[str], Mutation]] = {
 RAW = {
     "seeds_are_unique": same_as_first(BY_BATCH, "seed"),
     "models_are_named": cells(BY_BATCH, "model", None),
-    "one_revision_made_the_batch": cells(BY_BATCH, "revision", "another"),
+    "revisions_are_present": cells(BY_BATCH, "revision", None),
     "instruction_temperatures_are_in_range": cells(BY_BATCH, "temperature", 3.0),
     "response_temperatures_are_in_range": cells(BY_BATCH, "response_temperature", -0.1),
     "top_p_is_in_range": cells(BY_BATCH, "top_p", 1.1),
@@ -163,16 +174,14 @@ TABLES: dict[tuple[str, str], Mutation] = {
     (PAIRS, "instructions_are_written"): cells(PAIRS, "instruction", ""),
     (PAIRS, "chosen_responses_are_written"): cells(PAIRS, "chosen", ""),
     (PAIRS, "rejected_responses_are_present"): cells(PAIRS, "rejected", None),
-    (LOGPROBS, "pair_ids_are_present"): cells(LOGPROBS, "pair_id", None, range(11, 12)),
-    (LOGPROBS, "pair_ids_are_unique"): same_as_first(LOGPROBS, "pair_id", row=11),
+    (LOGPROBS, "pair_ids_are_present"): added_row(LOGPROBS, pair_id=None),
+    (LOGPROBS, "pair_ids_are_unique"): added_row(LOGPROBS),
     (LOGPROBS, "chosen_logprobs_are_present"): cells(LOGPROBS, "chosen_logprob", None),
     (LOGPROBS, "rejected_logprobs_are_present"): cells(LOGPROBS, "rejected_logprob", float("nan")),
     (LOGPROBS, "chosen_logprobs_are_of_probabilities"): cells(LOGPROBS, "chosen_logprob", 0.1),
     (LOGPROBS, "rejected_logprobs_are_of_probabilities"): cells(LOGPROBS, "rejected_logprob", 0.1),
     (SCORES, "fingerprints_are_present"): cells(SCORES, "fingerprint", None),
-    (SCORES, "items_are_scored_once"): lambda world: put(
-        world, SCORES, pl.concat([world.data[SCORES], world.data[SCORES].head(1)])
-    ),
+    (SCORES, "items_are_scored_once"): added_row(SCORES),
     (SCORES, "scores_are_rates"): cells(SCORES, "score", 1.1),
     (SCORES, "finish_reasons_are_known"): cells(SCORES, "finish_reason", "crash"),
     (SCORES, "models_are_known"): column(SCORES, "model", pl.col("model").replace("base", "an unknown model")),
@@ -185,10 +194,6 @@ def replay(world: World) -> None:
     table = world.data[BY_BATCH][BATCH]
     repeated = pl.concat([table.head(32).select(texts), table.head(8).select(texts)])
     world.data[BY_BATCH][BATCH] = table.with_columns(repeated.get_columns())
-
-
-def add_all(asset: str, rows: Callable[[pl.DataFrame], pl.DataFrame]) -> Mutation:
-    return lambda world: put(world, asset, pl.concat([table_of(world, asset), rows(table_of(world, asset))]))
 
 
 def item_outside(world: World) -> None:
@@ -256,15 +261,6 @@ def rewritten(asset: str, change: Callable[[Path, dict[str, Any]], None]) -> Mut
     return mutate
 
 
-def zero_weights(folder: Path, _: dict[str, Any]) -> None:
-    path = folder / "adapter_model.safetensors"
-    weights = {
-        name: values if name.endswith("lora_A.weight") else np.zeros_like(values)
-        for name, values in load_file(path).items()
-    }
-    save_file(weights, path)
-
-
 def flat_curve(_: Path, facts: dict[str, Any]) -> None:
     for point in facts["outcome"]["curve"]:
         point["loss"] = 2.0
@@ -275,30 +271,59 @@ def falling_margin(_: Path, facts: dict[str, Any]) -> None:
         point["reward_margin"] = -0.1 * point["step"]
 
 
-def extra_file(asset: str) -> Mutation:
-    return lambda world: (world.home / "adapters" / asset / "notes.txt").write_text("later", "utf-8") and None
+def extra_file(name: str) -> Callable[[str], Mutation]:
+    return lambda asset: lambda world: write_text(world.home / "adapters" / asset / name, "later")
 
 
-def untrained(asset: str) -> Mutation:
-    """The weights of the adapter that it continued."""
+def write_text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def weights_that(change: Callable[[str, np.ndarray], np.ndarray]) -> Callable[[Path, dict[str, Any]], None]:
+    """Rewrite every tensor of an adapter."""
+
+    def rewrite(folder: Path, _: dict[str, Any]) -> None:
+        path = folder / "adapter_model.safetensors"
+        save_file({name: change(name, values) for name, values in load_file(path).items()}, path)
+
+    return rewrite
+
+
+def untrained_b(name: str, values: np.ndarray) -> np.ndarray:
+    return values if name.endswith("lora_A.weight") else np.zeros_like(values)
+
+
+def no_numbers(name: str, values: np.ndarray) -> np.ndarray:
+    return np.full_like(values, np.nan)
+
+
+def weights_of_lora(folder: Path, _: dict[str, Any]) -> None:
     name = "adapter_model.safetensors"
-    return rewritten(
-        asset, lambda folder, _: shutil.copy(folder.parent / "lora_adapter" / name, folder / name) and None
-    )
+    shutil.copy(folder.parent / "lora_adapter" / name, folder / name)
 
 
-ADAPTERS: dict[tuple[str, str], Mutation] = {}
-for adapter in (
+def pickled(folder: Path, _: dict[str, Any]) -> None:
+    (folder / "training_args.bin").write_bytes(b"pickle")
+
+
+def damaged(asset: str) -> Mutation:
+    """One byte of the configuration changes after the adapter was completed."""
+    return lambda world: write_text(world.home / "adapters" / asset / "adapter_config.json", "[]")
+
+
+FIVE_ADAPTERS = (
     "lora_adapter",
     "prompt_tuning_adapter",
     "dpo_adapter",
     "dpo_control_adapter",
     "rejection_sampling_adapter",
-):
+)
+ADAPTERS: dict[tuple[str, str], Mutation] = {}
+for adapter in FIVE_ADAPTERS:
     ADAPTERS |= {
         (adapter, "training_succeeded"): fields(adapter, failure="loss is nan at step 3: training diverged"),
-        (adapter, "adapter_is_complete"): extra_file(adapter),
-        (adapter, "adapter_is_non_zero"): rewritten(adapter, zero_weights),
+        (adapter, "adapter_is_complete"): extra_file("notes.txt")(adapter),
+        (adapter, "adapter_is_non_zero"): rewritten(adapter, weights_that(untrained_b)),
         (adapter, "loss_is_finite"): fields(adapter, final_loss=float("nan")),
         (adapter, "a_small_share_was_trained"): fields(adapter, trainable_parameters=0),
     }
@@ -340,9 +365,51 @@ RECORDS: dict[tuple[str, str], Mutation] = {
     ("comparison", "control_is_not_a_candidate"): fields("comparison", candidate="dpo_control_adapter"),
     ("comparison", "candidate_was_measured"): fields("comparison", candidate=""),
     ("promotion_decision", "decision_follows_its_clauses"): failed_clause,
+    ("champion", "champion_follows_the_decision"): fields("champion", version="1"),
 }
 
 MUTATIONS: dict[tuple[str, str], Mutation] = TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
+
+OTHER_WAYS: list[tuple[str, str, Mutation]] = [
+    (BY_BATCH, "no_replayed_rows", lambda world: world.data[BY_BATCH].update(first=world.data[BY_BATCH][BATCH])),
+    (ITEMS, "answers_are_among_the_choices", cells(ITEMS, "choices", ["one"], LAST)),
+    (ITEMS, "answers_are_among_the_choices", cells(ITEMS, "choices", ["two", "two"], LAST)),
+    (ITEMS, "answers_are_among_the_choices", cells(ITEMS, "answer", "the first", LAST)),
+    (ITEMS, "answers_are_among_the_choices", cells(ITEMS, "answer", None)),
+    ("sft_dataset", "no_leakage_between_splits", same_as_first("sft_dataset", "group", row=39)),
+    ("sft_dataset", "validation_is_a_small_share", cells("sft_dataset", "split", "validation", range(20, 39))),
+    (PAIRS, "margins_are_positive", cells(PAIRS, "margin", None)),
+    (PAIRS, "margins_are_positive", all_mutations(
+        cells(PAIRS, "margin", -1.0), cells(PAIRS, "chosen_reward", 0.5), cells(PAIRS, "rejected_reward", 1.5)
+    )),
+    (PAIRS, "margins_are_positive", all_mutations(
+        cells(PAIRS, "margin", float("nan")), cells(PAIRS, "chosen_reward", float("nan"))
+    )),
+    (PAIRS, "no_leakage_between_splits", same_as_first(PAIRS, "instruction", row=11)),
+    (PAIRS, "no_leakage_between_splits", lambda world: cells(
+        PAIRS, "instruction", world.data["sft_dataset"]["instruction"][-1]
+    )(world)),
+    (CANDIDATES, "rewards_are_finite", cells(CANDIDATES, "reward", None)),
+    (CANDIDATES, "rewards_are_finite", cells(CANDIDATES, "reward", float("inf"))),
+    (SCORES, "scores_are_finite_with_n", cells(SCORES, "score", float("nan"))),
+    (SCORES, "scores_are_finite_with_n", column(SCORES, "score", pl.lit(None, pl.Float64))),
+    *[(name, "adapter_is_complete", damaged(name)) for name in FIVE_ADAPTERS],
+    *[(name, "adapter_is_complete", rewritten(name, pickled)) for name in FIVE_ADAPTERS],
+    *[(name, "adapter_is_complete", fields(name, manifest_sha256="0" * 64)) for name in FIVE_ADAPTERS],
+    *[(name, "adapter_is_non_zero", rewritten(name, weights_that(no_numbers))) for name in FIVE_ADAPTERS],
+    *[(name, "adapter_is_non_zero", rewritten(name, weights_of_lora)) for name in FIVE_ADAPTERS[2:]],
+    ("lora_adapter", "loss_is_finite", fields("lora_adapter", final_loss=-0.1)),
+    ("lora_adapter", "a_small_share_was_trained", fields("lora_adapter", trainable_parameters=1_000)),
+    ("teacher_model", "model_files_match", fields("teacher_model", revision="0" * 16)),
+    ("comparison", "metrics_carry_n_and_interval", first_metric(value=0.9)),
+    ("comparison", "metrics_carry_n_and_interval", first_metric(ci_high=float("nan"))),
+    ("comparison", "metrics_carry_n_and_interval", first_metric(items_sha256="")),
+    ("comparison", "control_is_not_a_candidate", fields("comparison", candidate="base")),
+    ("comparison", "candidate_was_measured", fields("comparison", failures={"dpo_adapter": "diverged"})),
+    ("promotion_decision", "decision_follows_its_clauses", fields("promotion_decision", clauses=[])),
+    ("promotion_decision", "decision_follows_its_clauses", fields("promotion_decision", reason="")),
+    ("champion", "champion_follows_the_decision", fields("champion", flagged=True)),
+]  # fmt: skip
 
 
 def test_good_data_passes_every_check(
@@ -366,10 +433,16 @@ def test_every_check_has_a_mutation(all_checks: list[dg.AssetChecksDefinition]) 
     assert keys(all_checks) == MUTATIONS.keys()
 
 
-@pytest.mark.parametrize(("asset", "check"), sorted(MUTATIONS), ids=lambda part: part)
-def test_mutation_turns_exactly_its_check_red(asset: str, check: str, world: World, run_checks: RunChecks) -> None:
+@pytest.mark.parametrize(
+    ("asset", "check", "mutation"),
+    [*((asset, check, mutation) for (asset, check), mutation in MUTATIONS.items()), *OTHER_WAYS],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_mutation_turns_exactly_its_check_red(
+    asset: str, check: str, mutation: Mutation, world: World, run_checks: RunChecks
+) -> None:
     before = dict(world.data)
-    MUTATIONS[asset, check](world)
+    mutation(world)
     changed = [name for name in world.data if world.data[name] is not before[name]] or [asset]
     verdicts = run_checks(world, *{asset, *changed})
     assert [key for key, passed in verdicts.items() if not passed] == [(asset, check)]
