@@ -95,7 +95,7 @@ def item_table(suites: Iterable[Suite]) -> pl.DataFrame:
 
     Raises:
         FileNotFoundError: a suite's file is missing; nothing is returned for the others either.
-        ValueError: a suite has no test items, an item is malformed, or two items share an id.
+        ValueError: no suite, one without test items, a malformed item, or two items with one id.
     """
     rows: list[dict[str, object]] = []
     for suite in suites:
@@ -105,6 +105,8 @@ def item_table(suites: Iterable[Suite]) -> pl.DataFrame:
         for item in items:
             _check(suite, item)
             rows.append({name: getattr(item, name) for name in BENCHMARK_ITEMS.names()})
+    if not rows:
+        raise ValueError("no suite to take items from: the tier's row lists none, and nothing could be measured")
     table = pl.DataFrame(rows, schema=BENCHMARK_ITEMS)
     if (twice := table.filter(pl.col("item_id").is_duplicated())).height:
         raise ValueError(f"benchmark items share the id {twice['item_id'][0]!r}")

@@ -81,6 +81,7 @@ def benchmark_scores(
         metadata={
             "dagster/row_count": scores.height,
             **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in found if m.split == "test"},
+            "sample": dg.MetadataValue.md(_sample(scores, benchmark_items)),
             **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
             "mlflow_run_id": run_id,
@@ -164,6 +165,14 @@ def _engine(tier: Tier, model: str) -> str:
     fits = find_spec(tier.engine) is not None and model != "prompt_tuning_adapter"
     engine = tier.engine if fits else "transformers"
     return f"{engine} {version(engine)}"
+
+
+def _sample(scores: pl.DataFrame, items: pl.DataFrame) -> str:
+    """Each model's answer to the first item of the test split."""
+    first = scores.filter(split="test").head(1).select("item_id", "metric")
+    rows = scores.join(first, on=["item_id", "metric"], maintain_order="left")
+    shown = rows.join(items.select("item_id", "prompt"), on="item_id", maintain_order="left")
+    return escaped_sample(shown.select("model", "prompt", "response", "score").iter_rows(named=True))
 
 
 def _image(result: Comparison) -> str:

@@ -96,6 +96,8 @@ def test_a_suite_without_its_file_fails_the_table() -> None:
         item_table([toy(QUESTION), replace(toy(), name="mmlu", items=missing)])
     with pytest.raises(ValueError, match="no test items"):
         item_table([toy()])
+    with pytest.raises(ValueError, match="no suite"):
+        item_table([])
 
 
 def test_item_hash_follows_content_and_not_the_id() -> None:
