@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
+from synth_assets.chat import template_of_vocabulary
 from synth_assets.records import Tier
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ def prepare_libraries(tier: Tier) -> None:
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a model's folder, with a token to pad with, padding on the left."""
+    """The tokenizer of a model's folder, padding on the left; a base model's gets a pad token and a chat template."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token is None:
         known = {token.content for token in tokenizer.added_tokens_decoder.values()}
         tokenizer.pad_token = next((token for token in PAD_TOKENS if token in known), tokenizer.eos_token)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = template_of_vocabulary(tokenizer)
     tokenizer.padding_side = "left"
     return tokenizer
 

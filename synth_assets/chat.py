@@ -80,6 +80,12 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
     return encode_chat(tokenizer, [{"role": "user", "content": "a"}], answer="a")[1][-1]
 
 
+def template_of_vocabulary(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """A chat template for a tokenizer without one, by the control tokens it has."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    return next((template for token, template in TEMPLATES_BY_TOKEN.items() if token in added), PLAIN)
+
+
 def control_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
     """Ids of all control tokens: special ones, and added ones shaped like a marker (`<tool_call>`, `[INST]`)."""
     return _controls(tokenizer, len(tokenizer))[1]
@@ -128,14 +134,9 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: dict[str, s
 def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
     options: dict[str, Any] = {"date_string": TEMPLATE_DATE, "tokenize": False}
     if tokenizer.chat_template is None:
-        options["chat_template"] = _template_of_vocabulary(tokenizer)
+        options["chat_template"] = template_of_vocabulary(tokenizer)
     text = tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, **options)
     return str(text)
-
-
-def _template_of_vocabulary(tokenizer: "PreTrainedTokenizerBase") -> str:
-    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    return next((template for token, template in TEMPLATES_BY_TOKEN.items() if token in added), PLAIN)
 
 
 def _end_turn(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> list[int]:

@@ -67,7 +67,8 @@ def test_a_quantised_model_generates() -> None:
     assert sum(completion.finish_reason == "stop" for completion in made) >= 12
 
 
-def test_the_tier_s_own_models_resolve_on_this_machine() -> None:
-    small = "Qwen/Qwen2.5-0.5B-Instruct"
-    record = Inference(hardware=Hardware(tier="auto", teacher=small)).resolve("teacher")
-    assert record.family == "qwen2.5"
+def test_a_model_resolves_and_generates_on_the_detected_tier() -> None:
+    inference = Inference(hardware=Hardware(tier="auto", teacher="embedded:teacher"))
+    generator = inference.generator(inference.resolve("teacher"))
+    made = generator.generate([generator.encode_template(PRE_QUERY)] * 8, range(8), Sampling(1.0, 1.0, 48))
+    assert all(completion.finish_reason == "stop" for completion in made)

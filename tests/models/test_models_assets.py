@@ -42,6 +42,12 @@ def test_a_model_that_is_not_there_fails_with_what_to_do() -> None:
     assert "no folder here, and no hub repository" in str(error.error)
 
 
+def test_the_tier_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNTH_TIER", "cpu")
+    record = materialise(base_model, Hardware(tier=dg.EnvVar("SYNTH_TIER"))).output_for_node("base_model")
+    assert record.location == "embedded:base"
+
+
 @pytest.mark.parametrize("asset", ASSETS, ids=lambda asset: asset.key.to_user_string())
 def test_each_is_described_owned_and_grouped(asset: dg.AssetsDefinition) -> None:
     spec = next(iter(asset.specs))

@@ -1,7 +1,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -79,6 +79,18 @@ def reward_of(
     return ClassifierReward(network, tokenizer, form, model="m", revision="r", context_tokens=context_tokens)
 
 
+def as_pairs(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
+    """A tokenizer that writes two segments as an encoder's does."""
+    encoder = copy.deepcopy(tokenizer)
+    backend: Any = encoder
+    backend.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|begin_of_text|> $A <|eot_id|>",
+        pair="<|begin_of_text|> $A <|eot_id|> $B <|eot_id|>",
+        special_tokens=[("<|begin_of_text|>", 0), ("<|eot_id|>", backend.eos_token_id)],
+    )
+    return encoder
+
+
 def test_the_chat_form_scores_the_rendered_chat(tokenizer: "PreTrainedTokenizerBase") -> None:
     scores = reward_of(Recorder(), tokenizer, Form("chat")).score(PAIRS)
     chats = [encode_chat(tokenizer, [{"role": "user", "content": q}], answer=a) for q, a in PAIRS]
@@ -88,13 +100,7 @@ def test_the_chat_form_scores_the_rendered_chat(tokenizer: "PreTrainedTokenizerB
 
 def test_the_pair_form_scores_two_segments(tokenizer: "PreTrainedTokenizerBase") -> None:
     """As deberta reads them: tokenizer(question, answer); a control token in the text stays text (fault 11)."""
-    encoder = copy.deepcopy(tokenizer)
-    marks = [("<|begin_of_text|>", 0), ("<|eot_id|>", encoder.eos_token_id)]
-    encoder.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<|begin_of_text|> $A <|eot_id|>",
-        pair="<|begin_of_text|> $A <|eot_id|> $B <|eot_id|>",
-        special_tokens=marks,
-    )
+    encoder = as_pairs(tokenizer)
     network = Recorder()
     reward = reward_of(network, encoder, Form("pair"), context_tokens=40)
     reward.score(PAIRS[:1])
@@ -117,6 +123,33 @@ def test_scores_are_in_order_and_do_not_depend_on_the_batch(record: ModelRecord)
     np.testing.assert_allclose(together[:12], alone, atol=1e-4)
     assert reward.score(many).tobytes() == together.tobytes()
     assert (reward.model, reward.revision) == ("my-reward", record.revision)
+
+
+def test_a_deberta_is_loaded_and_read_in_pairs(tokenizer: "PreTrainedTokenizerBase", tmp_path: Path) -> None:
+    import torch
+    from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    kind: dict[str, Any] = {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "type_vocab_size": 0,
+        "num_labels": 1,
+    }
+    kind["initializer_range"] = 0.5
+    torch.manual_seed(1)
+    network = DebertaV2ForSequenceClassification(DebertaV2Config(vocab_size=len(tokenizer), **sizes, **kind))
+    network.save_pretrained(tmp_path)
+    as_pairs(tokenizer).save_pretrained(tmp_path)
+    hardware = Hardware(tier="cpu", reward=str(tmp_path))
+    record = Inference(hardware=hardware).resolve("reward")
+    assert (record.family, record.context_tokens) == ("deberta-v2", 512)
+    rewards = RewardModels(hardware=hardware).load(record).score(PAIRS)
+    ids = as_pairs(tokenizer)(*PAIRS[1], return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        alone = network.eval()(input_ids=ids).logits.item()
+    assert rewards[1] == pytest.approx(alone, abs=1e-5)
+    assert len(set(rewards.round(5))) == len(PAIRS)
 
 
 def test_nothing_to_score_gives_nothing(record: ModelRecord) -> None:
