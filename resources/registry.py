@@ -160,6 +160,7 @@ class MlflowTracker:
             MODEL,
             source=model.artifact_location,
             run_id=run_id,
+            model_id=model.model_id,
             tags={**tags, "model_id": model.model_id, "data_versions": json.dumps(dict(record.data_versions))},
             description=f"{record.method} on {record.base}, made by the asset {record.name}",
         )

@@ -120,7 +120,7 @@ def _context_tags(context: dg.AssetExecutionContext | None) -> Mapping[str, str]
     batch = run_tags.get("batch") or run_tags.get("dagster/partition", "")
     found = {
         "dagster.run_id": context.run.run_id,
-        "dagster.asset_key": context.asset_key.to_user_string(),
+        "dagster.asset_key": ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys)),
         "dagster.partition": context.partition_key if context.has_partition_key else batch,
         "dagster.job": context.run.job_name,
         "batch": batch,

@@ -34,7 +34,7 @@ class Registry(Tracker, Protocol):
 
 
 def contender(registry: Registry, version: str, approved_by: str = "") -> Contender:
-    """A version of the registered model; KeyError where it does not exist.
+    """A version of the registered model; KeyError where it does not exist or no adapter asset registered it.
 
     Args:
         registry: holds the version.
@@ -44,6 +44,8 @@ def contender(registry: Registry, version: str, approved_by: str = "") -> Conten
     if not version:
         return Contender(BASE, "", "")
     tags = registry.version_tags(version)
+    if missing := {"asset", "fingerprint", "role", "data_version", "data_versions"} - tags.keys():
+        raise KeyError(f"version {version} was not registered by an adapter asset: it has no tag {min(missing)}")
     return Contender(
         name=tags["asset"],
         version=version,

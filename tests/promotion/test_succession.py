@@ -16,7 +16,13 @@ class MemoryRegistry:
 
     def __init__(self) -> None:
         self.tags = {
-            n: {"asset": f"adapter_{n}", "fingerprint": f"f{n}", "role": "candidate", "data_version": f"d{n}"}
+            n: {
+                "asset": f"adapter_{n}",
+                "fingerprint": f"f{n}",
+                "role": "candidate",
+                "data_version": f"d{n}",
+                "data_versions": "{}",
+            }
             for n in "123"
         }
         self.aliases: dict[str, str] = {}
@@ -124,3 +130,9 @@ def test_a_hand_that_goes_back_is_noticed_too(registry: MemoryRegistry) -> None:
     back = succeed(registry, rollback_decision(registry, "ada"), second, at(3))
     registry.aliases[CHAMPION] = "2"
     assert moved_by_hand(registry, back) == "2"
+
+
+def test_a_version_of_somebody_else_is_named(registry: MemoryRegistry) -> None:
+    registry.tags["4"] = {}
+    with pytest.raises(KeyError, match="version 4 was not registered by an adapter asset: it has no tag asset"):
+        contender(registry, "4")

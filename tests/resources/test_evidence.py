@@ -1,10 +1,12 @@
 """Lineage and check verdicts, read from the event log of real runs."""
 
+import time
 from collections.abc import Iterator
 
 import dagster as dg
 import pytest
 
+from resources import evidence
 from resources.evidence import Evidence, adapter_versions, check_verdicts, upstream_versions
 from synth_assets.records import Verdict
 
@@ -143,12 +145,18 @@ def test_a_warning_is_shown_as_one(instance: dg.DagsterInstance) -> None:
     assert statuses(instance, Seen.versions)["sft", "own"] == "warned"
 
 
-def test_a_planned_check_is_missing(instance: dg.DagsterInstance) -> None:
+def test_a_planned_check_is_waited_for_and_then_missing(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "WAIT_S", 0.7)
     seen: list[Verdict] = []
+    waited: list[float] = []
 
     @dg.asset(deps=[sft])
     def judge(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        seen.extend(check_verdicts(context.instance, upstream_versions(context), {"sft": ["late"]}))
+        started = time.monotonic()
+        seen.extend(Evidence(checks={"sft": ["late"]}).verdicts(context, upstream_versions(context)))
+        waited.append(time.monotonic() - started)
         return dg.MaterializeResult(data_version=dg.DataVersion("j"))
 
     @dg.asset_check(asset=sft, additional_deps=[judge])
@@ -161,4 +169,5 @@ def test_a_planned_check_is_missing(instance: dg.DagsterInstance) -> None:
     job = definitions.resolve_job_def("job")
     assert job.execute_in_process(instance=instance).success
     assert [verdict.status for verdict in seen] == ["missing"]
+    assert waited[0] >= 0.7
     assert [v.status for v in check_verdicts(instance, {"sft": "s1"}, {"sft": ["late"]})] == ["passed"]

@@ -1,7 +1,9 @@
 """Storage of assets: round trips, atomic writes, clear refusals."""
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from resources.storage import AssetStorage, Home, StorageError
 from synth_assets.records import ModelRecord
 
+ROOT = Path(__file__).resolve().parents[2]
 BATCHES = dg.DynamicPartitionsDefinition(name="batches")
 RECORD = ModelRecord("base", "folder", "r1", "llama", 256)
 
@@ -140,6 +143,31 @@ def test_leftovers_of_killed_writers_are_swept(tmp_path: Path) -> None:  # fault
     dg.materialize([table, lazy], selection=[lazy], resources=resources(tmp_path))
     assert not leftover.exists()
     assert pl.read_parquet(tmp_path / "tables/table.parquet").height == 3
+
+
+KILLED_BEFORE_RENAME = """
+import os, signal, sys
+from pathlib import Path
+import dagster as dg, polars as pl
+from resources.storage import AssetStorage, Home
+
+@dg.asset
+def table():
+    return dg.MaterializeResult(value=pl.DataFrame({"a": [9, 9]}))
+
+Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+dg.materialize([table], resources={"io_manager": AssetStorage(home=Home(folder=sys.argv[1]))})
+"""
+
+
+def test_killed_before_the_rename_the_previous_version_stays(tmp_path: Path) -> None:  # fault 4
+    dg.materialize([table], resources=resources(tmp_path))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_BEFORE_RENAME, tmp_path], capture_output=True, check=False, cwd=ROOT
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert [p.suffix for p in sorted((tmp_path / "tables").iterdir())] == [".tmp", ".parquet"]
+    assert pl.read_parquet(tmp_path / "tables/table.parquet")["a"].to_list() == [1, 2, 3]
 
 
 @pytest.fixture
