@@ -9,15 +9,18 @@ from synth_assets.text import Words, hash_words, shingles
 
 WORKED_SOLUTION = (
     r"(?im)\A\s*(?:#+ *|\*\*)?(?:step\b *\d+\**[:.\n]|(?:solution|answer)\**[:\n])"
-    r"|^#+ *\**step \d+|^\**step 1\**[:.]"
-    r"|\\boxed *\{|\bfinal answer (?:is|:)|\bthe answer is:? \S|^(?:answer|solution): *\S"
-    r"|^#{4} [\d$-]"
-    r"|^(?:so|thus|therefore|hence)?,? ?the (?:correct|best|right) (?:answer|option|choice) is\b"
+    r"|^#+ *\**step \d+|^\**step 1\**[:.]|\\boxed *\{|^#{4} [\d$-]"
     r"|^(?:let's|let us|to) (?:solve|think|break|analyze|find) (?:this|the|it|step|about|that)\b.*[,:.]$"
 )
+STATED_ANSWER = (
+    r"(?is)(?:\bfinal answer (?:is|:)|\bthe answer is:? \S|\n(?:answer|solution): *\S"
+    r"|\bthe (?:correct|best|right) (?:answer|option|choice) is\b)(?:[^?]*[^?:\s])?\s*\z"
+)
+"""With neither a question nor an open label after it; otherwise it belongs to an example that the task gives."""
 ASSISTANT_OPENING = (
-    r"(?i)\A\W*(?:sure|certainly|absolutely|of course|great question|i(?:'d| would) be happy to|i'm happy to|as an ai\b"
-    r"|here (?:is|are) (?:an?|the|some|three|four|five|ten|\d+) \w+|here's (?:an?|the|some) \w+"
+    r"(?i)\A\W*(?:sure|certainly|absolutely|of course|great question|i(?:'d| would) be happy to|i'm happy to"
+    r"|as an ai\b|here(?:'s| is| are) (?:(?:an?|the|some|a few|three|four|five|ten|\d+) )?(?:\w+ ){0,2}"
+    r"(?:tips?|ways?|steps?|ideas?|suggestions?|reasons?|examples?|list|answers?|solution|summary|breakdown|overview|explanation)\b"
     r"|it (?:looks|seems) like you|thank you for (?:your|the) (?:question|message))\b[^?]*\z"
 )
 ANSWERED_QUESTION = (
@@ -30,17 +33,17 @@ REFERS_TO_TEXT = (
     r"|conversation)\b"
 )
 TASK_VERBS = (
-    r"add|adapt|analy[sz]e|answer|apply|arrange|ask|assess|assign|assume|balance|brainstorm|build|calculate"
+    r"add|adapt|alter|analy[sz]e|answer|apply|arrange|ask|assess|assign|assume|balance|brainstorm|build|calculate"
     r"|categori[sz]e|change|check|choose|cite|classify|clean|combine|come up|compare|compile|complete|compose|compute"
     r"|conclude|connect"
     r"|consider|construct|contrast|convert|copy|correct|count|craft|create|cut|debug|decide|deduce|define|delete"
     r"|demonstrate|derive|describe|design|detect|determine|develop|devise|differentiate|discuss|display|divide|do|draft"
     r"|draw|edit|elaborate|eliminate|estimate|evaluate|examine|expand|explain|express|extract|factor|fill|find|fix"
-    r"|form|formulate|generate|get|give|group|guess|help|highlight|identify|illustrate|imagine|implement|improve"
+    r"|form|formulate|generate|get|give|group|guess|help|highlight|identify|indicate|link|illustrate|imagine|implement|improve"
     r"|incorporate|infer|insert|interpret|invent|join|judge|label|list|locate|make|mark|match|measure|modify|multiply"
     r"|name|offer|optimi[sz]e|order|organi[sz]e|outline|output|paraphrase|pick|plan|play|point|predict|prepare|present"
-    r"|print|produce|prove|propose|provide|pull|put|rank|rate|read|rearrange|recall|recommend|reduce|refactor|rephrase"
-    r"|replace|reply|report|research|respond|restate|restructure|retrieve|return|reverse|review|revise|reword|rewrite"
+    r"|print|process|produce|prove|propose|provide|pull|put|rank|rate|read|rearrange|recall|recommend|reduce|refactor"
+    r"|reorganize|repeat|rephrase|replace|reply|report|research|respond|restate|restructure|retrieve|return|reverse|review|revise|reword|rewrite"
     r"|round|run|say|schedule|search|select|separate|share|show|simplify|simulate|sketch|solve|sort|speak|specify|spell"
     r"|split|state|structure|submit|substitute|subtract|suggest|sum|summari[sz]e|take|tell|think|transcribe|transform"
     r"|translate|turn|use|validate|verify|visuali[sz]e|write"
@@ -49,13 +52,14 @@ ASKS = (
     r"(?im)[?\x{ff1f}\x{bf}]"
     r"|(?:\A|^|[.!:;,(\"]\s*|- *|\b(?:please|then|and|you|also|just|task is|goal is|you to)\s+(?:to )?)"
     rf"(?:{TASK_VERBS}|what|which|who|whose|when|where|why|how|can you|could you|would you|will you|is|are|does|did)\b"
+    r"|\b(?:give|tell|show|send|write|make|help) me\b"
     r"|\b(?:i|we|you)(?:'d| would| am| are|'m|'re)?"
     r" (?:need|want|like|looking|require|wonder|have to|trying|must|should)\b"
 )
 OPENS_A_STATEMENT = (
     r"(?i)\A\W*(?:the|an?|in|on|at|of|for|if|as|when|while|since|because|after|before|let|i|we|he|she|it|they|my|our|his"
     r"|her|its|their|there|this|that|these|those|one|two|three|some|many|most|each|every|both|suppose|import|def|class"
-    r"|from|to|note|notice|however|thus|therefore|so|but|and|with|by|you|your|\w+(?:ing|ed|s|tion|ly))\b"
+    r"|from|to|note|notice|however|thus|therefore|so|but|and|with|by|you|your|\w+(?:ing|ed|tion))\b"
 )
 STATEMENT_WORDS = 12  # a shorter text that asks for nothing is a greeting, a wish or a fragment and may be answered
 MISSING_FIGURE = (
@@ -121,7 +125,7 @@ def empty(rows: Features, side: Side) -> Floats:
 def carries_solution(rows: Features) -> Floats:
     """Marks of a worked solution or of an answered question in the instruction."""
     answered = rows.contains("instruction", ANSWERED_QUESTION) & ~rows.contains("instruction", REFERS_TO_TEXT)
-    return rows.matches("instruction", WORKED_SOLUTION) + answered
+    return rows.matches("instruction", WORKED_SOLUTION) + rows.matches("instruction", STATED_ANSWER) + answered
 
 
 def is_an_answer(rows: Features) -> Floats:

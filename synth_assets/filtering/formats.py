@@ -18,10 +18,15 @@ HANGING_WORDS = (
     r"(?i:\b(?:an?|the|of|to|in|on|at|by|for|from|with|and|or|but|if|is|are|was|were|be|that|which|as|than|we|your|my|its"
     r"|their|this|these|because|when|where|while|so|it's|i'm|we'll|into|about|between|both|each|let's|let))\s*\z"
 )
-HANGING_SIGN = r"(?:[,;(\[{=^\\&]| [+*/-]|##? ?\**|\\[A-Za-z]+\{?|\bStep ?\d*:?|(?m:^\s*(?:[-*•]|\d+\.))|\*\*)\s*\z"
+HANGING_SIGN = r"(?:[,;(\[{=^\\&]-?| [+*/-]|##? ?\**|\\[A-Za-z]+\{?|\bStep ?\d*:?|(?m:^\s*(?:[-*•]|\d+\.))|\*\*)\s*\z"
 SENTENCE_END = r"""[.!?:;)\]}"'`*|>$%~_/-]\s*\z|[^\x00-\x7F]\s*\z|\bhttps?://\S+\s*\z"""
 LONG_WORDS = 80  # a shorter text may end without a full stop: titles, names, lists, commands
-LAST_LINE_WORDS = r"(?m:^(?:\S+\s+){4,}\S+)\s*\z"
+LAST_LINE_WORDS = r"(?m:^(?:\S+[^\S\n]+){4,}\S+)\s*\z"
+MAY_END_OPEN = (
+    r"(?i)\b(?:complete|continue|finish|fill|next|ending|predict)\b"
+    r"|(?m:^\W*(?:is|are|was|do|does|did|can|what|which|who|when|where|why|how)\b[^\n.]*)\s*\z"
+    r"|(?m:^.*\b[A-E]\) .*)\s*\z"
+)
 LIST_LINE = r"(?m:^\s*(?:[-*•>|#]|\d+[.)]|[A-Za-z][.)])\s.*)\s*\z"
 
 
@@ -35,6 +40,9 @@ def looks_cut_off(rows: Features, side: Side) -> Floats:
     hanging = rows.contains(side, HANGING_SIGN) | (rows.contains(side, HANGING_WORDS) & ~_may_hang(rows, side))
     unended = (rows.word_counts(side) >= LONG_WORDS) & ~rows.contains(side, SENTENCE_END)
     midway = unended & rows.contains(side, LAST_LINE_WORDS) & ~rows.contains(side, LIST_LINE)
+    if side == "instruction":
+        open_end = rows.contains(side, MAY_END_OPEN)
+        hanging, midway = hanging & ~open_end, midway & ~open_end
     enough = rows.word_counts(side) >= (2 if side == "response" else 12)
     known = rows.rows[f"{side}_finish_reason"].is_not_null().to_numpy()
     return np.where(known, np.nan, ((hanging & enough) | midway | unbalanced_mathematics(rows, side).astype(bool)))

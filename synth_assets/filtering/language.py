@@ -21,7 +21,7 @@ FUNCTION_WORDS = hash_lexicon(
     "because when where there their it"
 )
 ENGLISH_SHARE = 0.08  # of words; in running English about a quarter of the words are in the list
-SIDE_LETTERS = 60  # a side alone is judged only when long: short answers are names, numbers, quoted words
+SIDE_LETTERS = 40  # a side alone is judged only when longer: short answers are names, numbers, quoted words
 NOT_PROSE = r"(?s)```.*?(?:```|\z)|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[A-Za-z]+|https?://\S+|<[^>\n]{1,80}>"
 NOT_WORDS = r"[\d_*#|=<>{}\[\]\\/\s]+"
 NAMES_A_LANGUAGE = (
@@ -45,7 +45,7 @@ def foreign_probability(rows: Features) -> Floats:
     whole = prose["instruction"] + "\n" + prose["response"]
     for texts, skipped, letters in (
         (whole, either | asked, rows.spec.foreign_min_letters),
-        (prose["instruction"], english["instruction"], SIDE_LETTERS),
+        (prose["instruction"], english["instruction"] | (asked & either), SIDE_LETTERS),
         (prose["response"], english["response"] | asked, SIDE_LETTERS),
     ):
         places = np.flatnonzero(~skipped)

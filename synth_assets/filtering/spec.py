@@ -8,9 +8,10 @@ class FilterSpec:
     """Thresholds of the rules; each rule names its own field.
 
     Repetition: the limits of Gopher (Rae et al. 2021, arXiv 2112.11446, table A1) for lines and 3-grams. Its limit for
-    5-grams, .15, is doubled, and texts of under a hundred words are not measured: an answer repeats the words of its
-    question, and code and tables repeat their own, where a web page need not. Benchmark cover: half of an item's
-    8-grams, as in Tulu 3 (Lambert et al. 2024, arXiv 2411.15124). Near-duplicates: Jaccard .8, as in Gopher.
+    5-grams, .15, is tripled, and texts of under a hundred words are not measured: answers restate the options of their
+    question (good ones reach .4), and code and tables repeat themselves, where a web page need not. Benchmark cover:
+    half of an item's 8-grams, as in Tulu 3 (Lambert et al. 2024, arXiv 2411.15124). Near-duplicates: Jaccard .8, as in
+    Gopher.
     Lengths: generous bounds against runaway texts; the base's context is the bound that matters.
     """
 
@@ -23,7 +24,7 @@ class FilterSpec:
     repetition_min_words: int = 100
     max_duplicate_line_share: float = 0.20
     max_top_3gram_share: float = 0.18
-    max_duplicate_5gram_share: float = 0.30
+    max_duplicate_5gram_share: float = 0.45
     foreign_min_letters: int = 24
     max_foreign_probability: float = 0.5
     max_echo_similarity: float = 0.8

@@ -46,6 +46,10 @@ STORY = (
             "Which sights in Rome would you like?",
             "As an AI, I have no favourites. However, the Colosseum and the Forum are popular sights.",
         ),
+        ("Q: What is 1 + 1?\nA: The answer is 2.\nQ: What is 2 + 2?", "The answer is 4."),
+        ("Here is some information about a shop: name = Rose. Write a sentence about it", "Rose is a shop."),
+        ("Complete the following sentence.\n\nAnna filed the papers on Monday because", "It was the last day."),
+        ("Translate to English: Unde este biblioteca acestui oraș mare și frumos?", "Where is the library?"),
         ("Summarize this: the skill of a killer whale is to hunt in groups.", "Killer whales hunt skillfully."),
     ],
 )  # fmt: skip
