@@ -183,7 +183,7 @@ class Hardware(dg.ConfigurableResource):
         """
         kind = type(default).__name__
         known = {field.name for field in fields(default)}
-        row = TIERS[self.name()]
+        row = self.limits()
         suited = {field: getattr(row, field) for field in FROM_THE_ROW.get(kind, ())}
         suited |= row.overrides.get(kind, {})
         if unknown := sorted(suited.keys() - known):

@@ -2,15 +2,23 @@
 
 import dagster as dg
 
-from synth_assets.partitions import BATCHES
-
-MODEL_LIBRARIES = ["torch", "transformers", "peft", "trl", "mlflow", "great_expectations", "lm_eval.models.huggingface"]
+PRELOADED = [
+    "resources.step_process",
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "mlflow",
+    "great_expectations",
+    "lm_eval.models.huggingface",
+    "synth_assets.definitions",
+]
+"""What the process loads that steps are forked from, in order; none of it may touch CUDA."""
 CPU_STEPS = 2  # steps at once on the cpu tier, one torch thread each
 
 pipeline = dg.define_asset_job(
     "pipeline",
     selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency"),
-    partitions_def=BATCHES,
     description="Everything from one batch of new instructions to a promoted or refused challenger.",
 )
 promote = dg.define_asset_job(
@@ -27,6 +35,6 @@ def executor_for(device: str) -> dg.ExecutorDefinition:
     step would otherwise pay); on a GPU fresh processes, because CUDA does not survive a fork.
     """
     if device == "cpu":
-        start = {"forkserver": {"preload_modules": MODEL_LIBRARIES}}
+        start = {"forkserver": {"preload_modules": PRELOADED}}
         return dg.multiprocess_executor.configured({"max_concurrent": CPU_STEPS, "start_method": start})
     return dg.multiprocess_executor.configured({"start_method": {"spawn": {}}})

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from resources.storage import Home
 from synth_assets.commands.session import Session
+from synth_assets.generation.formats import ROLES
 from synth_assets.generation.imports import ImportReport, import_file
-
-ROLES = "instruction, input, output, prompt, completion, chosen, rejected"
 
 
 def import_text(session: Session, file: Path, format: str | None, columns: tuple[str, ...]) -> str:  # noqa: A002
@@ -37,5 +36,5 @@ def report_text(report: ImportReport) -> str:
 def _pair(option: str) -> tuple[str, str]:
     ours, equals, theirs = option.partition("=")
     if not (ours and equals and theirs):
-        raise ValueError(f"--column wants ours=theirs with ours one of {ROLES}, not {option!r}")
+        raise ValueError(f"--column wants ours=theirs with ours one of {', '.join(ROLES)}, not {option!r}")
     return ours, theirs

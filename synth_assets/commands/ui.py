@@ -104,7 +104,12 @@ def _mlflow_command(home: Path, port: int) -> list[str]:
 def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     output = log.open("ab")
     return subprocess.Popen(
-        command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
+        command,
+        stdout=output,
+        stderr=output,
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
     )
 
 
