@@ -201,7 +201,7 @@ def _results(
             check_name=name,
             passed=not found[name],
             severity=dg.AssetCheckSeverity.WARN if name in WARNINGS else dg.AssetCheckSeverity.ERROR,
-            metadata={"reason": found[name][:SHOWN_CHARACTERS]} if found[name] else {},
+            description=found[name][:SHOWN_CHARACTERS] or None,
         )
 
 

@@ -182,22 +182,29 @@ def _result(
 ) -> dg.AssetCheckResult:
     metadata: dict[str, Any] = {"rows_checked": rows}
     if report is None:
-        missing = sorted(set(expectation.columns()) - set(columns))
-        reason = (
-            f"no column {', '.join(missing)}; there are {', '.join(columns)}" if missing else "no outcome came back"
-        )
-        metadata["exception"] = reason[:SHOWN_CHARACTERS]
+        missing = ", ".join(sorted(set(expectation.columns()) - set(columns)))
+        exception = f"no column {missing}; there are {', '.join(columns)}"
     else:
         metadata |= _evidence(report["result"])
-        if reason := _exception(report.get("exception_info") or {}):
-            metadata["exception"] = reason[:SHOWN_CHARACTERS]
+        exception = _exception(report.get("exception_info") or {})
+    if exception:
+        metadata["exception"] = exception[:SHOWN_CHARACTERS]
+    passed = report is not None and bool(report["success"]) and not exception
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=expectation.name,
-        passed=report is not None and bool(report["success"]) and "exception" not in metadata,
-        severity=(dg.AssetCheckSeverity.ERROR if expectation.severity == "critical" else dg.AssetCheckSeverity.WARN),
+        passed=passed,
+        severity=dg.AssetCheckSeverity.ERROR if expectation.severity == "critical" else dg.AssetCheckSeverity.WARN,
+        description=None if passed else exception[:SHOWN_CHARACTERS] or _told(metadata, rows),
         metadata=metadata,
     )
+
+
+def _told(found: Mapping[str, Any], rows: int) -> str:
+    """What was found, as a sentence."""
+    if "unexpected_count" in found:
+        return f"{found['unexpected_count']:.0f} of {rows} rows are not as expected"
+    return f"found {found.get('observed_value', 'nothing')}"
 
 
 def _evidence(result: Mapping[str, Any]) -> dict[str, Any]:

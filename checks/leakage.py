@@ -46,4 +46,7 @@ def leakage_result(leaks: Mapping[str, list[str]]) -> dg.AssetCheckResult:
     metadata: dict[str, dg.MetadataValue] = {kind: dg.MetadataValue.int(len(texts)) for kind, texts in leaks.items()}
     if found := [text[:SHOWN_CHARACTERS] for texts in leaks.values() for text in texts]:
         metadata["examples"] = dg.MetadataValue.json(found[:SHOWN_TEXTS])
-    return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.ERROR, metadata=metadata)
+    told = ", ".join(f"{kind.replace('_', ' ')}: {len(texts)}" for kind, texts in leaks.items() if texts)
+    return dg.AssetCheckResult(
+        passed=not found, severity=dg.AssetCheckSeverity.ERROR, description=told or None, metadata=metadata
+    )

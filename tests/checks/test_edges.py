@@ -190,6 +190,7 @@ def test_planted_duplicate_keeps_training_from_starting(
     [verdict] = result.get_asset_check_evaluations()
     assert not verdict.passed
     assert verdict.metadata["instructions"].value == 1
+    assert verdict.description == "instructions: 1"
     assert trained == []
 
 

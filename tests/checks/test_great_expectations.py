@@ -47,6 +47,7 @@ def test_each_expectation_gets_its_own_result_in_order() -> None:
     ]
     assert results[0].metadata["unexpected_count"].value == 1.0
     assert results[0].metadata["unexpected_values"].value == ["2.0"]
+    assert results[0].description == "1 of 4 rows are not as expected"
     assert results[0].severity == dg.AssetCheckSeverity.ERROR
     assert results[5].severity == dg.AssetCheckSeverity.WARN
 
@@ -69,6 +70,11 @@ def test_empty_table_passes_what_holds_for_every_row() -> None:
     results = evaluate("table", table().head(0), [present("row_id", "ids"), between("share", "shares", 0, 1)])
     assert [r.passed for r in results] == [True, True]
     assert results[0].metadata["rows_checked"].value == 0
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    evaluate("table", table(), [present("row_id", "ids"), between("share", "shares", 0, 1)])
+    assert tuple(capfd.readouterr()) == ("", "")
 
 
 def test_draws_at_most_so_many_rows_by_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
