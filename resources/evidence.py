@@ -76,11 +76,13 @@ def check_verdicts(
     Returns:
         one verdict per version and check; "missing" where the check never ran on that data.
     """
-    return [
-        _verdict(instance, _Subject.of(name, version), check)
-        for name, version in sorted(versions.items())
-        for check in checks.get(_Subject.of(name, version).key.to_user_string(), ())
-    ]
+    found: list[Verdict] = []
+    for name, version in sorted(versions.items()):
+        subject = _Subject.of(name, version)
+        if names := checks.get(subject.key.to_user_string()):
+            seen = list(_with_version(instance, subject.key, subject.partition, version))
+            found += [_verdict(instance, subject, seen, check) for check in names]
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class _Subject:
         return cls(name, dg.AssetKey.from_user_string(asset), partition.removesuffix("]") or None, version)
 
 
-def _verdict(instance: dg.DagsterInstance, subject: _Subject, check: str) -> Verdict:
-    seen = list(_with_version(instance, subject.key, subject.partition, subject.version))
+def _verdict(instance: dg.DagsterInstance, subject: _Subject, seen: Sequence[EventLogRecord], check: str) -> Verdict:
+    """`seen` are the materialisations with the subject's data version."""
     events, runs = {record.storage_id for record in seen}, {record.run_id for record in seen}
     for run_id, evaluation in _evaluations(instance, dg.AssetCheckKey(subject.key, check)):
         target = evaluation.target_materialization_data

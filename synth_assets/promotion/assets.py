@@ -123,16 +123,17 @@ def _contenders(
     recorded: ChampionRecord | None,
 ) -> tuple[Contender | None, Contender]:
     serving = tracker.alias(CHAMPION) or ""
+    approved_by = occasion.who if config.approve else ""
     try:
         if config.adopt:
             candidate = contender(tracker, serving) if serving else None
             return candidate, contender(tracker, recorded.version if recorded else "")
         opponent = contender(tracker, serving)
         if config.version:
-            return contender(tracker, config.version, occasion.who if config.approve else ""), opponent
+            return contender(tracker, config.version, approved_by), opponent
     except KeyError as error:
         raise SuccessionError(f"{error.args[0]}: `synth status` lists the versions there are") from error
-    return compared_candidate(tracker, comparison, adapters), opponent
+    return compared_candidate(tracker, comparison, adapters, approved_by), opponent
 
 
 def _judged(

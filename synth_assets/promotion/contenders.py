@@ -57,14 +57,14 @@ def contender(registry: Registry, version: str, approved_by: str = "") -> Conten
 
 
 def compared_candidate(
-    registry: Registry, comparison: Comparison, adapters: Sequence[AdapterRecord]
+    registry: Registry, comparison: Comparison, adapters: Sequence[AdapterRecord], approved_by: str = ""
 ) -> Contender | None:
     """The comparison's candidate as registered; None where there is none or it failed to train."""
     for record in adapters:
         if record.name == comparison.candidate and not record.failure:
             if record.model_version:
-                return contender(registry, record.model_version)
-            return Contender(record.name, "", record.fingerprint, record.role)
+                return contender(registry, record.model_version, approved_by)
+            return Contender(record.name, "", record.fingerprint, record.role, approved_by)
     return None
 
 

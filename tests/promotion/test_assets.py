@@ -250,6 +250,8 @@ def test_a_version_is_promoted_by_hand_and_rolled_back(deployment: Deployment) -
     assert deployment.champion().version == "1"
     assert deployment.promote(version="2", approve=True).outcome == "promoted"
     assert deployment.champion().version == "2"
+    deployment.promote(rollback=True)
+    assert deployment.promote(approve=True).outcome == "promoted", "the present candidate, with a person's yes"
     with pytest.raises(SuccessionError, match="no version 9"):
         deployment.promote(version="9")
 
