@@ -30,6 +30,7 @@ class FilterConfig(dg.Config):
     max_instruction_tokens: int | None = None
     max_response_tokens: int | None = None
     max_characters: int | None = None
+    max_mean_word_bytes: int | None = None
     repetition_min_words: int | None = None
     max_duplicate_line_share: float | None = None
     max_top_3gram_share: float | None = None

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from synth_assets.filtering import content, formats, language, repetition, safety
-from synth_assets.filtering.features import Features, Flags, Floats, Side
+from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side
 
 EVIDENCE_CHARACTERS = 80
 Family = Literal["length", "language", "repetition", "format", "safety", "content"]
@@ -65,8 +65,18 @@ def _words(side: Side) -> Callable[[Features], Floats]:
 
 
 def _characters(rows: Features) -> Floats:
-    sizes = [rows.text(side).str.len_chars().to_numpy() for side in ("instruction", "response")]
+    sizes = [rows.text(side).str.len_chars().to_numpy() for side in SIDES]
     return np.maximum(*sizes).astype(np.float64)
+
+
+def _mean_word_bytes(rows: Features) -> Floats:
+    """The larger mean of both sides; encoded data and runs of one character have words of any length."""
+    means = []
+    for side in SIDES:
+        words = rows.words(side)
+        sizes = np.bincount(words.text, weights=words.sizes, minlength=words.texts)
+        means.append(sizes / np.maximum(words.counts(), 1))
+    return np.maximum(*means)
 
 
 def _base_tokens(rows: Features) -> Floats:
@@ -112,5 +122,6 @@ RULES: tuple[Rule, ...] = (
     Rule("helps_to_harm", "safety", safety.harm_complied_with),
     Rule("personal_data", "safety", safety.personal_data),
     Rule("not_english", "language", language.foreign_probability, "max_foreign_probability", graded=True),
+    Rule("words_too_long", "length", _mean_word_bytes, "max_mean_word_bytes"),
     Rule("too_long_for_base", "length", _base_tokens, "context_tokens"),
 )  # fmt: skip

@@ -12,6 +12,7 @@ class FilterSpec:
     question (good ones reach .4), and code and tables repeat themselves, where a web page need not. Benchmark cover:
     half of an item's 8-grams, as in Tulu 3 (Lambert et al. 2024, arXiv 2411.15124). Near-duplicates: Jaccard .8, as in
     Gopher.
+    Words: Gopher's limit of 10 letters on average, tripled for formulas, addresses and one-word answers.
     Lengths: generous bounds against runaway texts; the base's context is the bound that matters.
     """
 
@@ -21,6 +22,7 @@ class FilterSpec:
     max_instruction_tokens: int = 2048
     max_response_tokens: int = 8192
     max_characters: int = 40_000
+    max_mean_word_bytes: int = 30
     repetition_min_words: int = 100
     max_duplicate_line_share: float = 0.20
     max_top_3gram_share: float = 0.18

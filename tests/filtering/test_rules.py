@@ -159,6 +159,11 @@ def test_length_in_words(objection: Objection, instruction_words: int, response_
     assert objection(instruction, response) == reason
 
 
+@pytest.mark.parametrize(("letters", "reason"), [(30, ""), (31, "words_too_long")])
+def test_words_of_a_text_are_not_too_long_on_average(objection: Objection, letters: int, reason: str) -> None:
+    assert objection(ASK, "a" * letters) == reason
+
+
 def test_a_text_beyond_the_character_limit_is_rejected_whatever_it_holds(objection: Objection) -> None:
     assert objection(ASK, "a" * 40_001) == "too_many_characters"
     assert objection(ASK, "x" * 1_000_000) == "too_many_characters"

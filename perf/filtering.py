@@ -1,0 +1,194 @@
+"""How fast filtering is, beside the usual tools doing the same work on the same rows in the same process.
+
+    python perf/filtering.py [ROWS]
+
+Prints rows per CPU-second of the rules against a plain loop of regexes and Counters, of the near-duplicate stage
+against datasketch (skipped where it is not installed), and the recall and precision on planted near-duplicates.
+One core: POLARS_MAX_THREADS and OMP_NUM_THREADS are set to 1 before anything is imported.
+"""
+
+import os
+import sys
+import time
+
+os.environ.update(POLARS_MAX_THREADS="1", OMP_NUM_THREADS="1")
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import polars as pl
+
+from synth_assets.filtering.duplicates import NearDuplicates, first_of_kind
+from synth_assets.filtering.features import Base, Features
+from synth_assets.filtering.judge import CHUNK_ROWS
+from synth_assets.filtering.rules import RULES
+from synth_assets.filtering.spec import FilterSpec
+from synth_assets.records import INSTRUCTIONS
+
+ROWS = 20_000
+WORDS = 264  # of a response, about 1.7 kB
+PLANTED_SHARE = 0.3
+MAX_CHANGES = 5  # words of a planted copy: 25 of its 260 shingles at most, a similarity of .82 or more
+BASELINE_ROWS = 2_000
+SLOW_RULES = {"not_english", "personal_data"}
+PATTERNS = [
+    re.compile(rule.evidence.replace(r"\z", r"\Z")) for rule in RULES if rule.evidence and r"\x{" not in rule.evidence
+]
+FUNCTION_WORDS = (
+    "the",
+    "and",
+    "of",
+    "to",
+    "in",
+    "that",
+    "is",
+    "was",
+    "for",
+    "with",
+    "are",
+    "this",
+    "from",
+    "you",
+    "they",
+)
+
+
+def corpus(rows: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Texts of WORDS words, function words among rare ones, and for each the row it copies (-1: none)."""
+    random = np.random.default_rng(seed)
+    vocabulary = np.array([*FUNCTION_WORDS, *(f"{a}{b}{c}" for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES)])
+    weights = 1 / np.arange(2, vocabulary.size + 2) ** 0.8
+    drawn = random.choice(vocabulary.size, (rows, WORDS), p=weights / weights.sum())
+    original = np.full(rows, -1)
+    first_copy = int(rows * (1 - PLANTED_SHARE))
+    for row in range(first_copy, rows):
+        original[row] = random.integers(0, first_copy)
+        drawn[row] = drawn[original[row]]
+        changes = random.integers(0, MAX_CHANGES + 1)
+        drawn[row, random.integers(0, WORDS, changes)] = random.integers(0, vocabulary.size, changes)
+    return [as_sentences(vocabulary[row]) for row in drawn], original
+
+
+SYLLABLES = (
+    "ba",
+    "con",
+    "der",
+    "el",
+    "fi",
+    "gra",
+    "hu",
+    "in",
+    "jo",
+    "kel",
+    "lo",
+    "mer",
+    "nu",
+    "or",
+    "pal",
+    "qui",
+    "ra",
+    "sto",
+)
+
+
+def as_sentences(words: np.ndarray) -> str:
+    """The words in sentences of twelve, so that rules see ends of sentences and lines."""
+    sentences = [" ".join(words[start : start + 12]).capitalize() + "." for start in range(0, len(words), 12)]
+    return "\n".join(" ".join(sentences[start : start + 4]) for start in range(0, len(sentences), 4))
+
+
+def table(texts: Sequence[str]) -> pl.DataFrame:
+    """INSTRUCTIONS whose responses are the texts."""
+    asked = [f"Write a text of {WORDS} words about subject {place}." for place in range(len(texts))]
+    rows = pl.DataFrame({"row_id": asked, "history": [[]] * len(asked), "instruction": asked, "response": texts})
+    missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in INSTRUCTIONS.items() if name not in rows.columns]
+    return rows.with_columns(missing).select(INSTRUCTIONS.names()).cast({"history": INSTRUCTIONS["history"]})
+
+
+def run_rules(rows: pl.DataFrame, *, slow: bool) -> int:
+    """Measure every rule on every row; returns how many rows fail one."""
+    failed = 0
+    for chunk in rows.iter_slices(CHUNK_ROWS):
+        features = Features(chunk, FilterSpec(), Base(lambda texts: [len(text) // 4 for text in texts], 1 << 30))
+        chosen = [rule for rule in RULES if slow or rule.reason not in SLOW_RULES]
+        failed += int(np.any([rule.fails(features, rule.measure(features)) for rule in chosen], axis=0).sum())
+    return failed
+
+
+def plain_loop(rows: pl.DataFrame) -> int:
+    """The rules but language and personal data, one row after another: regexes, splits and Counters."""
+    word = re.compile(r"\w+")
+    failed = 0
+    for asked, answered in rows.select("instruction", "response").iter_rows():
+        found = any(pattern.search(text) for pattern in PATTERNS for text in (asked, answered))
+        for text in (asked, answered):
+            words = word.findall(text.lower())
+            lines = Counter(text.split("\n"))
+            found |= sum(n - 1 for n in lines.values()) / len(lines) > 0.3
+            if len(words) > 100:
+                for size in (3, 5):
+                    grams = Counter(zip(*(words[start:] for start in range(size)), strict=False))
+                    found |= max(grams.values()) * size / len(words) > 0.18
+                    found |= sum(n - 1 for n in grams.values()) / len(words) > 0.45
+        failed += found
+    return failed
+
+
+def near(texts: Sequence[str]) -> np.ndarray:
+    """Which texts repeat an earlier one."""
+    with NearDuplicates(FilterSpec().near_duplicate_similarity) as collected:
+        for start in range(0, len(texts), CHUNK_ROWS):
+            collected.add(texts[start : start + CHUNK_ROWS])
+        leader, _ = first_of_kind(collected.pairs(), len(texts))
+    return leader != np.arange(len(texts))
+
+
+def near_datasketch(texts: Sequence[str]) -> int:
+    """The same by datasketch's MinHash and LSH, with its own defaults of 128 permutations."""
+    from datasketch import MinHash, MinHashLSH
+
+    index, found = MinHashLSH(threshold=0.8, num_perm=128), 0
+    for place, text in enumerate(texts):
+        words = re.findall(r"\w+", text.lower())
+        sketch = MinHash(num_perm=128)
+        sketch.update_batch([" ".join(words[at : at + 5]).encode() for at in range(len(words) - 4)])
+        found += bool(index.query(sketch))
+        index.insert(str(place), sketch)
+    return found
+
+
+def rows_per_s(work: Callable[[], object], rows: int) -> float:
+    """Rows per CPU-second of one call."""
+    started = time.process_time()
+    work()
+    return rows / (time.process_time() - started)
+
+
+def main() -> None:
+    """Print the table."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    texts, original = corpus(count)
+    rows, few = table(texts), min(BASELINE_ROWS, count)
+    run_rules(rows.head(64), slow=True)
+    plain = rows_per_s(lambda: plain_loop(rows.head(few)), few)
+    for name, slow in (("rules without language and personal data", False), ("all rules", True)):
+        speed = rows_per_s(lambda slow=slow: run_rules(rows, slow=slow), count)
+        print(f"{name}: {speed:,.0f} rows/s, {speed / plain:.1f} x a plain loop ({plain:,.0f})")
+    started = time.process_time()
+    found = near(texts)
+    speed = count / (time.process_time() - started)
+    planted = original >= 0
+    recall, precision = (found & planted).sum() / planted.sum(), (found & planted).sum() / max(found.sum(), 1)
+    print(f"near-duplicates: {speed:,.0f} rows/s, recall {recall:.4f}, precision {precision:.4f}")
+    try:
+        slow_speed = rows_per_s(lambda: near_datasketch(texts[:few]), few)
+    except ImportError:
+        print("datasketch is not installed: not compared")
+        return
+    print(f"datasketch: {slow_speed:,.0f} rows/s; ours is {speed / slow_speed:.1f} x as fast")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.storage import AssetStorage, Home
+from synth_assets.filtering.assets import judged_instructions, sft_dataset
+from synth_assets.partitions import BATCHES
+from synth_assets.records import INSTRUCTIONS, ModelRecord
+
+Rows = Callable[..., pl.DataFrame]
+SUBJECTS = ("Jupiter", "Paris", "iron", "whales", "Mozart", "chess", "coffee", "bees", "glass", "paper", "rain", "salt")
+ATTACK = "<img src=x onerror=alert(1)> ![a](http://x) \x1b[31m " + "y" * 39_000
+
+
+class WordCounts(Inference):
+    """Counts words instead of tokens, so that no model is loaded."""
+
+    def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
+        return lambda texts: [len(text.split()) for text in texts]
+
+
+def facts(rows_of: Rows, batch: str, *more: tuple[str, str]) -> pl.DataFrame:
+    rows = rows_of(*((f"Tell me one fact about {name}.", f"{name} is old.") for name in SUBJECTS), *more, batch=batch)
+    return rows.with_columns(row_id=pl.lit(batch) + pl.col("row_id"))
+
+
+def upstream(rows_of: Rows, items: pl.DataFrame) -> list[dg.AssetsDefinition]:
+    @dg.asset(partitions_def=BATCHES)
+    def raw_instructions(context: dg.AssetExecutionContext) -> pl.DataFrame:
+        return facts(rows_of, context.partition_key, ("Name a bird.", "A crow.</s>"), ("Draw a bird.", ATTACK))
+
+    @dg.asset
+    def imported_instructions() -> pl.DataFrame:
+        return pl.DataFrame(schema=INSTRUCTIONS)
+
+    @dg.asset
+    def benchmark_items() -> pl.DataFrame:
+        return items
+
+    @dg.asset
+    def base_model() -> ModelRecord:
+        return ModelRecord("base", "folder", "revision", "llama", 4096)
+
+    return [raw_instructions, imported_instructions, benchmark_items, base_model]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(folder=str(tmp_path / "home"))
+
+
+def materialise(home: Home, sources: list[dg.AssetsDefinition], config: dict[str, object]) -> dg.ExecuteInProcessResult:
+    hardware = Hardware(tier="cpu")
+    resources = {"hardware": hardware, "inference": WordCounts(hardware=hardware), "home": home}
+    resources["io_manager"] = AssetStorage(home=home)
+    assets = [*sources, judged_instructions, sft_dataset]
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("batches", ["2026-W47", "2026-W46"])
+        for batch in ("2026-W46", "2026-W47"):
+            assert dg.materialize(
+                assets, selection=sources[:1], partition_key=batch, instance=instance, resources=resources
+            )
+        return dg.materialize(
+            assets,
+            selection=[*sources[1:], judged_instructions, sft_dataset],
+            instance=instance,
+            resources=resources,
+            run_config={"ops": {"judged_instructions": {"config": config}}},
+            raise_on_error=False,
+        )
+
+
+def test_all_batches_are_judged_together_and_split(
+    home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+) -> None:
+    result = materialise(home, upstream(rows_of, items_of("Tell me one fact about rain.")), {})
+    assert result.success
+    metadata = {
+        event.asset_key.to_user_string(): event.step_materialization_data.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+    # two batches of 14 rows: one kept copy of 11 facts, 11 later copies, 2 benchmark facts, 2 marks, 2 attacks
+    assert metadata["filtered_instructions"]["dagster/row_count"].value == 11
+    assert metadata["rejected_instructions"]["dagster/row_count"].value == 17
+    assert metadata["filtered_instructions"]["pass_rate"].value == pytest.approx(11 / 28)
+    table = str(metadata["rejected_instructions"]["rejected_by_reason"].value)
+    assert "| exact_duplicate | duplicates and benchmarks | 11 | 39.29% |" in table
+    assert "| benchmark_item | duplicates and benchmarks | 2 | 7.14% |" in table
+    kept = pl.read_parquet(home.tables() / "sft_dataset.parquet")
+    assert set(kept["batch"]) == {"2026-W46"}
+    assert kept["split"].value_counts(sort=True).rows() == [("train", 10), ("validation", 1)]
+
+
+def test_samples_are_escaped_and_short(home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:
+    result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_characters": 1000})  # fault 12
+    events = [event for event in result.get_asset_materialization_events() if event.asset_key]
+    rejected = next(event for event in events if event.asset_key.path == ["rejected_instructions"])
+    sample = str(rejected.step_materialization_data.materialization.metadata["sample"].value)
+    assert "too" in sample
+    assert "<img" not in sample
+    assert "\x1b" not in sample
+    assert len(sample.encode()) <= 4_000
+
+
+def test_every_row_has_a_fate_in_the_manifest(home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:
+    materialise(home, upstream(rows_of, items_of("An item.")), {})
+    (manifest,) = (home.manifests() / "filtered_instructions").glob("*.parquet")
+    fates = pl.read_parquet(manifest)
+    assert fates.height == 28
+    assert fates.filter(fate="kept").height == 12
+
+
+def test_a_refused_threshold_names_its_field(home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:
+    result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_echo_similarity": 2.0})  # fault 27
+    assert not result.success
+    failure = result.failure_data_for_node("judged_instructions")
+    assert failure is not None
+    assert "FilterSpec.max_echo_similarity" in str(failure.error)
