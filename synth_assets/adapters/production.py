@@ -76,6 +76,8 @@ def produce(
     Raises:
         ManifestError: the files of the adapter that is continued are not what was made.
     """
+    batch, accumulation = batch_rows(order.spec, workshop.tier)
+    order = replace(order, spec=replace(order.spec, batch_size=batch, accumulation=accumulation))
     try:
         parent = parent_folder(order.continued, workshop.root)
         recipe = _recipe(order, parent, workshop.tier)
@@ -152,11 +154,10 @@ def _recipe(order: Order, parent: Path, tier: Tier) -> Recipe:
         inputs["continued"] = folder_hash(parent)
     if isinstance(order.spec, DpoSpec):
         inputs["reference"] = content_hash(order.reference)
-    batch, accumulation = batch_rows(order.spec, tier)
     return Recipe(
         name=order.name,
         method=METHODS[type(order.spec).__name__],
-        spec=replace(order.spec, batch_size=batch, accumulation=accumulation),
+        spec=order.spec,
         base=public_name(order.base.location),
         base_revision=order.base.revision,
         inputs=inputs,

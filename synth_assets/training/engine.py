@@ -136,6 +136,7 @@ def fit(make: "Callable[[Path], Trainer]", setting: Setting, lengths: Sequence[i
         trainer.add_callback(watch(curve))
         model: Any = trainer.model
         _keep_float32_adapters(model, tier)
+        _keep_four_bit_gradients_exact(model)
         before = trainable(model)
         reset_peak_memory()
         started = time.monotonic()
@@ -207,6 +208,13 @@ def _peft_quieted() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
+
+
+def _keep_four_bit_gradients_exact(model: "PeftModel") -> None:
+    """Stop bitsandbytes 0.50 from repacking 4-bit weights in validation, after which gradients on a CPU are wrong."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # pyright: ignore[reportArgumentType]
 
 
 def _keep_float32_adapters(model: "PeftModel", tier: Tier) -> None:

@@ -28,7 +28,7 @@ def test_a_record_tells_what_was_made(
     assert stored is not None
     assert record.path == f"adapters/{record.fingerprint}"
     assert (record.method, record.role, record.failure) == ("lora", "candidate", "")
-    assert record.spec["rank"] == 2
+    assert (record.spec["rank"], record.spec["batch_size"], record.spec["accumulation"]) == (2, 8, 1)
     assert math.isfinite(record.final_loss)
     assert record.cost_usd == 0.0  # the cpu tier costs nothing
     again, reused = produce(order, workshop, never)
