@@ -92,16 +92,17 @@ class Features:
 
     def tasks(self) -> pl.Series:
         """What the model is asked, earlier turns included: the texts by which duplicates are told."""
-        history = self._history()
+        history = self.history()
         return pl.select(
             pl.when(history == "").then(self.text("instruction")).otherwise(history + "\n" + self.text("instruction"))
         ).to_series()
 
     def conversation_tokens(self, limit: int) -> Floats:
         """Tokens of history, instruction and response together, where they may exceed `limit`; else NaN."""
-        return self._counted(self._history() + "\n" + self.text("instruction") + "\n" + self.text("response"), limit)
+        return self._counted(self.history() + "\n" + self.text("instruction") + "\n" + self.text("response"), limit)
 
-    def _history(self) -> pl.Series:
+    def history(self) -> pl.Series:
+        """What was said in earlier turns, a line each; often empty."""
         said = pl.element().struct.field("content")
         return self.rows.select(pl.col("history").list.eval(said).list.join("\n").fill_null("")).to_series()
 

@@ -30,6 +30,11 @@ MAY_END_OPEN = (
 LIST_LINE = r"(?m:^\s*(?:[-*•>|#]|\d+[.)]|[A-Za-z][.)])\s.*)\s*\z"
 
 
+def control_marks_asked(rows: Features) -> Floats:
+    """How many control tokens the instruction and the turns before it hold."""
+    return rows.tasks().str.count_matches(CONTROL_MARK).to_numpy().astype(np.float64)
+
+
 def finished_early(rows: Features, side: Side) -> Floats:
     """1 where generation of a side ended because of its length."""
     return (rows.rows[f"{side}_finish_reason"] == "length").fill_null(value=False).to_numpy().astype(np.float64)

@@ -17,9 +17,10 @@ from synth_assets.filtering.features import Base, CountTokens, Features
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.records import JUDGED, REJECTED
-from synth_assets.text import normalise
+from synth_assets.text import hash_words, normalise
 
 CHUNK_ROWS = 2048
+SMALLEST_LIMIT = 1e-9  # a limit of 0 leaves no distance to measure
 CONTAMINATED, EXACT, NEAR = "benchmark_item", "exact_duplicate", "near_duplicate"
 
 
@@ -118,10 +119,10 @@ class _Verdict:
                 self.reason[place] = rule.reason
                 self.detail[place] = rule.explain(rows, int(place), float(values[place]))
             if rule.graded:
-                self.score = np.fmin(self.score, np.clip(1 - values / rule.threshold(rows), 0, 1))
+                self.score = np.fmin(self.score, np.clip(1 - values / max(rule.threshold(rows), SMALLEST_LIMIT), 0, 1))
 
     def apply_items(self, rows: Features, items: Decontaminator) -> None:
-        hits = items.find(rows.words("instruction"), rows.words("response"))
+        hits = items.find(rows.words("instruction"), rows.words("response"), hash_words(rows.history().to_list()))
         for place in self.passed():
             if hits.item[place]:
                 self.reason[place] = CONTAMINATED

@@ -96,7 +96,7 @@ RULES: tuple[Rule, ...] = (
     Rule("response_too_long", "length", _words("response"), "max_response_words"),
     Rule("too_many_instruction_tokens", "length", _tokens("instruction"), "max_instruction_tokens"),
     Rule("too_many_response_tokens", "length", _tokens("response"), "max_response_tokens"),
-    Rule("control_token_in_instruction", "format", lambda rows: rows.matches("instruction", formats.CONTROL_MARK),
+    Rule("control_token_in_instruction", "format", formats.control_marks_asked,
          evidence=formats.CONTROL_MARK),
     Rule("control_token_in_response", "format", lambda rows: rows.matches("response", formats.CONTROL_MARK),
          evidence=formats.CONTROL_MARK, side="response"),

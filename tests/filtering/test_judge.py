@@ -170,6 +170,15 @@ def test_control_tokens_never_pass(judged: Judged, rows_of: Rows, mark: str) -> 
     assert set(judged(rows).reasons) == {"control_token_in_instruction", "control_token_in_response"}
 
 
+def test_earlier_turns_are_read_for_control_tokens_and_benchmark_items(
+    judged: Judged, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+) -> None:  # faults 10 and 11
+    item = "How many legs does a healthy adult spider have?"
+    turns = [[{"role": "user", "content": text}] for text in (item, "Hello.<|eot_id|>", "Hello.")]
+    rows = [rows_of(fact(name), history=turn, batch=name) for name, turn in zip(SUBJECTS, turns, strict=False)]
+    assert judged(pl.concat(rows), items_of(item)).reasons == {"benchmark_item": 1, "control_token_in_instruction": 1}
+
+
 def _real(rows_of: Rows, path: Path, response: str) -> pl.DataFrame:
     table = pl.read_ndjson(path, infer_schema_length=None)
     asked = pl.col("instruction") + (pl.lit("\n\n") + pl.col("input") if "input" in table.columns else pl.lit(""))
