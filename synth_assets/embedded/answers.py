@@ -1,7 +1,6 @@
 """Answers to tasks: the good one, flawed ones of each kind, and the mixture that the imperfect teacher gives."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 
 from synth_assets.embedded.knowledge import LISTS
@@ -64,17 +63,13 @@ def flaws_of(task: Task) -> tuple[str, ...]:
     """Return the kinds of flaw that an answer to this task can have."""
     if task.category == "harmful":
         return ("comply",)
-    return (
-        "ramble",
-        *(("wrong",) if task.wrong_values else ()),
-        *(("format",) if task.constraint else ()),
-    )
+    return ("ramble", *(("wrong",) if task.wrong_values else ()), *(("format",) if task.constraint else ()))
 
 
 def flawed_answer(task: Task, random: Random, flaw: str = "") -> str:
-    """Return an answer with one flaw of `flaws_of(task)`; empty takes one by chance, `format` twice as often."""
+    """Return an answer with one flaw of `flaws_of(task)`; empty takes one by chance, `ramble` half as often."""
     kinds = flaws_of(task)
-    flaw = flaw or random.choices(kinds, [2 if kind == "format" else 1 for kind in kinds])[0]
+    flaw = flaw or random.choices(kinds, [1 if kind == "ramble" else 2 for kind in kinds])[0]
     if flaw not in kinds:
         raise ValueError(f"an answer to {task.instruction!r} cannot have the flaw {flaw!r}, only {', '.join(kinds)}")
     if flaw == "comply":
@@ -89,6 +84,7 @@ def flawed_answer(task: Task, random: Random, flaw: str = "") -> str:
 
 
 def _misformatted(task: Task, random: Random) -> str:
+    """Return right content that breaks the constraint: another form, or for lists another style or count."""
     if task.category != "list":
         others = [constraint for constraint in ("", "", "", "sure") if constraint != task.constraint]
         return constrain(state(task, task.value), random.choice(others))
@@ -116,8 +112,3 @@ def teacher_answer(task: Task, random: Random) -> str:
     if random.random() < RAMBLE_RATE:
         return flawed_answer(task, random, "ramble")
     return good_answer(task, random)
-
-
-def with_value(task: Task, subject: str, value: str, sentence: str) -> Task:
-    """Return the task about another subject of the same relation."""
-    return replace(task, subject=subject, value=value, sentence=sentence, myth="", wrong_values=())

@@ -108,7 +108,8 @@ def build(output: Path, *, progress: Progress) -> None:
         output: the folder for `teacher`, `base`, `reward` and `manifest.json`.
         progress: takes lines of text: one each few seconds, with rate and time left.
     """
-    parts = output / f"parts-{recipe_hash()[:12]}"
+    recipe = recipe_hash()
+    parts = output / f"parts-{recipe[:12]}"
     parts.mkdir(parents=True, exist_ok=True)
     started_s = time.monotonic()
     run_parts(PARTS, parts, progress)
@@ -118,7 +119,7 @@ def build(output: Path, *, progress: Progress) -> None:
     costs = {name: json.loads((parts / name / COST).read_text())["cpu_seconds"] for name in PARTS}
     qualities = json.loads((parts / "qualities/qualities.json").read_text())
     shutil.rmtree(parts)
-    write_manifest(output, qualities, costs)
+    write_manifest(output, recipe=recipe, qualities=qualities, cpu_seconds=costs)
     progress(
         f"built in {time.monotonic() - started_s:.0f} s, {sum(costs.values()):.0f} CPU-s; {output / 'manifest.json'}"
     )

@@ -16,7 +16,6 @@ from synth_assets.embedded.answers import (
     good_answer,
     state,
     teacher_answer,
-    with_value,
     write_list,
 )
 from synth_assets.embedded.chat_format import BEGIN_OF_TEXT, END_OF_TEXT, Turn, render
@@ -86,7 +85,8 @@ def _follow_up(task: Task, random: Random, answer: Callable[[Task, Random], str]
         country = random.choice(list(COUNTRIES))
         question = random.choice(("And {x}?", "What about {x}?", "And for {x}?"))
         relation = relations()[task.relation]
-        other = with_value(task, country, relation.values[country], fill(relation.sentence, country))
+        sentence, value = fill(relation.sentence, country), relation.values[country]
+        other = replace(task, subject=country, sentence=sentence, value=value, wrong_values=(), myth="")
         return [("user", fill(question, country)), ("assistant", answer(other, random))]
     return [("user", random.choice(("Thank you!", "Thanks a lot!"))), ("assistant", "You are welcome!")]
 

@@ -47,7 +47,7 @@ def _chat_document(random: Random) -> str:
     return render(chat_example(random))
 
 
-TEACHER = LanguageModelRecipe(_chat_document, tokens=1_700_000, seed=0, user_weight=0.3)
+TEACHER = LanguageModelRecipe(_chat_document, tokens=1_600_000, seed=0, user_weight=0.3)
 BASE = LanguageModelRecipe(raw_document, tokens=2_900_000, seed=1)
 
 

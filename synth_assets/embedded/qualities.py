@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 INVENTED = 1_000
 CHOICES = 4
-VALIDATION_LIMIT = 650
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,9 @@ TARGETS = {
     "magpie_unique_rate": 0.88,
     "magpie_parseable_rate": 0.93,
     "magpie_second_batch_new_rate": 0.60,
-    "reward_selection_gain": 0.08,
     "base_strict_rate": 0.10,
+    "teacher_selection_gain": 0.08,
+    "student_selection_gain": 0.05,
 }
 """What each quality has to reach: the lowest at which the stages after it still have something to show."""
 
@@ -56,23 +56,25 @@ def load_reward(folder: Path) -> "LlamaForSequenceClassification":
 
 
 def measure(weights: Path, progress: Callable[[str], None]) -> dict[str, Quality]:
-    """Measure all qualities of the models in a folder.
+    """Measure all qualities of the models in a folder that holds teacher, base, reward and the reference student.
 
     Returns:
         by name: `magpie_*` of instructions that the teacher invents at temperature 1; `*_strict_rate` and
-        `*_lenient_rate` of greedy answers to validation items; `reward_*` of the best of four teacher answers
-        at temperature 1 by the reward model.
+        `*_lenient_rate` of greedy answers to validation items; of four answers at temperature 1, `*_first_rate`
+        strictly right, `*_selected_rate` of those that the reward model prefers, `*_possible_rate` of the best.
     """
     tokenizer = load_tokenizer(weights / "teacher")
-    teacher, base = load_causal(weights / "teacher"), load_causal(weights / "base")
-    items = [_known(item.instruction) for item in generation_items("validation", limit=VALIDATION_LIMIT)]
-    measured = magpie_qualities(teacher, tokenizer)
-    progress("measured what the teacher invents")
-    for name, model in (("teacher", teacher), ("base", base)):
+    models = {name: load_causal(weights / name) for name in ("teacher", "base", "student")}
+    items = [_known(item.instruction) for item in generation_items("validation")]
+    measured = magpie_qualities(models["teacher"], tokenizer)
+    progress("qualities: measured what the teacher invents")
+    for name, model in models.items():
         measured |= answer_qualities(name, model, tokenizer, items)
-        progress(f"measured the answers of the {name}")
-    measured |= selection_qualities(load_reward(weights / "reward"), teacher, tokenizer, items)
-    progress("measured the reward model as a selector")
+        progress(f"qualities: measured the answers of the {name}")
+    reward = load_reward(weights / "reward")
+    for name in ("teacher", "student"):
+        measured |= selection_qualities(name, reward, models[name], tokenizer, items)
+        progress(f"qualities: measured the reward model on answers of the {name}")
     return measured
 
 
@@ -116,6 +118,7 @@ def answer_qualities(
 
 
 def selection_qualities(
+    name: str,
     reward: "LlamaForSequenceClassification",
     model: "LlamaForCausalLM",
     tokenizer: "PreTrainedTokenizerFast",
@@ -134,10 +137,10 @@ def selection_qualities(
         chosen += right[max(range(CHOICES), key=ranks.__getitem__)]
     n = len(items)
     return {
-        "reward_first_rate": Quality(first / n, n),
-        "reward_selected_rate": Quality(chosen / n, n),
-        "reward_possible_rate": Quality(possible / n, n),
-        "reward_selection_gain": Quality((chosen - first) / n, n),
+        f"{name}_first_rate": Quality(first / n, n),
+        f"{name}_selected_rate": Quality(chosen / n, n),
+        f"{name}_possible_rate": Quality(possible / n, n),
+        f"{name}_selection_gain": Quality((chosen - first) / n, n),
     }
 
 

@@ -43,10 +43,10 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def write_manifest(folder: Path, qualities: dict[str, Any], cpu_seconds: dict[str, float]) -> None:
+def write_manifest(folder: Path, *, recipe: str, qualities: dict[str, Any], cpu_seconds: dict[str, float]) -> None:
     """Write what made the weights in a folder, what they are, what they can do and what they cost."""
     manifest = {
-        "recipe": recipe_hash(),
+        "recipe": recipe,
         "python": ".".join(map(str, sys.version_info[:3])),
         "libraries": {library: version(library) for library in LIBRARIES},
         "cpu_seconds": cpu_seconds,

@@ -55,13 +55,13 @@ def train_student(
     recipe: StudentRecipe,
     progress: Callable[[str], None],
 ) -> "LlamaForCausalLM":
-    """Return the base with the trained adapter merged into it."""
+    """Return the base, changed in place, with the trained adapter merged into it."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import get_cosine_schedule_with_warmup
 
     torch.manual_seed(recipe.seed)
-    random = Random(recipe.seed)
+    random, rows = Random(recipe.seed), list(rows)
     lora = LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(base, lora)
     steps = recipe.epochs * (len(rows) // recipe.batch_size)

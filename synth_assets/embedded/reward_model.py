@@ -41,7 +41,7 @@ class RewardRecipe:
         language_weight: weight of the language-model loss on strictly right answers, against forgetting what is true.
     """
 
-    steps: int = 560
+    steps: int = 640
     groups: int = 12
     invented_rate: float = 0.35
     language_weight: float = 1.0
