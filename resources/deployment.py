@@ -1,5 +1,6 @@
 """Where a deployment keeps its state, and what every process of it is told first. Loads no library."""
 
+import logging
 import os
 import sysconfig
 from pathlib import Path
@@ -20,6 +21,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+TALKATIVE = ("alembic", "bitsandbytes", "mlflow", "transformers")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -44,6 +46,13 @@ def set_up_process(home: Path, tier: str) -> None:
         defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    silence_libraries()
+
+
+def silence_libraries() -> None:
+    """Keep libraries that warn about what does not concern a user off the terminal."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def write_instance_settings(home: Path) -> Path:

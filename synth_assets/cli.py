@@ -113,7 +113,7 @@ def ask(question: str, seed: int = 42, tier: TierOption = None) -> None:
     from synth_assets.commands.session import open_session
 
     for name, answer in answers(open_session(tier), question, seed):
-        console.print(f"{name:28} {answer}", markup=False)
+        console.print(f"{name:38} {answer}", markup=False)
 
 
 @app.command()

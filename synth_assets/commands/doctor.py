@@ -9,7 +9,7 @@ import psutil
 from rich.console import Console
 
 from resources.deployment import home_folder
-from resources.hardware import TIERS, Hardware
+from resources.hardware import Hardware, Role
 from resources.inference import Inference
 from resources.storage import Home
 
@@ -25,7 +25,7 @@ def examine(tier: str | None, console: Console) -> bool:
     examinations: list[tuple[str, Callable[[], str]]] = [
         ("machine", _machine),
         ("tier", lambda: _tier(hardware)),
-        *((f"{role} model", lambda role=role: _model(hardware, role)) for role in ("teacher", "base", "reward")),
+        ("models", lambda: "; ".join(_model(hardware, role) for role in ("teacher", "base", "reward"))),
         ("hub token", _token),
         ("state", lambda: str(Home(folder=str(home_folder())).root())),
         ("disk", _disk),
@@ -47,13 +47,12 @@ def _machine() -> str:
 
 
 def _tier(hardware: Hardware) -> str:
-    name = hardware.name()
-    return f"{name}: {TIERS[name].tested or 'nobody has run this tier yet'}"
+    return f"{hardware.name()}: {hardware.limits().tested or 'nobody has run this tier yet'}"
 
 
-def _model(hardware: Hardware, role: str) -> str:
+def _model(hardware: Hardware, role: Role) -> str:
     record = Inference(hardware=hardware).resolve(role)
-    return f"{record.location} at {record.revision}, family {record.family}, {record.context_tokens} tokens of context"
+    return f"{role} {record.location} at {record.revision}"
 
 
 def _token() -> str:

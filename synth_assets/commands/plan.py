@@ -11,6 +11,7 @@ from synth_assets.generation.magpie import MagpieSpec
 
 BYTES_PER_TOKEN = 16  # text of about 4 bytes a token, kept as raw, judged, split and paired row
 GIB = 2**30
+LOOK_BACK = 20  # materialisations searched for one whose run made its rows anew
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Plan:
 
 
 def make_plan(session: Session, samples: int | None) -> Plan:
-    """Rows and tokens from the spec, minutes from the last complete run of this deployment scaled by rows."""
+    """Rows and tokens from the spec, minutes from the last run here that generated, scaled by rows."""
     spec = Hardware(tier=session.tier_name).spec(MagpieSpec())
     rows = samples or spec.samples
     tokens = rows * (spec.max_instruction_tokens + spec.max_response_tokens)
@@ -55,10 +56,18 @@ def plan_text(session: Session, samples: int | None) -> str:
 
 
 def _minutes(session: Session, rows: int) -> tuple[float | None, str]:
-    done = dg.RunsFilter(job_name="pipeline", statuses=[dg.DagsterRunStatus.SUCCESS], tags={"tier": session.tier_name})
-    for record in session.instance.get_run_records(done, limit=20):
-        before = record.dagster_run.tags.get("synth/new_rows")
-        if before and int(before) > 0 and record.start_time and record.end_time:
-            minutes = (record.end_time - record.start_time) / 60
-            return minutes * rows / int(before), f"the last such run made {int(before):,} rows in {minutes:.1f}"
-    return None, "no run on this machine yet; docs/tested.md has what others took"
+    made = session.instance.fetch_materializations(dg.AssetKey("raw_instructions"), limit=LOOK_BACK).records
+    for record in made:
+        facts = record.asset_materialization.metadata if record.asset_materialization else {}
+        before = int(str(facts["dagster/row_count"].value)) if "dagster/row_count" in facts else 0
+        run = session.instance.get_run_record_by_id(record.run_id)
+        if (
+            run is None
+            or not (run.start_time and run.end_time)
+            or run.dagster_run.tags.get("tier") != session.tier_name
+        ):
+            continue
+        if facts["new_tokens"].value and run.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
+            minutes = (run.end_time - run.start_time) / 60
+            return minutes * rows / before, f"the last run here that generated: {before:,} rows in {minutes:.1f}"
+    return None, "no complete run here yet; docs/tested.md has what others took"

@@ -1,5 +1,6 @@
 """Shows a run on the terminal while it goes on: one line per thing that happened."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dagster import DagsterEventType, EventLogEntry
 
 POLL_S = 0.5
 SHOWN_FACTS = 3
+TOLD = ("failure", "outcome", "action", "candidate", "reason")  # metadata in words that says more than numbers
 
 
 class RunWatcher(threading.Thread):
@@ -48,7 +50,8 @@ def describe(entry: EventLogEntry) -> str | None:
     """The line for one event, or None for what a person need not see."""
     name = (entry.step_key or "run").removesuffix("_expectations")
     if entry.dagster_event is None:
-        return f"{name:28.28} {entry.user_message}" if entry.level >= 20 else None
+        said = "; ".join(entry.user_message.removeprefix(f"{name}: ").splitlines())
+        return f"{name:28.28} {said}" if int(entry.level) >= logging.INFO else None
     event = entry.dagster_event
     match event.event_type:
         case DagsterEventType.STEP_FAILURE:
@@ -58,12 +61,7 @@ def describe(entry: EventLogEntry) -> str | None:
             return f"{name:28.28} FAILED {(error.message if error else '').strip()}"
         case DagsterEventType.ASSET_MATERIALIZATION:
             materialisation = event.step_materialization_data.materialization
-            facts = [
-                f"{key.removeprefix('dagster/').replace('_', ' ')} {_short(value.value)}"
-                for key, value in materialisation.metadata.items()
-                if isinstance(value.value, int | float)
-            ]
-            return f"{materialisation.asset_key.to_user_string():28.28} done: {', '.join(facts[:SHOWN_FACTS]) or 'ok'}"
+            return f"{materialisation.asset_key.to_user_string():28.28} done: {_facts(materialisation) or 'ok'}"
         case DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
             if evaluation.passed:
@@ -71,6 +69,17 @@ def describe(entry: EventLogEntry) -> str | None:
             asset = evaluation.asset_key.to_user_string()
             return f"{asset:28.28} check failed ({evaluation.severity.value}): {evaluation.check_name}"
     return None
+
+
+def _facts(materialisation: dg.AssetMaterialization) -> str:
+    values = {key: value.value for key, value in materialisation.metadata.items()}
+    told = [str(values[key]) for key in TOLD if values.get(key)]
+    numbers = [
+        f"{key.removeprefix('dagster/').replace('_', ' ')} {_short(value)}"
+        for key, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    return ", ".join((told or numbers)[:SHOWN_FACTS])
 
 
 def _short(number: float) -> str:
