@@ -120,6 +120,9 @@ TIERS: dict[str, Tier] = {
 }
 """The rows; an empty `tested` says that nobody ran it."""
 
+MODEL_VARIABLES = {"preset": "SYNTH_PRESET", "teacher": "SYNTH_TEACHER", "base": "SYNTH_BASE", "reward": "SYNTH_REWARD"}
+"""Fields of Hardware -> the environment variables that a deployment sets them by."""
+
 FROM_THE_ROW = {"MagpieSpec": ("samples",)}  # fields of specs that every tier's row sets
 
 
@@ -153,20 +156,23 @@ class Hardware(dg.ConfigurableResource):
             raise ValueError(f"no tier {self.tier!r}; there are auto, {', '.join(TIERS)}")
         return self.tier
 
+    def row(self) -> Tier:
+        """The tier's row with the models of this deployment; ValueError where there is no such tier or preset."""
+        return replace(TIERS[self.name()], **{role: self.location(role) for role in ("teacher", "base", "reward")})
+
     def limits(self) -> Tier:
-        """The tier's row with the models of this deployment.
+        """The row, on a machine that can have it.
 
         Raises:
             ValueError: no such tier or preset, or the tier needs a GPU and this machine has none; names the remedy.
         """
-        name = self.name()
-        row = TIERS[name]
+        row = self.row()
         if row.device == "cuda" and find_gpu() is None:
             raise ValueError(
-                f"tier {name} needs an NVIDIA GPU and none is visible: choose the tier cpu, "
+                f"tier {self.name()} needs an NVIDIA GPU and none is visible: choose the tier cpu, "
                 "or see that nvidia-smi lists the card and CUDA_VISIBLE_DEVICES does not hide it"
             )
-        return replace(row, **{role: self.location(role) for role in ("teacher", "base", "reward")})
+        return row
 
     def location(self, role: Role) -> str:
         """Where the model of a role comes from: a hub repository, a folder, or `embedded:<role>`."""
@@ -183,13 +189,18 @@ class Hardware(dg.ConfigurableResource):
         """
         kind = type(default).__name__
         known = {field.name for field in fields(default)}
-        row = self.limits()
+        row = self.row()
         suited = {field: getattr(row, field) for field in FROM_THE_ROW.get(kind, ())}
         suited |= row.overrides.get(kind, {})
         if unknown := sorted(suited.keys() - known):
             raise ValueError(f"tier {self.name()} sets {', '.join(unknown)}, which {kind} does not have")
         asked = {name: value for name, value in (config or {}) if name in known and value is not None}
         return replace(default, **{name: _like(getattr(default, name), v) for name, v in (suited | asked).items()})
+
+
+def deployed(tier: str) -> Hardware:
+    """A tier with the models that this deployment's environment variables name."""
+    return Hardware(tier=tier, **{f: os.environ[name] for f, name in MODEL_VARIABLES.items() if os.environ.get(name)})
 
 
 def detect() -> str:

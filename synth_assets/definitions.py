@@ -24,7 +24,7 @@ import synth_assets.preference.assets
 import synth_assets.promotion.assets
 from resources.deployment import home_folder, set_up_process
 from resources.evidence import Evidence
-from resources.hardware import TIERS, Hardware
+from resources.hardware import MODEL_VARIABLES, TIERS, Hardware
 from resources.inference import Inference
 from resources.notices import Webhook
 from resources.reward import RewardModels
@@ -56,8 +56,7 @@ CHECKS = [
 
 def deployment_resources() -> dict[str, Any]:
     """The resources of this deployment, from the environment variables that are set."""
-    models = {"preset": "SYNTH_PRESET", "teacher": "SYNTH_TEACHER", "base": "SYNTH_BASE", "reward": "SYNTH_REWARD"}
-    hardware = Hardware(**_set({"tier": "SYNTH_TIER", **models}))
+    hardware = Hardware(**_set({"tier": "SYNTH_TIER", **MODEL_VARIABLES}))
     home = Home(folder=str(home_folder()))
     return {
         "hardware": hardware,

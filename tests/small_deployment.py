@@ -34,8 +34,8 @@ SMALL_SAMPLES = 192
 class SmallHardware(Hardware):
     """The cpu tier with few rows, epochs and items."""
 
-    def limits(self) -> Tier:
-        row = super().limits()
+    def row(self) -> Tier:
+        row = super().row()
         merged = {name: {**row.overrides.get(name, {}), **SMALL.get(name, {})} for name in {*row.overrides, *SMALL}}
         return replace(row, samples=SMALL_SAMPLES, overrides=merged)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from resources.hardware import Hardware
 from resources.inference import Inference
 from synth_assets.commands.session import Session
 from synth_assets.protocols import Sampling
@@ -23,7 +22,7 @@ def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, s
     base = session.record("base_model", ModelRecord)
     if base is None:
         raise ValueError("no model was materialised yet: synth run")
-    inference = Inference(hardware=Hardware(tier=session.tier_name))
+    inference = Inference(hardware=session.hardware)
     champion = session.record("champion", ChampionRecord)
     sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=MAX_TOKENS)
     records = [None, *(session.record(name, AdapterRecord) for name in ASKED)]

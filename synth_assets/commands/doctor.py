@@ -9,7 +9,7 @@ import psutil
 from rich.console import Console
 
 from resources.deployment import home_folder
-from resources.hardware import Hardware, Role
+from resources.hardware import Hardware, Role, deployed
 from resources.inference import Inference
 from resources.storage import Home
 
@@ -21,7 +21,7 @@ def examine(tier: str | None, console: Console) -> bool:
     """Print a line per examination; returns whether all passed."""
     if tier is not None:
         os.environ["SYNTH_TIER"] = tier
-    hardware = Hardware(tier=os.environ.get("SYNTH_TIER", "auto"))
+    hardware = deployed(os.environ.get("SYNTH_TIER", "auto"))
     examinations: list[tuple[str, Callable[[], str]]] = [
         ("machine", _machine),
         ("tier", lambda: _tier(hardware)),

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from resources.hardware import Hardware
 from synth_assets.commands.session import Session
 from synth_assets.generation.magpie import MagpieSpec
 
@@ -28,7 +27,7 @@ class Plan:
 
 def make_plan(session: Session, samples: int | None) -> Plan:
     """Rows and tokens from the spec, minutes from the last run here that generated, scaled by rows."""
-    spec = Hardware(tier=session.tier_name).spec(MagpieSpec())
+    spec = session.hardware.spec(MagpieSpec())
     rows = samples or spec.samples
     tokens = rows * (spec.max_instruction_tokens + spec.max_response_tokens)
     minutes, basis = _minutes(session, rows)

@@ -103,9 +103,7 @@ def run_config(launch: Launch) -> dict[str, Any]:
 
 def preflight(session: Session) -> None:
     """Resolve every model before anything runs, so that a missing one costs a line and not an hour."""
-    from resources.hardware import Hardware
-
-    inference = Inference(hardware=Hardware(tier=session.tier_name))
+    inference = Inference(hardware=session.hardware)
     for role in ("teacher", "base", "reward"):
         inference.resolve(role)
 

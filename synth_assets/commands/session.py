@@ -9,7 +9,7 @@ from typing import TypeVar
 import dagster as dg
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
-from resources.hardware import TIERS, Hardware
+from resources.hardware import Hardware, deployed
 from synth_assets.records import Tier, from_json
 
 R = TypeVar("R")
@@ -22,10 +22,15 @@ class Session:
     home: Path
     tier_name: str
 
+    @cached_property
+    def hardware(self) -> Hardware:
+        """The tier with the models of this deployment."""
+        return deployed(self.tier_name)
+
     @property
     def tier(self) -> Tier:
-        """The row of the hardware table."""
-        return TIERS[self.tier_name]
+        """The row of the hardware table, with the models of this deployment."""
+        return self.hardware.row()
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
