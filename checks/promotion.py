@@ -28,10 +28,9 @@ def decision_follows_its_clauses(promotion_decision: Decision) -> dg.AssetCheckR
 @dg.asset_check(asset="champion", additional_ins={"promotion_decision": dg.AssetIn("promotion_decision")})
 def champion_follows_the_decision(champion: ChampionRecord, promotion_decision: Decision) -> dg.AssetCheckResult:
     """What was promoted serves, nothing else moved, and no person serves what the policy refuses."""
-    if promotion_decision.outcome == "promoted":
-        follows = champion.version == promotion_decision.candidate_version
-    else:
-        follows = champion.action in ("kept", "moved by hand")
+    promoted = promotion_decision.outcome == "promoted"
+    wanted = promotion_decision.candidate_version if promoted else promotion_decision.opponent_version
+    follows = champion.version == wanted or (not promoted and champion.action == "moved by hand")
     return dg.AssetCheckResult(
         passed=follows and not champion.flagged,
         severity=dg.AssetCheckSeverity.ERROR,

@@ -20,7 +20,7 @@ def escaped_sample(rows: Iterable[Mapping[str, object]], limit_bytes: int = SAMP
     kept: list[str] = []
     used = 0
     for row in rows:
-        entry = "\n".join(f"- {_shown(name)}: {_shown(str(value))}" for name, value in row.items())
+        entry = "\n".join(f"- {escaped(name)}: {escaped(str(value))}" for name, value in row.items())
         used += len(entry.encode()) + 2
         if used > limit_bytes:
             break
@@ -28,8 +28,8 @@ def escaped_sample(rows: Iterable[Mapping[str, object]], limit_bytes: int = SAMP
     return "\n\n".join(kept)
 
 
-def _shown(text: str) -> str:
-    """A text on one line, escaped, at most CELL_BYTES long; an ellipsis where it was cut."""
+def escaped(text: str) -> str:
+    """A text on one line, escaped as in `escaped_sample`, at most CELL_BYTES long; an ellipsis where it was cut."""
     shown: list[str] = []
     used = 0
     for character in text:

@@ -12,7 +12,7 @@ import polars as pl
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, Tier, fingerprint
 from synth_assets.shards import BLOCK_ROWS, Block, Progress, compute_blocks, read_shards
-from synth_assets.training.adapter_store import Recipe, StoredAdapter, code_version, stored_or_trained
+from synth_assets.training.adapter_store import Recipe, StoredAdapter, code_version, library_versions, stored_or_trained
 from synth_assets.training.contract import TrainingError, batch_rows, check_precision, check_steps
 from synth_assets.training.costs import cost_usd
 from synth_assets.training.data import best_responses, by_split
@@ -102,7 +102,14 @@ def reference_of(
     name, tier = "reference_logprobs", workshop.tier
     folder, setting = parent_folder(adapter, workshop.root), setting_of(name, base, workshop)
     policy = cache(lambda: reference_policy(load(), folder, setting))
-    made_by = [base.revision, folder_hash(folder), _arithmetic(tier), tier.batch_size, code_version()]
+    made_by = [
+        base.revision,
+        folder_hash(folder),
+        _arithmetic(tier),
+        tier.batch_size,
+        library_versions(),
+        code_version(),
+    ]
     blocks = [
         Block(fingerprint(name, made_by, content_hash(block)), block.height, block)
         for block in pairs.iter_slices(BLOCK_ROWS)

@@ -32,7 +32,7 @@ ADAPTERS = (
     "dpo_control_adapter",
 )
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
-RECIPE = "1"  # raise it when the same answers would be scored differently
+RECIPE = 1  # raise it when the same answers would be scored differently
 
 
 class EvaluationConfig(dg.Config):
@@ -52,7 +52,7 @@ class EvaluationConfig(dg.Config):
     group_name="evaluation",
     kinds={"transformers", "parquet"},
     owners=["team:evaluation"],
-    code_version=RECIPE,
+    code_version=fingerprint(RECIPE, EvaluationSpec()),
 )
 def benchmark_scores(
     context: dg.AssetExecutionContext,
@@ -91,7 +91,11 @@ def benchmark_scores(
 
 
 @dg.asset(
-    ins=ADAPTER_INS, group_name="evaluation", kinds={"python", "json"}, owners=["team:evaluation"], code_version=RECIPE
+    ins=ADAPTER_INS,
+    group_name="evaluation",
+    kinds={"python", "json"},
+    owners=["team:evaluation"],
+    code_version=str(RECIPE),
 )
 def comparison(
     context: dg.AssetExecutionContext,

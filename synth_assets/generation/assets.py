@@ -17,7 +17,7 @@ from synth_assets.generation.imports import imported_files, read_import
 from synth_assets.generation.magpie import RECIPE, MagpieSpec, generate
 from synth_assets.manifests import content_hash
 from synth_assets.partitions import BATCHES
-from synth_assets.records import INSTRUCTIONS, PAIRS, ModelRecord
+from synth_assets.records import INSTRUCTIONS, PAIRS, ModelRecord, fingerprint
 from synth_assets.shards import sweep_temporaries
 from synth_assets.text_samples import escaped_sample
 
@@ -43,7 +43,7 @@ class MagpieConfig(dg.Config):
     group_name="generation",
     kinds={"transformers", "parquet"},
     owners=["team:data"],
-    code_version=str(RECIPE),
+    code_version=fingerprint(RECIPE, MagpieSpec()),
 )
 def raw_instructions(
     context: dg.AssetExecutionContext,

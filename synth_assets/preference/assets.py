@@ -19,7 +19,7 @@ from synth_assets.preference.candidates import (
     score_candidates,
 )
 from synth_assets.preference.pairs import PairSpec, build_pairs, known_instructions, length_bias, reasons_text
-from synth_assets.records import ModelRecord
+from synth_assets.records import ModelRecord, fingerprint
 from synth_assets.text_samples import escaped_sample
 
 SAMPLE_ROWS = 5
@@ -45,7 +45,12 @@ class PairConfig(dg.Config):
     seed: int | None = None
 
 
-@dg.asset(group_name="preference", kinds={"transformers", "parquet"}, owners=["team:data"], code_version=str(RECIPE))
+@dg.asset(
+    group_name="preference",
+    kinds={"transformers", "parquet"},
+    owners=["team:data"],
+    code_version=fingerprint(RECIPE, CandidateSpec()),
+)
 def response_candidates(  # noqa: PLR0913, PLR0917  an asset's parameters are its inputs and resources
     context: dg.AssetExecutionContext,
     config: CandidateConfig,
@@ -84,7 +89,12 @@ def response_candidates(  # noqa: PLR0913, PLR0917  an asset's parameters are it
     )
 
 
-@dg.asset(group_name="preference", kinds={"polars", "parquet"}, owners=["team:data"])
+@dg.asset(
+    group_name="preference",
+    kinds={"polars", "parquet"},
+    owners=["team:data"],
+    code_version=fingerprint(PairSpec()),
+)
 def preference_pairs(  # noqa: PLR0913, PLR0917  an asset's parameters are its inputs and resources
     context: dg.AssetExecutionContext,
     config: PairConfig,

@@ -16,9 +16,10 @@ from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suites import SUITES
 from synth_assets.promotion.contenders import CHALLENGER, CHAMPION, Scores, compared_candidate, contender
 from synth_assets.promotion.duel import fight
-from synth_assets.promotion.policy import BASE, Contender, PromotionPolicy, decide
+from synth_assets.promotion.policy import BASE, Contender, PromotionPolicy, decide, outcome_version
 from synth_assets.promotion.succession import Occasion, SuccessionError, evidence_tags, rollback_decision, succeed
 from synth_assets.records import AdapterRecord, ChampionRecord, Clause, Comparison, Decision, Verdict, fingerprint
+from synth_assets.text_samples import escaped
 
 LAST_OF_ALL = {"dagster/priority": "-100"}  # the other ready steps go first, the checks of the same run among them
 MEASURED_BY = ("comparison", "benchmark_scores", "benchmark_items", "base_model")
@@ -49,7 +50,12 @@ class PromotionConfig(dg.Config):
 
 
 @dg.asset(
-    ins=ADAPTER_INS, group_name="promotion", kinds={"mlflow", "json"}, owners=["team:evaluation"], op_tags=LAST_OF_ALL
+    ins=ADAPTER_INS,
+    group_name="promotion",
+    kinds={"mlflow", "json"},
+    owners=["team:evaluation"],
+    code_version=fingerprint(PromotionPolicy()),
+    op_tags=LAST_OF_ALL,
 )
 def promotion_decision(
     context: dg.AssetExecutionContext,
@@ -76,7 +82,7 @@ def promotion_decision(
             tracker.set_alias(CHALLENGER, candidate.version, evidence_tags(decision, occasion, _counts(verdicts)))
     return dg.MaterializeResult(
         value=decision,
-        data_version=dg.DataVersion(fingerprint(decision)),
+        data_version=dg.DataVersion(outcome_version(decision)),
         metadata={
             "outcome": decision.outcome,
             "reason": decision.reason,
@@ -176,7 +182,7 @@ def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
 
 
 def _clause_table(clauses: Sequence[Clause]) -> str:
-    rows = [f"| {c.name} | {'yes' if c.passed else 'no'} | {c.found} | {c.wanted} |" for c in clauses]
+    rows = [f"| {c.name} | {'yes' if c.passed else 'no'} | {escaped(c.found)} | {escaped(c.wanted)} |" for c in clauses]
     return "\n".join(["| clause | held | found | wanted |", "|---|---|---|---|", *rows])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synth_assets.records import Clause, Decision, PairedTest, Verdict
+from synth_assets.records import Clause, Decision, PairedTest, Verdict, fingerprint
 
 BASE = "base"
 SHOWN_CHECKS = 5  # of those that failed, in a clause's text
@@ -96,6 +96,17 @@ def decide(
         ),
     ]
     return _decision("promoted" if all(c.passed for c in clauses) else "refused", candidate, opponent, clauses)
+
+
+def outcome_version(decision: Decision) -> str:
+    """The data version of a decision: what follows from it.
+
+    Who is promoted and who is found to be champion already is the same outcome, or carrying a decision out would
+    change it.
+    """
+    if decision.outcome == "refused":
+        return fingerprint(decision)
+    return fingerprint("serves", decision.candidate, decision.candidate_version)
 
 
 def _measured(duel: PairedTest | None, opponent: Contender, policy: PromotionPolicy) -> list[Clause]:

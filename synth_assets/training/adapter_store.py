@@ -46,7 +46,7 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Sixteen hex digits of the recipe, the libraries' versions and this package's source."""
-        return fingerprint(asdict(self), {name: version(name) for name in LIBRARIES}, code_version())
+        return fingerprint(asdict(self), library_versions(), code_version())
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class StoredAdapter:
     outcome: Outcome
     manifest_sha256: str
     reused: bool
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that decide a number."""
+    return {name: version(name) for name in LIBRARIES}
 
 
 def code_version() -> str:

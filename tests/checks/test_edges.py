@@ -14,6 +14,7 @@ from checks.adapters import folder_of, loss_that_did_not_fall, margin_that_did_n
 from checks.generation import REPLAY_ROWS, replayed_rows
 from checks.leakage import normalised, prompt_key, shared
 from checks.models import MIN_PREFERRED_RATE, PROBES, probes, reward_model_is_sane
+from checks.promotion import champion_follows_the_decision
 from synth_assets.records import ModelRecord
 
 World = Any  # the fixture of conftest.py, which cannot be imported
@@ -142,6 +143,16 @@ def test_truncated_weights_are_not_complete(world: World) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     found = problems(world.data["lora_adapter"], world.home)
     assert found["adapter_is_complete"]
+
+
+@pytest.mark.parametrize(
+    ("action", "version", "follows"),
+    [("kept", "2", True), ("promoted", "2", True), ("moved by hand", "3", True), ("promoted", "3", False)],
+)
+def test_a_champion_recorded_after_a_kill_follows(action: str, version: str, *, follows: bool, world: World) -> None:
+    decision = replace(world.data["promotion_decision"], outcome="unchanged", opponent_version="2", clauses=[])
+    champion = replace(world.data["champion"], action=action, version=version)
+    assert champion_follows_the_decision(champion, decision).passed == follows
 
 
 def test_probes_leave_out_other_turns_and_equal_responses() -> None:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from synth_assets.promotion.duel import fight
-from synth_assets.promotion.policy import Contender, PromotionPolicy, decide
+from synth_assets.promotion.policy import Contender, PromotionPolicy, decide, outcome_version
 from synth_assets.records import ITEM_SCORES, Decision, PairedTest, Verdict
 
 BASE = Contender("base", "", "")
@@ -75,6 +75,13 @@ def test_the_champion_itself_is_unchanged_and_nobody_is_refused() -> None:
     assert decided(opponent=GOOD["candidate"]).outcome == "unchanged"
     nobody = decided(candidate=None)
     assert (nobody.outcome, [c.name for c in nobody.clauses]) == ("refused", ["candidate"])
+
+
+def test_a_decision_that_was_carried_out_keeps_its_version() -> None:
+    promoted, unchanged = decided(), decided(opponent=GOOD["candidate"])
+    assert outcome_version(promoted) == outcome_version(unchanged)
+    others = [decided(verdicts=[]), decided(verdicts=verdict("failed")), decided(candidate=BASE)]
+    assert len({outcome_version(decision) for decision in (promoted, *others)}) == 4
 
 
 @pytest.mark.parametrize("wrong", [{"alpha": -0.1}, {"minimum_effect": 1.1}, {"minimum_items": 0}])
