@@ -1,6 +1,5 @@
 """Great Expectations suites as asset checks: one step for each table, one check for each expectation."""
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 import polars as pl
+
+from resources.deployment import silence_libraries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +150,7 @@ def _validate(asset: str, sample: "pd.DataFrame", expectations: Sequence[Expecta
     """Outcomes by expectation name, as Great Expectations reports them."""
     if not expectations:
         return {}
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read while the library is imported
+    silence_libraries()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # 1.24 imports sre_constants
         import great_expectations as gx

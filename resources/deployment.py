@@ -13,14 +13,19 @@ PROJECT = Path(__file__).resolve().parents[1]
 QUIET = {
     "DAGSTER_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+"""Telemetry, progress bars and remarks of the libraries, off; read while they are imported."""
+
 TALKATIVE = ("alembic", "bitsandbytes", "mlflow", "transformers")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
@@ -41,7 +46,7 @@ def set_up_process(home: Path, tier: str) -> None:
 
     On the `cpu` tier, whose models are shipped, no library may look anything up on a hub.
     """
-    defaults = {**QUIET, "SYNTH_HOME": str(home), "SYNTH_TIER": tier, "DAGSTER_HOME": str(home / "dagster")}
+    defaults = {"SYNTH_HOME": str(home), "SYNTH_TIER": tier, "DAGSTER_HOME": str(home / "dagster")}
     if tier == "cpu":
         defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1"}
     for name, value in defaults.items():
@@ -50,7 +55,9 @@ def set_up_process(home: Path, tier: str) -> None:
 
 
 def silence_libraries() -> None:
-    """Keep libraries that warn about what does not concern a user off the terminal."""
+    """Keep libraries off the network and the terminal, before the first of them is imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -13,7 +13,7 @@ from resources import loading, model_files
 from resources.hardware import Hardware, Role
 from resources.transformers_engine import TransformersGenerator
 from resources.vllm_engine import VllmGenerator
-from synth_assets.generation.families import family_of
+from synth_assets.families import family_of
 from synth_assets.protocols import TextGenerator
 from synth_assets.records import ModelRecord, Tier
 

@@ -1,15 +1,15 @@
 """Loading of models from resolved folders: safetensors only, no code from the folder, no network, no chatter."""
 
 import logging
-import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
+from resources.deployment import silence_libraries
 from synth_assets.chat import template_of_vocabulary
 from synth_assets.records import Tier
+from synth_assets.training.engine import load_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +25,7 @@ def prepare_libraries(tier: Tier) -> None:
 
     Two steps run side by side on the cpu tier; several threads each would fight over the cores.
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    silence_libraries()
     import torch
     from transformers.utils import logging as transformers_logging
 
@@ -90,7 +89,7 @@ def apply_adapter(network: "PreTrainedModel", adapter: Path) -> "tuple[PreTraine
     Raises:
         ValueError: the folder has no safetensors of an adapter, or one of another kind.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig
 
     if not (adapter / ADAPTER_WEIGHTS).is_file():
         raise ValueError(f"{adapter} has no {ADAPTER_WEIGHTS}; adapters in other formats are refused")
@@ -100,10 +99,7 @@ def apply_adapter(network: "PreTrainedModel", adapter: Path) -> "tuple[PreTraine
             return network, weights.get_tensor("prompt_embeddings").to(network.dtype)
     if kind != "LORA":
         raise ValueError(f"{adapter} is a {kind} adapter; LORA and PROMPT_TUNING are known")
-    with warnings.catch_warnings():
-        # PEFT 0.21 asks a model for `is_gradient_checkpointing`, which transformers 5.23 renamed
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        attached: Any = PeftModel.from_pretrained(network, str(adapter), use_safetensors=True)
+    attached: Any = load_adapter(network, adapter)
     quantised = getattr(network, "is_quantized", False)
     return (attached.get_base_model() if quantised else attached.merge_and_unload()), None
 

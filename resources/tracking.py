@@ -1,6 +1,5 @@
 """MLflow: where it keeps what it is told, and how a caller gets a tracker that survives its failures."""
 
-import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from filelock import FileLock
 
+from resources.deployment import silence_libraries
 from resources.registry import MODEL, MlflowTracker
 from resources.retries import retried
 from resources.storage import Home
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 EXPERIMENT = "synth-assets"
 DEFAULT_UI = "http://127.0.0.1:5000"
 LOCK_TIMEOUT_S = 300.0
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+REQUESTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a request is repeated with the search before it, by `retried`
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
@@ -53,7 +49,9 @@ class MlflowTracking(dg.ConfigurableResource):
 
     def client(self) -> Callable[[], "MlflowClient"]:
         """A function that gives a quiet client of this deployment; the first use makes the database."""
-        silence()
+        silence_libraries()
+        for name, value in REQUESTS.items():
+            os.environ.setdefault(name, value)
         uri = self.uri()
 
         def connect() -> "MlflowClient":
@@ -96,14 +94,6 @@ class MlflowTracking(dg.ConfigurableResource):
     def _ui(self) -> str:
         served = self.tracking_uri if self.tracking_uri.startswith("http") else ""
         return (self.ui_url or served or os.environ.get("SYNTH_MLFLOW_UI") or DEFAULT_UI).rstrip("/")
-
-
-def silence() -> None:
-    """No telemetry, no progress bars, no chatter; what a user set in the environment wins."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _experiment(client: "MlflowClient", artifacts: str) -> str:

@@ -7,12 +7,6 @@ from synth_assets.commands.plan import make_plan
 from synth_assets.commands.session import open_session
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("SYNTH_HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path_factory.mktemp("dagster")))
-
-
 def test_a_named_model_replaces_the_tiers_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNTH_PRESET", "qwen")
     monkeypatch.setenv("SYNTH_BASE", "owner/base")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from synth_assets.generation.families import Family, family
+from synth_assets.families import Family, family
 from synth_assets.generation.seeds import row_id, row_seed
 from synth_assets.protocols import Completion, Sampling, TextGenerator
 from synth_assets.records import INSTRUCTIONS, fingerprint

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from synth_assets.generation.families import FAMILIES
+from synth_assets.families import FAMILIES
 from synth_assets.generation.magpie import MagpieSpec, generate
 from synth_assets.generation.seeds import row_seed
 from synth_assets.protocols import Completion, Message, Sampling

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from synth_assets.embedded import model_path
-from synth_assets.generation.families import FAMILIES, family_of, opens_like, pre_query_of_template
+from synth_assets.families import FAMILIES, family_of, opens_like, pre_query_of_template
 
 LLAMA_OPENING = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
 WRITTEN = {  # what each family's published chat template writes before a user's first word

@@ -109,7 +109,7 @@ def family_of(name: str, chat_template: str = "") -> str:
     if not fitting:
         raise ValueError(
             f"no model family fits {name}; there are {', '.join(FAMILIES)}: "
-            "add a row to FAMILIES in synth_assets/generation/families.py"
+            "add a row to FAMILIES in synth_assets/families.py"
         )
     return fitting[0]
 
