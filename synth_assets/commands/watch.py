@@ -10,6 +10,7 @@ from dagster import DagsterEventType, EventLogEntry
 
 POLL_S = 0.5
 SHOWN_FACTS = 3
+SKIPPED = "Dependencies for step "  # what a failure above keeps from running needs no line of its own
 TOLD = ("failure", "outcome", "action", "candidate", "reason")  # metadata in words that says more than numbers
 
 
@@ -50,8 +51,7 @@ def describe(entry: EventLogEntry) -> str | None:
     """The line for one event, or None for what a person need not see."""
     name = (entry.step_key or "run").removesuffix("_expectations")
     if entry.dagster_event is None:
-        said = "; ".join(entry.user_message.removeprefix(f"{name}: ").splitlines())
-        return f"{name:28.28} {said}" if int(entry.level) >= logging.INFO else None
+        return _message(entry, name)
     event = entry.dagster_event
     match event.event_type:
         case DagsterEventType.STEP_FAILURE:
@@ -69,6 +69,13 @@ def describe(entry: EventLogEntry) -> str | None:
             asset = evaluation.asset_key.to_user_string()
             return f"{asset:28.28} check failed ({evaluation.severity.value}): {evaluation.check_name}"
     return None
+
+
+def _message(entry: EventLogEntry, name: str) -> str | None:
+    if int(entry.level) < logging.INFO or entry.user_message.startswith(SKIPPED):
+        return None
+    said = "; ".join(" ".join(line.split()) for line in entry.user_message.removeprefix(f"{name}: ").splitlines())
+    return f"{name:28.28} {said}"
 
 
 def _facts(materialisation: dg.AssetMaterialization) -> str:
