@@ -107,18 +107,15 @@ class PlainLoop:
         return [lora, *(produce(order, shop, load)[0] for order in orders)]
 
     def _scores(self, base: ModelRecord, adapters: Sequence[AdapterRecord]) -> None:
-        from peft import PeftModel
-
         for adapter in (None, *adapters):
             folder = self.home.root() / adapter.path if adapter else None
 
             def pair(folder: Path | None = folder) -> Any:  # noqa: ANN401 - as above
-                model, tokenizer = self.inference.load_base(base)
-                return (PeftModel.from_pretrained(model, str(folder)) if folder else model), tokenizer
+                return self.inference.load_adapted(base, folder) if folder else self.inference.load_base(base)
 
             name = adapter.name if adapter else "base"
             maker = lambda folder=folder: self.inference.generator(base, folder)  # noqa: E731
-            subject = Subject(name, name, name, maker, pair)
+            subject = Subject(name, name, name, self.inference.engine(folder), maker, pair)
             spec = self.hardware.spec(EvaluationSpec())
             score_model(subject, self.items, spec, folder=self.home.shards("evaluation"), progress=quiet)
 

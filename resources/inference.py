@@ -1,8 +1,11 @@
 """The resource that finds, loads and runs language models."""
 
+import functools
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +17,12 @@ from resources.hardware import Hardware, Role
 from resources.transformers_engine import TransformersGenerator
 from resources.vllm_engine import VllmGenerator
 from synth_assets.families import family_of
-from synth_assets.protocols import TextGenerator
+from synth_assets.protocols import Completion, Message, Sampling, TextGenerator
 from synth_assets.records import ModelRecord, Tier
+from synth_assets.training.engine import load_adapter
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 COUNT_BLOCK = 1_000  # texts tokenised in one call
@@ -51,14 +56,29 @@ class Inference(dg.ConfigurableResource):
         """The folder with the model's weights, fetched from the hub where they are not here yet."""
         return model_files.weights_folder(model.location, model.revision)
 
-    def generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
-        """A text generator of a model, with the LoRA or prompt-tuning adapter in a folder.
+    def engine(self, adapter: Path | None = None) -> str:
+        """What generates text, with version and precision, such as "vllm 0.11.0 bfloat16 nf4".
 
         vLLM where the tier wants it, it is installed and the adapter is none that it lacks; else Transformers.
         """
         tier = self.hardware.limits()
-        name = model_name(model.location) + (f"+{adapter.name}" if adapter else "")
-        if tier.engine == "vllm" and _vllm_takes(adapter):
+        name = "vllm" if tier.engine == "vllm" and _vllm_takes(adapter) else "transformers"
+        quantised = "" if tier.quantisation == "none" else f" {tier.quantisation}"
+        return f"{name} {version(name)} {tier.dtype}{quantised}"
+
+    def generator(self, model: ModelRecord, adapter: Path | None = None) -> "LazyGenerator":
+        """A text generator of a model, with the LoRA or prompt-tuning adapter in a folder; loaded when it is used."""
+        return LazyGenerator(
+            lambda: self.load_generator(model, adapter),
+            model=_full_name(model, adapter),
+            revision=model.revision,
+            engine=self.engine(adapter),
+        )
+
+    def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
+        """The generator of `generator`, with its weights in memory."""
+        tier, name = self.hardware.limits(), _full_name(model, adapter)
+        if self.engine(adapter).startswith("vllm"):
             return VllmGenerator(self.folder(model), tier, model=name, revision=model.revision, adapter=adapter)
         network, tokenizer = self.load_base(model)
         virtual_tokens = None
@@ -73,6 +93,11 @@ class Inference(dg.ConfigurableResource):
         tier = self._prepared()
         folder = self.folder(model)
         return loading.load_causal_model(folder, tier), loading.load_tokenizer(folder)
+
+    def load_adapted(self, model: ModelRecord, adapter: Path) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
+        """The same with the adapter in a folder on it, not merged."""
+        network, tokenizer = self.load_base(model)
+        return load_adapter(network, adapter), tokenizer
 
     def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
         """A function that counts the tokens of plain texts; control tokens in them count as subwords."""
@@ -98,10 +123,43 @@ class Inference(dg.ConfigurableResource):
         return tier
 
 
+class LazyGenerator:
+    """A text generator that loads its weights when it first encodes or writes; what it is is known before.
+
+    `writing_s` are the seconds spent in `generate`, without the loading.
+    """
+
+    def __init__(self, load: Callable[[], TextGenerator], *, model: str, revision: str, engine: str) -> None:
+        """Call `load` once, when it is needed."""
+        self.model, self.revision, self.engine = model, revision, engine
+        self.writing_s = 0.0
+        self._loaded = functools.cache(load)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where the assistant speaks."""
+        return self._loaded().encode_chat(messages)
+
+    def encode_template(self, template: str) -> list[int]:
+        """Token ids of trusted text, in which control tokens are meant."""
+        return self._loaded().encode_template(template)
+
+    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
+        """One completion per prompt, in order."""
+        generator = self._loaded()
+        started = time.monotonic()
+        completions = generator.generate(prompts, seeds, sampling)
+        self.writing_s += time.monotonic() - started
+        return completions
+
+
 def model_name(location: str) -> str:
     """What tables call a model: the hub repository, `embedded:<role>`, or the folder's name."""
     folder = Path(location).expanduser()
     return folder.name if folder.is_dir() else location
+
+
+def _full_name(model: ModelRecord, adapter: Path | None) -> str:
+    return model_name(model.location) + (f"+{adapter.name}" if adapter else "")
 
 
 def _vllm_takes(adapter: Path | None) -> bool:

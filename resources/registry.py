@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +132,16 @@ class MlflowTracker:
         if content_hash(items) != expected:
             raise ValueError(f"the items of run {run_id} have hash {content_hash(items)}, not {expected}")
         return items
+
+    def scored_metrics(self, run_id: str) -> list[Metric]:
+        """The metrics that a run of `log_scores` stored, with that run's id."""
+
+        def fetch() -> list[Metric]:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(self.client.download_artifacts(run_id, "metrics.json", folder))
+                return [Metric(**row) for row in json.loads(path.read_text("utf-8"))]
+
+        return [replace(metric, mlflow_run_id=run_id) for metric in retried(fetch, self._uri)]
 
     @property
     def _uri(self) -> str:

@@ -1,11 +1,7 @@
 """Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
 
-import warnings
 from base64 import b64encode
 from dataclasses import asdict
-from importlib.metadata import version
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -17,12 +13,8 @@ from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_tabl
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
 from synth_assets.figures import benchmark_comparison, thumbnail
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
-from synth_assets.records import AdapterRecord, Comparison, Metric, ModelRecord, Tier, fingerprint, to_json
+from synth_assets.records import AdapterRecord, Comparison, ModelRecord, fingerprint, to_json
 from synth_assets.text_samples import escaped_sample
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTERS = (
     "prompt_tuning_adapter",
@@ -71,7 +63,8 @@ def benchmark_scores(
     scores = pl.concat(
         score_model(subject, benchmark_items, spec, folder=folder, progress=context.log.info) for subject in subjects
     )
-    found = _metrics(scores, benchmark_items, inference)
+    engines = {subject.name: subject.engine for subject in subjects}
+    found = metrics(scores, engines=engines, data_hash=content_hash(benchmark_items))
     versions = {adapter.name: adapter.model_version for adapter in trained}
     run_id = tracking.tracker(context).log_scores(found, scores, versions)
     failures = {adapter.name: adapter.failure for adapter in adapters.values() if adapter.failure}
@@ -101,16 +94,17 @@ def comparison(
     context: dg.AssetExecutionContext,
     benchmark_scores: pl.DataFrame,
     benchmark_items: pl.DataFrame,
-    inference: Inference,
     tracking: MlflowTracking,
     **adapters: AdapterRecord,
 ) -> dg.MaterializeResult:
     """All models side by side with intervals and paired tests; the candidate is the best on validation."""
-    run_id = tracking.tracker(context).scores_run(content_hash(benchmark_scores))
+    tracker = tracking.tracker(context)
+    run_id = tracker.scores_run(content_hash(benchmark_scores))
     if run_id is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
-    found = _metrics(benchmark_scores, benchmark_items, inference, run_id)
-    result = compare(found, benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS])
+    result = compare(
+        tracker.scored_metrics(run_id), benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS]
+    )
     return dg.MaterializeResult(
         value=result,
         data_version=dg.DataVersion(fingerprint(to_json(result))),
@@ -130,45 +124,28 @@ def _subject(
 ) -> Subject:
     """The base model, or it with an adapter whose files are compared with their manifest first."""
     tier = inference.hardware.limits()
-    arithmetic = [
-        _engine(tier, adapter.name if adapter else BASE),
-        tier.dtype,
-        tier.quantisation,
-        tier.attention,
-        tier.device,
-    ]
+    harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
     if adapter is None:
-        weights = fingerprint(base.revision, arithmetic)
+        engine = inference.engine()
         return Subject(
-            BASE, base.revision, weights, lambda: inference.generator(base), lambda: inference.load_base(base)
+            name=BASE,
+            fingerprint=base.revision,
+            weights=fingerprint(base.revision, engine, harness),
+            engine=engine,
+            generator=lambda: inference.generator(base),
+            pair=lambda: inference.load_base(base),
         )
     folder = tracking.home.root() / adapter.path
     read_manifest(folder)
-
-    def pair() -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
-        from peft import PeftModel
-
-        model, tokenizer = inference.load_base(base)
-        with warnings.catch_warnings():
-            # PEFT 0.21 asks a model for `is_gradient_checkpointing`, which transformers 5.23 renamed
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            return PeftModel.from_pretrained(model, str(folder), use_safetensors=True), tokenizer
-
-    weights = fingerprint(base.revision, folder_hash(folder), arithmetic)
-    return Subject(adapter.name, adapter.fingerprint, weights, lambda: inference.generator(base, folder), pair)
-
-
-def _metrics(scores: pl.DataFrame, items: pl.DataFrame, inference: Inference, run_id: str = "") -> list[Metric]:
-    tier = inference.hardware.limits()
-    engines = {str(model): _engine(tier, str(model)) for model in scores["model"].unique()}
-    return metrics(scores, engines=engines, data_hash=content_hash(items), mlflow_run_id=run_id)
-
-
-def _engine(tier: Tier, model: str) -> str:
-    """What `Inference.generator` takes for a model: the tier's engine where it is installed and can."""
-    fits = find_spec(tier.engine) is not None and model != "prompt_tuning_adapter"
-    engine = tier.engine if fits else "transformers"
-    return f"{engine} {version(engine)}"
+    engine = inference.engine(folder)
+    return Subject(
+        name=adapter.name,
+        fingerprint=adapter.fingerprint,
+        weights=fingerprint(base.revision, folder_hash(folder), engine, harness),
+        engine=engine,
+        generator=lambda: inference.generator(base, folder),
+        pair=lambda: inference.load_adapted(base, folder),
+    )
 
 
 def _sample(scores: pl.DataFrame, items: pl.DataFrame) -> str:

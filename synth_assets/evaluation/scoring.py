@@ -63,6 +63,7 @@ class Subject:
         fingerprint: as shown in ITEM_SCORES.
         weights: hash of all files that make the model, with what else shapes its arithmetic (engine, dtype,
             quantisation); answers are kept under it, never under the name.
+        engine: what generates its text, such as "transformers 5.23.0 float32".
         generator: makes the model that writes.
         pair: makes (model, tokenizer) for the evaluation harness.
     """
@@ -70,6 +71,7 @@ class Subject:
     name: str
     fingerprint: str
     weights: str
+    engine: str
     generator: Callable[[], TextGenerator]
     pair: Callable[[], tuple[Any, Any]]
 
@@ -116,19 +118,15 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
     return items.filter(deciding & ((limit == 0) | (place <= limit)))
 
 
-def metrics(
-    scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str, items_sha256: str = "", mlflow_run_id: str = ""
-) -> list[Metric]:
+def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str) -> list[Metric]:
     """One Metric for each model, suite, split and metric that applies to at least one item, in the table's order.
 
     Args:
         scores: ITEM_SCORES, the only source of value, n and interval.
         engines: model to what generated its text, such as "transformers 5.23.0".
         data_hash: content hash of the BENCHMARK_ITEMS they were measured on.
-        items_sha256: hash of the stored per-item results; the content hash of `scores` where it is left out.
-        mlflow_run_id: the run that the results are logged in.
     """
-    stored = items_sha256 or content_hash(scores)
+    stored = content_hash(scores)
     found = []
     counted = scores.filter(pl.col("score").is_not_null())
     keys = ["model", "suite", "split", "metric"]
@@ -150,7 +148,7 @@ def metrics(
                 harness=harness_of(suite, engines[str(model)]),
                 data_hash=data_hash,
                 items_sha256=stored,
-                mlflow_run_id=mlflow_run_id,
+                mlflow_run_id="",  # the tracker's to fill
             )
         )
     return found

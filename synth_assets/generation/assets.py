@@ -1,6 +1,5 @@
 """Assets of the stage generation: what the teacher invents, and what users bring."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -57,9 +56,7 @@ def raw_instructions(
     spec = hardware.spec(MagpieSpec(), config)
     folder = home.shards("generation")
     generator = inference.generator(teacher_model)
-    started = time.monotonic()
     made = generate(generator, spec, context.partition_key, teacher_model.family, folder, context.log.info)
-    seconds = time.monotonic() - started
     version = content_hash(made.rows)
     home.leave_row_manifest("raw_instructions", version, _all_kept(made.rows))
     return dg.MaterializeResult(
@@ -69,7 +66,7 @@ def raw_instructions(
             **_counts(made.rows),
             "sample": _sample(made.rows),
             "new_tokens": made.new_tokens,
-            **({"tokens_per_s": made.new_tokens / seconds} if made.new_tokens else {}),
+            **({"tokens_per_s": made.new_tokens / generator.writing_s} if made.new_tokens else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
         },
     )

@@ -1,6 +1,5 @@
 """Assets of the stage preference: several responses to each training instruction, and pairs of a better and a worse."""
 
-import time
 from dataclasses import asdict
 
 import dagster as dg
@@ -66,9 +65,8 @@ def response_candidates(  # noqa: PLR0913, PLR0917  an asset's parameters are it
     spec = hardware.spec(CandidateSpec(), config)
     folder = home.shards("preference")
     rows = instructions_to_sample(sft_dataset, spec)
-    started = time.monotonic()
-    sampled = sample_candidates(rows, inference.generator(teacher_model), spec, folder, context.log.info)
-    seconds = time.monotonic() - started
+    generator = inference.generator(teacher_model)
+    sampled = sample_candidates(rows, generator, spec, folder, context.log.info)
     candidates = score_candidates(sampled.paths, rewards.load(reward_model), folder, context.log.info)
     table = candidates.select("row_id", "reward", "temperature", "finish_reason", "response").collect()
     version = content_hash(candidates)
@@ -83,7 +81,7 @@ def response_candidates(  # noqa: PLR0913, PLR0917  an asset's parameters are it
             "reward_by_temperature": dg.MetadataValue.json(_mean_rewards(table)),
             "sample": dg.MetadataValue.md(escaped_sample(table.head(SAMPLE_ROWS).to_dicts())),
             "new_tokens": sampled.new_tokens,
-            **({"tokens_per_s": sampled.new_tokens / seconds} if sampled.new_tokens else {}),
+            **({"tokens_per_s": sampled.new_tokens / generator.writing_s} if sampled.new_tokens else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
         },
     )

@@ -48,7 +48,7 @@ def no_pair() -> tuple[object, object]:
 
 
 def subject(generator: FakeGenerator, name: str = "lora_adapter", weights: str = "w1") -> Subject:
-    return Subject(name, f"fingerprint of {name}", weights, lambda: generator, no_pair)
+    return Subject(name, f"fingerprint of {name}", weights, "fake 1", lambda: generator, no_pair)
 
 
 def score(generator: FakeGenerator, folder: Path, spec: EvaluationSpec = SPEC, **changes: str) -> pl.DataFrame:
@@ -147,12 +147,12 @@ def test_metrics_match_hand_arithmetic_and_carry_their_evidence(tmp_path: Path) 
     scores = scores.filter(split="test", metric="strict").with_columns(
         pl.col("item_id").replace_strict(given, return_dtype=pl.Float64).alias("score")
     )
-    (found,) = metrics(scores, engines=ENGINES, data_hash="d", mlflow_run_id="run")
+    (found,) = metrics(scores, engines=ENGINES, data_hash="d")
     assert (found.model, found.suite, found.split, found.metric) == ("base", "world_instructions", "test", "strict")
     assert (found.value, found.n) == (25 / 95, 95)
     assert (found.ci_low, found.ci_high) == wilson_interval(25, 95)
     assert (found.interval, found.kind, found.shots) == ("wilson 0.95", "measured", 0)
-    assert (found.harness, found.data_hash, found.mlflow_run_id) == ("verifier on fake 1", "d", "run")
+    assert (found.harness, found.data_hash) == ("verifier on fake 1", "d")
     assert found.items_sha256 == content_hash(scores)
 
 

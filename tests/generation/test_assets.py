@@ -38,7 +38,7 @@ class Echo:
 class EchoInference(Inference):
     """The inference resource with the echo in place of a model."""
 
-    def generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
+    def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
         return Echo()
 
 

@@ -69,6 +69,6 @@ def test_a_quantised_model_generates() -> None:
 
 def test_a_model_resolves_and_generates_on_the_detected_tier() -> None:
     inference = Inference(hardware=Hardware(tier="auto", teacher="embedded:teacher"))
-    generator = inference.generator(inference.resolve("teacher"))
+    generator = inference.load_generator(inference.resolve("teacher"))
     made = generator.generate([generator.encode_template(PRE_QUERY)] * 8, range(8), Sampling(1.0, 1.0, 48))
     assert all(completion.finish_reason == "stop" for completion in made)

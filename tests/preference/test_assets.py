@@ -52,7 +52,7 @@ class NoReward(LastDigit):
 
 
 class EchoInference(Inference):
-    def generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
+    def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
         return Echo()
 
 

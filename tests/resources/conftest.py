@@ -20,6 +20,6 @@ def teacher(inference: Inference) -> ModelRecord:
 
 @pytest.fixture(scope="session")
 def generator(inference: Inference, teacher: ModelRecord) -> TransformersGenerator:
-    generator = inference.generator(teacher)
+    generator = inference.load_generator(teacher)
     assert isinstance(generator, TransformersGenerator)
     return generator

@@ -80,12 +80,12 @@ def test_rows_of_any_length_hear_the_adapter_as_peft_gives_it(
     network, tokenizer = inference.load_base(base)
     config, width = config_of(method)
     model = save(network, config, tmp_path / "some-adapter", width)
-    generator = inference.generator(base, tmp_path / "some-adapter")
+    generator = inference.load_generator(base, tmp_path / "some-adapter")
     assert isinstance(generator, TransformersGenerator)
     prompts = prompts_of(generator)
     said = [c.text for c in generator.generate(prompts, [0] * len(prompts), GREEDY)]
     assert said == said_one_by_one(model, tokenizer, prompts, set(generator._own_stops))
-    plain = inference.generator(base)
+    plain = inference.load_generator(base)
     assert said != [c.text for c in plain.generate(prompts, [0] * len(prompts), GREEDY)]
     assert generator.model == "embedded:base+some-adapter"
     assert generator.revision == base.revision
@@ -95,7 +95,7 @@ def test_rows_of_any_length_hear_the_adapter_as_peft_gives_it(
 def test_virtual_tokens_count_towards_the_context(inference: Inference, base: ModelRecord, tmp_path: Path) -> None:
     network, _ = inference.load_base(base)
     save(network, config_of("prompt_tuning")[0], tmp_path / "adapter", 0.1)
-    generator = inference.generator(base, tmp_path / "adapter")
+    generator = inference.load_generator(base, tmp_path / "adapter")
     with pytest.raises(ValueError, match="takes 1 to 248"):  # 256 - 7 virtual - 1 new
         generator.generate([[5] * 249], [0], GREEDY)
     assert generator.generate([[5] * 248], [0], GREEDY)[0].completion_tokens <= 1
@@ -105,4 +105,4 @@ def test_an_adapter_without_safetensors_is_refused(inference: Inference, base: M
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")  # fault 28
     with pytest.raises(ValueError, match=r"no adapter_model\.safetensors"):
-        inference.generator(base, tmp_path)
+        inference.load_generator(base, tmp_path)

@@ -79,7 +79,7 @@ def test_out_of_memory_with_one_row_says_what_to_do(inference: Inference, teache
 
 
 def test_other_errors_are_not_taken_for_memory(inference: Inference, teacher: ModelRecord) -> None:
-    generator = inference.generator(teacher)
+    generator = inference.load_generator(teacher)
     with pytest.raises(IndexError, match="out of range"):
         generator.generate([[5, 10_000]], [1], SAMPLING)
 
@@ -109,7 +109,7 @@ def test_samples_agree_with_the_model_own_distribution(inference: Inference, tea
     """First tokens of 2,000 rows against the softmax that the model itself gives for the prompt."""
     import torch
 
-    generator = inference.generator(teacher)
+    generator = inference.load_generator(teacher)
     network, tokenizer = inference.load_base(teacher)
     prompt = generator.encode_template("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n")
     with torch.inference_mode():
