@@ -87,13 +87,13 @@ class _RowMaker:
     def __init__(self, generator: TextGenerator, spec: MagpieSpec, batch: str, template: str, row: Family) -> None:
         self.generator, self.spec, self.batch, self.template, self.family = generator, spec, batch, template, row
         recipe = {name: value for name, value in asdict(spec).items() if name != "samples"}
-        made_by = [RECIPE, generator.model, generator.revision, generator.engine]
+        made_by = [RECIPE, generator.model, generator.revision]
         self.made_from = fingerprint(recipe, made_by, row.pre_query, row.stop, row.banned_first)
         self.new_tokens = 0
 
     def key(self, start: int) -> str:
-        """The key of the block that begins with row `start`."""
-        return fingerprint("magpie", self.made_from, self.batch, start)
+        """The key of the block that begins with row `start`; unlike a row's id it changes with the engine."""
+        return fingerprint("magpie", self.made_from, self.generator.engine, self.batch, start)
 
     def make(self, indices: range) -> pl.DataFrame:
         """The rows of a block: instructions from the pre-query template, then answers through the chat template."""

@@ -112,12 +112,12 @@ class _Sampler:
     def __init__(self, generator: TextGenerator, spec: CandidateSpec) -> None:
         self.generator, self.spec = generator, spec
         drawn = [spec.temperatures, spec.top_p, spec.max_response_tokens, spec.seed]
-        self.made_from = fingerprint(RECIPE, drawn, generator.model, generator.revision, generator.engine)
+        self.made_from = fingerprint(RECIPE, drawn, generator.model, generator.revision)
         self.new_tokens = 0
 
     def key(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """The key of a block; it changes with any row of it."""
-        return fingerprint("candidates", self.made_from, list(rows))
+        """The key of a block; it changes with any row of it, and unlike a candidate's id with the engine."""
+        return fingerprint("candidates", self.made_from, self.generator.engine, list(rows))
 
     def make(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         """All candidates of a block: each instruction's together, in the order of the temperatures."""

@@ -151,11 +151,18 @@ def test_two_batches_share_no_row(teacher: Teacher, tmp_path: Path) -> None:
     assert set(first["seed"]).isdisjoint(second["seed"])
 
 
-@pytest.mark.parametrize("other", [Teacher(model="other"), Teacher(revision="r2"), Teacher(engine="fake 2")])
+@pytest.mark.parametrize("other", [Teacher(model="other"), Teacher(revision="r2")])
 def test_another_teacher_makes_rows_of_its_own(teacher: Teacher, tmp_path: Path, other: Teacher) -> None:
     first = make(teacher, tmp_path)
     second = make(other, tmp_path)
     assert set(first["row_id"]).isdisjoint(second["row_id"])
+
+
+def test_another_engine_makes_its_own_text_under_the_same_ids(teacher: Teacher, tmp_path: Path) -> None:
+    other = Teacher(engine="fake 2")
+    first, second = make(teacher, tmp_path), make(other, tmp_path)
+    assert first["row_id"].to_list() == second["row_id"].to_list()
+    assert len(other.seeds) == len(teacher.seeds)
 
 
 def test_headings_are_banned_where_they_are_one_token(teacher: Teacher, tmp_path: Path) -> None:
