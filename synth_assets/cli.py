@@ -25,7 +25,7 @@ def describe() -> None:
 
 
 @app.command()
-def run(  # noqa: PLR0913, PLR0917 - each parameter is an option of the command
+def run(
     batch: Annotated[str | None, typer.Option(help="Batch of new instructions; else the newest, else `first`.")] = None,
     samples: Annotated[int | None, typer.Option(help="Raw instructions of the batch; missing ones are made.")] = None,
     select: Annotated[str | None, typer.Option(help='Part of the graph, such as "filtered_instructions+".')] = None,

@@ -130,7 +130,7 @@ def reference_logprobs(
 
 
 @dg.asset(kinds={"peft", "trl"}, **COMMON)
-def dpo_adapter(  # noqa: PLR0913, PLR0917  its parameters are its inputs and resources
+def dpo_adapter(
     context: dg.AssetExecutionContext,
     config: DpoConfig,
     preference_pairs: pl.LazyFrame,
@@ -147,7 +147,7 @@ def dpo_adapter(  # noqa: PLR0913, PLR0917  its parameters are its inputs and re
 
 
 @dg.asset(kinds={"peft", "trl"}, **COMMON)
-def dpo_control_adapter(  # noqa: PLR0913, PLR0917  its parameters are its inputs and resources
+def dpo_control_adapter(
     context: dg.AssetExecutionContext,
     config: DpoConfig,
     preference_pairs: pl.LazyFrame,
@@ -165,7 +165,7 @@ def dpo_control_adapter(  # noqa: PLR0913, PLR0917  its parameters are its input
 
 
 @dg.asset(kinds={"peft", "trl"}, **COMMON)
-def rejection_sampling_adapter(  # noqa: PLR0913, PLR0917  its parameters are its inputs and resources
+def rejection_sampling_adapter(
     context: dg.AssetExecutionContext,
     config: RejectionSamplingConfig,
     preference_pairs: pl.LazyFrame,

@@ -68,7 +68,7 @@ class SplitConfig(dg.Config):
     },
     group_name="filtering",
 )
-def judged_instructions(  # noqa: PLR0913, PLR0917
+def judged_instructions(
     context: dg.AssetExecutionContext,
     config: FilterConfig,
     raw_instructions: dict[str, pl.LazyFrame],

@@ -50,7 +50,7 @@ class PairConfig(dg.Config):
     owners=["team:data"],
     code_version=fingerprint(RECIPE, CandidateSpec()),
 )
-def response_candidates(  # noqa: PLR0913, PLR0917  an asset's parameters are its inputs and resources
+def response_candidates(
     context: dg.AssetExecutionContext,
     config: CandidateConfig,
     sft_dataset: pl.LazyFrame,
@@ -93,7 +93,7 @@ def response_candidates(  # noqa: PLR0913, PLR0917  an asset's parameters are it
     owners=["team:data"],
     code_version=fingerprint(PairSpec()),
 )
-def preference_pairs(  # noqa: PLR0913, PLR0917  an asset's parameters are its inputs and resources
+def preference_pairs(
     context: dg.AssetExecutionContext,
     config: PairConfig,
     response_candidates: pl.LazyFrame,
