@@ -1,4 +1,4 @@
-"""Where a deployment keeps its state, and what every process of it is told first. Loads no library."""
+"""Where a deployment keeps its state, and what every process of it is told first. Loads no large library."""
 
 import logging
 import os
@@ -6,9 +6,11 @@ import sysconfig
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 
 WORKSPACE = "workspace.yaml"
 PROJECT = Path(__file__).resolve().parents[1]
+FIRST_START_S = 120.0  # another process may be making the tables of a new home
 
 QUIET = {
     "DAGSTER_DISABLE_TELEMETRY": "1",
@@ -63,18 +65,32 @@ def silence_libraries() -> None:
 
 
 def write_instance_settings(home: Path) -> Path:
-    """Write Dagster's settings under `home` from the ones in docker/, less their server storage; returns the file."""
+    """Write Dagster's settings under `home` from the ones in docker/, less their server storage; returns the file.
+
+    In a new home Dagster's tables are made too, by one process at a time: two that began at once would both make them,
+    and one would fail.
+    """
     settings = yaml.safe_load(_shipped_settings().read_text("utf-8"))
     for served in ("storage", "run_launcher", "compute_logs"):
         settings.pop(served, None)
     target = Path(os.environ.get("DAGSTER_HOME", home / "dagster")) / "dagster.yaml"
     target.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(settings, sort_keys=True)
-    if not target.exists() or target.read_text("utf-8") != text:
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(text, "utf-8")
-        temporary.replace(target)
+    with FileLock(target.with_suffix(".lock"), timeout=FIRST_START_S):
+        is_new = not target.exists()
+        if is_new or target.read_text("utf-8") != text:
+            temporary = target.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(text, "utf-8")
+            temporary.replace(target)
+        if is_new:
+            _make_tables(target.parent)
     return target
+
+
+def _make_tables(folder: Path) -> None:
+    from dagster import DagsterInstance
+
+    DagsterInstance.from_config(str(folder)).dispose()
 
 
 def _shipped_settings() -> Path:

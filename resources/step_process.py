@@ -1,11 +1,45 @@
-"""What the process that steps are forked from loads first: silence, before the libraries that speak are imported.
+"""What the process that steps are forked from loads first: it falls silent, and it and its steps end with the worker.
 
-Imported for its effect, as the first module that the executor preloads; see synth_assets/jobs.py.
+Imported for its effect, as the first module that the executor preloads; see synth_assets/jobs.py. Without it the step
+of a killed worker goes on, beside the same step of the run that takes its place.
 """
 
-import logging
+import ctypes
+import os
+import signal
+import sys
 
-TALKATIVE = ("alembic", "bitsandbytes", "mlflow", "transformers")
+from resources.deployment import silence_libraries
 
-for _name in TALKATIVE:
-    logging.getLogger(_name).setLevel(logging.ERROR)
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process once the thread that started it is gone; only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class EndWithForkServer:
+    """Called in each process that is forked from this one: a step ends with the fork server.
+
+    The worker's end alone would not do: each step holds the pipe by which the fork server would notice it. What a step
+    forks in its turn is left to the step.
+    """
+
+    def __init__(self) -> None:
+        """Make it in the fork server."""
+        self.fork_server = os.getpid()
+
+    def __call__(self) -> None:
+        """Bind the process that runs this, unless an earlier generation was bound already."""
+        fork_server, self.fork_server = self.fork_server, 0
+        if fork_server:
+            end_with_parent()
+            if os.getppid() != fork_server:  # it was gone before the kernel was told
+                os._exit(1)
+
+
+silence_libraries()
+end_with_parent()
+os.register_at_fork(after_in_child=EndWithForkServer())

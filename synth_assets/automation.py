@@ -4,6 +4,7 @@ import hashlib
 
 import dagster as dg
 
+from resources.hardware import Hardware
 from resources.notices import Webhook
 from resources.storage import Home
 from resources.tracking import MlflowTracking
@@ -15,12 +16,13 @@ from synth_assets.promotion.succession import moved_by_hand
 from synth_assets.records import ChampionRecord
 
 EVERY_MONDAY = "0 3 * * 1"
+ALL_BATCHES = "all"  # the tag of runs that make no batch and read every one
 
 FROM_IMPORTS = dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(include_self=True)
 
 
 @dg.schedule(job=jobs.pipeline, cron_schedule=EVERY_MONDAY)
-def retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.RunRequest:
     """Each Monday at 03:00 UTC: a batch named by the ISO week, and everything that follows from it.
 
     Idempotent: the same week asks for the same batch and the same run.
@@ -28,17 +30,19 @@ def retraining(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     year, week, _ = context.scheduled_execution_time.isocalendar()
     batch = f"{year}-W{week:02}"
     context.instance.add_dynamic_partitions(BATCHES_NAME, [batch])
-    return dg.RunRequest(run_key=batch, partition_key=batch, tags={"trigger": "schedule", "batch": batch})
+    tags = {"trigger": "schedule", "batch": batch, "tier": hardware.name()}
+    return dg.RunRequest(run_key=batch, partition_key=batch, tags=tags)
 
 
 @dg.sensor(asset_selection=FROM_IMPORTS, minimum_interval_seconds=60)
-def new_imports(home: Home) -> dg.RunRequest | dg.SkipReason:
+def new_imports(home: Home, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
     """New files under SYNTH_HOME/imports: one run per set of file contents, from the imports on."""
     files = sorted(p for p in home.imports().iterdir() if p.is_file() and not p.name.startswith("."))
     if not files:
         return dg.SkipReason("nothing was imported yet: synth import FILE")
-    contents = hashlib.sha256("".join(file_sha256(p) for p in files).encode()).hexdigest()[:16]
-    return dg.RunRequest(run_key=contents, tags={"trigger": "import", "imports": contents})
+    contents = hashlib.sha256("".join(sorted(map(file_sha256, files))).encode()).hexdigest()[:16]
+    tags = {"trigger": "import", "imports": contents, "batch": ALL_BATCHES, "tier": hardware.name()}
+    return dg.RunRequest(run_key=contents, tags=tags)
 
 
 @dg.run_failure_sensor
@@ -61,7 +65,7 @@ def decision_notice(
 
 
 @dg.sensor(job=jobs.promote, minimum_interval_seconds=60)
-def champion_moved_by_hand(home: Home, tracking: MlflowTracking) -> dg.RunRequest | dg.SkipReason:
+def champion_moved_by_hand(home: Home, tracking: MlflowTracking, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
     """Somebody moved @champion in MLflow: judge it by the policy, record it as manual, flag it where refused."""
     recorded = home.record("champion", ChampionRecord)
     moved = moved_by_hand(tracking.tracker(), recorded)
@@ -69,7 +73,8 @@ def champion_moved_by_hand(home: Home, tracking: MlflowTracking) -> dg.RunReques
         return dg.SkipReason("@champion is where the last promotion left it")
     config = dg.RunConfig(ops={"promotion_decision": PromotionConfig(adopt=True)})
     since = recorded.moved_at if recorded else "never"
-    return dg.RunRequest(run_key=f"{moved or 'none'} after {since}", run_config=config, tags={"trigger": "alias"})
+    tags = {"trigger": "alias", "batch": ALL_BATCHES, "tier": hardware.name()}
+    return dg.RunRequest(run_key=f"{moved or 'none'} after {since}", run_config=config, tags=tags)
 
 
 SCHEDULES = [retraining]

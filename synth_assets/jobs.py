@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from resources.step_executor import step_executor
+
 PRELOADED = [
     "resources.step_process",
     "torch",
@@ -32,9 +34,7 @@ def executor_for(device: str) -> dg.ExecutorDefinition:
     """How steps run on a device.
 
     On the CPU two steps at once, forked from a process that has loaded the model libraries (7.7 to 9.4 s that each
-    step would otherwise pay); on a GPU fresh processes, because CUDA does not survive a fork.
+    step would otherwise pay). On a GPU one at a time, since each fills the card, forked from a process without any of
+    them: CUDA does not survive a fork.
     """
-    if device == "cpu":
-        start = {"forkserver": {"preload_modules": PRELOADED}}
-        return dg.multiprocess_executor.configured({"max_concurrent": CPU_STEPS, "start_method": start})
-    return dg.multiprocess_executor.configured({"start_method": {"spawn": {}}})
+    return step_executor(CPU_STEPS, PRELOADED) if device == "cpu" else step_executor(1, PRELOADED[:1])

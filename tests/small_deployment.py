@@ -17,7 +17,6 @@ from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
 from synth_assets.definitions import build_definitions, deployment_resources
-from synth_assets.jobs import executor_for
 from synth_assets.records import Tier
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
@@ -26,7 +25,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "DpoSpec": {"epochs": 1.0},
     "RejectionSamplingSpec": {"epochs": 1.0},
     "CandidateSpec": {"instructions": 64},
-    "EvaluationSpec": {"validation_items": 64, "test_items": 64},
+    "EvaluationSpec": {"validation_items": 64, "test_items": 192},
 }
 SMALL_SAMPLES = 192
 
@@ -53,7 +52,7 @@ def small_definitions(executor: dg.ExecutorDefinition) -> dg.Definitions:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return small_definitions(executor_for("cpu"))
+    return small_definitions(dg.in_process_executor)
 
 
 def pipeline_in_process() -> dg.JobDefinition:
@@ -67,13 +66,13 @@ def run_once(batch: str, selection: str | None = None) -> dg.JobExecutionResult:
     with dg.DagsterInstance.get() as instance:
         instance.add_dynamic_partitions("batches", [batch])
         job = pipeline_in_process()
-        chosen = selection and dg.AssetSelection.from_string(selection).resolve(job.asset_layer.asset_graph)
+        chosen = selection and dg.AssetSelection.from_string(selection).required_multi_asset_neighbors()
         return dg.execute_job(
             dg.reconstructable(pipeline_in_process),
             instance=instance,
             tags={"dagster/partition": batch, "batch": batch},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            asset_selection=sorted(chosen) if chosen else None,
+            asset_selection=sorted(chosen.resolve(job.asset_layer.asset_graph)) if chosen else None,
         )
 
 

@@ -27,11 +27,13 @@ def test_help_loads_no_dagster() -> None:
     ("arguments", "names"),
     [
         (["plan", "--tier", "h900"], "h900"),  # fault 27: unknown tier
-        (["plan", "--tier", "h100"], "GPU"),  # fault 31: a GPU tier without GPU
+        (["run", "--yes", "--tier", "h100"], "GPU"),  # fault 31: a GPU tier without GPU
         (["run", "--yes", "--set", "raw_instructions.sampels=3"], "sampels"),  # fault 27: unknown key
         (["run", "--yes", "--set", "raw_instructions.samples=many"], "samples"),  # fault 27: wrong type
         (["run", "--yes", "--samples", "-3"], "samples"),  # fault 27: negative number
         (["run", "--yes", "--batch", "../../etc"], "batch"),  # fault 29: path traversal
+        (["run", "--yes", "--select", "nope nope"], "nope nope"),
+        (["run", "--yes", "--select", "key:nope"], "nope"),
         (["import", "no-such-file.jsonl"], "no-such-file.jsonl"),
     ],
 )

@@ -1,11 +1,14 @@
 """`synth run`: one batch through the whole graph, watched from the terminal."""
 
+import json
+import platform
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import psutil
 import yaml
 from rich.console import Console
 
@@ -15,6 +18,9 @@ from synth_assets.commands.watch import RunWatcher
 from synth_assets.partitions import BATCHES_NAME
 
 FIRST_BATCH = "first"
+TRIGGER = "synth run"
+PROCESS_TAG = "synth/process"
+UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,17 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     job = make_job()
     config = run_config(launch)
     _validate(job, config)
+    selection = _selected(job, launch.select)
     preflight(session)
     batch = choose_batch(session.instance, launch.batch)
     close_dead_runs(session.instance)
-    tags = {"dagster/partition": batch, "batch": batch, "tier": session.tier_name, "trigger": "synth run"}
-    return execute(session, make_job, config, tags, console, _selected(job, launch.select))
+    tags = run_tags(batch, session.tier_name)
+    return execute(session, make_job, config, tags, console, selection)
+
+
+def run_tags(batch: str, tier: str) -> dict[str, str]:
+    """What a run of this command is known by, the process that runs it included."""
+    return {"dagster/partition": batch, "batch": batch, "tier": tier, "trigger": TRIGGER, PROCESS_TAG: _this_process()}
 
 
 def execute(
@@ -120,11 +132,25 @@ def choose_batch(instance: dg.DagsterInstance, wanted: str | None) -> str:
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> int:
-    """Mark runs of this command whose process is gone as failed; returns how many."""
-    started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={"trigger": "synth run"}))
-    for run in started:
+    """Mark runs of this command whose process is gone as failed; returns how many. Those of other machines stay."""
+    started = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={"trigger": TRIGGER}))
+    dead = [run for run in started if (process := run.tags.get(PROCESS_TAG)) and _is_gone(process)]
+    for run in dead:
         instance.report_run_failed(run, "the process that ran it was killed; run again to go on where it stopped")
-    return len(started)
+    return len(dead)
+
+
+def _this_process() -> str:
+    """Machine, number and start of this process; the start because numbers are used again."""
+    process = psutil.Process()
+    return json.dumps([platform.node(), process.pid, process.create_time()])
+
+
+def _is_gone(process: str) -> bool:
+    machine, number, start = json.loads(process)
+    if machine != platform.node():
+        return False
+    return not psutil.pid_exists(number) or psutil.Process(number).create_time() != start
 
 
 def _validate(job: dg.JobDefinition, config: Mapping[str, Any]) -> None:
@@ -137,8 +163,11 @@ def _validate(job: dg.JobDefinition, config: Mapping[str, Any]) -> None:
 def _selected(job: dg.JobDefinition, select: str | None) -> list[dg.AssetKey] | None:
     if select is None:
         return None
-    selection = dg.AssetSelection.from_string(select)
-    keys = selection.resolve(job.asset_layer.asset_graph)
+    try:
+        selection = dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
+        keys = selection.resolve(job.asset_layer.asset_graph)
+    except dg.DagsterError as error:
+        raise ValueError(f"--select {select!r}: {error}. Try 'key:sft_dataset+' or 'group:filtering'") from error
     if not keys:
         raise ValueError(f"--select {select!r} names no asset of the job")
     return sorted(keys)

@@ -1,0 +1,93 @@
+"""Fault 23: a step ends with its worker, and one that was killed is started once more; what the killed run left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from synth_assets.commands.run import PROCESS_TAG, close_dead_runs, run_tags
+
+PROGRAM = Path(__file__).with_name("deaths.py")
+START_S = 120
+GONE_WITHIN_S = 5
+
+
+def start(how: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, PROGRAM, how], stderr=subprocess.PIPE, text=True)
+
+
+def attempts(home: Path) -> list[int]:
+    file = home / "attempts"
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ended(process: int) -> bool:
+    return not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_step_ends_with_its_worker(own_home: Path) -> None:
+    with start("wait") as worker:
+        wait_until(lambda: len(attempts(own_home)) == 1, START_S)
+        (step,) = attempts(own_home)
+        family = [step, *(child.pid for child in psutil.Process(worker.pid).children(recursive=True))]
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda: ended(step), GONE_WITHIN_S)
+        wait_until(lambda: all(map(ended, family)), GONE_WITHIN_S)
+
+
+@pytest.mark.parametrize(
+    ("how", "times", "code"),
+    [
+        ("die_once", 2, 0),  # the second attempt succeeds, and what follows runs
+        ("die", 2, 1),
+        ("raise", 1, 1),  # the same data would be as wrong a second time
+    ],
+)
+def test_only_a_killed_step_is_started_once_more(own_home: Path, how: str, times: int, code: int) -> None:
+    with start(how) as worker:
+        error = worker.communicate(timeout=START_S)[1]
+    assert (worker.returncode, len(attempts(own_home))) == (code, times), error
+    assert (own_home / "after").exists() == (code == 0)
+
+
+def test_two_first_runs_of_a_new_home_at_once(own_home: Path) -> None:  # fault 22
+    with start("live") as one, start("live") as other:
+        errors = [run.communicate(timeout=START_S)[1] for run in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], errors
+    assert len(attempts(own_home)) == 2
+
+
+def test_only_runs_whose_process_is_gone_are_closed(own_home: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    mine = run_tags("b", "cpu")
+    machine, number, begun = json.loads(mine[PROCESS_TAG])
+    owners = {
+        "this process": [machine, number, begun],
+        "an ended process": [machine, gone.pid, begun],
+        "a number used again": [machine, number, begun - 60],
+        "another machine": ["elsewhere", gone.pid, begun],
+    }
+    with dg.instance_for_test() as instance:
+        for name, owner in owners.items():
+            tags = {**mine, PROCESS_TAG: json.dumps(owner), "name": name}
+            instance.add_run(dg.DagsterRun("pipeline", tags=tags, status=dg.DagsterRunStatus.STARTED))
+        assert close_dead_runs(instance) == 2
+        failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+        assert {run.tags["name"] for run in failed} == {"an ended process", "a number used again"}
+        assert close_dead_runs(instance) == 0
