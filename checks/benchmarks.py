@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 
 from checks.great_expectations import expectation_checks, one_of, present, unique, written
+from checks.grouping import checks_of
 from checks.leakage import leakage_result, leaks_between_splits, normalised
 from synth_assets.benchmarks.suite import SPLITS
 
@@ -25,13 +26,11 @@ benchmark_items_expectations = expectation_checks(
 )
 
 
-@dg.asset_check(asset="benchmark_items", blocking=True)
 def no_leakage_between_splits(benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
     """No prompt of the test split is in the validation split, on which candidates are chosen."""
     return leakage_result({"prompts": leaks_between_splits(benchmark_items, normalised(pl.col("prompt")), SPLITS)})
 
 
-@dg.asset_check(asset="benchmark_items", blocking=True)
 def answers_are_among_the_choices(benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
     """Every item has an answer; that of a choice item is the index of one of two or more distinct choices."""
     index = pl.col("answer").cast(pl.Int64, strict=False)
@@ -45,3 +44,9 @@ def answers_are_among_the_choices(benchmark_items: pl.LazyFrame) -> dg.AssetChec
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"items_without_answer": len(wrong), "examples": dg.MetadataValue.json(wrong.head(5).to_list())},
     )
+
+
+benchmark_items_checks = checks_of(
+    "benchmark_items",
+    blocking=(no_leakage_between_splits, answers_are_among_the_choices),
+)

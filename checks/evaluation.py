@@ -8,6 +8,7 @@ import polars as pl
 
 from checks.adapters import ADAPTERS
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
+from checks.grouping import checks_of
 from synth_assets.benchmarks.suite import SPLITS
 from synth_assets.protocols import FinishReason
 from synth_assets.records import Comparison, Metric
@@ -34,7 +35,6 @@ benchmark_scores_expectations = expectation_checks(
 )
 
 
-@dg.asset_check(asset="benchmark_scores")
 def scores_are_finite_with_n(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
     """Each model has a row for each item that any has; no score is NaN, and every metric has at least one."""
     asked = benchmark_scores.select("suite", "split", "metric", "item_id").unique()
@@ -56,7 +56,6 @@ def scores_are_finite_with_n(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckRes
     )
 
 
-@dg.asset_check(asset="benchmark_scores", additional_ins={"benchmark_items": dg.AssetIn("benchmark_items")})
 def scored_items_are_the_benchmarks(
     benchmark_scores: pl.LazyFrame, benchmark_items: pl.LazyFrame
 ) -> dg.AssetCheckResult:
@@ -73,7 +72,6 @@ def scored_items_are_the_benchmarks(
     )
 
 
-@dg.asset_check(asset="comparison")
 def metrics_carry_n_and_interval(comparison: Comparison) -> dg.AssetCheckResult:
     """Every metric is a number inside its interval, with how many items it comes from and the hash that proves it."""
     incomplete = [f"{m.model} {m.suite} {m.split} {m.metric}" for m in comparison.metrics if not _is_complete(m)]
@@ -86,21 +84,18 @@ def _is_complete(metric: Metric) -> bool:
     return ordered and metric.n > 0 and bool(metric.items_sha256) and bool(metric.data_hash)
 
 
-@dg.asset_check(asset="comparison")
 def every_model_is_a_row(comparison: Comparison) -> dg.AssetCheckResult:
     """The base and each adapter have metrics, or the reason why they have none."""
     shown = {metric.model for metric in comparison.metrics} | comparison.failures.keys()
     return _result([f"{name} is missing" for name in (BASE, *ADAPTERS) if name not in shown])
 
 
-@dg.asset_check(asset="comparison")
 def control_is_not_a_candidate(comparison: Comparison) -> dg.AssetCheckResult:
     """The candidate is an adapter, neither the base nor a control."""
     wrong = comparison.candidate in (BASE, *CONTROLS)
     return _result([f"{comparison.candidate} is the candidate"] if wrong else [])
 
 
-@dg.asset_check(asset="comparison")
 def candidate_was_measured(comparison: Comparison) -> dg.AssetCheckResult:
     """The candidate did not fail, and has metrics of both splits; there is none only where every adapter failed."""
     candidate = comparison.candidate
@@ -119,3 +114,14 @@ def _result(problems: list[str]) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:SHOWN])},
     )
+
+
+benchmark_scores_checks = checks_of(
+    "benchmark_scores",
+    watching=(scores_are_finite_with_n, scored_items_are_the_benchmarks),
+)
+
+comparison_checks = checks_of(
+    "comparison",
+    watching=(metrics_carry_n_and_interval, every_model_is_a_row, control_is_not_a_candidate, candidate_was_measured),
+)

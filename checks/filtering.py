@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present, unique, written
+from checks.grouping import checks_of
 from checks.leakage import leakage_result, leaks_between_splits, normalised, prompt_key, shared
 from resources.hardware import Hardware
 
@@ -63,7 +64,6 @@ sft_dataset_expectations = expectation_checks(
 )
 
 
-@dg.asset_check(asset="filtered_instructions", blocking=True)
 def enough_instructions_remain(filtered_instructions: pl.LazyFrame, hardware: Hardware) -> dg.AssetCheckResult:
     """At least the tier's minimum of instructions survive the rules; with fewer, training waits."""
     rows = filtered_instructions.select(pl.len()).collect().item()
@@ -75,9 +75,6 @@ def enough_instructions_remain(filtered_instructions: pl.LazyFrame, hardware: Ha
     )
 
 
-@dg.asset_check(
-    asset="filtered_instructions", blocking=True, additional_ins={"benchmark_items": dg.AssetIn("benchmark_items")}
-)
 def no_benchmark_item_remains(
     filtered_instructions: pl.LazyFrame, benchmark_items: pl.LazyFrame
 ) -> dg.AssetCheckResult:
@@ -86,9 +83,6 @@ def no_benchmark_item_remains(
     return leakage_result({"benchmark_prompts": shared(filtered_instructions, instruction, benchmark_items, prompt)})
 
 
-@dg.asset_check(
-    asset="filtered_instructions", additional_ins={"rejected_instructions": dg.AssetIn("rejected_instructions")}
-)
 def kept_rows_were_not_rejected(
     filtered_instructions: pl.LazyFrame, rejected_instructions: pl.LazyFrame
 ) -> dg.AssetCheckResult:
@@ -97,7 +91,6 @@ def kept_rows_were_not_rejected(
     return leakage_result({"rows_judged_twice": shared(filtered_instructions, row_id, rejected_instructions, row_id)})
 
 
-@dg.asset_check(asset="sft_dataset", blocking=True)
 def no_leakage_between_splits(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
     """No instruction and no group of near-duplicates is in both train and validation."""
     return leakage_result(
@@ -108,7 +101,6 @@ def no_leakage_between_splits(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset="sft_dataset", blocking=True)
 def validation_is_a_small_share(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
     """There are validation rows, so that over-fitting shows, and most rows are left to train on."""
     validation = pl.col("split") == "validation"
@@ -118,3 +110,15 @@ def validation_is_a_small_share(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResul
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"validation_rate": rate, "wanted_at_most": MAX_VALIDATION_RATE},
     )
+
+
+filtered_instructions_checks = checks_of(
+    "filtered_instructions",
+    blocking=(enough_instructions_remain, no_benchmark_item_remains),
+    watching=(kept_rows_were_not_rejected,),
+)
+
+sft_dataset_checks = checks_of(
+    "sft_dataset",
+    blocking=(no_leakage_between_splits, validation_is_a_small_share),
+)

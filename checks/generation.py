@@ -15,6 +15,7 @@ from checks.great_expectations import (
     unique,
     written,
 )
+from checks.grouping import checks_of
 from checks.leakage import normalised
 from synth_assets.protocols import FinishReason
 
@@ -74,7 +75,6 @@ imported_preferences_expectations = expectation_checks(
 )
 
 
-@dg.asset_check(asset="raw_instructions", blocking=True)
 def no_replayed_rows(
     context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
 ) -> dg.AssetCheckResult:
@@ -114,7 +114,6 @@ def _runs(table: pl.LazyFrame) -> pl.LazyFrame:
     return runs.filter(pl.col("row") <= pl.col("row").max() - (REPLAY_ROWS - 1)).select("run")
 
 
-@dg.asset_check(asset="raw_instructions")
 def instructions_are_diverse(
     context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
 ) -> dg.AssetCheckResult:
@@ -126,3 +125,10 @@ def instructions_are_diverse(
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"distinct_rate": rate, "wanted": MIN_DISTINCT_RATE, "rows": len(texts)},
     )
+
+
+raw_instructions_checks = checks_of(
+    "raw_instructions",
+    blocking=(no_replayed_rows,),
+    watching=(instructions_are_diverse,),
+)

@@ -7,6 +7,7 @@ import polars as pl
 
 from checks.filtering import SPLITS
 from checks.great_expectations import between, expectation_checks, one_of, present, unique, written
+from checks.grouping import checks_of
 from checks.leakage import leakage_result, leaks_between_splits, normalised, shared
 from resources.hardware import Hardware
 from synth_assets.protocols import FinishReason
@@ -64,7 +65,6 @@ reference_logprobs_expectations = expectation_checks(
 )
 
 
-@dg.asset_check(asset="response_candidates", blocking=True)
 def rewards_are_finite(response_candidates: pl.LazyFrame) -> dg.AssetCheckResult:
     """Nearly every candidate has a reward that is a number; the others make no pair."""
     scored = pl.col("reward").is_finite().fill_null(value=False).mean()
@@ -76,7 +76,6 @@ def rewards_are_finite(response_candidates: pl.LazyFrame) -> dg.AssetCheckResult
     )
 
 
-@dg.asset_check(asset="response_candidates")
 def rewards_tell_candidates_apart(response_candidates: pl.LazyFrame) -> dg.AssetCheckResult:
     """Most instructions have candidates of different reward; one that scores all alike teaches nothing."""
     finite = pl.col("reward").filter(pl.col("reward").is_finite())
@@ -89,7 +88,6 @@ def rewards_tell_candidates_apart(response_candidates: pl.LazyFrame) -> dg.Asset
     )
 
 
-@dg.asset_check(asset="preference_pairs", blocking=True)
 def enough_pairs(preference_pairs: pl.LazyFrame, hardware: Hardware) -> dg.AssetCheckResult:
     """There are train pairs for at least half of the tier's minimum of rows; with fewer, DPO waits."""
     train = pl.col("split") == "train"
@@ -102,13 +100,11 @@ def enough_pairs(preference_pairs: pl.LazyFrame, hardware: Hardware) -> dg.Asset
     )
 
 
-@dg.asset_check(asset="preference_pairs", blocking=True)
 def chosen_differs_from_rejected(preference_pairs: pl.LazyFrame) -> dg.AssetCheckResult:
     """No pair prefers a response to itself; white space around it aside."""
     return _none_of(preference_pairs, pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
 
 
-@dg.asset_check(asset="preference_pairs", blocking=True)
 def margins_are_positive(preference_pairs: pl.LazyFrame) -> dg.AssetCheckResult:
     """The margin is chosen minus rejected reward and above 0; imported pairs, which have no rewards, have none."""
     chosen, rejected, margin = pl.col("chosen_reward"), pl.col("rejected_reward"), pl.col("margin")
@@ -117,7 +113,6 @@ def margins_are_positive(preference_pairs: pl.LazyFrame) -> dg.AssetCheckResult:
     return _none_of(preference_pairs, ~(unscored | right.fill_null(value=False)))
 
 
-@dg.asset_check(asset="preference_pairs", blocking=True, additional_ins={"sft_dataset": dg.AssetIn("sft_dataset")})
 def no_leakage_between_splits(preference_pairs: pl.LazyFrame, sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
     """No instruction or group is in both splits of the pairs, nor both in their train and SFT's validation split."""
     instruction = normalised(pl.col("instruction"))
@@ -132,9 +127,6 @@ def no_leakage_between_splits(preference_pairs: pl.LazyFrame, sft_dataset: pl.La
     )
 
 
-@dg.asset_check(
-    asset="preference_pairs", blocking=True, additional_ins={"benchmark_items": dg.AssetIn("benchmark_items")}
-)
 def no_benchmark_item_remains(preference_pairs: pl.LazyFrame, benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
     """No pair's instruction is the prompt of a benchmark item; imported pairs meet no other filter."""
     instruction, prompt = normalised(pl.col("instruction")), normalised(pl.col("prompt"))
@@ -170,3 +162,21 @@ def _none_of(pairs: pl.LazyFrame, wrong: pl.Expr) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={"wrong_pairs": len(found), "examples": dg.MetadataValue.json(found.head(5).to_list())},
     )
+
+
+response_candidates_checks = checks_of(
+    "response_candidates",
+    blocking=(rewards_are_finite,),
+    watching=(rewards_tell_candidates_apart,),
+)
+
+preference_pairs_checks = checks_of(
+    "preference_pairs",
+    blocking=(
+        enough_pairs,
+        chosen_differs_from_rejected,
+        margins_are_positive,
+        no_leakage_between_splits,
+        no_benchmark_item_remains,
+    ),
+)

@@ -195,11 +195,11 @@ def test_planted_duplicate_keeps_training_from_starting(
     def lora_adapter(sft_dataset: pl.LazyFrame) -> None:
         trained.append("lora_adapter")
 
-    leakage = [c for c in all_checks if {k.name for k in c.check_keys} == {"no_leakage_between_splits"}]
-    leakage = [c for c in leakage if {*c.keys_by_input_name.values()} == {dg.AssetKey("sft_dataset")}]
-    result = dg.materialize([sft_dataset, lora_adapter, *leakage], raise_on_error=False)
-    [verdict] = result.get_asset_check_evaluations()
-    assert not verdict.passed
+    key = dg.AssetCheckKey(dg.AssetKey("sft_dataset"), "no_leakage_between_splits")
+    asked = [c for c in all_checks if key in c.check_keys]
+    result = dg.materialize([sft_dataset, lora_adapter, *asked], raise_on_error=False)
+    [verdict] = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    assert verdict.check_name == key.name
     assert verdict.metadata["instructions"].value == 1
     assert verdict.description == "instructions: 1"
     assert trained == []
