@@ -12,13 +12,12 @@ import numpy as np
 
 from resources.storage import Home
 from synth_assets.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
-from synth_assets.records import AdapterRecord
+from synth_assets.records import ADAPTERS, AdapterRecord
 
 FROM_SCRATCH = ("lora_adapter", "prompt_tuning_adapter")
 CONTINUED = ("dpo_adapter", "dpo_control_adapter", "rejection_sampling_adapter")
 """They go on from the LoRA adapter's own weights."""
 
-ADAPTERS = (*FROM_SCRATCH, *CONTINUED)
 UNTRAINED_SUFFIX = "lora_B.weight"
 """LoRA's second matrix starts at zero (Hu et al. 2021, arXiv 2106.09685, section 4.1): non-zero only if trained."""
 

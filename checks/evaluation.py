@@ -6,15 +6,12 @@ from typing import get_args
 import dagster as dg
 import polars as pl
 
-from checks.adapters import ADAPTERS
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
 from checks.grouping import checks_of
 from synth_assets.benchmarks.suite import SPLITS
 from synth_assets.protocols import FinishReason
-from synth_assets.records import Comparison, Metric
+from synth_assets.records import ADAPTERS, BASE, CONTROLS, Comparison, Metric
 
-BASE = "base"
-CONTROLS = ("dpo_control_adapter",)
 SHOWN = 5
 
 benchmark_scores_expectations = expectation_checks(

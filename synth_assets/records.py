@@ -10,6 +10,18 @@ import polars as pl
 
 R = TypeVar("R")
 
+ADAPTERS = (
+    "prompt_tuning_adapter",
+    "lora_adapter",
+    "rejection_sampling_adapter",
+    "dpo_adapter",
+    "dpo_control_adapter",
+)
+"""The assets that are examined beside the base model, in the order they are shown."""
+
+CONTROLS = ("dpo_control_adapter",)  # scored, never candidates
+BASE = "base"  # what the base model is called among them
+
 TURN = pl.Struct({"role": pl.String, "content": pl.String})
 
 INSTRUCTIONS = pl.Schema(

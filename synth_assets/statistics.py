@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
+
+from synth_assets.records import PairedTest
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000  # percentile ends then move by about 0.1 standard errors (Davison & Hinkley 1997, section 5.2.3)
@@ -148,6 +150,40 @@ def paired_bootstrap(
     far_side = 1 + min(int((means <= 0).sum()), int((means >= 0).sum()))
     p_value = min(1.0, 2 * far_side / (1 + len(means)))
     return BootstrapDifference(float(differences.mean()), float(low), float(high), p_value)
+
+
+def paired_test(
+    models: tuple[str, str],
+    measured: tuple[str, str, str],
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[str],
+) -> PairedTest:
+    """Two models' scores of the same items: exact McNemar where all are 0 or 1, else a paired bootstrap by cluster.
+
+    Args:
+        models: their names, the one that is compared against first.
+        measured: suite, split and metric.
+        first: the first model's scores, 0..1.
+        second: the second's, of the same items.
+        clusters: of the items.
+
+    Raises:
+        ValueError: no items, or the lengths differ.
+    """
+    where = dict(zip(("first", "second", "suite", "split", "metric"), (*models, *measured), strict=True))
+    if {*first, *second} <= {0.0, 1.0}:
+        return PairedTest(**where, **asdict(mcnemar([a == 1.0 for a in first], [b == 1.0 for b in second])))
+    drawn = paired_bootstrap(first, second, clusters)
+    return PairedTest(
+        **where,
+        n=len(first),
+        only_first=sum(a > b for a, b in zip(first, second, strict=True)),
+        only_second=sum(a < b for a, b in zip(first, second, strict=True)),
+        difference=drawn.difference,
+        p_value=drawn.p_value,
+        test="paired bootstrap by cluster",
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from resources.inference import Inference
 from synth_assets.commands.session import Session
 from synth_assets.protocols import Sampling
-from synth_assets.records import AdapterRecord, ChampionRecord, ModelRecord
+from synth_assets.records import ADAPTERS, BASE, CONTROLS, AdapterRecord, ChampionRecord, ModelRecord
 
-ASKED = ("prompt_tuning_adapter", "lora_adapter", "rejection_sampling_adapter", "dpo_adapter")
+ASKED = tuple(name for name in ADAPTERS if name not in CONTROLS)
 MAX_TOKENS = 256
 
 
@@ -26,8 +26,8 @@ def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, s
     champion = session.record("champion", ChampionRecord)
     sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=MAX_TOKENS)
     records = [None, *(session.record(name, AdapterRecord) for name in ASKED)]
-    for name, record in zip(("base", *ASKED), records, strict=True):
-        if name != "base" and (record is None or record.failure):
+    for name, record in zip((BASE, *ASKED), records, strict=True):
+        if name != BASE and (record is None or record.failure):
             continue
         generator = inference.generator(base, session.home / record.path if record else None)
         prompt = generator.encode_chat([{"role": "user", "content": question}])

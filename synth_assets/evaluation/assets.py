@@ -8,21 +8,14 @@ import polars as pl
 
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
-from synth_assets.evaluation.comparison import BASE, compare
+from synth_assets.evaluation.comparison import compare
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
 from synth_assets.figures import benchmark_comparison, thumbnail
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
-from synth_assets.records import AdapterRecord, Comparison, ModelRecord, fingerprint, to_json
+from synth_assets.records import ADAPTERS, BASE, AdapterRecord, Comparison, ModelRecord, fingerprint, to_json
 from synth_assets.text_samples import escaped_sample
 
-ADAPTERS = (
-    "prompt_tuning_adapter",
-    "lora_adapter",
-    "rejection_sampling_adapter",
-    "dpo_adapter",
-    "dpo_control_adapter",
-)
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
 RECIPE = 1  # raise it when the same answers would be scored differently
 

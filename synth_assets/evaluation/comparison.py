@@ -6,10 +6,9 @@ from dataclasses import replace
 import polars as pl
 
 from synth_assets.benchmarks.suites import SUITES
-from synth_assets.records import AdapterRecord, Comparison, Metric, PairedTest
-from synth_assets.statistics import holm, mcnemar, paired_bootstrap
+from synth_assets.records import BASE, AdapterRecord, Comparison, Metric, PairedTest
+from synth_assets.statistics import holm, paired_test
 
-BASE = "base"
 SAMPLES = 5
 RIVAL_METHODS = (
     ("prompt_tuning", "lora"),
@@ -140,32 +139,8 @@ def samples(
 
 def _paired_test(scores: pl.DataFrame, first: str, second: str, suite: str, metric: str) -> PairedTest:
     paired = paired_scores(scores, first, second, suite, metric, "test")
-    one, other = paired["first"].to_list(), paired["second"].to_list()
-    result = mcnemar([score > 0.5 for score in one], [score > 0.5 for score in other])
-    test = PairedTest(
-        first=first,
-        second=second,
-        suite=suite,
-        split="test",
-        metric=metric,
-        n=result.n,
-        only_first=result.only_first,
-        only_second=result.only_second,
-        difference=result.difference,
-        p_value=result.p_value,
-    )
-    if {*one, *other} <= {0.0, 1.0}:
-        return test
-    graded = paired_bootstrap(one, other, paired["cluster"].to_list())
-    better = [b - a for a, b in zip(one, other, strict=True)]
-    return replace(
-        test,
-        only_first=sum(d < 0 for d in better),
-        only_second=sum(d > 0 for d in better),
-        difference=graded.difference,
-        p_value=graded.p_value,
-        test="paired bootstrap by cluster",
-    )
+    values = paired["first"].to_list(), paired["second"].to_list()
+    return paired_test((first, second), (suite, "test", metric), *values, paired["cluster"].to_list())
 
 
 def _text(value: object) -> str:

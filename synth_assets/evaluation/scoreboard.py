@@ -44,7 +44,7 @@ def suite_table(comparison: Comparison, suite: str, nulls: Mapping[str, Mapping[
     shown = [m for m in comparison.metrics if m.suite == suite and m.split == "test"]
     names = list(dict.fromkeys(m.metric for m in shown))[:2]
     lines = [
-        f"{suite}, test split, {shown[0].harness}",
+        f"{suite}, test split, {', '.join(dict.fromkeys(m.harness for m in shown))}",
         f"  {'':{NAME_WIDTH}}{'n':>6}" + "".join(f"{name:>8}  {'95 % interval':15}" for name in names),
     ]
     for model in _models(comparison):

@@ -16,20 +16,23 @@ from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suites import SUITES
 from synth_assets.promotion.contenders import CHALLENGER, CHAMPION, Scores, compared_candidate, contender
 from synth_assets.promotion.duel import fight
-from synth_assets.promotion.policy import BASE, Contender, PromotionPolicy, decide, outcome_version
+from synth_assets.promotion.policy import Contender, PromotionPolicy, decide, outcome_version
 from synth_assets.promotion.succession import Occasion, SuccessionError, evidence_tags, rollback_decision, succeed
-from synth_assets.records import AdapterRecord, ChampionRecord, Clause, Comparison, Decision, Verdict, fingerprint
+from synth_assets.records import (
+    ADAPTERS,
+    BASE,
+    AdapterRecord,
+    ChampionRecord,
+    Clause,
+    Comparison,
+    Decision,
+    Verdict,
+    fingerprint,
+)
 from synth_assets.text_samples import escaped
 
 LAST_OF_ALL = {"dagster/priority": "-100"}  # the other ready steps go first, the checks of the same run among them
 MEASURED_BY = ("comparison", "benchmark_scores", "benchmark_items", "base_model")
-ADAPTERS = (
-    "lora_adapter",
-    "prompt_tuning_adapter",
-    "dpo_adapter",
-    "dpo_control_adapter",
-    "rejection_sampling_adapter",
-)
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
 
 

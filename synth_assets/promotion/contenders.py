@@ -7,9 +7,9 @@ from typing import Protocol
 
 import polars as pl
 
-from synth_assets.promotion.policy import BASE, Contender
+from synth_assets.promotion.policy import Contender
 from synth_assets.protocols import Tracker
-from synth_assets.records import AdapterRecord, Comparison
+from synth_assets.records import BASE, AdapterRecord, Comparison
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

@@ -6,7 +6,6 @@ from typing import Literal
 
 from synth_assets.records import Clause, Decision, PairedTest, Verdict, fingerprint
 
-BASE = "base"
 SHOWN_CHECKS = 5  # of those that failed, in a clause's text
 
 

@@ -14,9 +14,9 @@ from resources.inference import Inference
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.assets import benchmark_items
-from synth_assets.evaluation.assets import ADAPTERS, benchmark_scores, comparison
+from synth_assets.evaluation.assets import benchmark_scores, comparison
 from synth_assets.manifests import file_sha256, folder_hash, write_manifest
-from synth_assets.records import AdapterRecord, Comparison, ModelRecord
+from synth_assets.records import ADAPTERS, AdapterRecord, Comparison, ModelRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT 0.21
 

@@ -18,9 +18,18 @@ from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suites import SUITES
 from synth_assets.manifests import content_hash, folder_hash
-from synth_assets.promotion.assets import ADAPTERS, PromotionConfig, champion, promotion_decision
+from synth_assets.promotion.assets import PromotionConfig, champion, promotion_decision
 from synth_assets.promotion.succession import SuccessionError, moved_by_hand
-from synth_assets.records import ITEM_SCORES, AdapterRecord, ChampionRecord, Comparison, Decision, Metric, fingerprint
+from synth_assets.records import (
+    ADAPTERS,
+    ITEM_SCORES,
+    AdapterRecord,
+    ChampionRecord,
+    Comparison,
+    Decision,
+    Metric,
+    fingerprint,
+)
 from synth_assets.statistics import estimate
 
 SUITE = next(iter(SUITES))

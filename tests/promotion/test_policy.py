@@ -114,7 +114,7 @@ def test_scores_between_0_and_1_are_resampled() -> None:
         scores("base", [0.5] * 50), scores("lora", [0.75] * 25 + [0.5] * 25), PromotionPolicy(), ("qa", "strict")
     )
     assert found is not None
-    assert (found.test, found.difference) == ("bootstrap", 0.125)
+    assert (found.test, found.difference) == ("paired bootstrap by cluster", 0.125)
     assert found.p_value < 0.01
 
 
