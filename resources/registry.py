@@ -1,6 +1,5 @@
 """What MLflow is told: trainings, versions of the registered model, scores that their items prove, aliases."""
 
-import hashlib
 import json
 import tempfile
 import time
@@ -8,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
-import psutil
 
+from resources.registry_entries import adapter_tags, score_tag, score_text, tag_filter, totals
 from resources.retries import retried
 from resources.score_proof import prove
-from synth_assets.manifests import content_hash, file_sha256, folder_hash
+from synth_assets.manifests import content_hash
 from synth_assets.records import AdapterRecord, Metric, to_json
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class MlflowTracker:
         """
         if record.failure:
             raise ValueError(f"{record.name} failed to train ({record.failure}): nothing to register")
-        all_tags = {**self.tags, **tags, **_adapter_tags(record, folder), "manifest_sha256": record.manifest_sha256}
+        all_tags = {**self.tags, **tags, **adapter_tags(record, folder), "manifest_sha256": record.manifest_sha256}
         safe = f"The adapter is safe in {folder}; run {record.name} again once MLflow answers: it only uploads"
         with self.lock(f"adapter-{record.fingerprint}"):
             return retried(lambda: self._training_logged(record, folder, curve, all_tags), self._uri, safe)
@@ -184,7 +183,7 @@ class MlflowTracker:
         facts = {**record.spec, "base": record.base, "base_revision": record.base_revision, "method": record.method}
         params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in sorted(facts.items())]
         at = run.info.start_time
-        points = [Point(name, value, at, 0) for name, value in _totals(record).items()]
+        points = [Point(name, value, at, 0) for name, value in totals(record).items()]
         for index, row in enumerate(curve):
             step = int(row.get("step", index))
             points += [Point(name, float(value), at + step, step) for name, value in row.items() if name != "step"]
@@ -202,7 +201,7 @@ class MlflowTracker:
     def _uploaded_model(self, run_id: str, name: str, folder: Path, identity: Mapping[str, str]) -> "LoggedModel":
         from mlflow.entities import LoggedModelStatus
 
-        found = self.client.search_logged_models([self.experiment], filter_string=_tag_filter(identity), max_results=1)
+        found = self.client.search_logged_models([self.experiment], filter_string=tag_filter(identity), max_results=1)
         model = found[0] if found else None
         if model is None:
             model = self.client.create_logged_model(
@@ -227,7 +226,7 @@ class MlflowTracker:
             self.client.set_terminated(run_id, "FINISHED")
         for model, version in versions.items():
             mine = [metric for metric in metrics if metric.model == model]
-            self._tag_version(version, {_score_tag(metric): _score_text(metric, run_id) for metric in mine})
+            self._tag_version(version, {score_tag(metric): score_text(metric, run_id) for metric in mine})
         return run_id
 
     def _log_scores(self, run: "Run", metrics: Sequence[Metric], items: pl.DataFrame) -> None:
@@ -262,12 +261,12 @@ class MlflowTracker:
 
     def _versions(self, tags: Mapping[str, str]) -> list["ModelVersion"]:
         """Newest first."""
-        found = self.client.search_model_versions(f"name = '{MODEL}' and {_tag_filter(tags)}")
+        found = self.client.search_model_versions(f"name = '{MODEL}' and {tag_filter(tags)}")
         return sorted(found, key=lambda version: int(version.version), reverse=True)
 
     def _run(self, tags: Mapping[str, str]) -> "Run | None":
         found = self.client.search_runs(
-            [self.experiment], _tag_filter(tags), order_by=["attributes.start_time ASC"], max_results=1
+            [self.experiment], tag_filter(tags), order_by=["attributes.start_time ASC"], max_results=1
         )
         return found[0] if found else None
 
@@ -289,54 +288,3 @@ class MlflowTracker:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-
-
-def _adapter_tags(record: AdapterRecord, folder: Path) -> dict[str, str]:
-    weights = sorted(folder.rglob("*.safetensors"))
-    if not weights:
-        raise ValueError(f"{folder} holds no safetensors: {record.name} is not a complete adapter")
-    return {
-        "fingerprint": record.fingerprint,
-        "weights_sha256": hashlib.sha256("".join(file_sha256(path) for path in weights).encode()).hexdigest(),
-        "asset": record.name,
-        "method": record.method,
-        "role": record.role,
-        "base": record.base,
-        "base_revision": record.base_revision,
-        "data_version": folder_hash(folder),
-    }
-
-
-def _totals(record: AdapterRecord) -> dict[str, float]:
-    process = psutil.Process()
-    with process.oneshot():
-        used, cpu = process.memory_info().rss, process.cpu_times()
-    totals: dict[str, Any] = {
-        "final_loss": record.final_loss,
-        "seconds": record.seconds,
-        "tokens_per_s": record.tokens_per_s,
-        "cost_usd": record.cost_usd,
-        "trainable_parameters": record.trainable_parameters,
-        "total_parameters": record.total_parameters,
-        f"peak_memory_bytes_{record.peak_memory_kind}": record.peak_memory_bytes,
-        "system/process_memory_megabytes": used / 1e6,
-        "system/process_cpu_seconds": cpu.user + cpu.system,
-        "system/machine_memory_available_megabytes": psutil.virtual_memory().available / 1e6,
-        "system/cores": psutil.cpu_count() or 0,
-    }
-    return {name: float(value) for name, value in totals.items()}
-
-
-def _score_tag(metric: Metric) -> str:
-    return f"score.{metric.suite}.{metric.split}.{metric.metric}"
-
-
-def _score_text(metric: Metric, run_id: str) -> str:
-    kept = ("value", "n", "ci_low", "ci_high", "interval", "data_hash", "items_sha256")
-    facts = {name: value for name, value in asdict(metric).items() if name in kept}
-    return json.dumps({**facts, "run_id": run_id}, sort_keys=True)
-
-
-def _tag_filter(tags: Mapping[str, str]) -> str:
-    """MLflow's filter for all tags at once; the values are hashes of our own making."""
-    return " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
