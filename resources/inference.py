@@ -44,9 +44,10 @@ class Inference(dg.ConfigurableResource):
         location = self.hardware.location(role)
         revision, folder = model_files.resolve(location)
         config = json.loads((folder / model_files.CONFIG).read_text("utf-8"))
+        own = not location.startswith(model_files.EMBEDDED) and model_files.local_folder(location) is not None
         return ModelRecord(
             role=role,
-            location=location.partition("@")[0] if model_files.local_folder(location) is None else location,
+            location=str(folder) if own else location.partition("@")[0],
             revision=revision,
             family=_family(role, location, folder, config),
             context_tokens=_context_tokens(config, location),
@@ -152,14 +153,8 @@ class LazyGenerator:
         return completions
 
 
-def model_name(location: str) -> str:
-    """What tables call a model: the hub repository, `embedded:<role>`, or the folder's name."""
-    folder = Path(location).expanduser()
-    return folder.name if folder.is_dir() else location
-
-
 def _full_name(model: ModelRecord, adapter: Path | None) -> str:
-    return model_name(model.location) + (f"+{adapter.name}" if adapter else "")
+    return model.name + (f"+{adapter.name}" if adapter else "")
 
 
 def _vllm_takes(adapter: Path | None) -> bool:

@@ -9,7 +9,6 @@ import numpy as np
 
 from resources import loading, model_files
 from resources.hardware import Hardware
-from resources.inference import model_name
 from synth_assets.chat import encode_chat
 from synth_assets.protocols import RewardModel
 from synth_assets.records import ModelRecord
@@ -121,7 +120,7 @@ class RewardModels(dg.ConfigurableResource):
             loading.load_classifier(folder, tier, form.dtype or tier.dtype),
             loading.load_tokenizer(folder),
             form,
-            model=model_name(record.location),
+            model=record.name,
             revision=record.revision,
             context_tokens=record.context_tokens,
         )

@@ -1,6 +1,7 @@
 """Figures without a display: every panel drawn from data, small enough for an event's metadata."""
 
 import io
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,11 @@ def thumbnail(figure: "Figure", max_bytes: int = MAX_THUMBNAIL_BYTES) -> bytes:
         if len(buffer.getvalue()) < max_bytes:
             return buffer.getvalue()
     raise ValueError(f"the figure takes {len(buffer.getvalue())} bytes at {dpi} dpi, more than {max_bytes}")
+
+
+def markdown_image(title: str, figure: "Figure") -> str:
+    """The figure's thumbnail as an image in Markdown that needs no file."""
+    return f"![{title}](data:image/png;base64,{b64encode(thumbnail(figure)).decode()})"
 
 
 def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str]) -> None:

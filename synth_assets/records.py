@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 import polars as pl
@@ -123,6 +124,11 @@ class ModelRecord:
     revision: str
     family: str
     context_tokens: int
+
+    @property
+    def name(self) -> str:
+        """What tables and files call it: the repository, or a folder's last part, which hides where it lies."""
+        return PurePath(self.location).name if PurePath(self.location).is_absolute() else self.location
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Assets of the stage adapters: LoRA, prompt tuning, DPO and its two controls, and the reference they share."""
 
-from base64 import b64encode
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from resources.evidence import upstream_versions
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
 from synth_assets.adapters.production import Order, Workshop, produce, reference_of
-from synth_assets.figures import learning_curves, thumbnail
+from synth_assets.figures import learning_curves, markdown_image
 from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, fingerprint
 from synth_assets.training.adapter_store import StoredAdapter, code_version
@@ -246,5 +245,4 @@ def _links(record: AdapterRecord, tracking: MlflowTracking) -> dict[str, Any]:
 def _curve_image(curve: list[dict[str, float]]) -> str:
     validation = [{"step": point["step"], "loss": point["eval_loss"]} for point in curve if "eval_loss" in point]
     lines = {"training": curve} | ({"validation": validation} if validation else {})
-    png = thumbnail(learning_curves(lines, value="loss"))
-    return f"![loss](data:image/png;base64,{b64encode(png).decode()})"
+    return markdown_image("loss", learning_curves(lines, value="loss"))

@@ -17,7 +17,7 @@ from synth_assets.training.contract import TrainingError, batch_rows, check_prec
 from synth_assets.training.costs import cost_usd
 from synth_assets.training.data import best_responses, by_split
 from synth_assets.training.dpo import train_dpo
-from synth_assets.training.engine import LoadedBase, Setting, Trained, public_name
+from synth_assets.training.engine import LoadedBase, Setting, Trained
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.sft import train_lora, train_on_best
@@ -136,7 +136,7 @@ def parent_folder(adapter: AdapterRecord | None, root: Path) -> Path:
 
 def setting_of(name: str, base: ModelRecord, workshop: Workshop) -> Setting:
     """What the engine is told about the place."""
-    return Setting(name, public_name(base.location), base.context_tokens, workshop.tier, workshop.progress)
+    return Setting(name, base.name, base.context_tokens, workshop.tier, workshop.progress)
 
 
 def _trained(order: Order, parent: Path, load: Callable[[], LoadedBase], setting: Setting) -> Trained:
@@ -165,7 +165,7 @@ def _recipe(order: Order, parent: Path, tier: Tier) -> Recipe:
         name=order.name,
         method=METHODS[type(order.spec).__name__],
         spec=order.spec,
-        base=public_name(order.base.location),
+        base=order.base.name,
         base_revision=order.base.revision,
         inputs=inputs,
         tier=_arithmetic(tier),
@@ -205,7 +205,7 @@ def _failed(order: Order, reason: str) -> AdapterRecord:
         manifest_sha256="",
         model_version="",
         mlflow_run_id="",
-        base=public_name(order.base.location),
+        base=order.base.name,
         base_revision=order.base.revision,
         spec=asdict(order.spec),
         data_versions={},

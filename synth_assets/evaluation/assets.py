@@ -1,6 +1,5 @@
 """Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
 
-from base64 import b64encode
 from dataclasses import asdict
 
 import dagster as dg
@@ -11,9 +10,9 @@ from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
-from synth_assets.figures import benchmark_comparison, thumbnail
+from synth_assets.figures import benchmark_comparison, markdown_image
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
-from synth_assets.records import ADAPTERS, BASE, AdapterRecord, Comparison, ModelRecord, fingerprint, to_json
+from synth_assets.records import ADAPTERS, BASE, AdapterRecord, ModelRecord, fingerprint, to_json
 from synth_assets.text_samples import escaped_sample
 
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
@@ -106,7 +105,7 @@ def comparison(
             "scores": dg.MetadataValue.md(markdown_table(result)),
             "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
-            "figure": dg.MetadataValue.md(_image(result)),
+            "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
         },
     )
@@ -147,8 +146,3 @@ def _sample(scores: pl.DataFrame, items: pl.DataFrame) -> str:
     rows = scores.join(first, on=["item_id", "metric"], maintain_order="left")
     shown = rows.join(items.select("item_id", "prompt"), on="item_id", maintain_order="left")
     return escaped_sample(shown.select("model", "prompt", "response", "score").iter_rows(named=True))
-
-
-def _image(result: Comparison) -> str:
-    png = thumbnail(benchmark_comparison(result.metrics))
-    return f"![benchmark comparison](data:image/png;base64,{b64encode(png).decode()})"

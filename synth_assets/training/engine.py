@@ -179,11 +179,6 @@ def save_adapter(model: "PeftModel", folder: Path, base: str) -> None:
     path.write_text(json.dumps(config, sort_keys=True, indent=2), "utf-8")
 
 
-def public_name(location: str) -> str:
-    """A hub repository as it is; of a folder its last part, which says nothing about the machine."""
-    return Path(location).name if Path(location).is_absolute() else location
-
-
 def load_adapter(model: "PreTrainedModel", folder: Path, *, trained_further: bool = False) -> "PeftModel":
     """The base with the adapter of `folder` on it, from safetensors."""
     from peft import PeftModel
