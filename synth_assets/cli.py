@@ -28,7 +28,7 @@ def describe() -> None:
 def run(
     batch: Annotated[str | None, typer.Option(help="Batch of new instructions; else the newest, else `first`.")] = None,
     samples: Annotated[int | None, typer.Option(help="Raw instructions of the batch; missing ones are made.")] = None,
-    select: Annotated[str | None, typer.Option(help='Part of the graph, such as "filtered_instructions+".')] = None,
+    select: Annotated[str | None, typer.Option(help='Part of the graph, such as "key:sft_dataset+".')] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="asset.field=value; repeatable.")] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="All steps in this process.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

@@ -29,7 +29,7 @@ def report_text(report: ImportReport) -> str:
         numbers = report.lines.get(reason, [])
         shown = ", ".join([*map(str, numbers), *(["..."] if count > len(numbers) else [])])
         lines.append(f"  rejected {count:,}: {reason} (lines {shown})")
-    lines.append("Next: synth run --select 'imported_instructions+'")
+    lines.append("Next: synth run --select 'key:imported_instructions+'")
     return "\n".join(lines)
 
 
