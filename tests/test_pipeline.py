@@ -1,0 +1,204 @@
+"""The whole pipeline on the embedded models, made once; then what another run makes, and what it leaves alone.
+
+Each fixture is a run in the deployment that the ones before it left.
+"""
+
+import importlib.util
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from resources.evidence import DATA_VERSION
+from resources.registry import MODEL
+from resources.storage import Home
+from resources.tracking import MlflowTracking
+from synth_assets.generation.imports import BATCH, import_file
+from synth_assets.shards import BLOCK_ROWS
+
+SAMPLES = 192  # of small_deployment.py
+SECOND_SAMPLES = 128
+TAGS = {"tier": "cpu", "trigger": "test"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run made: data versions by asset, evaluations of checks, and what there is after it."""
+
+    success: bool
+    versions: dict[str, str]
+    checks: dict[str, dg.AssetCheckEvaluation]
+    model_versions: int
+    mlflow_runs: int
+    shards: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A small deployment, its job and its event log."""
+
+    home: Path
+    job: dg.JobDefinition
+    instance: dg.DagsterInstance
+
+    def run(self, batch: str, select: str | None = None, config: dict[str, dict[str, object]] | None = None) -> Outcome:
+        self.instance.add_dynamic_partitions("batches", [batch])
+        chosen = select and dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
+        result = self.job.execute_in_process(
+            instance=self.instance,
+            partition_key=batch,
+            tags={**TAGS, "batch": batch},
+            run_config={
+                "ops": {asset: {"config": fields} for asset, fields in (config or {}).items()},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            asset_selection=sorted(chosen.resolve(self.job.asset_layer.asset_graph)) if chosen else None,
+            raise_on_error=False,
+        )
+        materialised = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
+        client = MlflowTracking(home=Home(folder=str(self.home))).tracker().client
+        return Outcome(
+            success=result.success,
+            versions={m.asset_key.to_user_string(): (m.tags or {})[DATA_VERSION] for m in materialised},
+            checks={f"{e.asset_key.to_user_string()}.{e.check_name}": e for e in result.get_asset_check_evaluations()},
+            model_versions=len(client.search_model_versions(f"name = '{MODEL}'")),
+            mlflow_runs=len(client.search_runs([e.experiment_id for e in client.search_experiments()])),
+            shards=frozenset(str(p.relative_to(self.home)) for p in self.home.glob("shards/**/*.parquet")),
+        )
+
+    def table(self, *names: str) -> pl.DataFrame:
+        return pl.read_parquet(self.home.joinpath("tables", *names).with_suffix(".parquet"))
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    home = tmp_path_factory.mktemp("small")
+    program = Path(__file__).with_name("small_deployment.py")
+    spec = importlib.util.spec_from_file_location("small_deployment", program)
+    assert spec is not None
+    assert spec.loader is not None
+    small = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(small)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTH_HOME", str(home))
+        patch.setenv("DAGSTER_HOME", str(home / "dagster"))
+        small.write_instance_settings(home)
+        with dg.DagsterInstance.get() as instance:
+            yield Deployment(home, small.pipeline_in_process(), instance)
+
+
+@pytest.fixture(scope="module")
+def first(deployment: Deployment) -> Outcome:
+    return deployment.run("first")
+
+
+@pytest.fixture(scope="module")
+def again(deployment: Deployment, first: Outcome) -> Outcome:
+    assert first.success
+    return deployment.run("first")
+
+
+@pytest.fixture(scope="module")
+def other_margin(deployment: Deployment, again: Outcome) -> Outcome:
+    assert again.success
+    return deployment.run("first", "+key:dpo_adapter", {"preference_pairs": {"margin": 0.0}})
+
+
+@pytest.fixture(scope="module")
+def more_samples(deployment: Deployment, other_margin: Outcome) -> Outcome:
+    assert other_margin.success
+    return deployment.run("first", "raw_instructions", {"raw_instructions": {"samples": SAMPLES + 1}})
+
+
+@pytest.fixture(scope="module")
+def second_batch(deployment: Deployment, more_samples: Outcome) -> Outcome:
+    assert more_samples.success
+    return deployment.run("second", "raw_instructions", {"raw_instructions": {"samples": SECOND_SAMPLES}})
+
+
+def test_every_asset_is_made_and_has_a_version(deployment: Deployment, first: Outcome) -> None:
+    assert first.success
+    graph = deployment.job.asset_layer.asset_graph
+    wanted = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert {name for name, version in first.versions.items() if version} == wanted
+
+
+def test_every_check_is_evaluated_and_none_stops_anything(deployment: Deployment, first: Outcome) -> None:
+    graph = deployment.job.asset_layer.asset_graph
+    assert set(first.checks) == {f"{k.asset_key.to_user_string()}.{k.name}" for k in graph.asset_check_keys}
+    failed = {name: e.description for name, e in first.checks.items() if not e.passed}
+    errors = {name for name in failed if first.checks[name].severity == dg.AssetCheckSeverity.ERROR}
+    assert not errors, failed
+
+
+def test_five_adapters_are_registered_and_one_is_judged(deployment: Deployment, first: Outcome) -> None:
+    decision = json.loads((deployment.home / "tables/promotion_decision.json").read_text("utf-8"))
+    assert first.model_versions == 5
+    assert decision["outcome"] in {"promoted", "refused"}
+    assert decision["clauses"]
+
+
+def test_nothing_changed_makes_nothing(first: Outcome, again: Outcome) -> None:  # fault 26
+    assert changed(first, again) == set()
+    assert again.versions.keys() == first.versions.keys()
+    assert (again.model_versions, again.mlflow_runs) == (first.model_versions, first.mlflow_runs)
+    assert again.shards == first.shards
+
+
+def changed(before: Outcome, after: Outcome) -> set[str]:
+    return {name for name, version in after.versions.items() if version != before.versions[name]}
+
+
+def test_a_changed_threshold_changes_what_follows_from_it(again: Outcome, other_margin: Outcome) -> None:  # fault 26
+    assert {"raw_instructions", "sft_dataset", "lora_adapter", "response_candidates"} <= other_margin.versions.keys()
+    assert changed(again, other_margin) == {"preference_pairs", "reference_logprobs", "dpo_adapter"}
+    assert other_margin.model_versions == again.model_versions + 1
+
+
+def test_more_samples_are_only_the_missing_blocks(
+    deployment: Deployment, other_margin: Outcome, more_samples: Outcome
+) -> None:
+    assert SAMPLES % BLOCK_ROWS == 0
+    assert len(more_samples.shards - other_margin.shards) == 1
+    assert other_margin.shards < more_samples.shards
+    assert deployment.table("raw_instructions", "first").height == SAMPLES + 1
+
+
+def test_two_batches_share_no_row_and_few_instructions(deployment: Deployment, second_batch: Outcome) -> None:
+    assert second_batch.success
+    one, two = (deployment.table("raw_instructions", batch) for batch in ("first", "second"))
+    assert two.height == SECOND_SAMPLES
+    assert set(one["row_id"]).isdisjoint(two["row_id"])
+    new = set(two["instruction"]) - set(one["instruction"])
+    assert len(new) >= 0.6 * two["instruction"].n_unique()
+
+
+IMPORTED: Sequence[dict[str, object]] = [
+    {"instruction": "Name three colours of the rainbow.", "input": "", "output": "Red, green and blue are three."},
+    {"instruction": "Name three colours of the rainbow.", "input": "", "output": "Red, green and blue are three."},
+    {
+        "instruction": "Explain in one sentence why the sky is blue.",
+        "output": "Air scatters short waves of light most.",
+    },
+    {"instruction": "No answer was ever given to this.", "output": ""},
+]
+
+
+def test_imported_rows_are_judged_like_all(deployment: Deployment, second_batch: Outcome, tmp_path: Path) -> None:
+    assert second_batch.success
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in IMPORTED), "utf-8")
+    import_file(file, deployment.home / "imports")
+    outcome = deployment.run("second", "key:imported_instructions or key:filtered_instructions")
+    assert outcome.success
+    kept = deployment.table("filtered_instructions").filter(batch=BATCH)["instruction"].to_list()
+    assert kept == [IMPORTED[0]["instruction"], IMPORTED[2]["instruction"]]
+    judged = pl.concat(
+        deployment.table(name).select("row_id", "batch") for name in ("filtered_instructions", "rejected_instructions")
+    )
+    assert set(judged["batch"]) == {"first", "second", BATCH}
+    assert judged["row_id"].n_unique() == judged.height
