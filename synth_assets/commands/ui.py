@@ -1,18 +1,17 @@
 """`synth ui`: the Dagster and MLflow UIs over the same state, ended together."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +27,10 @@ DAGSTER_PORT, MLFLOW_PORT = 3000, 5000
 GPU_SLOTS = 1
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Children = dict[Path, subprocess.Popen[bytes]]
+"""The UIs by the log file that each writes."""
 
 
 class AlreadyRunningError(ValueError):
@@ -36,35 +38,37 @@ class AlreadyRunningError(ValueError):
 
 
 def run_ui(session: Session, console: Console) -> None:
-    """Start both UIs, print where they are, and end them at Ctrl-C or when one of them ends.
+    """Start both UIs, print where they are, and end them at Ctrl-C or SIGTERM, or when one of them ends.
 
     Raises:
         AlreadyRunningError: another `synth ui` serves this SYNTH_HOME.
+        OSError: a UI did not start, or ended by itself.
     """
     with _only_one(session.home) as state:
-        dagster_port, mlflow_port = free_port(DAGSTER_PORT), free_port(MLFLOW_PORT)
-        urls = {"dagster": f"http://{LOOPBACK}:{dagster_port}", "mlflow": f"http://{LOOPBACK}:{mlflow_port}"}
+        urls = {
+            "dagster": f"http://{LOOPBACK}:{free_port(DAGSTER_PORT)}",
+            "mlflow": f"http://{LOOPBACK}:{free_port(MLFLOW_PORT)}",
+        }
         os.environ["SYNTH_MLFLOW_UI"] = urls["mlflow"]
         session.instance.event_log_storage.set_concurrency_slots("gpu", GPU_SLOTS)
         MlflowTracking(home=Home(folder=str(session.home))).initialise()
         state.write(json.dumps({"pid": os.getpid(), **urls}))
         state.flush()
-        logs = session.home / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        children = [
-            _start(_dagster_command(dagster_port), logs / "dagster-ui.log"),
-            _start(_mlflow_command(session.home, mlflow_port), logs / "mlflow-ui.log"),
-        ]
+        for asked_to_end in END_SIGNALS:  # also where a script's `&` made this process and its children ignore Ctrl-C
+            signal.signal(asked_to_end, signal.default_int_handler)
+        children: Children = {}
         try:
-            _wait_until_ready(urls, children)
+            _start(children, session.home / "logs" / "dagster-ui.log", _dagster_command(urls["dagster"]))
+            _start(children, session.home / "logs" / "mlflow-ui.log", _mlflow_command(session.home, urls["mlflow"]))
+            _wait_until_ready([f"{urls['dagster']}/server_info", f"{urls['mlflow']}/health"], children)
             console.print(_welcome(urls, session.home), markup=False, highlight=False)
-            while all(child.poll() is None for child in children):
+            while True:
+                _fail_where_ended(children)
                 time.sleep(0.5)
-            raise OSError(f"one of the UIs ended by itself; its last words are in {logs}")
         except KeyboardInterrupt:
             console.print("ending both UIs ...")
         finally:
-            _stop(children)
+            _stop(children.values())
 
 
 def free_port(wanted: int) -> int:
@@ -87,59 +91,76 @@ def workspace_file() -> Path:
     raise FileNotFoundError(f"no {WORKSPACE} here or above {here}: run from the project's folder")
 
 
-def _dagster_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "dagster", "dev", "-w", str(workspace_file()), "-h", LOOPBACK, "-p", str(port)]
+def _dagster_command(url: str) -> list[str]:
+    port = url.rpartition(":")[2]
+    return [sys.executable, "-m", "dagster", "dev", "-w", str(workspace_file()), "-h", LOOPBACK, "-p", port]
 
 
-def _mlflow_command(home: Path, port: int) -> list[str]:
+def _mlflow_command(home: Path, url: str) -> list[str]:
+    port = url.rpartition(":")[2]
     store = MlflowTracking(home=Home(folder=str(home))).uri()
-    hosts = f"{LOOPBACK}:{port},localhost:{port}"
     return [
-        *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"),
+        *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", port, "--workers", "1"),
         *("--backend-store-uri", store, "--artifacts-destination", str(home / "mlartifacts"), "--serve-artifacts"),
-        *("--allowed-hosts", hosts),
+        *("--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"),
     ]
 
 
-def _start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    output = log.open("ab")
-    return subprocess.Popen(
-        command,
-        stdout=output,
-        stderr=output,
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
-    )
+def _start(children: Children, log: Path, command: list[str]) -> None:
+    """Start a UI in a process group of its own; where setpriv is (Linux), it ends even if this process is killed."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tie = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    with log.open("ab") as output:
+        children[log] = subprocess.Popen(
+            [*tie, *command], stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0
+        )
 
 
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _fail_where_ended(children: Children) -> None:
+    for log, child in children.items():
+        if child.poll() is not None:
+            raise OSError(f"a UI ended by itself with code {child.returncode}; its last words are in {log}")
 
 
-def _wait_until_ready(urls: dict[str, str], children: list[subprocess.Popen[bytes]]) -> None:
+def _wait_until_ready(pages: list[str], children: Children) -> None:
     limit = time.monotonic() + READY_WITHIN_S
-    waiting = [f"{urls['dagster']}/server_info", f"{urls['mlflow']}/health"]
-    while waiting and time.monotonic() < limit and all(child.poll() is None for child in children):
-        with contextlib.suppress(OSError, urllib.error.URLError):
-            with urllib.request.urlopen(waiting[0], timeout=2):  # noqa: S310
-                waiting.pop(0)
-            continue
-        time.sleep(0.3)
-    if waiting:
-        raise OSError(f"{waiting[0]} did not answer within {READY_WITHIN_S:.0f} s; see SYNTH_HOME/logs")
+    for page in pages:
+        while not _answers(page):
+            _fail_where_ended(children)
+            if time.monotonic() > limit:
+                logs = " and ".join(map(str, children))
+                raise TimeoutError(f"{page} did not answer within {READY_WITHIN_S:.0f} s; see {logs}")
+            time.sleep(0.3)
 
 
-def _stop(children: list[subprocess.Popen[bytes]]) -> None:
+def _answers(page: str) -> bool:
+    try:
+        with urllib.request.urlopen(page, timeout=2):  # noqa: S310 - our own server
+            return True
+    except OSError:
+        return False
+
+
+def _stop(children: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End each UI with all that it started, runs included; what does not end by itself is killed."""
+    for impatient in END_SIGNALS:
+        signal.signal(impatient, signal.SIG_IGN)
     for sent in (signal.SIGINT, signal.SIGKILL):
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, sent)
         limit = time.monotonic() + STOP_WITHIN_S
         for child in children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(max(0.1, limit - time.monotonic()))
+            _send(child, sent)
+        while any(_send(child, 0) for child in children) and time.monotonic() < limit:
+            time.sleep(0.1)
+
+
+def _send(child: subprocess.Popen[bytes], sent: int) -> bool:
+    """Whether anything was left of the process group that `child` leads, which gets the signal (0 for none)."""
+    child.poll()
+    try:
+        os.killpg(child.pid, sent)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -1,0 +1,94 @@
+"""Take README's pictures from the UIs that `synth ui` has open, after a run: `python docs/screenshots.py`.
+
+Needs Playwright and chromium; writes docs/images/*.png.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, ViewportSize, sync_playwright
+
+from resources.deployment import home_folder
+
+IMAGES = Path(__file__).with_name("images")
+VIEW = ViewportSize(width=1400, height=800)
+COLOURS = 256
+SETTLED_MS = 3_000  # graphs and plots are drawn after the data is there
+STORED = {
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",  # else its panel takes a third of the page
+    "mlflow.assistant.panelOpen_v1": "false",
+}
+
+
+def settle(page: Page) -> None:
+    """Wait until the page is drawn."""
+    page.wait_for_timeout(SETTLED_MS)
+
+
+def graph(page: Page, dagster: str, _: str) -> None:
+    """The assets around the training data, each with its description, state and checks."""
+    page.goto(f"{dagster}/assets/sft_dataset?view=lineage&lineageScope=neighbors&lineageDepth=1")
+    page.get_by_role("button", name="Hide navigation").click()
+    page.reload()
+    settle(page)
+
+
+def checks(page: Page, dagster: str, _: str) -> None:
+    """One check of an asset: what it says and what it found."""
+    page.goto(f"{dagster}/assets/sft_dataset?view=checks&checkDetail=no_leakage_between_splits")
+    page.get_by_text("Evaluation result").wait_for()
+    settle(page)
+
+
+def run(page: Page, dagster: str, _: str) -> None:
+    """The newest run, its steps and events."""
+    newest = "{runsOrError(limit: 1) {... on Runs {results {id}}}}"
+    answer = page.request.post(f"{dagster}/graphql", data={"query": newest}).json()
+    page.goto(f"{dagster}/runs/{answer['data']['runsOrError']['results'][0]['id']}")
+    settle(page)
+
+
+def registry(page: Page, _: str, mlflow: str) -> None:
+    """The version that serves, with the evidence in its tags."""
+    alias = f"{mlflow}/api/2.0/mlflow/registered-models/alias?name=synth-instruct&alias=champion"
+    version = page.request.get(alias).json()["model_version"]["version"]
+    page.goto(f"{mlflow}/#/models/synth-instruct/versions/{version}")
+    page.get_by_text("champion", exact=False).first.wait_for()
+    page.evaluate("document.body.style.zoom = 0.75")  # at full size long run names cover the word Aliases
+    settle(page)
+
+
+PICTURES: dict[str, Callable[[Page, str, str], None]] = {
+    "graph": graph,
+    "checks": checks,
+    "run": run,
+    "registry": registry,
+}
+
+
+def save(picture: bytes, name: str) -> None:
+    """With a palette: a third of the bytes, and the page looks the same."""
+    image = Image.open(BytesIO(picture)).convert("RGB")
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
+
+
+def main() -> None:
+    """Visit each page and write its picture."""
+    urls = json.loads((home_folder() / "ui.json").read_text("utf-8"))
+    IMAGES.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport=VIEW)
+        page.add_init_script(f"Object.entries({json.dumps(STORED)}).forEach(([k, v]) => localStorage.setItem(k, v))")
+        for name, visit in PICTURES.items():
+            visit(page, urls["dagster"], urls["mlflow"])
+            save(page.screenshot(), name)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

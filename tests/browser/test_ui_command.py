@@ -1,0 +1,120 @@
+"""`synth ui` starts both UIs, is there once for a SYNTH_HOME, and leaves no process behind, whatever ends it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resources.deployment import PROJECT
+from synth_assets.commands.ui import DAGSTER_PORT, LOOPBACK, MLFLOW_PORT, free_port
+
+SYNTH_UI = [sys.executable, "-c", "from synth_assets.cli import main; main()", "ui"]
+LOCATION = "import dagster as dg\n\n@dg.asset\ndef thing():\n    pass\n\ndefs = dg.Definitions([thing])\n"
+WORKSPACE = "load_from:\n  - python_file: {relative_path: one_asset.py, location_name: synth_assets}\n"
+
+StartUi = Callable[[Path, Path], AbstractContextManager[Any]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A workspace of one asset: loading the project's own takes seconds, and says nothing of how the UIs end."""
+    (tmp_path / "one_asset.py").write_text(LOCATION)
+    (tmp_path / "workspace.yaml").write_text(WORKSPACE)
+    return tmp_path
+
+
+@pytest.fixture
+def taken_ports() -> Iterator[set[str]]:
+    """The two usual ports, taken by somebody else."""
+    sockets = [socket.socket(), socket.socket()]
+    for taken, port in zip(sockets, (DAGSTER_PORT, MLFLOW_PORT), strict=True):
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the test before may have used it
+        with suppress(OSError):  # somebody has it already
+            taken.bind((LOOPBACK, port))
+            taken.listen()
+    yield {str(DAGSTER_PORT), str(MLFLOW_PORT)}
+    for taken in sockets:
+        taken.close()
+
+
+def answer(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as page:  # noqa: S310 - our own server
+        return page.read().decode()
+
+
+def port_of(url: str) -> str:
+    return url.rpartition(":")[2]
+
+
+def test_both_uis_serve_the_project_until_ctrl_c(start_ui: StartUi, own_home: Path) -> None:
+    with start_ui(own_home, PROJECT) as ui:
+        assert answer(f"{ui.mlflow}/health") == "OK"
+        jobs = ui.graphql("{repositoriesOrError{... on RepositoryConnection{nodes{jobs{name}}}}}")
+        assert {"pipeline", "promote"} <= {job["name"] for job in jobs["repositoriesOrError"]["nodes"][0]["jobs"]}
+
+        started = ui.descendants()
+        assert len(started) > 2
+        ui.process.send_signal(signal.SIGINT)
+        assert ui.process.wait(30) == 0
+        assert ui.left_running(started) == []
+    words = (own_home / "ui.log").read_text()
+    assert ui.dagster in words
+    assert ui.mlflow in words
+    assert "Traceback" not in words
+
+
+def test_a_second_one_says_where_the_first_is(start_ui: StartUi, own_home: Path, folder: Path) -> None:
+    with start_ui(own_home, folder) as ui:
+        second = subprocess.run(SYNTH_UI, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 2
+        assert second.stdout == ""
+        wanted = f"Dagster {ui.dagster}, MLflow {ui.mlflow}, process {ui.process.pid}"
+        assert second.stderr == f"synth: the UIs are running already: {wanted}\n"
+        assert ui.process.poll() is None
+
+        started = ui.descendants()
+        ui.process.terminate()
+        assert ui.process.wait(30) == 0
+        assert ui.left_running(started) == []
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="only Linux ends children with a killed parent")
+def test_taken_ports_are_left_alone_and_a_killed_command_leaves_nothing(
+    start_ui: StartUi, own_home: Path, folder: Path, taken_ports: set[str]
+) -> None:
+    with start_ui(own_home, folder) as ui:
+        assert {port_of(ui.dagster), port_of(ui.mlflow)}.isdisjoint(taken_ports)
+        started = ui.descendants()
+        ui.process.kill()
+        assert ui.process.wait(30) == -signal.SIGKILL
+        assert ui.left_running(started) == []
+
+
+def test_a_ui_that_ends_by_itself_ends_the_command(start_ui: StartUi, own_home: Path, folder: Path) -> None:
+    with start_ui(own_home, folder) as ui:
+        started = ui.descendants()
+        mlflow = next(p for p in started if "mlflow" in p.cmdline())
+        os.kill(mlflow.pid, signal.SIGKILL)
+        assert ui.process.wait(60) == 2
+        assert ui.left_running(started) == []
+    last = (own_home / "ui.log").read_text().splitlines()[-1]
+    log = own_home / "logs" / "mlflow-ui.log"
+    assert last == f"synth: a UI ended by itself with code -9; its last words are in {log}"
+
+
+def test_a_free_port_is_the_wanted_one_or_another() -> None:
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        wanted = taken.getsockname()[1]
+        assert free_port(wanted) != wanted
+    assert free_port(wanted) == wanted
