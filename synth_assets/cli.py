@@ -1,6 +1,7 @@
 """The `synth` command. Exit codes: 0 done, 1 the run failed, 2 wrong input or set-up, 3 promotion refused."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -37,10 +38,10 @@ def run(
     """Materialise the pipeline for one batch: says first what it will take, ends with the scoreboard."""
     from synth_assets.commands.plan import plan_text
     from synth_assets.commands.run import Launch, run_pipeline
-    from synth_assets.commands.scoreboard import scoreboard_text
+    from synth_assets.commands.scoreboard import compared_since, scoreboard_text
     from synth_assets.commands.session import open_session
 
-    session = open_session(tier)
+    started, session = time.time(), open_session(tier)
     console.print(plan_text(session, samples), markup=False)
     if not yes and not typer.confirm("Start?"):
         raise typer.Exit(EXIT_USAGE)
@@ -49,7 +50,8 @@ def run(
     if not succeeded:
         console.print("The run failed: the lines marked FAILED say why. What was made is kept; run again to go on.")
         raise typer.Exit(EXIT_FAILED)
-    console.print(scoreboard_text(session), markup=False)
+    if compared_since(session, started):
+        console.print(scoreboard_text(session), markup=False)
 
 
 @app.command()

@@ -41,6 +41,12 @@ def scoreboard_text(session: Session) -> str:
     return f"{scoreboard(found, decision, null_scores=nulls)}\n{_where(session.home)}"
 
 
+def compared_since(session: Session, moment: float) -> bool:
+    """Whether models were compared after `moment`, in seconds since the epoch."""
+    path = session.home / "tables" / "comparison.json"
+    return path.is_file() and path.stat().st_mtime >= moment
+
+
 def write_scoreboard(session: Session) -> str:
     """Write the scoreboard into README.md, and into docs/ the metrics and per-item scores that prove it.
 

@@ -1,7 +1,7 @@
 """Preference pairs: a better and a worse response to one instruction, or the reason why there is no such pair."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,7 @@ class PairSpec:
     max_pairs: int = 600
     strategy: Literal["best_worst", "all"] = "best_worst"
     validation_share: float = 0.1
+    template_tokens: int = 64  # of the context, kept for the chat template
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -38,6 +39,13 @@ class PairSpec:
             raise ValueError(f"PairSpec.strategy is {self.strategy!r}; it is best_worst or all")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"PairSpec.validation_share is {self.validation_share}; it must be from 0 to below 1")
+
+
+class Room(NamedTuple):
+    """What the base model can read: a counter of its tokens, and how many its context holds."""
+
+    count_tokens: Callable[[Sequence[str]], list[int]]
+    context_tokens: int
 
 
 class Pairs(NamedTuple):
@@ -55,7 +63,9 @@ class Verdicts(NamedTuple):
     dropped: pl.DataFrame
 
 
-def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, known: pl.DataFrame, spec: PairSpec) -> Pairs:
+def build_pairs(
+    candidates: pl.DataFrame, imported: pl.DataFrame, known: pl.DataFrame, spec: PairSpec, room: Room | None = None
+) -> Pairs:
     """Pairs from scored candidates and from imported preferences, split by the groups of the SFT dataset.
 
     Args:
@@ -64,6 +74,7 @@ def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, known: pl.Data
         known: what `known_instructions` gives; an imported pair takes the group of the training instruction that it
             repeats, and is dropped where that is held out.
         spec: margin, number, strategy, split and seed.
+        room: what the base model can read; longer pairs are dropped, never cut. None: any length will do.
 
     Raises:
         ValueError: not one pair is left; shows the reasons.
@@ -71,17 +82,21 @@ def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, known: pl.Data
     usable = usable_candidates(candidates)
     pairs = choose_pairs(usable.kept, spec)
     brought = judge_imported(imported, known)
-    kept = pl.concat([_with_ids(pairs.kept), brought.kept.select(PAIRS.names())])
-    kept = kept.with_columns(split=_splits(kept["group"], spec))
-    limited = _limit(kept, spec)
+    fitting = _fitting(pl.concat([_with_ids(pairs.kept), brought.kept.select(PAIRS.names())]), spec, room)
+    limited = _limit(fitting.kept.with_columns(split=_splits(fitting.kept["group"], spec)), spec)
     reasons = _reasons(
-        {"candidates": usable.dropped, "pairs": pairs.dropped, "imports": brought.dropped, "limit": limited.dropped}
+        {
+            "candidates": usable.dropped,
+            "pairs": pairs.dropped,
+            "imports": brought.dropped,
+            "context": fitting.dropped,
+            "limit": limited.dropped,
+        }
     )
     if limited.kept.is_empty():
         raise ValueError(f"not one preference pair is left of {candidates.height} candidates\n{reasons_text(reasons)}")
-    return Pairs(
-        limited.kept, reasons, _fates(candidates, limited.kept, limited.dropped, pairs.dropped, brought.dropped)
-    )
+    dropped = (limited.dropped, fitting.dropped, pairs.dropped, brought.dropped)
+    return Pairs(limited.kept, reasons, _fates(candidates, limited.kept, *dropped))
 
 
 def usable_candidates(candidates: pl.DataFrame) -> Verdicts:
@@ -207,6 +222,19 @@ def _splits(groups: pl.Series, spec: PairSpec) -> pl.Series:
     limit = spec.validation_share * 2**64
     places = {group: int(fingerprint("split", spec.seed, group), 16) for group in groups.unique()}
     return pl.Series("split", ["validation" if places[g] < limit else "train" for g in groups], dtype=pl.String)
+
+
+def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: Room | None) -> Verdicts:
+    """Pairs of which either side, after the instruction, fits the base model's context."""
+    if room is None:
+        return Verdicts(pairs, pairs.clear().with_columns(reason=pl.lit("")))
+    asked, chosen, rejected = (
+        pl.Series(room.count_tokens(pairs[name].to_list()), dtype=pl.Int64)
+        for name in ("instruction", "chosen", "rejected")
+    )
+    longest = pl.DataFrame({"chosen": chosen, "rejected": rejected}).max_horizontal() + asked + spec.template_tokens
+    over = longest > room.context_tokens
+    return Verdicts(pairs.filter(~over), pairs.filter(over).with_columns(reason=pl.lit("too_long_for_base")))
 
 
 def _limit(pairs: pl.DataFrame, spec: PairSpec) -> Verdicts:

@@ -74,6 +74,11 @@ def reward_model() -> ModelRecord:
 
 
 @dg.asset
+def base_model() -> ModelRecord:
+    return ModelRecord("base", "embedded:base", "r1", "llama", 256)
+
+
+@dg.asset
 def sft_dataset() -> pl.LazyFrame:
     splits = ["train"] * ROWS + ["validation"] * 5
     rows = [
@@ -99,7 +104,7 @@ def home(own_home: Path) -> Home:
     return Home(folder=str(own_home))
 
 
-SOURCES = (teacher_model, reward_model, sft_dataset, imported_preferences, benchmark_items)
+SOURCES = (teacher_model, reward_model, base_model, sft_dataset, imported_preferences, benchmark_items)
 
 
 def prefer(home: Home, *, broken: bool = False) -> dg.ExecuteInProcessResult:

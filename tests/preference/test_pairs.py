@@ -4,7 +4,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.preference.pairs import PairSpec, build_pairs, known_instructions, length_bias, reasons_text
+from synth_assets.preference.pairs import PairSpec, Room, build_pairs, known_instructions, length_bias, reasons_text
 from synth_assets.records import BENCHMARK_ITEMS, CANDIDATES, PAIRS, SFT_ROWS
 
 SPEC = PairSpec(margin=0.5, validation_share=0.0)
@@ -198,3 +198,16 @@ def test_reasons_read_as_a_table() -> None:
 def test_a_spec_that_cannot_work_names_its_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"PairSpec.{field}"):
         replace(PairSpec(), **{field: value})
+
+
+def test_a_pair_longer_than_the_context_is_dropped_and_counted() -> None:
+    words = Room(lambda texts: [len(text.split()) for text in texts], context_tokens=10)
+    # 3 words asked, 2 kept for the template: 5 are left for a response
+    spec = replace(SPEC, template_tokens=2)
+    fits, too_long = "one two three four five", "one two three four five six"
+    rows = imported(
+        brought("Say some words.", fits, "no", number=1), brought("Say more words.", "no", too_long, number=2)
+    )
+    built = build_pairs(table(), rows, NOTHING_KNOWN, spec, words)
+    assert built.pairs["chosen"].to_list() == [fits]
+    assert ("context", "too_long_for_base", 1) in built.reasons.rows()
