@@ -13,6 +13,9 @@ PRELOADED = [
     "mlflow",
     "great_expectations",
     "lm_eval.models.huggingface",
+    "dagster._core.instance.factory",
+    "dagster._core.storage.sqlite_storage",
+    "dagster._core.storage.local_compute_log_manager",
     "synth_assets.definitions",
 ]
 """What the process loads that steps are forked from, in order; none of it may touch CUDA."""
