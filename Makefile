@@ -32,7 +32,7 @@ test-slow: $(TESTED) ## The tests marked slow (about an hour)
 lint: $(TESTED) ## Style, types and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
 scoreboard: $(INSTALLED) ## Write the last run's scoreboard and its per-item scores into README and docs
