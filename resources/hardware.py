@@ -88,7 +88,7 @@ TIERS: dict[str, Tier] = {
         usd_per_hour=0.0,
         suites=SUITES,
         overrides=SUITED_TO_A_MILLION_PARAMETERS,
-        tested="all tests and the demo, November 2026: 2 x86-64 cores, no GPU",
+        tested="demo on 2 x86-64 cores, 2026-11-20, docs/tested.md",
     ),
     "t4": replace(  # Turing: neither bfloat16 nor FlashAttention 2
         AMPERE,
