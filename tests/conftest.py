@@ -20,6 +20,12 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         LEFT_OUT.update([next((m for m in MARKERS if item.get_closest_marker(m)), "other")])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Forget the MLflow server of the test before: `mlflow.set_tracking_uri` leaves it in the environment."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     counts = ", ".join(f"{LEFT_OUT[marker]} marked {marker}" for marker in MARKERS)
     terminalreporter.write_line(f"left out: {counts} (make test-slow runs the slow ones; gpu needs a CUDA device)")

@@ -20,7 +20,7 @@ from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.records import Tier
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
-    "LoraSpec": {"epochs": 1.0},
+    "LoraSpec": {"epochs": 4.0},
     "PromptTuningSpec": {"epochs": 1.0},
     "DpoSpec": {"epochs": 1.0},
     "RejectionSamplingSpec": {"epochs": 1.0},

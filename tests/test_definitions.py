@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import dagster as dg
 import pytest
@@ -31,8 +32,9 @@ ASSETS = {
 
 
 @pytest.fixture(scope="module")
-def definitions() -> dg.Definitions:
-    return build_definitions(deployment_resources())
+def definitions() -> Iterator[dg.Definitions]:
+    with dg.DagsterInstance.ephemeral():  # resolving reads state from an instance, else from whichever was open last
+        yield build_definitions(deployment_resources())
 
 
 def test_the_graph_has_the_assets_of_the_design(definitions: dg.Definitions) -> None:
