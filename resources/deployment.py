@@ -36,11 +36,15 @@ def home_folder() -> Path:
     """SYNTH_HOME, or `.synth` beside the workspace.yaml in use: the nearest one upwards, else the project's own."""
     if value := os.environ.get("SYNTH_HOME"):
         return Path(value).expanduser().resolve()
+    workspace = find_workspace()
+    return (workspace.parent if workspace else Path.cwd()) / ".synth"
+
+
+def find_workspace() -> Path | None:
+    """The workspace.yaml in use: the nearest one upwards, else the project's own, else None."""
     here = Path.cwd()
-    for folder in (here, *here.parents, PROJECT):
-        if (folder / WORKSPACE).is_file():
-            return folder / ".synth"
-    return here / ".synth"
+    files = (folder / WORKSPACE for folder in (here, *here.parents, PROJECT))
+    return next((file for file in files if file.is_file()), None)
 
 
 def set_up_process(home: Path, tier: str) -> None:

@@ -17,7 +17,7 @@ from typing import IO
 
 from rich.console import Console
 
-from resources.deployment import PROJECT, WORKSPACE
+from resources.deployment import WORKSPACE, find_workspace
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
@@ -83,12 +83,10 @@ def free_port(wanted: int) -> int:
 
 
 def workspace_file() -> Path:
-    """The workspace.yaml in use: the nearest one upwards, else the project's own."""
-    here = Path.cwd()
-    for folder in (here, *here.parents, PROJECT):
-        if (folder / WORKSPACE).is_file():
-            return folder / WORKSPACE
-    raise FileNotFoundError(f"no {WORKSPACE} here or above {here}: run from the project's folder")
+    """The workspace.yaml in use; FileNotFoundError where there is none."""
+    if found := find_workspace():
+        return found
+    raise FileNotFoundError(f"no {WORKSPACE} here or above {Path.cwd()}: run from the project's folder")
 
 
 def _dagster_command(url: str) -> list[str]:
