@@ -19,7 +19,6 @@ PRELOADED = [
     "synth_assets.definitions",
 ]
 """What the process loads that steps are forked from, in order; none of it may touch CUDA."""
-CPU_STEPS = 2  # steps at once on the cpu tier, one torch thread each
 
 pipeline = dg.define_asset_job(
     "pipeline",
@@ -33,11 +32,15 @@ promote = dg.define_asset_job(
 )
 
 
+def steps_at_once(device: str) -> int:
+    """How many steps run beside each other: one torch thread each on the CPU; on a GPU each fills the card."""
+    return 2 if device == "cpu" else 1
+
+
 def executor_for(device: str) -> dg.ExecutorDefinition:
     """How steps run on a device.
 
-    On the CPU two steps at once, forked from a process that has loaded the model libraries (7.7 to 9.4 s that each
-    step would otherwise pay). On a GPU one at a time, since each fills the card, forked from a process without any of
-    them: CUDA does not survive a fork.
+    On the CPU they are forked from a process that has loaded the model libraries (7.7 to 9.4 s that each step would
+    otherwise pay). On a GPU from a process without any of them: CUDA does not survive a fork.
     """
-    return step_executor(CPU_STEPS, PRELOADED) if device == "cpu" else step_executor(1, PRELOADED[:1])
+    return step_executor(steps_at_once(device), PRELOADED if device == "cpu" else PRELOADED[:1])

@@ -16,6 +16,7 @@ from resources.deployment import home_folder, set_up_process, write_instance_set
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
+from synth_assets.commands.run import close_dead_runs, run_tags
 from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.records import Tier
 
@@ -65,12 +66,13 @@ def run_once(batch: str, selection: str | None = None) -> dg.JobExecutionResult:
     write_instance_settings(home)
     with dg.DagsterInstance.get() as instance:
         instance.add_dynamic_partitions("batches", [batch])
+        close_dead_runs(instance)
         job = pipeline_in_process()
         chosen = selection and dg.AssetSelection.from_string(selection).required_multi_asset_neighbors()
         return dg.execute_job(
             dg.reconstructable(pipeline_in_process),
             instance=instance,
-            tags={"dagster/partition": batch, "batch": batch},
+            tags=run_tags(batch, "cpu"),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             asset_selection=sorted(chosen.resolve(job.asset_layer.asset_graph)) if chosen else None,
         )

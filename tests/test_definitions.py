@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from resources.hardware import GPU_POOL
 from synth_assets.definitions import build_definitions, deployment_resources
 
 HEAVY = ["torch", "transformers", "peft", "trl", "datasets", "mlflow", "great_expectations", "lm_eval", "matplotlib"]
@@ -53,6 +54,16 @@ def test_every_asset_has_description_owner_and_kind(definitions: dg.Definitions)
         if not (graph.get(key).description and graph.get(key).owners and graph.get(key).kinds)
     ]
     assert bare == []
+
+
+def test_the_steps_that_run_a_model_take_turns(definitions: dg.Definitions) -> None:
+    """Every training, generation and scoring does; models are only resolved, and texts counted, outside the pool."""
+    graph = definitions.resolve_asset_graph()
+    tools = ("torch", "transformers", "peft", "trl")
+    wanted = {key for key in graph.get_all_asset_keys() if graph.get(key).kinds & set(tools)}
+    in_pool = {key for key in graph.get_all_asset_keys() if graph.get(key).pools == {GPU_POOL}}
+    assert in_pool == wanted
+    assert len(in_pool) == len(ASSETS["adapters"]) + 3
 
 
 def test_every_check_has_a_description(definitions: dg.Definitions) -> None:

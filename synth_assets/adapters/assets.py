@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from resources.evidence import upstream_versions
+from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
 from synth_assets.adapters.production import Order, Workshop, produce, reference_of
@@ -19,7 +20,12 @@ from synth_assets.training.dpo import control_spec
 from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
 
 TRAINING_CODE = code_version()
-COMMON: Any = {"group_name": "adapters", "owners": ["team:training"], "code_version": TRAINING_CODE}
+COMMON: Any = {
+    "group_name": "adapters",
+    "owners": ["team:training"],
+    "code_version": TRAINING_CODE,
+    "pool": GPU_POOL,
+}
 
 
 class TrainingConfig(dg.Config):

@@ -62,6 +62,7 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     preflight(session)
     batch = choose_batch(session.instance, launch.batch)
     close_dead_runs(session.instance)
+    session.limit_model_steps()
     tags = run_tags(batch, session.tier_name)
     return execute(session, make_job, config, tags, console, selection)
 
@@ -132,11 +133,15 @@ def choose_batch(instance: dg.DagsterInstance, wanted: str | None) -> str:
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> int:
-    """Mark runs of this command whose process is gone as failed; returns how many. Those of other machines stay."""
+    """Mark runs of this command whose process is gone as failed, and free what they held in pools; returns how many.
+
+    Runs of other machines stay.
+    """
     started = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={"trigger": TRIGGER}))
     dead = [run for run in started if (process := run.tags.get(PROCESS_TAG)) and _is_gone(process)]
     for run in dead:
         instance.report_run_failed(run, "the process that ran it was killed; run again to go on where it stopped")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return len(dead)
 
 

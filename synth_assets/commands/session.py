@@ -9,7 +9,8 @@ from typing import TypeVar
 import dagster as dg
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
-from resources.hardware import Hardware, deployed
+from resources.hardware import GPU_POOL, Hardware, deployed
+from synth_assets.jobs import steps_at_once
 from synth_assets.records import Tier, from_json
 
 R = TypeVar("R")
@@ -36,6 +37,10 @@ class Session:
     def instance(self) -> dg.DagsterInstance:
         """Dagster's own storage of this deployment."""
         return dg.DagsterInstance.get()
+
+    def limit_model_steps(self) -> None:
+        """Let as many steps at once run a model, over all runs of this instance, as the tier's device can hold."""
+        self.instance.event_log_storage.set_concurrency_slots(GPU_POOL, steps_at_once(self.tier.device))
 
     def record(self, asset: str, kind: type[R]) -> R | None:
         """The stored record of an asset, or None where it was never materialised."""

@@ -4,29 +4,27 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from rich.console import Console
 
-from resources.deployment import WORKSPACE, find_workspace
+from resources.deployment import PROJECT, WORKSPACE, find_workspace
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
+from synth_assets.commands.ui_guard import end_groups
 
 LOOPBACK = "127.0.0.1"
 DAGSTER_PORT, MLFLOW_PORT = 3000, 5000
-GPU_SLOTS = 1
 READY_WITHIN_S = 60.0
-STOP_WITHIN_S = 15.0
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Children = dict[Path, subprocess.Popen[bytes]]
@@ -44,13 +42,13 @@ def run_ui(session: Session, console: Console) -> None:
         AlreadyRunningError: another `synth ui` serves this SYNTH_HOME.
         OSError: a UI did not start, or ended by itself.
     """
-    with _only_one(session.home) as state:
+    with _only_one(session.home) as state, _guard() as guard:
         urls = {
             "dagster": f"http://{LOOPBACK}:{free_port(DAGSTER_PORT)}",
             "mlflow": f"http://{LOOPBACK}:{free_port(MLFLOW_PORT)}",
         }
         os.environ["SYNTH_MLFLOW_UI"] = urls["mlflow"]
-        session.instance.event_log_storage.set_concurrency_slots("gpu", GPU_SLOTS)
+        session.limit_model_steps()
         MlflowTracking(home=Home(folder=str(session.home))).initialise()
         state.write(json.dumps({"pid": os.getpid(), **urls}))
         state.flush()
@@ -58,8 +56,11 @@ def run_ui(session: Session, console: Console) -> None:
             signal.signal(asked_to_end, signal.default_int_handler)
         children: Children = {}
         try:
-            _start(children, session.home / "logs" / "dagster-ui.log", _dagster_command(urls["dagster"]))
-            _start(children, session.home / "logs" / "mlflow-ui.log", _mlflow_command(session.home, urls["mlflow"]))
+            for name, command in (
+                ("dagster", _dagster_command(urls["dagster"])),
+                ("mlflow", _mlflow_command(session.home, urls["mlflow"])),
+            ):
+                _start(children, session.home / "logs" / f"{name}-ui.log", command, guard)
             _wait_until_ready([f"{urls['dagster']}/server_info", f"{urls['mlflow']}/health"], children)
             console.print(_welcome(urls, session.home), markup=False, highlight=False)
             while True:
@@ -68,7 +69,9 @@ def run_ui(session: Session, console: Console) -> None:
         except KeyboardInterrupt:
             console.print("ending both UIs ...")
         finally:
-            _stop(children.values())
+            for impatient in END_SIGNALS:
+                signal.signal(impatient, signal.SIG_IGN)
+            end_groups([child.pid for child in children.values()], lambda: [c.poll() for c in children.values()])
 
 
 def free_port(wanted: int) -> int:
@@ -104,14 +107,19 @@ def _mlflow_command(home: Path, url: str) -> list[str]:
     ]
 
 
-def _start(children: Children, log: Path, command: list[str]) -> None:
-    """Start a UI in a process group of its own; where setpriv is (Linux), it ends even if this process is killed."""
+def _guard() -> subprocess.Popen[str]:
+    """The process that ends the UIs even if this one is killed; it ends when its standard input is closed."""
+    command = [sys.executable, "-m", "synth_assets.commands.ui_guard"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, process_group=0, text=True)
+
+
+def _start(children: Children, log: Path, command: list[str], guard: subprocess.Popen[str]) -> None:
+    """Start a UI as the leader of a process group, and tell the guard."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    tie = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     with log.open("ab") as output:
-        children[log] = subprocess.Popen(
-            [*tie, *command], stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0
-        )
+        child = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0)
+    children[log] = child
+    print(child.pid, file=guard.stdin, flush=True)
 
 
 def _fail_where_ended(children: Children) -> None:
@@ -137,28 +145,6 @@ def _answers(page: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def _stop(children: Iterable[subprocess.Popen[bytes]]) -> None:
-    """End each UI with all that it started, runs included; what does not end by itself is killed."""
-    for impatient in END_SIGNALS:
-        signal.signal(impatient, signal.SIG_IGN)
-    for sent in (signal.SIGINT, signal.SIGKILL):
-        limit = time.monotonic() + STOP_WITHIN_S
-        for child in children:
-            _send(child, sent)
-        while any(_send(child, 0) for child in children) and time.monotonic() < limit:
-            time.sleep(0.1)
-
-
-def _send(child: subprocess.Popen[bytes], sent: int) -> bool:
-    """Whether anything was left of the process group that `child` leads, which gets the signal (0 for none)."""
-    child.poll()
-    try:
-        os.killpg(child.pid, sent)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

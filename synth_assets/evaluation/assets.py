@@ -5,6 +5,7 @@ from dataclasses import asdict
 import dagster as dg
 import polars as pl
 
+from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare
@@ -35,6 +36,7 @@ class EvaluationConfig(dg.Config):
     ins=ADAPTER_INS,
     group_name="evaluation",
     kinds={"transformers", "parquet"},
+    pool=GPU_POOL,
     owners=["team:evaluation"],
     code_version=fingerprint(RECIPE, EvaluationSpec()),
 )

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from resources.hardware import Hardware
+from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
 from resources.storage import Home
 from synth_assets.generation.imports import imported_files, read_import
@@ -41,6 +41,7 @@ class MagpieConfig(dg.Config):
     partitions_def=BATCHES,
     group_name="generation",
     kinds={"transformers", "parquet"},
+    pool=GPU_POOL,
     owners=["team:data"],
     code_version=fingerprint(RECIPE, MagpieSpec()),
 )

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import dagster as dg
 import polars as pl
 
-from resources.hardware import Hardware
+from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import Home
@@ -47,6 +47,7 @@ class PairConfig(dg.Config):
 @dg.asset(
     group_name="preference",
     kinds={"transformers", "parquet"},
+    pool=GPU_POOL,
     owners=["team:data"],
     code_version=fingerprint(RECIPE, CandidateSpec()),
 )

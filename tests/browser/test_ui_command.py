@@ -1,7 +1,6 @@
 """`synth ui` starts both UIs, is there once for a SYNTH_HOME, and leaves no process behind, whatever ends it."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -87,7 +86,6 @@ def test_a_second_one_says_where_the_first_is(start_ui: StartUi, own_home: Path,
         assert ui.left_running(started) == []
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="only Linux ends children with a killed parent")
 def test_taken_ports_are_left_alone_and_a_killed_command_leaves_nothing(
     start_ui: StartUi, own_home: Path, folder: Path, taken_ports: set[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """A run of two steps that ends as it is told: `python deaths.py HOW`, HOW one of live, wait, die_once, die, raise.
 
+The first step takes the one slot of the pool `gpu`.
 Each attempt leaves its process id in SYNTH_HOME/attempts, one to a line.
 """
 
@@ -12,6 +13,8 @@ from pathlib import Path
 import dagster as dg
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
+from resources.hardware import GPU_POOL
+from synth_assets.commands.run import close_dead_runs, run_tags
 from synth_assets.jobs import executor_for
 
 ATTEMPTS = "attempts"
@@ -21,7 +24,7 @@ class Fate(dg.Config):
     how: str
 
 
-@dg.asset
+@dg.asset(pool=GPU_POOL)
 def fated(config: Fate) -> None:
     file = home_folder() / ATTEMPTS
     earlier = attempts(file)
@@ -53,5 +56,8 @@ if __name__ == "__main__":
     set_up_process(home_folder(), "cpu")
     write_instance_settings(home_folder())
     with dg.DagsterInstance.get() as instance:
+        close_dead_runs(instance)
         config = {"ops": {"fated": {"config": {"how": sys.argv[1]}}}}
-        sys.exit(0 if dg.execute_job(dg.reconstructable(job), instance=instance, run_config=config).success else 1)
+        tags = run_tags("b", "cpu")
+        result = dg.execute_job(dg.reconstructable(job), instance=instance, run_config=config, tags=tags)
+        sys.exit(0 if result.success else 1)

@@ -13,6 +13,7 @@ import dagster as dg
 import psutil
 import pytest
 
+from resources.hardware import GPU_POOL
 from synth_assets.commands.run import PROCESS_TAG, close_dead_runs, run_tags
 
 PROGRAM = Path(__file__).with_name("deaths.py")
@@ -48,6 +49,19 @@ def test_a_step_ends_with_its_worker(own_home: Path) -> None:
         os.kill(worker.pid, signal.SIGKILL)
         wait_until(lambda: ended(step), GONE_WITHIN_S)
         wait_until(lambda: all(map(ended, family)), GONE_WITHIN_S)
+
+
+def test_the_slot_of_a_killed_run_is_free_for_the_next(own_home: Path) -> None:
+    with start("wait") as worker:
+        wait_until(lambda: len(attempts(own_home)) == 1, START_S)
+        os.kill(worker.pid, signal.SIGKILL)
+    with dg.DagsterInstance.get() as instance:
+        assert instance.event_log_storage.get_concurrency_info(GPU_POOL).active_slot_count == 1
+    with start("live") as worker:
+        error = worker.communicate(timeout=START_S)[1]
+    assert worker.returncode == 0, error
+    with dg.DagsterInstance.get() as instance:
+        assert instance.event_log_storage.get_concurrency_info(GPU_POOL).active_slot_count == 0
 
 
 @pytest.mark.parametrize(
