@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import dagster as dg
 from filelock import FileLock
@@ -34,7 +35,16 @@ class MlflowTracking(dg.ConfigurableResource):
     ui_url: str = ""
 
     def uri(self) -> str:
-        """Where runs and versions are kept, as MLflow wants it."""
+        """Where runs and versions are kept, as MLflow wants it.
+
+        Raises:
+            ValueError: the address of a server holds a password, which each link to a run would show.
+        """
+        if self.tracking_uri.startswith("http") and urlsplit(self.tracking_uri).password:
+            raise ValueError(
+                "MLFLOW_TRACKING_URI holds a password, which every link would show: take it out of the address and set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
         return self.tracking_uri or f"sqlite:///{self.home.root() / 'mlflow.db'}"
 
     def artifacts(self) -> str:

@@ -31,6 +31,10 @@ def test_help_loads_no_dagster() -> None:
         (["run", "--yes", "--set", "raw_instructions.sampels=3"], "sampels"),  # fault 27: unknown key
         (["run", "--yes", "--set", "raw_instructions.samples=many"], "samples"),  # fault 27: wrong type
         (["run", "--yes", "--samples", "-3"], "samples"),  # fault 27: negative number
+        (
+            ["run", "--yes", "--set", f"lora_adapter.seed=hf_{'a' * 34}"],
+            "lora_adapter.seed",
+        ),  # fault 27: secret
         (["run", "--yes", "--batch", "../../etc"], "batch"),  # fault 29: path traversal
         (["run", "--yes", "--select", "nope nope"], "nope nope"),
         (["run", "--yes", "--select", "key:nope"], "nope"),
@@ -43,6 +47,14 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], names: st
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
     assert names in lines[0]
+    assert "hf_" not in lines[0]
+
+
+def test_a_password_in_an_address_is_refused() -> None:  # fault 27: secret
+    result = synth("run", "--yes", MLFLOW_TRACKING_URI="http://me:hunter2@mlflow.example")
+    assert result.returncode == 2
+    assert "MLFLOW_TRACKING_PASSWORD" in result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
 
 
 def test_wrong_input_is_found_before_torch_is_imported() -> None:

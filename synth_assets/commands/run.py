@@ -1,6 +1,7 @@
 """`synth run`: one batch through the whole graph, watched from the terminal."""
 
 import json
+import os
 import platform
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,11 @@ import yaml
 from rich.console import Console
 
 from resources.inference import Inference
+from resources.storage import Home
+from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
 from synth_assets.commands.watch import RunWatcher
+from synth_assets.filtering.safety import KEY
 from synth_assets.partitions import BATCHES_NAME
 
 FIRST_BATCH = "first"
@@ -98,7 +102,7 @@ def execute(
 
 
 def run_config(launch: Launch) -> dict[str, Any]:
-    """Dagster's run config for a launch; ValueError names a setting that is not asset.field=value."""
+    """Dagster's run config for a launch; ValueError names a setting that is not asset.field=value, or holds a key."""
     ops: dict[str, dict[str, dict[str, Any]]] = {}
     settings = list(launch.settings)
     if launch.samples is not None:
@@ -110,12 +114,15 @@ def run_config(launch: Launch) -> dict[str, Any]:
         asset, dot, key = name.partition(".")
         if not (equals and dot and asset and key):
             raise ValueError(f"--set wants asset.field=value, not {setting!r}")
+        if KEY.search(value):
+            raise ValueError(f"--set {name}: this looks like a key; a run's settings are stored, and shown in the UI")
         ops.setdefault(asset, {}).setdefault("config", {})[key] = yaml.safe_load(value)
     return {"ops": ops}
 
 
 def preflight(session: Session) -> None:
-    """Resolve every model before anything runs, so that a missing one costs a line and not an hour."""
+    """Resolve every model, and the MLflow in use, before anything runs: what is wrong costs a line and not an hour."""
+    MlflowTracking(home=Home(folder=str(session.home)), tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", "")).uri()
     inference = Inference(hardware=session.hardware)
     for role in ("teacher", "base", "reward"):
         inference.resolve(role)
