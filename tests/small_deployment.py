@@ -25,7 +25,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "PromptTuningSpec": {"epochs": 1.0},
     "DpoSpec": {"epochs": 1.0},
     "RejectionSamplingSpec": {"epochs": 1.0},
-    "CandidateSpec": {"instructions": 64},
+    "CandidateSpec": {"instructions": 96},
     "EvaluationSpec": {"validation_items": 64, "test_items": 192},
 }
 SMALL_SAMPLES = 192
