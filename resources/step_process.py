@@ -43,5 +43,8 @@ class EndWithForkServer:
 
 silence_libraries()
 end_with_parent()
+os.setpgid(0, 0)
+"""What a terminal or `timeout` sends to the worker's process group reaches the worker alone, which tells its steps: of
+a step that died of the same signal meanwhile it would wait for an answer for ever."""
 os.register_at_fork(before=gc.freeze, after_in_child=EndWithForkServer())
 """What is loaded is frozen first: a step's first full collection would touch, and so copy, every page of it (0.6 s)."""

@@ -1,4 +1,7 @@
-"""The `synth` command. Exit codes: 0 done, 1 the run failed, 2 wrong input or set-up, 3 promotion refused."""
+"""The `synth` command.
+
+Exit codes: 0 done, 1 the run failed, 2 wrong input or set-up, 3 promotion refused, 130 stopped by Ctrl-C or SIGTERM.
+"""
 
 import sys
 import time
@@ -8,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 embedded = typer.Typer(no_args_is_help=True, help="The shipped tiny models.")
@@ -37,7 +40,7 @@ def run(
 ) -> None:
     """Materialise the pipeline for one batch: says first what it will take, ends with the scoreboard."""
     from synth_assets.commands.plan import plan_text
-    from synth_assets.commands.run import Launch, run_pipeline
+    from synth_assets.commands.run import Launch, StoppedError, run_pipeline
     from synth_assets.commands.scoreboard import compared_since, scoreboard_text
     from synth_assets.commands.session import open_session
 
@@ -46,7 +49,11 @@ def run(
     if not yes and not typer.confirm("Start?"):
         raise typer.Exit(EXIT_USAGE)
     launch = Launch(batch, samples, select, tuple(setting or ()), in_process)
-    succeeded = run_pipeline(session, launch, console)
+    try:
+        succeeded = run_pipeline(session, launch, console)
+    except StoppedError as stopped:
+        console.print(str(stopped))
+        raise typer.Exit(EXIT_STOPPED) from None
     if not succeeded:
         console.print("The run failed: the lines marked FAILED say why. What was made is kept; run again to go on.")
         raise typer.Exit(EXIT_FAILED)

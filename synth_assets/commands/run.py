@@ -17,7 +17,7 @@ from resources.inference import Inference
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
-from synth_assets.commands.watch import RunWatcher
+from synth_assets.commands.watch import RunWatcher, is_interruption
 from synth_assets.filtering.safety import KEY
 from synth_assets.partitions import BATCHES_NAME
 
@@ -36,6 +36,10 @@ class Launch:
     select: str | None = None
     settings: tuple[str, ...] = ()  # "asset.field=value"
     in_process: bool = False
+
+
+class StoppedError(Exception):
+    """A person or the system ended a run; the message says what to do."""
 
 
 def pipeline_job() -> dg.JobDefinition:
@@ -84,7 +88,11 @@ def execute(
     console: Console,
     selection: Sequence[dg.AssetKey] | None = None,
 ) -> bool:
-    """Run a job to its end, a line per event; returns whether every step succeeded."""
+    """Run a job to its end, a line per event; returns whether every step succeeded.
+
+    Raises:
+        StoppedError: Ctrl-C or SIGTERM ended the steps.
+    """
     token = uuid.uuid4().hex
     watcher = RunWatcher(session.instance, token, lambda line: console.print(line, markup=False))
     watcher.start()
@@ -98,6 +106,8 @@ def execute(
         )
     finally:
         watcher.finish()
+    if any(is_interruption(event) for event in result.all_events):
+        raise StoppedError("stopped; what was made is kept: run again to go on")
     return result.success
 
 

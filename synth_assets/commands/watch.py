@@ -47,6 +47,12 @@ class RunWatcher(threading.Thread):
                 self.write(f"{time.monotonic() - self.started:5.0f} s  {line}")
 
 
+def is_interruption(event: dg.DagsterEvent) -> bool:
+    """Whether a step ended because its run was told to stop."""
+    error = event.step_failure_data.error if event.is_step_failure else None
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
+
+
 def describe(entry: EventLogEntry) -> str | None:
     """The line for one event, or None for what a person need not see."""
     name = (entry.step_key or "run").removesuffix("_expectations")
@@ -55,10 +61,7 @@ def describe(entry: EventLogEntry) -> str | None:
     event = entry.dagster_event
     match event.event_type:
         case DagsterEventType.STEP_FAILURE:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            return f"{name:28.28} FAILED {(error.message if error else '').strip()}"
+            return f"{name:28.28} {'stopped' if is_interruption(event) else _failure(event)}"
         case DagsterEventType.ASSET_MATERIALIZATION:
             materialisation = event.step_materialization_data.materialization
             return f"{materialisation.asset_key.to_user_string():28.28} done: {_facts(materialisation) or 'ok'}"
@@ -69,6 +72,13 @@ def describe(entry: EventLogEntry) -> str | None:
             asset = evaluation.asset_key.to_user_string()
             return f"{asset:28.28} check failed ({evaluation.severity.value}): {evaluation.check_name}"
     return None
+
+
+def _failure(event: dg.DagsterEvent) -> str:
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return f"FAILED {(error.message if error else '').strip()}"
 
 
 def _message(entry: EventLogEntry, name: str) -> str | None:

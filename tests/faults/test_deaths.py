@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -15,14 +15,16 @@ import pytest
 
 from resources.hardware import GPU_POOL
 from synth_assets.commands.run import PROCESS_TAG, close_dead_runs, run_tags
+from synth_assets.commands.watch import is_interruption
 
 PROGRAM = Path(__file__).with_name("deaths.py")
 START_S = 120
 GONE_WITHIN_S = 5
+STOPS_WITHIN_S = 60
 
 
 def start(how: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, PROGRAM, how], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, PROGRAM, how], stderr=subprocess.PIPE, text=True, process_group=0)
 
 
 def attempts(home: Path) -> list[int]:
@@ -49,6 +51,25 @@ def test_a_step_ends_with_its_worker(own_home: Path) -> None:
         os.kill(worker.pid, signal.SIGKILL)
         wait_until(lambda: ended(step), GONE_WITHIN_S)
         wait_until(lambda: all(map(ended, family)), GONE_WITHIN_S)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_stops_the_run(own_home: Path, sent: signal.Signals) -> None:
+    """As Ctrl-C in a terminal and `timeout` send it; a worker that waits for the answer of a dead step hangs."""
+    with start("wait") as worker:
+        wait_until(lambda: len(attempts(own_home)) == 1, START_S)
+        family = [child.pid for child in psutil.Process(worker.pid).children(recursive=True)]
+        os.killpg(worker.pid, sent)
+        error = worker.communicate(timeout=STOPS_WITHIN_S)[1]
+        assert worker.returncode == 1, error
+        wait_until(lambda: all(map(ended, family)), GONE_WITHIN_S)
+    with dg.DagsterInstance.get() as instance:
+        assert any(is_interruption(entry.get_dagster_event()) for entry in failures(instance))
+
+
+def failures(instance: dg.DagsterInstance) -> Sequence[dg.EventLogEntry]:
+    (run,) = instance.get_runs()
+    return instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
 
 
 def test_the_slot_of_a_killed_run_is_free_for_the_next(own_home: Path) -> None:
