@@ -21,6 +21,18 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def prepare() -> None:
+    """Called before each fork: what is loaded is frozen, and the group of the worker left.
+
+    A step's first full collection would touch, and so copy, every page of what is not frozen (0.6 s). What a terminal
+    or `timeout` sends to the worker's process group is then for the worker alone, which tells its steps: from one that
+    died of the same signal meanwhile it would wait for an answer for ever.
+    """
+    gc.freeze()
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+
+
 class EndWithForkServer:
     """Called in each process that is forked from this one: a step ends with the fork server.
 
@@ -43,8 +55,5 @@ class EndWithForkServer:
 
 silence_libraries()
 end_with_parent()
-os.setpgid(0, 0)
-"""What a terminal or `timeout` sends to the worker's process group reaches the worker alone, which tells its steps: of
-a step that died of the same signal meanwhile it would wait for an answer for ever."""
-os.register_at_fork(before=gc.freeze, after_in_child=EndWithForkServer())
-"""What is loaded is frozen first: a step's first full collection would touch, and so copy, every page of it (0.6 s)."""
+signal.signal(signal.SIGINT, lambda *_: os._exit(1))  # while it still loads; afterwards multiprocessing ignores it
+os.register_at_fork(before=prepare, after_in_child=EndWithForkServer())

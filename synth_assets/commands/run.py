@@ -11,13 +11,14 @@ from typing import Any
 import dagster as dg
 import psutil
 import yaml
+from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from resources.inference import Inference
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
-from synth_assets.commands.watch import RunWatcher, is_interruption
+from synth_assets.commands.watch import RunWatcher
 from synth_assets.filtering.safety import KEY
 from synth_assets.partitions import BATCHES_NAME
 
@@ -106,9 +107,14 @@ def execute(
         )
     finally:
         watcher.finish()
-    if any(is_interruption(event) for event in result.all_events):
+    if any(_was_stopped(event) for event in result.all_events):
         raise StoppedError("stopped; what was made is kept: run again to go on")
     return result.success
+
+
+def _was_stopped(event: dg.DagsterEvent) -> bool:
+    """Whether this is the end of a run that a signal stopped."""
+    return event.is_job_failure and event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
 
 
 def run_config(launch: Launch) -> dict[str, Any]:
