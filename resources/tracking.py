@@ -124,7 +124,7 @@ def _context_tags(context: dg.AssetExecutionContext | None) -> Mapping[str, str]
         "dagster.partition": context.partition_key if context.has_partition_key else batch,
         "dagster.job": context.run.job_name,
         "batch": batch,
-        "tier": run_tags.get("tier", ""),
+        "tier": run_tags.get("tier") or os.environ.get("SYNTH_TIER", ""),
         "trigger": run_tags.get("trigger", ""),
     }
     return {name: value for name, value in found.items() if value}

@@ -20,15 +20,20 @@ PRELOADED = [
 ]
 """What the process loads that steps are forked from, in order; none of it may touch CUDA."""
 
+LAUNCHPAD = {"trigger": "ui"}
+"""The tag of a run that a person starts in the UI; commands, schedule and sensors put theirs over it."""
+
 pipeline = dg.define_asset_job(
     "pipeline",
     selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency"),
     description="Everything from one batch of new instructions to a promoted or refused challenger.",
+    tags=LAUNCHPAD,
 )
 promote = dg.define_asset_job(
     "promote",
     selection=dg.AssetSelection.assets("promotion_decision", "champion"),
     description="The promotion decision alone: judge the present candidate again, promote a version, or roll back.",
+    tags=LAUNCHPAD,
 )
 
 

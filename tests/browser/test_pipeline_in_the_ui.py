@@ -131,6 +131,7 @@ def ended_run(ui: Ui, run_id: str, registry_before: str) -> dict[str, Any]:
 def test_each_asset_of_the_job_is_materialised_by_the_run(ui: Ui, ended_run: dict[str, Any], run_id: str) -> None:
     assert ended_run["status"] == "SUCCESS"
     assert {"key": "dagster/partition", "value": BATCH} in ended_run["tags"]
+    assert {"key": "trigger", "value": "ui"} in ended_run["tags"]
     nodes = ui.graphql("{assetNodes {assetKey {path} jobNames assetMaterializations(limit: 1) {runId}}}")["assetNodes"]
     latest = {
         node["assetKey"]["path"][0]: [event["runId"] for event in node["assetMaterializations"]]
