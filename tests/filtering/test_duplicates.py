@@ -1,15 +1,8 @@
 import numpy as np
 import pytest
 
-from synth_assets.filtering.duplicates import (
-    SLOTS,
-    NearDuplicates,
-    Pairs,
-    band_rows,
-    components,
-    first_of_kind,
-    signatures,
-)
+from synth_assets.filtering.duplicates import NearDuplicates, Pairs, components, first_of_kind
+from synth_assets.filtering.minhash import SLOTS, band_rows, signatures
 
 
 def pairs_of(*pairs: tuple[int, int]) -> Pairs:

@@ -55,7 +55,7 @@ def test_the_lowest_row_of_exact_duplicates_is_kept_whatever_the_order(judged: J
     expected = {"r000": "kept", "r001": "kept", "r002": "exact_duplicate"}
     assert fates(judged(rows)) == expected
     assert fates(judged(rows.reverse())) == expected
-    assert judged(rows).rejected.collect()["detail"].to_list() == ["repeats r000, similarity 1.00"]
+    assert judged(rows).rejected.collect()["detail"].to_list() == ["repeats r000, similarity 1.0"]
 
 
 def test_an_earlier_batch_keeps_its_row(judged: Judged, rows_of: Rows) -> None:
