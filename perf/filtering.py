@@ -22,9 +22,9 @@ import polars as pl
 
 from synth_assets.filtering.duplicates import NearDuplicates, first_of_kind
 from synth_assets.filtering.features import Base, Features
-from synth_assets.filtering.judge import CHUNK_ROWS
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
+from synth_assets.filtering.verdicts import CHUNK_ROWS
 from synth_assets.records import INSTRUCTIONS
 
 ROWS = 20_000

@@ -28,6 +28,7 @@ from synth_assets.benchmarks.suite import item_table
 from synth_assets.benchmarks.suites import find_suites
 from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, score_model
+from synth_assets.filtering.features import Base
 from synth_assets.filtering.judge import judge
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.split import SplitSpec, split
@@ -75,9 +76,10 @@ class PlainLoop:
         spec = replace(self.hardware.spec(MagpieSpec()), samples=self.samples)
         generator = self.inference.generator(teacher)
         made = generate(generator, spec, BATCH, teacher.family, self.home.shards("generation"), quiet)
-        counter = self.inference.count_tokens(base)
-        verdicts = judge(made.rows, self.items, self.hardware.spec(FilterSpec()), counter, base.context_tokens)
-        return split(verdicts.kept, self.hardware.spec(SplitSpec())).collect()
+        reader = Base(self.inference.count_tokens(base), base.context_tokens)
+        with tempfile.TemporaryDirectory() as scratch:
+            verdicts = judge(made.rows, self.items, self.hardware.spec(FilterSpec()), reader, Path(scratch))
+            return split(verdicts.kept, self.hardware.spec(SplitSpec())).collect()
 
     def _pairs(self, rows: pl.DataFrame, teacher: ModelRecord, reward: ModelRecord) -> pl.DataFrame:
         spec, folder = self.hardware.spec(CandidateSpec()), self.home.shards("preference")

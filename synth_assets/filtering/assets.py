@@ -1,7 +1,10 @@
 """Assets of the stage filtering: every row judged once, and what is left divided for training."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -10,12 +13,14 @@ import polars as pl
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.storage import Home
+from synth_assets.filtering.features import Base
 from synth_assets.filtering.judge import Verdicts, judge
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.split import SplitSpec, split
 from synth_assets.manifests import content_hash
 from synth_assets.records import INSTRUCTIONS, ModelRecord, fingerprint
+from synth_assets.shards import sweep_temporaries
 from synth_assets.text_samples import escaped_sample
 
 SAMPLE_ROWS = 10
@@ -83,14 +88,19 @@ def judged_instructions(
     spec = hardware.spec(FilterSpec(), config)
     batches = [raw_instructions[name] for name in sorted(raw_instructions)]
     rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
-    verdicts = judge(rows, benchmark_items, spec, inference.count_tokens(base_model), base_model.context_tokens)
-    context.log.info(f"rejected by reason: {verdicts.reasons}")
-    for name, table in (("filtered_instructions", verdicts.kept), ("rejected_instructions", verdicts.rejected)):
-        version = content_hash(table)
-        home.leave_row_manifest(name, version, verdicts.fates)
-        yield dg.MaterializeResult(
-            asset_key=name, value=table, data_version=dg.DataVersion(version), metadata=_metadata(verdicts, table, spec)
-        )
+    base = Base(inference.count_tokens(base_model), base_model.context_tokens)
+    with _scratch(home) as scratch:
+        verdicts = judge(rows, benchmark_items, spec, base, scratch)
+        context.log.info(f"rejected by reason: {verdicts.reasons}")
+        for name, table in (("filtered_instructions", verdicts.kept), ("rejected_instructions", verdicts.rejected)):
+            version = content_hash(table)
+            home.leave_row_manifest(name, version, verdicts.fates)
+            yield dg.MaterializeResult(
+                asset_key=name,
+                value=table,
+                data_version=dg.DataVersion(version),
+                metadata=_metadata(verdicts, table, spec),
+            )
 
 
 @dg.asset(
@@ -104,7 +114,8 @@ def sft_dataset(
 ) -> dg.MaterializeResult:
     """The rows for supervised fine-tuning, train and validation divided by groups of similar tasks."""
     spec = hardware.spec(SplitSpec(), config)
-    rows = split(filtered_instructions, spec)
+    with _scratch(home) as scratch:
+        rows = split(filtered_instructions, spec, scratch)
     version = content_hash(rows)
     sides = rows.select("row_id", "group", pl.col("split").alias("fate")).collect()
     home.leave_row_manifest("sft_dataset", version, sides.select("row_id", "fate"))
@@ -121,6 +132,15 @@ def sft_dataset(
             "spec": dg.MetadataValue.json(asdict(spec)),
         },
     )
+
+
+@contextmanager
+def _scratch(home: Home) -> Iterator[Path]:
+    """A folder for temporary files; what a killed run left of earlier ones is removed."""
+    folder = home.shards("filtering")
+    sweep_temporaries(folder)
+    with TemporaryDirectory(dir=folder, prefix=".judging-") as scratch:
+        yield Path(scratch)
 
 
 def _metadata(verdicts: Verdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapping[str, Any]:

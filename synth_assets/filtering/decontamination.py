@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from synth_assets.text import Hashes, Integers, Words, contained, hash_words, ngrams, whole_texts
 
 NGRAM_WORDS = 8  # PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 8) and Tulu 3 (arXiv 2411.15124)
-LONG_ITEM_WORDS = 16  # from here on an item has nine 8-grams or more, and half of them is more than one sentence
 BOILERPLATE_ITEMS = 3  # an 8-gram of more items than this is their template or a shared passage
+LABELS = r"(?im)^[ \t]*(?:\(?[a-j][.):]|(?:question|q|problem|answer|choices|options):)(?:[ \t]|$)"
+"""What stands before questions and choices: no part of what is asked."""
+GENERIC = r"(?i)^\s*(?:which|choose|select|pick|identify|all)\b.{0,24}\b(?:following|these|true|correct|false)\b"
+"""Openings of questions that only their choices make a question."""
 
 
 @dataclass(frozen=True)
@@ -27,71 +31,101 @@ class Decontaminator:
     """The benchmark items, ready to be looked for in rows."""
 
     def __init__(self, items: pl.DataFrame, cover: float) -> None:
-        """Index the prompts of BENCHMARK_ITEMS.
+        """Index BENCHMARK_ITEMS by the 8-grams of their prompts, and whole.
+
+        To a prompt that alone asks nothing, like "Which of the following is true?", its choices belong.
 
         Args:
             items: the items of all suites and splits.
-            cover: share of a long item's 8-grams, above 0, from which a row repeats it; shorter items must be whole.
+            cover: share of an item's 8-grams, above 0, from which a row repeats it; items of fewer words must be the
+                whole instruction.
 
         Raises:
             ValueError: there are no items, or an item has an empty prompt: nothing is let through unchecked.
         """
-        prompts = items.group_by("prompt").agg(pl.col("item_id").min()).sort("item_id")
-        words = hash_words(prompts["prompt"].fill_null("").to_list())
-        counts = words.counts()
-        if not items.height or not counts.all():
-            empty = ", ".join(prompts["item_id"].filter(pl.Series(counts == 0)).to_list()) or "all: there are none"
+        asked = _asked(items)
+        words = hash_words(asked["text"].to_list())
+        if not items.height or not words.counts().all():
+            empty = (
+                ", ".join(asked["item_id"].filter(pl.Series(words.counts() == 0)).to_list()) or "all: there are none"
+            )
             raise ValueError(f"decontamination needs every benchmark item, and these have no prompt: {empty}")
-        self._ids = prompts["item_id"].to_list()
-        whole = whole_texts(words)
-        order = np.argsort(whole, kind="stable")
-        self._whole, self._whole_item = whole[order], order
-        self._index(words, counts)
-        self._wanted = np.where(counts < LONG_ITEM_WORDS, 1.0, cover)
+        self._ids, self._cover = asked["item_id"].to_list(), cover
+        self._index_whole(words, asked)
+        self._index_ngrams(words)
 
-    def find(self, instructions: Words, *others: Words) -> Hits:
+    def find(self, *texts: pl.Series) -> Hits:
         """Look for items in the rows of a chunk.
 
         Args:
-            instructions: the words of each row's instruction; an item of any length may equal one.
-            others: the words of the rows' other texts, in the same order; long items are looked for in them too.
+            texts: the rows' instructions, which may equal an item of any length, then their other texts; an item's
+                8-grams are looked for in all of them together.
         """
-        rows = instructions.texts
-        item, cover = np.full(rows, -1), np.zeros(rows)
-        for row, found, share in zip(*self._covered([instructions, *others]), strict=True):
-            if share > cover[row]:
-                item[row], cover[row] = found, share
-        whole = whole_texts(instructions)
-        place = np.minimum(np.searchsorted(self._whole, whole), self._whole.size - 1)
-        same = (self._whole[place] == whole) & (instructions.counts() > 0)
-        item[same], cover[same] = self._whole_item[place[same]], 1.0
+        return self.find_words([hash_words(series.to_list()) for series in texts], texts)
+
+    def find_words(self, words: list[Words], texts: tuple[pl.Series, ...]) -> Hits:
+        """The same where the words of the texts, in the same order, are known."""
+        item, cover = self._best(words)
+        labelled = np.flatnonzero(np.any([series.str.contains(LABELS).to_numpy() for series in texts], axis=0))
+        if labelled.size:
+            plain = [hash_words(without_labels(series.gather(labelled)).to_list()) for series in texts]
+            other, share = self._best(plain)
+            better = share > cover[labelled]
+            item[labelled[better]], cover[labelled[better]] = other[better], share[better]
         return Hits([self._ids[i] if i >= 0 else "" for i in item], cover.tolist())
 
-    def _index(self, words: Words, counts: Integers) -> None:
-        """Keep which items each 8-gram belongs to, boilerplate left out of long items, and how many each has left."""
+    def _best(self, texts: list[Words]) -> tuple[Integers, NDArray[np.float64]]:
+        """For each row the item that it covers most, or -1, and the share."""
+        rows = texts[0].texts
+        item, cover = np.full(rows, -1), np.zeros(rows)
+        for row, found, share in zip(*self._covered(*self._shared(texts)), strict=True):
+            if share > cover[row]:
+                item[row], cover[row] = found, share
+        whole = whole_texts(texts[0])
+        place = np.minimum(np.searchsorted(self._whole, whole), self._whole.size - 1)
+        same = (self._whole[place] == whole) & (texts[0].counts() > 0)
+        item[same], cover[same] = self._whole_item[place[same]], 1.0
+        return item, cover
+
+    def _index_whole(self, words: Words, asked: pl.DataFrame) -> None:
+        """Keep the hash of each item's words, without its choices and with them."""
+        full = whole_texts(hash_words((asked["text"] + "\n" + asked["choices"]).to_list()))
+        both, item = np.concatenate([whole_texts(words), full]), np.tile(np.arange(asked.height), 2)
+        order = np.argsort(both, kind="stable")
+        self._whole, self._whole_item = both[order], item[order]
+
+    def _index_ngrams(self, words: Words) -> None:
+        """Keep which items each 8-gram belongs to, and which are boilerplate: alone they convict nobody."""
         hashes, first = ngrams(words, NGRAM_WORDS)
         entries = np.unique(np.stack([hashes, words.text[first].astype(np.uint64)], axis=1), axis=0)
         grams, item = entries[:, 0], entries[:, 1].astype(np.int64)
         _, inverse, spread = np.unique(grams, return_inverse=True, return_counts=True)
-        specific = (spread[inverse] <= BOILERPLATE_ITEMS) | (counts[item] < LONG_ITEM_WORDS)
+        specific = spread[inverse] <= BOILERPLATE_ITEMS
         self._grams, self._gram_item = grams[specific], item[specific]
-        self._size = np.bincount(self._gram_item, minlength=words.texts)
-        self._vocabulary = np.unique(self._grams)
+        self._specific = np.bincount(item[specific], minlength=words.texts)
+        self._size = np.bincount(item, minlength=words.texts)
+        order = np.argsort(item[~specific], kind="stable")
+        self._frames = np.split(grams[~specific][order], np.cumsum(self._size - self._specific)[:-1])
+        self._vocabulary = np.unique(grams)
 
-    def _covered(self, texts: list[Words]) -> tuple[list[int], list[int], list[float]]:
-        """Rows, items and shares wherever a row covers enough of an item."""
-        row, gram = self._shared(texts)
+    def _covered(self, row: Integers, gram: Hashes) -> tuple[list[int], list[int], list[float]]:
+        """Rows, items and shares wherever a row covers enough of an item, given the rows' known 8-grams in order."""
         start = np.searchsorted(self._grams, gram, side="left")
         sizes = np.searchsorted(self._grams, gram, side="right") - start
         entry = np.repeat(start, sizes) + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         pairs = np.stack([np.repeat(row, sizes), self._gram_item[entry]], axis=1)
         distinct, shared = np.unique(pairs, axis=0, return_counts=True)
-        share = shared / self._size[distinct[:, 1]]
-        enough = share >= self._wanted[distinct[:, 1]]
-        return distinct[enough, 0].tolist(), distinct[enough, 1].tolist(), share[enough].tolist()
+        place, item = distinct[:, 0], distinct[:, 1]
+        share = shared / self._specific[item]
+        for weak in np.flatnonzero((share < self._cover) & (self._size[item] > self._specific[item])):
+            own = gram[np.searchsorted(row, place[weak], "left") : np.searchsorted(row, place[weak], "right")]
+            framed = np.isin(self._frames[item[weak]], own).sum()
+            share[weak] = max(share[weak], (shared[weak] + framed) / self._size[item[weak]])
+        enough = share >= self._cover
+        return place[enough].tolist(), item[enough].tolist(), share[enough].tolist()
 
     def _shared(self, texts: list[Words]) -> tuple[Integers, Hashes]:
-        """Each row's distinct 8-grams that any item has, over all its texts."""
+        """Each row's distinct 8-grams that any item has, over all its texts, in order of the rows."""
         rows, grams = [], []
         for words in texts:
             hashes, first = ngrams(words, NGRAM_WORDS)
@@ -100,3 +134,23 @@ class Decontaminator:
             grams.append(hashes[known])
         both = np.unique(np.stack([np.concatenate(rows).astype(np.uint64), np.concatenate(grams)], axis=1), axis=0)
         return both[:, 0].astype(np.int64), both[:, 1]
+
+
+def without_labels(texts: pl.Series) -> pl.Series:
+    """The texts without "Question:", "A.", "(b)" and the like at the beginning of lines."""
+    return texts.str.replace_all(LABELS, "")
+
+
+def _asked(items: pl.DataFrame) -> pl.DataFrame:
+    """What each distinct item asks: `text`, `choices` (empty where the text holds them) and the lowest `item_id`."""
+    table = items.select(
+        "item_id",
+        prompt=without_labels(items["prompt"].fill_null("")),
+        choices=pl.col("choices").list.join("\n").fill_null(""),
+    )
+    generic = (pl.col("prompt").str.split(" ").list.len() < NGRAM_WORDS) & pl.col("prompt").str.contains(GENERIC)
+    text = pl.when(generic).then(pl.concat_str("prompt", "choices", separator="\n")).otherwise("prompt")
+    table = table.select(
+        "item_id", text.alias("text"), pl.when(generic).then(pl.lit("")).otherwise("choices").alias("choices")
+    )
+    return table.group_by("text").agg(pl.col("item_id").min(), pl.col("choices").first()).sort("item_id")

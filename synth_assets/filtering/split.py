@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -33,31 +34,37 @@ class SplitSpec:
                 raise ValueError(f"SplitSpec.{name} is {getattr(self, name)!r}, not between 0 and 1")
 
 
-def split(rows: pl.LazyFrame, spec: SplitSpec) -> pl.LazyFrame:
+def split(rows: pl.LazyFrame, spec: SplitSpec, scratch: Path | None = None) -> pl.LazyFrame:
     """JUDGED rows as SFT_ROWS: each with its near-duplicate group (the lowest row_id in it) and its split.
 
     Whole groups go to validation in an order drawn from the seed, as long as they fit into the fraction; the result
     does not depend on the order of the rows.
 
+    Args:
+        rows: JUDGED, of any length; read in chunks.
+        spec: the fraction, the similarity and the seed.
+        scratch: folder for temporary files; the system's where None.
+
     Raises:
         ValueError: there are fewer than two groups, so that one side would be empty.
     """
     ids = rows.select("row_id").collect()["row_id"]
-    group = _groups(rows, ids, spec.group_similarity)
-    validation = _validation_groups(group, spec)
-    sides = pl.DataFrame({"group": group, "split": [VALIDATION if name in validation else TRAIN for name in group]})
-    return pl.concat([rows, sides.lazy()], how="horizontal").select(SFT_ROWS.names())
+    group = _groups(rows, ids, spec.group_similarity, scratch)
+    validation = group.is_in(_validation_groups(group, spec).implode())
+    sides = pl.DataFrame({"group": group, "validation": validation}).lazy()
+    side = pl.when("validation").then(pl.lit(VALIDATION)).otherwise(pl.lit(TRAIN)).alias("split")
+    return pl.concat([rows, sides], how="horizontal").with_columns(side).select(SFT_ROWS.names())
 
 
-def _groups(rows: pl.LazyFrame, ids: pl.Series, similarity: float) -> list[str]:
-    with NearDuplicates(similarity) as near:
+def _groups(rows: pl.LazyFrame, ids: pl.Series, similarity: float, scratch: Path | None) -> pl.Series:
+    with NearDuplicates(similarity, scratch) as near:
         for texts in _tasks(rows):
             near.add(texts)
-        order = np.asarray(ids.arg_sort())
+        order = ids.arg_sort().to_numpy()
         rank = np.empty(order.size, np.int64)
         rank[order] = np.arange(order.size)
         first = components(near.pairs(rank), order.size)
-    return ids.gather(order[first[rank]]).to_list()
+    return ids.gather(order[first[rank]]).alias("group")
 
 
 def _tasks(rows: pl.LazyFrame) -> Iterator[list[str]]:
@@ -68,17 +75,21 @@ def _tasks(rows: pl.LazyFrame) -> Iterator[list[str]]:
             yield chunk["task"].to_list()
 
 
-def _validation_groups(group: list[str], spec: SplitSpec) -> set[str]:
-    sizes = pl.Series(group, dtype=pl.String).value_counts(name="rows").rows()
-    if len(sizes) < 2:
-        raise ValueError(f"{len(group)} rows form {len(sizes)} groups of similar tasks: training needs at least two")
+def _validation_groups(group: pl.Series, spec: SplitSpec) -> pl.Series:
+    """The names of the groups that are held out."""
+    sizes = group.value_counts(name="rows").sort("group")
+    if sizes.height < 2:
+        raise ValueError(f"{len(group)} rows form {sizes.height} groups of similar tasks: training needs at least two")
+    draws = pl.Series("draw", [_draw(spec.seed, name) for name in sizes["group"]], dtype=pl.Binary)
     wanted = max(round(spec.validation_fraction * len(group)), 1)
-    chosen: set[str] = set()
-    for name, rows in sorted(sizes, key=lambda size: _draw(spec.seed, size[0])):
+    chosen: list[str] = []
+    for name, rows in sizes.with_columns(draws).sort("draw").select("group", "rows").iter_rows():
         if rows <= wanted:
-            chosen.add(name)
+            chosen.append(name)
             wanted -= rows
-    return chosen or {min(sizes, key=lambda size: (size[1], size[0]))[0]}
+        if not wanted:
+            break
+    return pl.Series(chosen or [sizes.sort("rows", "group")["group"][0]], dtype=pl.String)
 
 
 def _draw(seed: int, name: str) -> bytes:

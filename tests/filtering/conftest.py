@@ -40,11 +40,6 @@ def _objection(instruction: str, response: str, context_tokens: int = CONTEXT_TO
     return next((rule.reason for rule in RULES if rule.fails(rows, rule.measure(rows))[0]), "")
 
 
-def _judge(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> Verdicts:
-    items = _items("An item that no row repeats.") if items is None else items
-    return judge(rows.lazy(), items, spec or FilterSpec(), _count_words, CONTEXT_TOKENS)
-
-
 @pytest.fixture
 def rows_of() -> Callable[..., pl.DataFrame]:
     """INSTRUCTIONS r000, r001, ... of (instruction, response) pairs; other columns null but for keywords."""
@@ -64,6 +59,12 @@ def objection() -> Callable[..., str]:
 
 
 @pytest.fixture
-def judged() -> Callable[..., Verdicts]:
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Verdicts]:
     """The verdicts on a table; every word is a token."""
-    return _judge
+
+    def judged(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> Verdicts:
+        items = _items("An item that no row repeats.") if items is None else items
+        base = Base(_count_words, CONTEXT_TOKENS)
+        return judge(rows.lazy(), items, spec or FilterSpec(), base, tmp_path_factory.mktemp("judged"))
+
+    return judged

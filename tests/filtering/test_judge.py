@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from synth_assets.filtering import judge as judging
+from synth_assets.filtering import verdicts
 from synth_assets.filtering.judge import Verdicts
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.manifests import content_hash
@@ -104,7 +104,8 @@ def test_neither_order_nor_chunks_change_a_fate(judged: Judged, rows_of: Rows, m
     assert first.reasons == {"near_duplicate": 20, "exact_duplicate": 12}
     shuffled = judged(rows.sample(fraction=1, shuffle=True, seed=3))
     assert fates(shuffled) == fates(first)
-    monkeypatch.setattr(judging, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(verdicts, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(verdicts, "FILE_ROWS", 20)
     again = judged(rows)
     assert fates(again) == fates(first)
     assert content_hash(again.kept) == content_hash(first.kept)
