@@ -25,6 +25,7 @@ os.environ.update(POLARS_MAX_THREADS="1", OMP_NUM_THREADS="1")
 import numpy as np
 import polars as pl
 
+from resources.storage import ROW_GROUP_ROWS
 from synth_assets.filtering.features import Base
 from synth_assets.filtering.judge import judge
 from synth_assets.filtering.spec import FilterSpec
@@ -98,7 +99,7 @@ def chunks(rows: int) -> Iterator[pl.DataFrame]:
 def write(rows: int, folder: Path) -> None:
     """Make the rows into files, with a line each now and then."""
     for number, table in enumerate(chunks(rows)):
-        table.write_parquet(folder / f"rows-{number:06}.parquet", compression="zstd")
+        table.write_parquet(folder / f"rows-{number:06}.parquet", compression="zstd", row_group_size=ROW_GROUP_ROWS)
         if number % 10 == 9:
             print(f"  made {(number + 1) * CHUNK_ROWS:,} of {rows:,} rows", file=sys.stderr)
 
@@ -117,14 +118,19 @@ def measure(folder: Path) -> dict[str, float]:
     rows = pl.scan_parquet(sorted(folder.glob("rows-*.parquet")), glob=False)
     base = Base(tokens, 1 << 30)
     verdicts = timed("judge", lambda: judge(rows, items(), FilterSpec(), base, folder))
-    for name, table in (("kept", verdicts.kept), ("rejected", verdicts.rejected)):
+    for name, table in (("filtered_instructions", verdicts.kept), ("rejected_instructions", verdicts.rejected)):
         timed(f"hash {name}", lambda table=table: content_hash(table))
-        timed(f"store {name}", lambda name=name, table=table: table.sink_parquet(folder / f"{name}.parquet"))
-    kept = pl.scan_parquet(folder / "kept.parquet")
+        timed(f"store {name}", lambda name=name, table=table: store(table, folder / f"{name}.parquet"))
+    kept = pl.scan_parquet(folder / "filtered_instructions.parquet")
     sides = timed("split", lambda: split(kept, SplitSpec(), folder))
-    timed("store sft_dataset", lambda: sides.sink_parquet(folder / "sft.parquet"))
+    timed("store sft_dataset", lambda: store(sides, folder / "sft_dataset.parquet"))
     print(f"  {verdicts.reasons}", file=sys.stderr)
     return {**seconds, "peak_bytes": _peak(), **{f"rejected as {k}": n for k, n in verdicts.reasons.items()}}
+
+
+def store(table: pl.LazyFrame, path: Path) -> None:
+    """Write a table as the IO manager does."""
+    table.sink_parquet(path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
 
 
 def tokens(texts: Sequence[str]) -> list[int]:

@@ -41,7 +41,7 @@ from synth_assets.preference.candidates import (
     sample_candidates,
     score_candidates,
 )
-from synth_assets.preference.pairs import PairSpec, build_pairs, known_instructions
+from synth_assets.preference.pairs import PairSpec, build_pairs
 from synth_assets.records import PAIRS, AdapterRecord, ModelRecord
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
@@ -87,8 +87,7 @@ class PlainLoop:
         sampled = sample_candidates(asked, self.inference.generator(teacher), spec, folder, quiet)
         scorer = RewardModels(hardware=self.hardware).load(reward)
         candidates = score_candidates(sampled.paths, scorer, folder, quiet).collect()
-        known = known_instructions(rows.select("instruction", "group", "split"), self.items)
-        return build_pairs(candidates, PAIRS.to_frame(), known, self.hardware.spec(PairSpec())).pairs
+        return build_pairs(candidates, PAIRS.to_frame(), self.hardware.spec(PairSpec())).pairs
 
     def _adapters(self, rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord) -> list[AdapterRecord]:
         shop = Workshop(

@@ -16,6 +16,7 @@ from synth_assets.shards import sweep_temporaries, write_atomically
 
 R = TypeVar("R")
 
+ROW_GROUP_ROWS = 8_192  # a reader holds several groups at once; this many conversations are some 15 MB
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an asset, partition, stage or data version may be called: one path segment, never hidden, never `..`."""
 
@@ -198,9 +199,9 @@ def _never_made(key: dg.AssetKey, partition: str | None) -> str:
 def _parquet_writer(frame: pl.LazyFrame | pl.DataFrame) -> Callable[[Path], None]:
     def write(temporary: Path) -> None:
         if isinstance(frame, pl.LazyFrame):
-            frame.sink_parquet(temporary, compression="zstd")
+            frame.sink_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
         else:
-            frame.write_parquet(temporary, compression="zstd")
+            frame.write_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
 
     return write
 

@@ -95,6 +95,7 @@ PAIRS = pl.Schema(
         "margin": pl.Float64,
     }
 )
+REJECTED_PAIRS = pl.Schema({**PAIRS, "reason": pl.String, "detail": pl.String})
 REFERENCE_LOGPROBS = pl.Schema({"pair_id": pl.String, "chosen_logprob": pl.Float64, "rejected_logprob": pl.Float64})
 ITEM_SCORES = pl.Schema(
     {

@@ -17,7 +17,13 @@ ASSETS = {
     "models": {"teacher_model", "base_model", "reward_model"},
     "generation": {"raw_instructions", "imported_instructions", "imported_preferences"},
     "benchmarks": {"benchmark_items"},
-    "filtering": {"filtered_instructions", "rejected_instructions", "sft_dataset"},
+    "filtering": {
+        "filtered_instructions",
+        "rejected_instructions",
+        "sft_dataset",
+        "filtered_preferences",
+        "rejected_preferences",
+    },
     "preference": {"response_candidates", "preference_pairs"},
     "adapters": {
         "lora_adapter",

@@ -58,7 +58,7 @@ def split(rows: pl.LazyFrame, spec: SplitSpec, scratch: Path | None = None) -> p
 
 def _groups(rows: pl.LazyFrame, ids: pl.Series, similarity: float, scratch: Path | None) -> pl.Series:
     with NearDuplicates(similarity, scratch) as near:
-        for texts in _tasks(rows):
+        for texts in task_texts(rows):
             near.add(texts)
         order = ids.arg_sort().to_numpy()
         rank = np.empty(order.size, np.int64)
@@ -67,7 +67,8 @@ def _groups(rows: pl.LazyFrame, ids: pl.Series, similarity: float, scratch: Path
     return ids.gather(order[first[rank]]).alias("group")
 
 
-def _tasks(rows: pl.LazyFrame) -> Iterator[list[str]]:
+def task_texts(rows: pl.LazyFrame) -> Iterator[list[str]]:
+    """What each row asks, earlier turns included, in chunks."""
     said = pl.col("history").list.eval(pl.element().struct.field("content")).list.join("\n").fill_null("")
     texts = rows.select((said + "\n" + pl.col("instruction")).alias("task"))
     for batch in texts.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True):

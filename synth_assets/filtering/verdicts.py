@@ -15,7 +15,7 @@ from synth_assets.filtering.duplicates import NearDuplicates, hash_tasks, repeat
 from synth_assets.text import Integers
 
 CHUNK_ROWS = 2048
-FILE_ROWS = 16 * CHUNK_ROWS
+FILE_ROWS = 4 * CHUNK_ROWS
 CONTAMINATED, EXACT, NEAR = "benchmark_item", "exact_duplicate", "near_duplicate"
 REPEATS = pl.Schema({"repeats": pl.String, "similarity": pl.Float64})
 
@@ -99,21 +99,24 @@ class Ledger:
         self._tasks.append(hash_tasks(tasks))
         self._details.add(pl.DataFrame({"detail": verdict.detail.tolist()}, schema={"detail": pl.String}))
 
-    def reject_repeats(self, near: NearDuplicates) -> None:
+    def reject_repeats(self, near: NearDuplicates) -> Integers:
         """Close the ledger and reject each row that repeats an earlier one, exactly or nearly.
 
         Args:
             near: the tasks of the rows that passed, in the order in which they were added.
+
+        Returns:
+            The places of the rows that had passed so far.
         """
         self.table = pl.concat([*self._tables, self._no_rows()], how="diagonal")
         tasks = np.concatenate(self._tasks)
         self._tables, self._tasks = [], []
-        order = self.in_order(self.passed())
-        repeats = repeated(order, tasks, near)
         passed = self.passed()
+        repeats = repeated(self.in_order(passed), tasks, near)
         reasons = np.where(repeats.exact, EXACT, NEAR)
         originals = self.table[self._keys[1]].gather(passed[repeats.original])
         self.reject(passed[repeats.row], reasons, originals, repeats.similarity)
+        return passed
 
     def passed(self) -> Integers:
         """The places of the rows without an objection."""

@@ -17,7 +17,7 @@ from synth_assets.preference.candidates import (
     sample_candidates,
     score_candidates,
 )
-from synth_assets.preference.pairs import PairSpec, Room, build_pairs, known_instructions, length_bias, reasons_text
+from synth_assets.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text
 from synth_assets.records import ModelRecord, fingerprint
 from synth_assets.text_samples import escaped_sample
 
@@ -98,9 +98,7 @@ def preference_pairs(
     context: dg.AssetExecutionContext,
     config: PairConfig,
     response_candidates: pl.LazyFrame,
-    imported_preferences: pl.LazyFrame,
-    sft_dataset: pl.LazyFrame,
-    benchmark_items: pl.DataFrame,
+    filtered_preferences: pl.LazyFrame,
     base_model: ModelRecord,
     inference: Inference,
     home: Home,
@@ -108,8 +106,7 @@ def preference_pairs(
     """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
     spec = inference.hardware.spec(PairSpec(), config)
     room = Room(inference.count_tokens(base_model), base_model.context_tokens)
-    known = known_instructions(sft_dataset.select("instruction", "group", "split").collect(), benchmark_items)
-    built = build_pairs(response_candidates.collect(), imported_preferences.collect(), known, spec, room)
+    built = build_pairs(response_candidates.collect(), filtered_preferences.collect(), spec, room)
     context.log.info("dropped:\n%s", reasons_text(built.reasons))
     version = content_hash(built.pairs)
     home.leave_row_manifest("preference_pairs", version, built.fates)

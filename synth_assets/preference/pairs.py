@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from synth_assets.records import CANDIDATES, PAIRS, fingerprint
-from synth_assets.text import normalise
 
 CANDIDATE_SOURCE = "candidates"
 REASONS = pl.Schema({"of": pl.String, "reason": pl.String, "count": pl.Int64})
@@ -63,16 +62,12 @@ class Verdicts(NamedTuple):
     dropped: pl.DataFrame
 
 
-def build_pairs(
-    candidates: pl.DataFrame, imported: pl.DataFrame, known: pl.DataFrame, spec: PairSpec, room: Room | None = None
-) -> Pairs:
+def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec, room: Room | None = None) -> Pairs:
     """Pairs from scored candidates and from imported preferences, split by the groups of the SFT dataset.
 
     Args:
         candidates: CANDIDATES with rewards.
-        imported: PAIRS without rewards, group and split.
-        known: what `known_instructions` gives; an imported pair takes the group of the training instruction that it
-            repeats, and is dropped where that is held out.
+        imported: PAIRS that passed the filter, with their group, without rewards and split.
         spec: margin, number, strategy, split and seed.
         room: what the base model can read; longer pairs are dropped, never cut. None: any length will do.
 
@@ -81,21 +76,19 @@ def build_pairs(
     """
     usable = usable_candidates(candidates)
     pairs = choose_pairs(usable.kept, spec)
-    brought = judge_imported(imported, known)
-    fitting = _fitting(pl.concat([_with_ids(pairs.kept), brought.kept.select(PAIRS.names())]), spec, room)
+    fitting = _fitting(pl.concat([_with_ids(pairs.kept), imported.select(PAIRS.names())]), spec, room)
     limited = _limit(fitting.kept.with_columns(split=_splits(fitting.kept["group"], spec)), spec)
     reasons = _reasons(
         {
             "candidates": usable.dropped,
             "pairs": pairs.dropped,
-            "imports": brought.dropped,
             "context": fitting.dropped,
             "limit": limited.dropped,
         }
     )
     if limited.kept.is_empty():
         raise ValueError(f"not one preference pair is left of {candidates.height} candidates\n{reasons_text(reasons)}")
-    dropped = (limited.dropped, fitting.dropped, pairs.dropped, brought.dropped)
+    dropped = (limited.dropped, fitting.dropped, pairs.dropped)
     return Pairs(limited.kept, reasons, _fates(candidates, limited.kept, *dropped))
 
 
@@ -138,40 +131,6 @@ def choose_pairs(candidates: pl.DataFrame, spec: PairSpec) -> Verdicts:
     )
     alone = ordered.filter(pl.len().over("row_id") == 1).select("row_id", reason=pl.lit("one_usable_response"))
     return Verdicts(judged.kept, pl.concat([judged.dropped.select("row_id", "reason"), alone]))
-
-
-def known_instructions(sft_rows: pl.DataFrame, benchmark_items: pl.DataFrame) -> pl.DataFrame:
-    """The instructions that imported pairs are compared with: `same`, `group` and `split`, one row for each.
-
-    Args:
-        sft_rows: `instruction`, `group`, `split` of the SFT dataset.
-        benchmark_items: `prompt` of the benchmarks; their split is called "benchmark" and wins.
-    """
-    prompts = benchmark_items.select(_same("prompt"), group=pl.lit(None, pl.String), split=pl.lit("benchmark"))
-    rows = sft_rows.select(_same("instruction"), "group", "split")
-    return pl.concat([prompts, rows]).unique("same", keep="first", maintain_order=True)
-
-
-def judge_imported(imported: pl.DataFrame, known: pl.DataFrame) -> Verdicts:
-    """Imported pairs with a group; empty ones, copies, equal sides and held-out instructions are dropped."""
-    rows = imported.drop("group", "split").with_columns(_same("instruction"))
-    rows = rows.join(known, on="same", how="left", maintain_order="left")
-    own = pl.Series("own", [f"import-{fingerprint(same)}" for same in rows["same"]], dtype=pl.String)
-    rows = rows.with_columns(group=pl.coalesce(pl.col("group"), own))
-    texts = ("instruction", "chosen", "rejected")
-    return _judged(
-        rows,
-        pl.when(pl.any_horizontal(pl.col(name).str.strip_chars() == "" for name in texts))
-        .then(pl.lit("empty"))
-        .when(pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
-        .then(pl.lit("identical_text"))
-        .when(pl.int_range(pl.len()).over("same", "chosen", "rejected") > 0)
-        .then(pl.lit("duplicate"))
-        .when(pl.col("split") == "validation")
-        .then(pl.lit("validation_instruction"))
-        .when(pl.col("split") == "benchmark")
-        .then(pl.lit("benchmark_item")),
-    )
 
 
 def length_bias(pairs: pl.DataFrame) -> dict[str, float]:
@@ -258,12 +217,3 @@ def _fates(candidates: pl.DataFrame, kept: pl.DataFrame, *dropped: pl.DataFrame)
     rest = candidates.select("row_id", fate=pl.lit("no_usable_response"))
     fates: Sequence[pl.DataFrame] = [kept.select("row_id", fate=pl.lit("kept")), *reasons, rest]
     return pl.concat(fates).unique("row_id", keep="first", maintain_order=True)
-
-
-def _same(column: str) -> pl.Expr:
-    """The column `same`: equal where texts differ in case, spaces and typography only."""
-    return pl.col(column).map_batches(_normalised, return_dtype=pl.String).alias("same")
-
-
-def _normalised(texts: pl.Series) -> pl.Series:
-    return pl.Series([normalise(text) for text in texts], dtype=pl.String)

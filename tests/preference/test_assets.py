@@ -13,7 +13,7 @@ from resources.storage import AssetStorage, Home
 from synth_assets.manifests import content_hash
 from synth_assets.preference.assets import preference_pairs, response_candidates
 from synth_assets.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
-from synth_assets.records import BENCHMARK_ITEMS, CANDIDATES, PAIRS, SFT_ROWS, ModelRecord
+from synth_assets.records import CANDIDATES, PAIRS, SFT_ROWS, ModelRecord
 
 ROWS = 20
 
@@ -89,14 +89,9 @@ def sft_dataset() -> pl.LazyFrame:
 
 
 @dg.asset
-def imported_preferences() -> pl.LazyFrame:
-    row = dict.fromkeys(PAIRS.names()) | {"pair_id": "i", "row_id": "i", "source": "mine.jsonl"}
+def filtered_preferences() -> pl.LazyFrame:
+    row = dict.fromkeys(PAIRS.names()) | {"pair_id": "i", "row_id": "i", "group": "import-i", "source": "mine.jsonl"}
     return pl.LazyFrame([row | {"instruction": "own", "chosen": "3", "rejected": "4"}], schema=PAIRS)
-
-
-@dg.asset
-def benchmark_items() -> pl.DataFrame:
-    return pl.DataFrame([{"item_id": "i", "prompt": "asked in a test"}], schema=BENCHMARK_ITEMS)
 
 
 @pytest.fixture
@@ -104,7 +99,7 @@ def home(own_home: Path) -> Home:
     return Home(folder=str(own_home))
 
 
-SOURCES = (teacher_model, reward_model, base_model, sft_dataset, imported_preferences, benchmark_items)
+SOURCES = (teacher_model, reward_model, base_model, sft_dataset, filtered_preferences)
 
 
 def prefer(home: Home, *, broken: bool = False) -> dg.ExecuteInProcessResult:

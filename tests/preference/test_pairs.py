@@ -4,13 +4,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.preference.pairs import PairSpec, Room, build_pairs, known_instructions, length_bias, reasons_text
-from synth_assets.records import BENCHMARK_ITEMS, CANDIDATES, PAIRS, SFT_ROWS
+from synth_assets.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text
+from synth_assets.records import CANDIDATES, PAIRS
 
 SPEC = PairSpec(margin=0.5, validation_share=0.0)
 NO_IMPORTS = pl.DataFrame(schema=PAIRS)
-NO_ITEMS = pl.DataFrame(schema=BENCHMARK_ITEMS)
-NOTHING_KNOWN = known_instructions(pl.DataFrame(schema=SFT_ROWS), NO_ITEMS)
 
 
 def candidate(row: str, text: str, reward: float | None = None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -37,6 +35,7 @@ def table(*rows: dict[str, Any]) -> pl.DataFrame:
 
 def brought(instruction: str, chosen: str, rejected: str, number: int = 0) -> dict[str, Any]:
     row = dict.fromkeys(PAIRS.names()) | {"pair_id": f"i{number}", "row_id": f"i{number}", "source": "mine.jsonl"}
+    row["group"] = f"import-i{number}"
     return row | {"instruction": instruction, "chosen": chosen, "rejected": rejected}
 
 
@@ -57,7 +56,7 @@ GOOD = [candidate("z", "good", 2.0), candidate("z", "bad", 0.0)]  # a pair that 
 
 def test_the_best_and_the_worst_make_a_pair() -> None:
     rows = table(*(candidate("a", text, reward) for text, reward in [("w", 1.0), ("x", 3.0), ("y", -1.0), ("z", 2.0)]))
-    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC)
+    built = build_pairs(rows, NO_IMPORTS, SPEC)
     assert built.pairs.schema == PAIRS
     row = built.pairs.row(0, named=True)
     assert (row["chosen"], row["rejected"], row["margin"]) == ("x", "y", 4.0)
@@ -67,7 +66,7 @@ def test_the_best_and_the_worst_make_a_pair() -> None:
 
 def test_all_pairs_above_the_margin() -> None:
     rows = table(*(candidate("a", text, reward) for text, reward in [("w", 1.0), ("x", 3.0), ("y", 0.75)]))
-    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, replace(SPEC, strategy="all"))
+    built = build_pairs(rows, NO_IMPORTS, replace(SPEC, strategy="all"))
     # x > w by 2, x > y by 2.25; w > y by 0.25 only
     assert sides(built.pairs) == [("x", "w"), ("x", "y")]
     assert counted(built.reasons) == {("pairs", "margin_too_small"): 1}
@@ -77,7 +76,7 @@ def test_all_pairs_above_the_margin() -> None:
 @pytest.mark.parametrize(("better", "kept"), [(1.5, 2), (1.4375, 1)])
 def test_each_side_of_the_margin(better: float, kept: int) -> None:
     rows = table(candidate("a", "x", better), candidate("a", "y", 1.0), *GOOD)
-    assert build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC).pairs.height == kept
+    assert build_pairs(rows, NO_IMPORTS, SPEC).pairs.height == kept
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_each_side_of_the_margin(better: float, kept: int) -> None:
 )
 def test_an_unusable_candidate_is_dropped_with_its_reason(changes: dict[str, Any], of: str, reason: str) -> None:
     rows = table(candidate("a", "x", 1.0), candidate("a", "y", **{"reward": 9.0} | changes), *GOOD)  # fault 18
-    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC)
+    built = build_pairs(rows, NO_IMPORTS, SPEC)
     assert sides(built.pairs) == [("good", "bad")]
     assert counted(built.reasons) == {(of, reason): 1, ("pairs", "one_usable_response"): 1}
     assert dict(built.fates.rows()) == {"z": "kept", "a": "one_usable_response"}
@@ -101,25 +100,25 @@ def test_an_unusable_candidate_is_dropped_with_its_reason(changes: dict[str, Any
 
 def test_ties_are_dropped() -> None:  # fault 18
     rows = table(candidate("a", "x", 1.0), candidate("a", "y", 1.0), *GOOD)
-    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, replace(SPEC, margin=0.0))
+    built = build_pairs(rows, NO_IMPORTS, replace(SPEC, margin=0.0))
     assert counted(built.reasons) == {("pairs", "tie"): 1}
     assert dict(built.fates.rows())["a"] == "tie"
 
 
 def test_no_usable_response_at_all_is_a_fate() -> None:
     rows = table(candidate("a", "x", float("nan")), *GOOD)
-    assert dict(build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC).fates.rows())["a"] == "no_usable_response"
+    assert dict(build_pairs(rows, NO_IMPORTS, SPEC).fates.rows())["a"] == "no_usable_response"
 
 
 def test_zero_pairs_fail_and_show_why() -> None:  # faults 8 and 18
     rows = table(candidate("a", "x", 1.0), candidate("a", "y", float("nan")))
     with pytest.raises(ValueError, match=r"not one preference pair.*\n.*not_finite +1\n.*one_usable_response +1"):
-        build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, SPEC)
+        build_pairs(rows, NO_IMPORTS, SPEC)
 
 
 def test_nothing_to_pair_says_so() -> None:
     with pytest.raises(ValueError, match="there was nothing to pair"):
-        build_pairs(table(), NO_IMPORTS, NOTHING_KNOWN, SPEC)
+        build_pairs(table(), NO_IMPORTS, SPEC)
 
 
 def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:
@@ -130,7 +129,7 @@ def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:
             for text, reward in [("x", 1.0), ("y", 0.0)]
         )
     )
-    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, PairSpec(validation_share=0.1, max_pairs=800))
+    built = build_pairs(rows, NO_IMPORTS, PairSpec(validation_share=0.1, max_pairs=800))
     assert built.pairs.group_by("group").agg(pl.col("split").n_unique())["split"].max() == 1
     # 400 groups at 0.1: mean 40, standard deviation 6
     assert 22 <= built.pairs.filter(pl.col("split") == "validation").height / 2 <= 58
@@ -139,45 +138,19 @@ def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:
 def test_the_limit_is_exact_counted_and_does_not_depend_on_order() -> None:
     rows = table(*(candidate(f"{n}", text, reward) for n in range(30) for text, reward in [("x", 1.0), ("y", 0.0)]))
     spec = replace(SPEC, max_pairs=10)
-    built = build_pairs(rows, NO_IMPORTS, NOTHING_KNOWN, spec)
+    built = build_pairs(rows, NO_IMPORTS, spec)
     assert built.pairs.height == 10
     assert counted(built.reasons) == {("limit", "over_max_pairs"): 20}
     assert built.fates["fate"].value_counts().sort("count").rows() == [("kept", 10), ("over_max_pairs", 20)]
-    turned = build_pairs(rows.reverse(), NO_IMPORTS, NOTHING_KNOWN, spec)
+    turned = build_pairs(rows.reverse(), NO_IMPORTS, spec)
     assert set(turned.pairs["pair_id"]) == set(built.pairs["pair_id"])
 
 
-def test_imported_pairs_join_with_groups_of_their_own() -> None:
-    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4")), NOTHING_KNOWN, SPEC)
+def test_imported_pairs_join_with_the_groups_that_the_filter_gave_them() -> None:
+    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4")), SPEC)
     row = built.pairs.filter(pl.col("source") == "mine.jsonl").row(0, named=True)
     assert (row["chosen"], row["rejected"], row["margin"], row["split"]) == ("3", "4", None, "train")
-    assert row["group"].startswith("import-")
-
-
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (brought("a", "", "x"), "empty"),
-        (brought(" ", "y", "x"), "empty"),
-        (brought("a", "x", "x "), "identical_text"),
-        (brought("ADD  1 and 2.", "3", "4", number=1), "duplicate"),
-        (brought("Held OUT ", "3", "4"), "validation_instruction"),
-        (brought("what\u2019s asked in a test?", "3", "4"), "benchmark_item"),
-    ],
-)
-def test_bad_imported_pairs_are_dropped_with_their_reason(row: dict[str, Any], reason: str) -> None:
-    sft = pl.DataFrame([{"instruction": "held out", "group": "g", "split": "validation"}], schema=SFT_ROWS)
-    items = pl.DataFrame([{"prompt": "What's asked in a test?"}], schema=BENCHMARK_ITEMS)
-    known = known_instructions(sft, items)
-    built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4", number=9), row), known, SPEC)
-    assert counted(built.reasons) == {("imports", reason): 1}
-    assert built.pairs["source"].to_list() == ["candidates", "mine.jsonl"]
-
-
-def test_an_imported_pair_takes_the_group_of_the_same_training_instruction() -> None:
-    sft = pl.DataFrame([{"instruction": "Add 1 and 2.", "group": "known", "split": "train"}], schema=SFT_ROWS)
-    built = build_pairs(table(), imported(brought("add 1  and 2.", "3", "4")), known_instructions(sft, NO_ITEMS), SPEC)
-    assert built.pairs["group"].to_list() == ["known"]
+    assert row["group"] == "import-i0"
 
 
 def test_length_bias_by_hand() -> None:
@@ -208,6 +181,6 @@ def test_a_pair_longer_than_the_context_is_dropped_and_counted() -> None:
     rows = imported(
         brought("Say some words.", fits, "no", number=1), brought("Say more words.", "no", too_long, number=2)
     )
-    built = build_pairs(table(), rows, NOTHING_KNOWN, spec, words)
+    built = build_pairs(table(), rows, spec, words)
     assert built.pairs["chosen"].to_list() == [fits]
     assert ("context", "too_long_for_base", 1) in built.reasons.rows()
