@@ -5,7 +5,14 @@ import polars as pl
 
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
-from checks.leakage import leakage_result, leaks_between_splits, normalised, prompt_key, shared
+from checks.leakage import (
+    crossings,
+    leakage_result,
+    leaks_between_splits,
+    normalised,
+    shared,
+    sides_of,
+)
 from resources.hardware import Hardware
 
 SPLITS = ("train", "validation")
@@ -63,6 +70,31 @@ sft_dataset_expectations = expectation_checks(
     ),
 )
 
+filtered_preferences_expectations = expectation_checks(
+    "filtered_preferences",
+    (
+        present("pair_id", "pair_ids_are_present"),
+        unique("pair_id", "pair_ids_are_unique"),
+        present("group", "groups_are_present"),
+        present("source", "sources_are_present"),
+        written("instruction", "instructions_are_written"),
+        written("chosen", "chosen_responses_are_written"),
+        written("rejected", "rejected_responses_are_written"),
+    ),
+    row_id="pair_id",
+)
+
+rejected_preferences_expectations = expectation_checks(
+    "rejected_preferences",
+    (
+        present("pair_id", "pair_ids_are_present"),
+        unique("pair_id", "pair_ids_are_unique"),
+        present("reason", "reasons_are_present"),
+    ),
+    row_id="pair_id",
+    blocking=False,
+)
+
 
 def enough_instructions_remain(filtered_instructions: pl.LazyFrame, hardware: Hardware) -> dg.AssetCheckResult:
     """At least the tier's minimum of instructions survive the rules; with fewer, training waits."""
@@ -91,13 +123,25 @@ def kept_rows_were_not_rejected(
     return leakage_result({"rows_judged_twice": shared(filtered_instructions, row_id, rejected_instructions, row_id)})
 
 
-def no_leakage_between_splits(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No instruction and no group of near-duplicates is in both train and validation."""
+def kept_pairs_were_not_rejected(
+    filtered_preferences: pl.LazyFrame, rejected_preferences: pl.LazyFrame
+) -> dg.AssetCheckResult:
+    """Every imported pair is judged once: none is both kept and rejected."""
+    pair_id = pl.col("pair_id")
+    return leakage_result({"pairs_judged_twice": shared(filtered_preferences, pair_id, rejected_preferences, pair_id)})
+
+
+def no_leakage_between_splits(sft_dataset: pl.LazyFrame, benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No instruction, not even nearly, and no group is in both train and validation; none repeats a benchmark item."""
+    found = crossings(sides_of(sft_dataset, ["response"], {name: name for name in SPLITS}), benchmark_items)
+    suites = [name for name in found.splits if name not in SPLITS]
     return leakage_result(
         {
-            "instructions": leaks_between_splits(sft_dataset, prompt_key(sft_dataset), SPLITS),
+            "instructions": found.found(*SPLITS),
             "groups": leaks_between_splits(sft_dataset, pl.col("group"), SPLITS),
-        }
+            "benchmark_items": [text for side in SPLITS for suite in suites for text in found.found(side, suite)],
+        },
+        found.table(),
     )
 
 
@@ -122,3 +166,5 @@ sft_dataset_checks = checks_of(
     "sft_dataset",
     blocking=(no_leakage_between_splits, validation_is_a_small_share),
 )
+
+filtered_preferences_checks = checks_of("filtered_preferences", watching=(kept_pairs_were_not_rejected,))

@@ -1,14 +1,22 @@
 """Texts that occur on both sides of a line that nothing may cross."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
+from synth_assets.filtering.decontamination import Decontaminator
+from synth_assets.filtering.duplicates import NearDuplicates, hash_tasks
+from synth_assets.filtering.verdicts import chunks
 from synth_assets.text import normalise
 
 SHOWN_TEXTS = 5
 SHOWN_CHARACTERS = 200
+NEAR_SIMILARITY = 0.8  # of 5-word shingles; the filter and the split hold rows apart from .8 and .6 on
+ITEM_COVER = 0.5  # of an item's 8-grams, as in Tulu 3 (Lambert et al. 2024, arXiv 2411.15124)
 
 
 def normalised(text: pl.Expr) -> pl.Expr:
@@ -41,11 +49,111 @@ def leaks_between_splits(table: pl.LazyFrame, key: pl.Expr, line: Sequence[str])
     return shared(first, key, second, key)
 
 
-def leakage_result(leaks: Mapping[str, list[str]]) -> dg.AssetCheckResult:
-    """Passed where no kind of leak has any text; shows how many there are of each kind, and some."""
+@dataclass(frozen=True)
+class Crossings:
+    """Where the texts of one split are also in another: how many, and some of them.
+
+    Attributes:
+        splits: the names of the splits, then of the benchmark suites.
+        texts: (earlier split, later one) -> texts of the later one, normalised, that are in the earlier one too.
+    """
+
+    splits: list[str]
+    texts: dict[tuple[str, str], list[str]]
+
+    def found(self, first: str, second: str) -> list[str]:
+        """The texts that two splits share."""
+        return [*self.texts.get((first, second), ()), *self.texts.get((second, first), ())]
+
+    def table(self) -> str:
+        """The matrix as Markdown; a dot where a split meets itself."""
+        head = ["| |", *(f" {name} |" for name in self.splits)]
+        rule = ["|---|", *("---:|" for _ in self.splits)]
+        rows = [
+            [
+                f"| {first} |",
+                *(" . |" if first == second else f" {len(self.found(first, second))} |" for second in self.splits),
+            ]
+            for first in self.splits
+        ]
+        return "\n".join("".join(cells) for cells in (head, rule, *rows))
+
+
+def crossings(splits: Mapping[str, pl.LazyFrame], items: pl.LazyFrame) -> Crossings:
+    """The prompts that occur, exactly or nearly, in two splits, and the rows that repeat an item of a benchmark.
+
+    Measured anew on the stored tables, whatever groups and splits they were given.
+
+    Args:
+        splits: name -> its rows, as `sides_of` gives them.
+        items: BENCHMARK_ITEMS.
+    """
+    table = items.collect()
+    names = [*splits, *sorted(table["suite"].drop_nulls().unique())]
+    return Crossings(names, {**_between(splits), **_with_items(splits, table)})
+
+
+def sides_of(table: pl.LazyFrame, answers: Sequence[str], splits: Mapping[str, str]) -> dict[str, pl.LazyFrame]:
+    """What `crossings` reads of a table of instructions or pairs; `asked` is normalised.
+
+    Args:
+        table: has the columns instruction and split, and history where it has earlier turns.
+        answers: the columns of its answers.
+        splits: name in the matrix -> value of the column split.
+    """
+    said = pl.concat_str(answers, separator="\n", ignore_nulls=True)
+    texts = table.select("split", prompt_key(table).alias("asked"), pl.col("instruction").fill_null(""), answers=said)
+    return {name: texts.filter(pl.col("split") == split).drop("split") for name, split in splits.items()}
+
+
+def _between(splits: Mapping[str, pl.LazyFrame]) -> dict[tuple[str, str], list[str]]:
+    names = list(splits)
+    hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    with NearDuplicates(NEAR_SIMILARITY) as near:
+        for number, table in enumerate(splits.values()):
+            for chunk in chunks(table.select("asked")):
+                texts = chunk["asked"].to_list()
+                near.add(texts)
+                hashes.append(hash_tasks(texts))
+                owners.append(np.full(len(texts), number))
+        alike = near.pairs()
+    text, owner = np.concatenate(hashes), np.concatenate(owners)
+    starts = np.searchsorted(owner, np.arange(len(names)))
+    written = text != hash_tasks([""])
+    found: dict[tuple[str, str], list[str]] = {}
+    for first, second in combinations(range(len(names)), 2):
+        crossing = (owner[alike.first] == first) & (owner[alike.second] == second)
+        later = np.flatnonzero((owner == second) & written & np.isin(text, text[owner == first]))
+        places = np.union1d(later, alike.second[crossing]) - starts[second]
+        table = splits[names[second]].select("asked").with_row_index("place")
+        texts = table.filter(pl.col("place").is_in(places.tolist())).select("asked").unique().sort("asked").collect()
+        found[names[first], names[second]] = texts["asked"].to_list()
+    return found
+
+
+def _with_items(splits: Mapping[str, pl.LazyFrame], items: pl.DataFrame) -> dict[tuple[str, str], list[str]]:
+    usable = items.filter(pl.col("prompt").fill_null("").str.strip_chars() != "")
+    suite = dict(items.select("item_id", "suite").iter_rows())
+    found: dict[tuple[str, str], list[str]] = {}
+    if usable.is_empty():
+        return found
+    decontaminator = Decontaminator(usable, ITEM_COVER)
+    for name, table in splits.items():
+        for chunk in chunks(table):
+            hits = decontaminator.find(chunk["instruction"], chunk["asked"], chunk["answers"])
+            for asked, item in zip(chunk["asked"], hits.item, strict=True):
+                if item:
+                    found.setdefault((name, suite[item]), []).append(asked)
+    return found
+
+
+def leakage_result(leaks: Mapping[str, list[str]], matrix: str = "") -> dg.AssetCheckResult:
+    """Passed where no kind of leak has any text; shows how many there are of each kind, some, and the matrix."""
     metadata: dict[str, dg.MetadataValue] = {kind: dg.MetadataValue.int(len(texts)) for kind, texts in leaks.items()}
     if found := [text[:SHOWN_CHARACTERS] for texts in leaks.values() for text in texts]:
         metadata["examples"] = dg.MetadataValue.json(found[:SHOWN_TEXTS])
+    if matrix:
+        metadata["matrix"] = dg.MetadataValue.md(matrix)
     told = ", ".join(f"{kind.replace('_', ' ')}: {len(texts)}" for kind, texts in leaks.items() if texts)
     return dg.AssetCheckResult(
         passed=not found, severity=dg.AssetCheckSeverity.ERROR, description=told or None, metadata=metadata

@@ -8,7 +8,7 @@ import polars as pl
 from checks.filtering import SPLITS
 from checks.great_expectations import between, expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
-from checks.leakage import leakage_result, leaks_between_splits, normalised, shared
+from checks.leakage import crossings, leakage_result, leaks_between_splits, sides_of
 from resources.hardware import Hardware
 from synth_assets.protocols import FinishReason
 
@@ -113,24 +113,29 @@ def margins_are_positive(preference_pairs: pl.LazyFrame) -> dg.AssetCheckResult:
     return _none_of(preference_pairs, ~(unscored | right.fill_null(value=False)))
 
 
-def no_leakage_between_splits(preference_pairs: pl.LazyFrame, sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No instruction or group is in both splits of the pairs, nor both in their train and SFT's validation split."""
-    instruction = normalised(pl.col("instruction"))
-    train = preference_pairs.filter(pl.col("split") == "train")
-    held_out = sft_dataset.filter(pl.col("split") == "validation")
+def no_leakage_between_splits(
+    preference_pairs: pl.LazyFrame, sft_dataset: pl.LazyFrame, benchmark_items: pl.LazyFrame
+) -> dg.AssetCheckResult:
+    """Nothing that SFT or DPO trains on is held out by either, exactly, nearly or by group; nor is it a benchmark's.
+
+    The pairs' own validation split is of instructions that SFT was trained on: it watches DPO alone.
+    """
+    own = ("pairs train", "pairs validation")
+    sides = {
+        **sides_of(sft_dataset, ["response"], {f"SFT {split}": split for split in SPLITS}),
+        **sides_of(preference_pairs, ["chosen", "rejected"], dict(zip(own, SPLITS, strict=True))),
+    }
+    found = crossings(sides, benchmark_items)
+    suites = found.splits[len(sides) :]
     return leakage_result(
         {
-            "instructions": leaks_between_splits(preference_pairs, instruction, SPLITS),
+            "instructions": found.found(*own),
             "groups": leaks_between_splits(preference_pairs, pl.col("group"), SPLITS),
-            "sft_validation_instructions": shared(train, instruction, held_out, instruction),
-        }
+            "sft_validation_instructions": found.found("SFT validation", "pairs train"),
+            "benchmark_items": [text for side in own for suite in suites for text in found.found(side, suite)],
+        },
+        found.table(),
     )
-
-
-def no_benchmark_item_remains(preference_pairs: pl.LazyFrame, benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No pair's instruction is the prompt of a benchmark item; imported pairs meet no other filter."""
-    instruction, prompt = normalised(pl.col("instruction")), normalised(pl.col("prompt"))
-    return leakage_result({"benchmark_prompts": shared(preference_pairs, instruction, benchmark_items, prompt)})
 
 
 @dg.asset_check(asset="reference_logprobs", additional_ins={"preference_pairs": dg.AssetIn("preference_pairs")})
@@ -177,6 +182,5 @@ preference_pairs_checks = checks_of(
         chosen_differs_from_rejected,
         margins_are_positive,
         no_leakage_between_splits,
-        no_benchmark_item_remains,
     ),
 )

@@ -288,6 +288,12 @@ def world(tmp_path: Path) -> World:
             "raw_instructions": {BATCH: instructions(40, "raw"), "first": instructions(40, "older", "first")},
             "imported_instructions": instructions(20, "mine"),
             "imported_preferences": made_pairs,
+            "filtered_preferences": made_pairs.filter(source="mine.jsonl"),
+            "rejected_preferences": made_pairs.head(2).with_columns(
+                pl.concat_str(pl.lit("rejected-"), "pair_id").alias("pair_id"),
+                reason=pl.lit("near_duplicate"),
+                detail=pl.lit("repeats imported"),
+            ),
             "benchmark_items": items,
             "filtered_instructions": judged,
             "rejected_instructions": rejected.select(REJECTED.names()),

@@ -192,12 +192,16 @@ def test_planted_duplicate_keeps_training_from_starting(
         return rows.with_columns(pl.Series("instruction", texts)).lazy()
 
     @dg.asset
+    def benchmark_items() -> pl.LazyFrame:
+        return world.data["benchmark_items"].lazy()
+
+    @dg.asset
     def lora_adapter(sft_dataset: pl.LazyFrame) -> None:
         trained.append("lora_adapter")
 
     key = dg.AssetCheckKey(dg.AssetKey("sft_dataset"), "no_leakage_between_splits")
     asked = [c for c in all_checks if key in c.check_keys]
-    result = dg.materialize([sft_dataset, lora_adapter, *asked], raise_on_error=False)
+    result = dg.materialize([sft_dataset, benchmark_items, lora_adapter, *asked], raise_on_error=False)
     [verdict] = [e for e in result.get_asset_check_evaluations() if not e.passed]
     assert verdict.check_name == key.name
     assert verdict.metadata["instructions"].value == 1

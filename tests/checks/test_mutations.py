@@ -88,6 +88,7 @@ def all_mutations(*mutations: Mutation) -> Mutation:
 
 
 LAST = range(-1, 0)
+LONG = " ".join(f"word{number}" for number in range(30))
 UNSCORED_ITEM, OTHER_UNSCORED_ITEM = range(3, 4), range(7, 8)  # item 3 of a suite and split has no score
 UNPAIRED = range(20, 21)  # a train row of sft_dataset without candidates and pairs
 
@@ -123,6 +124,15 @@ RAW = {
     "instructions_end_by_themselves": cells(BY_BATCH, "instruction_finish_reason", "length", range(9)),
     "responses_end_by_themselves": cells(BY_BATCH, "response_finish_reason", "length", range(9)),
 }
+KEPT_PAIRS = {
+    "pair_ids_are_present": cells("filtered_preferences", "pair_id", None),
+    "pair_ids_are_unique": added_row("filtered_preferences"),
+    "groups_are_present": cells("filtered_preferences", "group", None),
+    "sources_are_present": cells("filtered_preferences", "source", None),
+    "instructions_are_written": cells("filtered_preferences", "instruction", " "),
+    "chosen_responses_are_written": cells("filtered_preferences", "chosen", ""),
+    "rejected_responses_are_written": cells("filtered_preferences", "rejected", "\n"),
+}
 PAIRS = "preference_pairs"
 ITEMS = "benchmark_items"
 SCORES = "benchmark_scores"
@@ -138,6 +148,10 @@ TABLES: dict[tuple[str, str], Mutation] = {
     ("imported_preferences", "instructions_are_written"): cells("imported_preferences", "instruction", ""),
     ("imported_preferences", "chosen_responses_are_written"): cells("imported_preferences", "chosen", " "),
     ("imported_preferences", "rejected_responses_are_present"): cells("imported_preferences", "rejected", None),
+    **{("filtered_preferences", name): mutation for name, mutation in KEPT_PAIRS.items()},
+    ("rejected_preferences", "pair_ids_are_present"): cells("rejected_preferences", "pair_id", None),
+    ("rejected_preferences", "pair_ids_are_unique"): same_as_first("rejected_preferences", "pair_id"),
+    ("rejected_preferences", "reasons_are_present"): cells("rejected_preferences", "reason", None),
     (ITEMS, "item_ids_are_present"): cells(ITEMS, "item_id", None, UNSCORED_ITEM),
     (ITEMS, "item_ids_are_unique"): cells(ITEMS, "item_id", "generation-validation-3", OTHER_UNSCORED_ITEM),
     (ITEMS, "suites_are_named"): cells(ITEMS, "suite", None, UNSCORED_ITEM),
@@ -241,7 +255,7 @@ TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     (PAIRS, "chosen_differs_from_rejected"): cells(PAIRS, "rejected", " A good answer.\n"),
     (PAIRS, "margins_are_positive"): cells(PAIRS, "margin", 2.0),
     (PAIRS, "no_leakage_between_splits"): same_as_first(PAIRS, "group", row=11),
-    (PAIRS, "no_benchmark_item_remains"): planted(PAIRS, row=0),
+    ("filtered_preferences", "kept_pairs_were_not_rejected"): cells("rejected_preferences", "pair_id", "imported"),
     (LOGPROBS, "every_pair_has_its_reference"): lambda world: put(world, LOGPROBS, world.data[LOGPROBS].tail(-1)),
     (SCORES, "scores_are_finite_with_n"): one_model_misses_an_item,
     (SCORES, "scored_items_are_the_benchmarks"): item_outside,
@@ -385,6 +399,14 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     (PAIRS, "margins_are_positive", all_mutations(
         cells(PAIRS, "margin", float("nan")), cells(PAIRS, "chosen_reward", float("nan"))
     )),
+    ("sft_dataset", "no_leakage_between_splits", planted("sft_dataset")),
+    ("sft_dataset", "no_leakage_between_splits", all_mutations(
+        cells("sft_dataset", "instruction", f"Explain {LONG} to a child.", UNPAIRED),
+        cells("sft_dataset", "instruction", f"Explain {LONG} to a parent.", LAST),
+    )),
+    (PAIRS, "no_leakage_between_splits", planted(PAIRS, row=0)),
+    (PAIRS, "no_leakage_between_splits", lambda world: cells(
+        PAIRS, "rejected", f"You ask: {world.data[ITEMS]['prompt'][0]} I do not know.")(world)),
     (PAIRS, "no_leakage_between_splits", same_as_first(PAIRS, "instruction", row=11)),
     (PAIRS, "no_leakage_between_splits", lambda world: cells(
         PAIRS, "instruction", world.data["sft_dataset"]["instruction"][-1]
