@@ -52,7 +52,7 @@ class Decontaminator:
             raise ValueError(f"decontamination needs every benchmark item, and these have no prompt: {empty}")
         self._ids, self._cover = asked["item_id"].to_list(), cover
         self._index_whole(words, asked)
-        self._index_ngrams(words)
+        self._index_ngrams(words, asked["item_id"].rank("dense").to_numpy().astype(np.uint64))
 
     def find(self, *texts: pl.Series) -> Hits:
         """Look for items in the rows of a chunk.
@@ -94,19 +94,19 @@ class Decontaminator:
         order = np.argsort(both, kind="stable")
         self._whole, self._whole_item = both[order], item[order]
 
-    def _index_ngrams(self, words: Words) -> None:
-        """Keep which items each 8-gram belongs to, and which are boilerplate: alone they convict nobody."""
+    def _index_ngrams(self, words: Words, number: Hashes) -> None:
+        """Keep which texts each 8-gram belongs to, and which are of many items: boilerplate convicts nobody alone."""
         hashes, first = ngrams(words, NGRAM_WORDS)
         entries = np.unique(np.stack([hashes, words.text[first].astype(np.uint64)], axis=1), axis=0)
         grams, item = entries[:, 0], entries[:, 1].astype(np.int64)
-        _, inverse, spread = np.unique(grams, return_inverse=True, return_counts=True)
-        specific = spread[inverse] <= BOILERPLATE_ITEMS
+        of_items = np.unique(np.stack([grams, number[item]], axis=1), axis=0)[:, 0]
+        self._vocabulary, spread = np.unique(of_items, return_counts=True)
+        specific = spread[np.searchsorted(self._vocabulary, grams)] <= BOILERPLATE_ITEMS
         self._grams, self._gram_item = grams[specific], item[specific]
         self._specific = np.bincount(item[specific], minlength=words.texts)
         self._size = np.bincount(item, minlength=words.texts)
         order = np.argsort(item[~specific], kind="stable")
         self._frames = np.split(grams[~specific][order], np.cumsum(self._size - self._specific)[:-1])
-        self._vocabulary = np.unique(grams)
 
     def _covered(self, row: Integers, gram: Hashes) -> tuple[list[int], list[int], list[float]]:
         """Rows, items and shares wherever a row covers enough of an item, given the rows' known 8-grams in order."""
@@ -142,15 +142,16 @@ def without_labels(texts: pl.Series) -> pl.Series:
 
 
 def _asked(items: pl.DataFrame) -> pl.DataFrame:
-    """What each distinct item asks: `text`, `choices` (empty where the text holds them) and the lowest `item_id`."""
-    table = items.select(
-        "item_id",
-        prompt=without_labels(items["prompt"].fill_null("")),
-        choices=pl.col("choices").list.join("\n").fill_null(""),
-    )
+    """What each distinct item asks, as it stands and without labels.
+
+    Returns:
+        `text`, `choices` (empty where the text holds them) and the lowest `item_id` of each text.
+    """
+    raw = items.select("item_id", prompt=pl.col("prompt").fill_null(""), choices=pl.col("choices").list.join("\n"))
+    plain = raw.with_columns(prompt=without_labels(raw["prompt"]))
+    table = pl.concat([raw, plain]).with_columns(pl.col("choices").fill_null(""))
     generic = (pl.col("prompt").str.split(" ").list.len() < NGRAM_WORDS) & pl.col("prompt").str.contains(GENERIC)
     text = pl.when(generic).then(pl.concat_str("prompt", "choices", separator="\n")).otherwise("prompt")
-    table = table.select(
-        "item_id", text.alias("text"), pl.when(generic).then(pl.lit("")).otherwise("choices").alias("choices")
-    )
-    return table.group_by("text").agg(pl.col("item_id").min(), pl.col("choices").first()).sort("item_id")
+    rest = pl.when(generic).then(pl.lit("")).otherwise("choices")
+    table = table.select("item_id", text=text, choices=rest)
+    return table.group_by("text").agg(pl.col("item_id").min(), pl.col("choices").first()).sort("item_id", "text")

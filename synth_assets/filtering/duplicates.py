@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from synth_assets.filtering.minhash import SLOTS, band_hashes, band_rows, signatures
+from synth_assets.filtering.minhash import SLOTS, band_hashes, band_rows, signatures, whole_hashes
 from synth_assets.filtering.spill import Spill
 from synth_assets.text import Hashes, Integers, Words, hash_words, normalise, shingles
 
@@ -59,6 +59,7 @@ class NearDuplicates:
             raise ValueError(f"a similarity is above 0 and at most 1, not {similarity}")
         self.similarity = similarity
         self._band_rows = band_rows(similarity)
+        self._bands_of_a_text = SLOTS // self._band_rows + 1  # the last is of all shingles: copies are always found
         self._sizes: list[Integers] = []
         self._shingles, self._bands = Spill(folder), Spill(folder)
 
@@ -78,9 +79,11 @@ class NearDuplicates:
 
     def _add_words(self, words: Words) -> None:
         values, text = shingles(words, SHINGLE_WORDS)
-        self._sizes.append(np.bincount(text, minlength=words.texts))
+        sizes = np.bincount(text, minlength=words.texts)
+        bands = band_hashes(signatures(values, text, words.texts), self._band_rows)
+        self._sizes.append(sizes)
         self._shingles.append(values)
-        self._bands.append(band_hashes(signatures(values, text, words.texts), self._band_rows))
+        self._bands.append(np.concatenate([bands, whole_hashes(values, sizes)[None]]))
 
     def pairs(self, rank: Integers | None = None) -> Pairs:
         """All pairs found, each once, sorted by first and second.
@@ -92,20 +95,20 @@ class NearDuplicates:
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         rank = np.arange(sizes.size) if rank is None else rank
         place = np.argsort(rank, kind="stable")[np.count_nonzero(rank < 0) :]
-        candidates = self._candidates(np.where(sizes > 0, rank, -1))
+        candidates = self.candidates(np.where(sizes > 0, rank, -1))
         parts = [self._confirm(chunk, place, offsets) for chunk in _portions(candidates, sizes[place])]
         none = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
         columns = ((part.first, part.second, part.similarity) for part in (none, *parts))
         return Pairs(*map(np.concatenate, zip(*columns, strict=True)))
 
-    def _candidates(self, rank: Integers) -> Integers:
+    def candidates(self, rank: Integers) -> Integers:
         """Pairs of ranks that share a band, as (pairs, 2), first below second, each once and in order."""
         chosen = rank >= 0
         numbers = rank[chosen].astype(np.uint64)
         total = np.uint64(rank.max(initial=0) + 1)
         bits = np.uint64(int(total).bit_length())
         found = np.zeros(0, np.uint64)
-        for band in range(SLOTS // self._band_rows):
+        for band in range(self._bands_of_a_text):
             hashes = self._band(band)[chosen]
             keys = np.sort(hashes >> bits << bits | numbers)
             fresh = [first * total + second for first, second in _bucket_pairs(keys, bits)]
@@ -116,7 +119,7 @@ class NearDuplicates:
     def _band(self, band: int) -> Hashes:
         """The hashes of one band of all texts."""
         counts = [sizes.size for sizes in self._sizes]
-        starts = np.cumsum([0, *counts]) * (SLOTS // self._band_rows)
+        starts = np.cumsum([0, *counts]) * self._bands_of_a_text
         spans = [(start + band * n, start + (band + 1) * n) for start, n in zip(starts.tolist(), counts, strict=False)]
         return self._bands.read(spans, sum(counts))
 

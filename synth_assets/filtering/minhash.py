@@ -50,3 +50,12 @@ def band_hashes(signature: NDArray[np.uint32], rows: int) -> Hashes:
     for slot in slots:
         value = mix(value * SPREAD + slot)
     return value
+
+
+def whole_hashes(values: Hashes, sizes: Integers) -> Hashes:
+    """One hash for all shingles of each text, whatever their order, shape (texts,); `sizes` says how many each has."""
+    total = np.zeros(sizes.size, np.uint64)
+    written = sizes > 0
+    if values.size:
+        total[written] = np.add.reduceat(mix(values), (np.cumsum(sizes) - sizes)[written])
+    return mix(total)

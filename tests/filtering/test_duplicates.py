@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from synth_assets.filtering.duplicates import NearDuplicates, Pairs, components, first_of_kind
+from synth_assets.filtering.duplicates import BUCKET_LEADS, NearDuplicates, Pairs, components, first_of_kind, jaccard
 from synth_assets.filtering.minhash import SLOTS, band_rows, signatures
+from synth_assets.filtering.spill import Spill
 
 
 def pairs_of(*pairs: tuple[int, int]) -> Pairs:
@@ -81,3 +82,41 @@ def test_planted_near_duplicates_are_found_among_many() -> None:
 def test_a_similarity_without_meaning_is_refused(similarity: float) -> None:
     with pytest.raises(ValueError, match="similarity"):
         NearDuplicates(similarity)
+
+
+def test_a_large_bucket_costs_no_more_than_its_rows_times_a_constant() -> None:
+    frame = " ".join(f"frame{number}" for number in range(12))
+    texts = [f"{frame} number{number} {frame}" for number in range(3000)]  # 16 of 21 shingles shared: similarity .62
+    with NearDuplicates(0.8) as near:
+        near.add(texts)
+        candidates = near.candidates(np.arange(3000))
+        assert len(near.pairs().first) == 0
+    assert 0 < len(candidates) < 3000 * 4 * BUCKET_LEADS  # of 4.5 million pairs
+
+
+def test_copies_in_a_large_bucket_are_found_whatever_the_chunks() -> None:
+    frame = " ".join(f"frame{number}" for number in range(40))
+    texts = [f"{frame} a{number} b{number} c{number}" for number in range(800)] * 2
+    whole = found(texts, 0.999)
+    with NearDuplicates(0.999) as near:
+        for start in range(0, 1600, 7):
+            near.add(texts[start : start + 7])
+        pairs = near.pairs()
+    assert set(whole) == set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    assert set(whole) == {(number, number + 800) for number in range(800)}
+
+
+def test_jaccard_of_sets_with_repetitions() -> None:
+    values = np.array([1, 2, 2, 3, 3, 4, 5, 6], np.uint64) << np.uint64(32)  # {1, 2, 3}, {3, 4}, {5, 6}
+    similarity = jaccard(values, np.array([4, 2, 2]), np.array([[0, 1], [1, 2], [0, 0]]))
+    assert similarity.tolist() == [1 / 4, 0.0, 1.0]
+
+
+def test_spilled_numbers_come_back_from_any_spans() -> None:
+    spill = Spill()
+    spill.append(np.arange(5, dtype=np.uint64))
+    spill.append(np.arange(5, 9, dtype=np.uint64).reshape(2, 2))
+    assert spill.read([(7, 9), (0, 0), (3, 6)], 5).tolist() == [7, 8, 3, 4, 5]
+    with pytest.raises(EOFError):
+        spill.read([(8, 10)], 2)
+    spill.close()
