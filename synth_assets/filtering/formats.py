@@ -28,6 +28,7 @@ MAY_END_OPEN = (
     r"|(?m:^.*\b[A-E]\) .*)\s*\z"
 )
 LIST_LINE = r"(?m:^\s*(?:[-*•>|#]|\d+[.)]|[A-Za-z][.)])\s.*)\s*\z"
+TEX_COMMAND = r"\\(?:frac|sqrt|boxed|text|mathrm|mathbf|left|binom|overline)\b"
 
 
 def control_marks_asked(rows: Features) -> Floats:
@@ -60,15 +61,25 @@ def unbalanced_fences(rows: Features) -> Floats:
 
 def unbalanced_mathematics(rows: Features, side: Side) -> Floats:
     """1 where a formula or an environment of TeX is opened and not closed."""
-    texts = rows.text(side)
+    return rows.shared(_torn_mathematics, side)
+
+
+def _torn_mathematics(rows: Features, side: Side) -> Floats:
+    torn = np.zeros(len(rows))
+    places = np.flatnonzero(rows.holds(side, "\\") | rows.holds(side, "[asy]"))
+    texts = rows.text(side).gather(places)
 
     def differs(opening: str, closing: str) -> Flags:
         return (texts.str.count_matches(opening) != texts.str.count_matches(closing)).to_numpy()
 
-    has_commands = rows.contains(side, r"\\(?:frac|sqrt|boxed|text|mathrm|mathbf|left|binom|overline)\b")
-    torn = differs(r"\\begin\{", r"\\end\{") | differs(r"\[asy\]", r"\[/asy\]")
-    torn |= differs(r"\\\[(?:\s|[A-Za-z\\(])", r"\\\]") & rows.contains(side, r"(?m)^\s*\\\[")
-    return (torn | (has_commands & differs(r"\{", r"\}"))).astype(np.float64)
+    def has(pattern: str) -> Flags:
+        return texts.str.contains(pattern).to_numpy()
+
+    if places.size:
+        open_part = differs(r"\\begin\{", r"\\end\{") | differs(r"\[asy\]", r"\[/asy\]")
+        open_part |= differs(r"\\\[(?:\s|[A-Za-z\\(])", r"\\\]") & has(r"(?m)^\s*\\\[")
+        torn[places] = open_part | (has(TEX_COMMAND) & differs(r"\{", r"\}"))
+    return torn
 
 
 def _may_hang(rows: Features, side: Side) -> Flags:

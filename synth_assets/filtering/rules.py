@@ -71,12 +71,7 @@ def _characters(rows: Features) -> Floats:
 
 def _mean_word_bytes(rows: Features) -> Floats:
     """The larger mean of both sides; encoded data and runs of one character have words of any length."""
-    means = []
-    for side in SIDES:
-        words = rows.words(side)
-        sizes = np.bincount(words.text, weights=words.sizes, minlength=words.texts)
-        means.append(sizes / np.maximum(words.counts(), 1))
-    return np.maximum(*means)
+    return np.maximum(*(rows.words(side).letters() / np.maximum(rows.word_counts(side), 1) for side in SIDES))
 
 
 def _base_tokens(rows: Features) -> Floats:
