@@ -78,13 +78,18 @@ class Features:
         words = self.words(side)
         return np.bincount(words.text[contained(words.hashes, lexicon)], minlength=words.texts)
 
-    def matches(self, side: Side, pattern: str) -> Floats:
-        """How often a regular expression matches each text of one side."""
-        return self._texts[side].str.count_matches(_ascii(pattern)).to_numpy().astype(np.float64)
+    def matches(self, side: Side, pattern: str, among: Flags | None = None) -> Floats:
+        """How often a regular expression matches each text of one side; 0 for texts that are not `among`."""
+        places = np.arange(len(self)) if among is None else np.flatnonzero(among)
+        counts = np.zeros(len(self))
+        if places.size:
+            texts = self._texts[side] if among is None else self._texts[side].gather(places)
+            counts[places] = texts.str.count_matches(_ascii(pattern)).to_numpy()
+        return counts
 
     def contains(self, side: Side, pattern: str) -> Flags:
         """Where a regular expression matches at all."""
-        return self._texts[side].str.contains(_ascii(pattern)).to_numpy()
+        return found(self._texts[side], pattern)
 
     def holds(self, side: Side, literal: str) -> Flags:
         """Where a text holds these characters."""
@@ -94,7 +99,7 @@ class Features:
         """Those of the rows `among` whose text has no match; the others' texts are not searched."""
         places = np.flatnonzero(among)
         kept = among.copy()
-        kept[places] = ~self._texts[side].gather(places).str.contains(_ascii(pattern)).to_numpy()
+        kept[places] = ~found(self._texts[side].gather(places), pattern)
         return kept
 
     def tokens_above(self, side: Side, limit: int) -> Floats:
@@ -132,6 +137,11 @@ class Features:
             parts = zip(*(text.gather(places).to_list() for text in texts), strict=True)
             counts[places] = self._count_tokens(["\n".join(part) for part in parts])
         return counts
+
+
+def found(texts: pl.Series, pattern: str) -> Flags:
+    """Where a regular expression matches."""
+    return texts.str.contains(_ascii(pattern)).to_numpy() if len(texts) else np.zeros(0, bool)
 
 
 @cache

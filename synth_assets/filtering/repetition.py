@@ -16,6 +16,9 @@ TEXT_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: keeps equal n-grams of diffe
 SLOTS_PER_KEY = 4  # about a fifth of the keys that occur once share a slot
 WORDS_AT_ONCE = 1 << 14  # the tables stay in the processor's cache
 SHORT, LONG = 3, 5
+ASKS_FOR_VERSE = (
+    r"(?i)\b(?:songs?|lyrics|raps?|jingles?|poems?|ballads?|chants?|hymns?|anthems?|verses?|carols?|lullab\w+)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,12 @@ def duplicate_5gram_share(rows: Features) -> Floats:
 
 
 def duplicate_line_share(rows: Features) -> Floats:
-    """The larger share of both sides: letters in lines that occurred before in the text."""
-    return _larger(rows, lambda shares: shares.duplicate_line)
+    """The larger share of both sides: letters in lines that occurred before; NaN where verse is asked for.
+
+    A refrain is meant to be said again; the shares of n-grams still bound how often.
+    """
+    share = _larger(rows, lambda shares: shares.duplicate_line)
+    return np.where(rows.contains("instruction", ASKS_FOR_VERSE), np.nan, share)
 
 
 def _larger(rows: Features, share: Callable[[Shares], Floats]) -> Floats:
@@ -103,7 +110,7 @@ def _said_before(words: Words, repeated: Integers) -> Floats:
     order = np.argsort(keys, kind="stable")
     again = first[order[1:][keys[order][1:] == keys[order][:-1]]]
     covered = np.unique(again[:, None] + np.arange(LONG))
-    return np.bincount(words.text[covered], weights=words.sizes[covered], minlength=words.texts)
+    return np.bincount(words.text[covered], weights=words.sizes[covered], minlength=words.texts).astype(np.float64)
 
 
 def _said_in_lines_before(words: Words) -> Floats:
@@ -114,4 +121,5 @@ def _said_in_lines_before(words: Words) -> Floats:
     order = np.argsort(keys, kind="stable")
     again = order[1:][keys[order][1:] == keys[order][:-1]]
     before = np.concatenate([[0], np.cumsum(words.sizes)])
-    return np.bincount(text[again], weights=(before[ends] - before[words.lines])[again], minlength=words.texts)
+    letters = (before[ends] - before[words.lines])[again]
+    return np.bincount(text[again], weights=letters, minlength=words.texts).astype(np.float64)

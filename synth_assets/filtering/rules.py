@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from synth_assets.filtering import content, formats, language, repetition, safety
+from synth_assets.filtering import content, endings, formats, language, repetition, safety
 from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side
 
 EVIDENCE_CHARACTERS = 80
@@ -99,8 +99,8 @@ RULES: tuple[Rule, ...] = (
     Rule("instruction_is_an_answer", "content", content.is_an_answer, evidence=content.ASSISTANT_OPENING),
     Rule("truncated_instruction", "format", partial(formats.finished_early, side="instruction")),
     Rule("truncated_response", "format", partial(formats.finished_early, side="response")),
-    Rule("instruction_looks_cut_off", "format", partial(formats.looks_cut_off, side="instruction")),
-    Rule("response_looks_cut_off", "format", partial(formats.looks_cut_off, side="response")),
+    Rule("instruction_looks_cut_off", "format", partial(endings.looks_cut_off, side="instruction")),
+    Rule("response_looks_cut_off", "format", partial(endings.looks_cut_off, side="response")),
     Rule("unbalanced_fences", "format", formats.unbalanced_fences),
     Rule("unbalanced_mathematics", "format", partial(formats.unbalanced_mathematics, side="response")),
     Rule("echo", "content", content.echo_similarity, "max_echo_similarity", graded=True),

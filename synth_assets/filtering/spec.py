@@ -27,7 +27,7 @@ class FilterSpec:
     max_duplicate_line_share: float = 0.20
     max_top_3gram_share: float = 0.18
     max_duplicate_5gram_share: float = 0.45
-    foreign_min_letters: int = 24
+    foreign_min_letters: int = 6
     max_foreign_probability: float = 0.5
     max_echo_similarity: float = 0.8
     template_tokens: int = 64
