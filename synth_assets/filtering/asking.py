@@ -28,12 +28,13 @@ _VERB = "|".join(TASK_VERBS.split())
 QUESTION_WORDS = (
     "what|which|who|whose|whom|when|where|why|how|can you|could you|would you|will you|is|are|does|did|do|should"
 )
+OPTIONS = r"(?m:^\s*\(?[Bb][).:]\s)"  # the second of a list of choices
 ASKS = (
     r"(?im)[?\x{ff1f}\x{bf}]"
     r"|(?:\A|^|[.!:;,(\"]\s*|- *|\b(?:please|then|and|you|also|just|task is|goal is|job is|you to|you will|asked to)\s+"
     rf"(?:to )?)(?:{_VERB})\b"
     rf"|(?:\A|^|[.!:;(\"]\s*|- *|\b(?:please|and|also|tell me|explain|find|determine)\s+)(?:{QUESTION_WORDS})\b"
-    r"|,\s*(?:what|how)\b|\b(?:give|tell|show|send|write|make|help) me\b"
+    rf"|{OPTIONS}|,\s*(?:what|how)\b|\b(?:give|tell|show|send|write|make|help) me\b"
     r"|\b(?:i|we|you)(?:'d| would| am| are|'m|'re)?"
     r" (?:need|want|like|looking|require|wonder|have to|trying|must|should)\b"
 )

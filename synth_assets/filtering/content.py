@@ -4,7 +4,14 @@ import re
 
 import numpy as np
 
-from synth_assets.filtering.asking import ASKS, ENDS_WITH_A_REQUEST, OPENS_A_STATEMENT, REFERS_TO_TEXT, STATEMENT_WORDS
+from synth_assets.filtering.asking import (
+    ASKS,
+    ENDS_WITH_A_REQUEST,
+    OPENS_A_STATEMENT,
+    OPTIONS,
+    REFERS_TO_TEXT,
+    STATEMENT_WORDS,
+)
 from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side, found
 from synth_assets.filtering.formats import PLACEHOLDER
 from synth_assets.filtering.safety import HARMFUL_REQUEST
@@ -28,7 +35,7 @@ DERIVATION = (
     r"|using|applying|by) \w[^.?\n]*?(?:\b(?:gives|yields|gets?|results|so|is at (?:most|least))\b|, we\b|, the\b)"
     r"|(?:[.!?]|\n)\s*since [^.?\n]*, [^.?\n]*[=\d$]|(?:[.?!]|\n)\s*the (?:\w+ ){1,3}(?:is|are) [^.?\n]*= *[\d$-]"
 )
-ENDS_OPEN = r"(?:\?|:|\b(?i:find|calculate|determine|compute|what|how|prove|show|solve)\b[^.\n]*\.?)\s*\z"
+ENDS_OPEN = r"(?:\?|:|(?m:^\s*\(?[A-Ea-e][).:]\s.*)|\b(?i:find|calculate|determine|compute|what|how|prove|show|solve)\b[^.\n]*\.?)\s*\z"
 ASSISTANT_OPENING = (
     r"(?i)\A\W*(?:sure|certainly|absolutely|of course"
     r"|(?:this is |that(?:'s| is) )?(?:an? )?(?:great|good|excellent) question"
@@ -46,8 +53,8 @@ ANSWER_BELOW = (
 ANSWERED_QUESTION = r"(?s)\A\W{0,3}[^\n?]{8,200}\?[ \t]*\n(?:[^?]{60,}\z|.*(?m:^\s*(?:\*|-|\d+\.) +\*\*))"
 STEM = re.compile(r"\b[^\W\d_]{5}")  # the first five letters of the longer words
 MISSING_FIGURE = (
-    r"(?i)\b(?:in|from|on|of|using) the (?:given |accompanying |attached |above )?(?:figure|diagram|picture|image)"
-    r"(?: (?:below|above|shown|given|attached|at right))?\b"
+    r"(?i)\b(?:in|from|on|using) the (?:figure|diagram)\b"
+    r"|\b(?:in|from|on|of|using) the (?:given|accompanying|attached|above) (?:figure|diagram|picture|image)\b"
     r"|\b(?:figure|diagram|picture|image) (?:below|above|is shown|shown|to the right)\b"
     r"|\bthe (?:given|attached|accompanying) (?:figure|diagram|picture|image|photo)\b"
     r"|\bthe (?:figure|diagram|graph) (?:shows|represents|depicts|illustrates)\b"
@@ -141,7 +148,7 @@ def carries_solution(rows: Features) -> Floats:
 def _answers_itself(rows: Features, among: Flags) -> Flags:
     """Where a question is followed by a text that takes up its longer words, two of them or all there are."""
     texts = rows.text("instruction")
-    answered = among & found(texts, ANSWERED_QUESTION)
+    answered = rows.lacking("instruction", OPTIONS, among & found(texts, ANSWERED_QUESTION))
     for place in np.flatnonzero(answered).tolist():
         question, _, rest = texts[place].lower().partition("?")
         asked = set(STEM.findall(question))

@@ -11,10 +11,12 @@ from synth_assets.text import Integers
 SENTENCE_END = r"""[.!?:;)\]}"'`*|>$%~_/-]\s*\z|[^\x00-\x7F]\s*\z|\bhttps?://\S+\s*\z"""
 HANGING_SIGN = r"(?:[,(\[{=^\\&]-?| [+*/-]|##? ?\**|\\[A-Za-z]+\{?|\bStep ?\d*:?|(?m:^\s*(?:[-*•]|\d+\.))|\*\*)\s*\z"
 HANGING_WORDS = (
-    r"(?i:\b(?:an?|the|of|to|in|on|at|by|for|from|with|and|or|but|if|is|are|was|were|be|that|which|as|than|we|your|my|its"
-    r"|their|this|these|because|when|where|while|so|it's|i'm|we'll|into|about|between|both|each|let's|let|under|after"
-    r"|before|through|against|among|without|within|upon|towards?|until|since|such|during|would|should|could|must"
-    r"|cannot))\s*\z"
+    r"(?i:\b(?:an?|the|of|to|for|from|with|and|or|but|if|which|as|than|we|your|my|its|their|because|while|it's|i'm|we'll"
+    r"|between|let's|let|among|upon|towards?|until|since|such|during|would|should|could|must|cannot))\s*\z"
+)
+STRANDED_WORDS = (
+    r"(?i:\b(?:in|on|at|by|is|are|was|were|be|that|this|these|when|where|so|into|about|both|each|under|after|before|through"
+    r"|against|without|within))\s*\z"
 )
 PROMISES = r":\s*\z"
 LAST_LINE_WORDS = r"(?m:^(?:\S+[^\S\n]+){4,}\S+)\s*\z"
@@ -32,7 +34,8 @@ STEPS = r"(?im)^#+ *\**step \d"
 CONCLUDES = r"(?i)\b(?:answer|therefore|thus|hence|boxed|conclu\w+|finally|solution is)\b"
 TAIL_CHARACTERS = 1000
 LONG_WORDS = 80  # a shorter text may end without a full stop: titles, names, lists, commands
-HANGING_WORDS_LEAST = 6  # a very short answer may be a word such as "the"
+HANGING_LEAST = 6  # words; a very short answer may be a word such as "the"
+STRANDED_LEAST = 30  # words; "It depends on which country you are in" is a whole answer
 LEAST_WORDS = {"instruction": 12, "response": 2}  # a shorter text may end with any sign
 
 
@@ -54,8 +57,9 @@ def looks_cut_off(rows: Features, side: Side) -> Floats:
 
 def _hangs(tails: pl.Series, words: Integers, least: int) -> Flags:
     """Where the last sign or word wants another one."""
-    hanging_word = found(tails, HANGING_WORDS) & (words >= HANGING_WORDS_LEAST)
-    return (found(tails, HANGING_SIGN) | hanging_word) & (words >= least)
+    word = found(tails, HANGING_WORDS) & (words >= HANGING_LEAST)
+    word |= found(tails, STRANDED_WORDS) & (words >= STRANDED_LEAST)
+    return (found(tails, HANGING_SIGN) | word) & (words >= least)
 
 
 def _stops_in_prose(texts: pl.Series, tails: pl.Series, words: Integers) -> Flags:

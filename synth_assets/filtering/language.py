@@ -62,6 +62,7 @@ def foreign_probability(rows: Features) -> Floats:
     answered = _share(rows, "response", FUNCTION_WORDS) >= ENGLISH_SHARE
     asked = _share(rows, "instruction", INSTRUCTION_WORDS) >= INSTRUCTION_SHARE
     asked |= _share(rows, "instruction", FUNCTION_WORDS) >= ENGLISH_SHARE
+    asked |= _english_among_formulas(rows, ~asked)
     named = rows.contains("instruction", NAMES_A_LANGUAGE) & (asked | rows.contains("instruction", ASKS_FOR_ENGLISH))
     instruction, response = _prose(rows, "instruction", ~asked), _prose(rows, "response", ~answered & ~named)
     whole, least = instruction + "\n" + response, rows.spec.foreign_min_letters
@@ -74,6 +75,16 @@ def foreign_probability(rows: Features) -> Floats:
             _judge(response, ~answered & ~named & ~_lists_names(response), _likeliest_other, SIDE_LETTERS),
         ]
     )
+
+
+def _english_among_formulas(rows: Features, among: Flags) -> Flags:
+    """Where English words have their share of the words that are longer than a letter and no number."""
+    places = np.flatnonzero(among)
+    words = rows.text("instruction").gather(places).str.count_matches(r"\p{L}{2,}").to_numpy()
+    english = np.zeros(len(rows), bool)
+    counts = rows.lexicon_counts("instruction", INSTRUCTION_WORDS)[places]
+    english[places] = counts >= INSTRUCTION_SHARE * np.maximum(words, 1)
+    return english
 
 
 def _share(rows: Features, side: Side, lexicon: Hashes) -> Floats:
@@ -108,7 +119,7 @@ def _lists_names(texts: pl.Series) -> Flags:
 def _judge(texts: pl.Series, judged: Flags, probability: Callable[[str], float], least: int) -> Floats:
     found = np.full(len(texts), np.nan)
     places = np.flatnonzero(judged)
-    letters = texts.gather(places).str.count_matches(r"\p{L}").to_numpy()
+    letters = 2 * texts.gather(places).str.count_matches(r"\p{L}{2}").to_numpy()  # names of variables left out
     for place in places[letters >= least].tolist():
         found[place] = probability(WHITE_SPACE.sub(" ", texts[place]))
     return found
