@@ -18,24 +18,28 @@ from synth_assets.filtering.safety import HARMFUL_REQUEST
 from synth_assets.text import Words, hash_words, shingles
 
 WORKED_SOLUTION = (
-    r"(?im)\A\s*(?:#+ *|\*\*)?(?:step\b *\d+\**[:.\n]|(?:solution|answer)\**[:\n])"
+    r"(?im:\A\s*(?:#+ *|\*\*)?(?:step\b *\d+\**[:.\n]|(?:solution|answer)\**[:\n])"
     r"|^#+ *\**(?:step \d+|(?:solution|answer|proof)\b\**:?[^\n?]*$)|^\**step 1\**[:.]|\\boxed *\{|^#{4} [\d$-]"
-    r"|^(?:let's|let us|to) (?:solve|think|break|analyze|find) (?:this|the|it|step|about|that)\b.*[,:.]$"
+    r"|^(?:let's|let us|to) (?:solve|think|break|analyze|find) (?:this|the|it|step|about|that)\b.*[,:.]$)"
 )
 STATED_ANSWER = (
-    r"(?is)(?:\bfinal answer (?:is|:)|\bthe answer is:? \S|\n\W*(?:answer|solution)\W*: *\S"
-    r"|\bthe (?:correct|best|right) (?:answer|option|choice) is\b)(?:[^?]*[^?:\s])?\s*\z"
+    r"(?is:(?:\bfinal answer (?:is|:)|\bthe answer is:? \S|\n\W*(?:answer|solution)\W*: *\S"
+    r"|\bthe (?:correct|best|right) (?:answer|option|choice) is\b)(?:[^?]*[^?:\s])?\s*\z)"
 )
 """With neither a question nor an open label after it; otherwise it belongs to an example that the task gives."""
 DERIVATION = (
-    r"(?i)(?:\A|[.,;:!?]|\n)\s*(?:and )?(?:therefore|hence|thus|consequently|so)\b,? [^.?\n]*[=\d$]"
+    r"(?i:(?:\A|[.,;:!?]|\n)\s*(?:and )?(?:therefore|hence|thus|consequently|so)\b,? [^.?\n]*[=\d$]"
     r"|(?:\A|[.,;:!?]|\n)\s*(?:so|then|now|and|that|here|first|next)?,? ?we (?:get|have|obtain|find|know that"
     r"|can (?:use|write|see|find|solve|set up|simplify|substitute|express|rewrite|conclude|calculate|check"
-    r"|represent))\b|\b(?:substituting|dividing|multiplying|subtracting|adding|simplifying|solving|plugging|rearranging|factoring"
-    r"|using|applying|by) \w[^.?\n]*?(?:\b(?:gives|yields|gets?|results|so|is at (?:most|least))\b|, we\b|, the\b)"
-    r"|(?:[.!?]|\n)\s*since [^.?\n]*, [^.?\n]*[=\d$]|(?:[.?!]|\n)\s*the (?:\w+ ){1,3}(?:is|are) [^.?\n]*= *[\d$-]"
+    r"|represent))\b|\b(?:substituting|dividing|multiplying|subtracting|adding|simplifying|solving|plugging|rearranging"
+    r"|factoring|using|applying|by) \w[^.?\n]*?"
+    r"(?:\b(?:gives|yields|gets?|results|so|is at (?:most|least))\b|, we\b|, the\b)"
+    r"|(?:[.!?]|\n)\s*since [^.?\n]*, [^.?\n]*[=\d$]|(?:[.?!]|\n)\s*the (?:\w+ ){1,3}(?:is|are) [^.?\n]*= *[\d$-])"
 )
-ENDS_OPEN = r"(?:\?|:|(?m:^\s*\(?[A-Ea-e][).:]\s.*)|\b(?i:find|calculate|determine|compute|what|how|prove|show|solve)\b[^.\n]*\.?)\s*\z"
+ENDS_OPEN = (
+    r"(?:\?|:|(?m:^\s*\(?[A-Ea-e][).:]\s.*)"
+    r"|\b(?i:find|calculate|determine|compute|what|how|prove|show|solve)\b[^.\n]*\.?)\s*\z"
+)
 ASSISTANT_OPENING = (
     r"(?i)\A\W*(?:sure|certainly|absolutely|of course"
     r"|(?:this is |that(?:'s| is) )?(?:an? )?(?:great|good|excellent) question"
@@ -46,12 +50,14 @@ ASSISTANT_OPENING = (
     r"|it (?:looks|seems) like you|thank you for (?:your|the) (?:question|message))\b[^?]*\z"
 )
 ANSWER_BELOW = (
-    r"(?im)\n\s*(?:sure|certainly|of course|absolutely|i(?:'d| would) be happy to|great question)\b[!,. ]"
+    r"(?im:\n\s*(?:sure|certainly|of course|absolutely|i(?:'d| would) be happy to|great question)\b[!,. ]"
     r"|\n\s*here(?:'s| is| are) (?:\w+ ){1,3}(?:poem|story|haiku|essay|letter|email|list|summary|recipe|joke"
-    r"|function|program|script|song|tips|ways|steps|ideas|examples|dishes|suggestions)\b[^?\n]*:[ \t]*\n"
+    r"|function|program|script|song|tips|ways|steps|ideas|examples|dishes|suggestions)\b[^?\n]*:[ \t]*\n)"
 )
+CARRIED_SOLUTION = f"{WORKED_SOLUTION}|{STATED_ANSWER}|{ANSWER_BELOW}"
 ANSWERED_QUESTION = r"(?s)\A\W{0,3}[^\n?]{8,200}\?[ \t]*\n(?:[^?]{60,}\z|.*(?m:^\s*(?:\*|-|\d+\.) +\*\*))"
 STEM = re.compile(r"\b[^\W\d_]{5}")  # the first five letters of the longer words
+BLANK_LINE = re.compile(r"\W*\n\s*\n")
 MISSING_FIGURE = (
     r"(?i)\b(?:in|from|on|using) the (?:figure|diagram)\b"
     r"|\b(?:in|from|on|of|using) the (?:given|accompanying|attached|above) (?:figure|diagram|picture|image)\b"
@@ -146,13 +152,17 @@ def carries_solution(rows: Features) -> Floats:
 
 
 def _answers_itself(rows: Features, among: Flags) -> Flags:
-    """Where a question is followed by a text that takes up its longer words, two of them or all there are."""
+    """Where a question is followed by a text that takes up its longer words: one of them, or two after a blank line.
+
+    What a task is about stands behind a blank line, too, and may share a word with the question.
+    """
     texts = rows.text("instruction")
     answered = rows.lacking("instruction", OPTIONS, among & found(texts, ANSWERED_QUESTION))
     for place in np.flatnonzero(answered).tolist():
         question, _, rest = texts[place].lower().partition("?")
         asked = set(STEM.findall(question))
-        answered[place] = len(asked & set(STEM.findall(rest))) >= min(2, max(len(asked), 1))
+        needed = 2 if BLANK_LINE.match(rest) else 1
+        answered[place] = len(asked & set(STEM.findall(rest))) >= min(needed, max(len(asked), 1))
     return answered
 
 
@@ -207,8 +217,8 @@ def refuses_harmless_task(rows: Features) -> Floats:
 
 def trivial_answer(rows: Features) -> Floats:
     """1 where the response is a polite filler, or a word or two where prose was asked for."""
-    asked = rows.contains("instruction", ASKS_FOR_PROSE) & ~rows.contains("instruction", r"(?i)\bwords?\b")
-    short = (rows.word_counts("response") < PROSE_WORDS) & asked
+    short = (rows.word_counts("response") < PROSE_WORDS) & rows.contains("instruction", ASKS_FOR_PROSE)
+    short = rows.lacking("instruction", r"(?i)\bwords?\b", short)
     return (rows.contains("response", FILLER) | short).astype(np.float64)
 
 

@@ -39,7 +39,10 @@ SCRIPT_LETTERS = 8  # of another script, which a response in English may quote
 LETTERS_PER_SIGN = 3  # a Chinese sign says about as much as this many Latin letters
 NAME_WORDS = 3.5  # parts of a list that are shorter on average are names, which carry no language
 NOT_PROSE = r"(?s)```.*?(?:```|\z)|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[A-Za-z]+|https?://\S+|<[^>\n]{1,80}>"
-WHITE_SPACE = re.compile(r"[\s\d_*#|=<>{}\[\]\\/]+")
+NO_LETTERS = re.compile(r"[ \d_*#|=<>{}\[\]\\/()+.-]{2,}|[\d_*#|=<>{}\[\]\\/]")
+PLENTY = 8  # a text of so many times the least has the letters
+LETTERS = re.compile(r"[^\W\d_]{2,}")  # names of variables left out
+PARTS = re.compile(r"[\n,;:]")
 OTHER_SCRIPT = r"[\p{L}--\p{Latin}--\p{Greek}]"
 NAMES_A_LANGUAGE = (
     r"(?i)\b(translat\w+|languages?|multilingual|bilingual|pronounc\w+|french|spanish|german|italian|portuguese|latin|greek"
@@ -50,7 +53,7 @@ NAMES_A_LANGUAGE = (
 )
 ASKS_FOR_ENGLISH = r"(?i)\btranslate\b|\b(?:to|into|in) english\b"
 GUESSES = 5  # languages among which English is looked for
-SCAN_CHARACTERS = 600  # fastText averages over words; more text changes nothing and costs time
+SCAN_CHARACTERS = 200  # as many tell a language; the model takes a microsecond for each of them
 
 
 def foreign_probability(rows: Features) -> Floats:
@@ -64,15 +67,16 @@ def foreign_probability(rows: Features) -> Floats:
     asked |= _share(rows, "instruction", FUNCTION_WORDS) >= ENGLISH_SHARE
     asked |= _english_among_formulas(rows, ~asked)
     named = rows.contains("instruction", NAMES_A_LANGUAGE) & (asked | rows.contains("instruction", ASKS_FOR_ENGLISH))
-    instruction, response = _prose(rows, "instruction", ~asked), _prose(rows, "response", ~answered & ~named)
-    whole, least = instruction + "\n" + response, rows.spec.foreign_min_letters
+    sides = {"instruction": ~asked & ~named, "response": ~answered & ~named}
+    prose = {side: _prose(rows, side, judged) for side, judged in sides.items()}
+    whole, least = prose["instruction"] + "\n" + prose["response"], rows.spec.foreign_min_letters
     return np.fmax.reduce(
         [
             np.where(named, np.nan, _by_script(rows, "instruction", 1)),
             np.where(named, np.nan, _by_script(rows, "response", SCRIPT_LETTERS)),
-            _judge(instruction, ~asked & ~named, _any_other, least),
-            _judge(whole, ~asked & ~answered & ~named, _any_other, least),
-            _judge(response, ~answered & ~named & ~_lists_names(response), _likeliest_other, SIDE_LETTERS),
+            _judge(prose["instruction"], sides["instruction"], _any_other, least),
+            _judge(whole, sides["instruction"] & ~answered, _any_other, least),
+            _judge(prose["response"], sides["response"], _likeliest_other, SIDE_LETTERS),
         ]
     )
 
@@ -93,7 +97,7 @@ def _share(rows: Features, side: Side, lexicon: Hashes) -> Floats:
 
 def _prose(rows: Features, side: Side, wanted: Flags) -> pl.Series:
     places = np.flatnonzero(wanted)
-    texts = rows.text(side).gather(places).str.replace_all(NOT_PROSE, " ").str.slice(0, SCAN_CHARACTERS)
+    texts = rows.text(side).gather(places).str.head(SCAN_CHARACTERS).str.replace_all(NOT_PROSE, " ")
     return pl.Series([""]).new_from_index(0, len(rows)).scatter(places, texts)
 
 
@@ -109,33 +113,31 @@ def _by_script(rows: Features, side: Side, least: int) -> Floats:
     return probability
 
 
-def _lists_names(texts: pl.Series) -> Flags:
-    """Where the parts between commas and line breaks are so short that they are names."""
-    words = texts.str.count_matches(r"\p{L}+").to_numpy()
-    parts = texts.str.count_matches(r"\p{L}[^\n,;:]*").to_numpy()
-    return (parts > 1) & (words <= NAME_WORDS * parts)
-
-
 def _judge(texts: pl.Series, judged: Flags, probability: Callable[[str], float], least: int) -> Floats:
     found = np.full(len(texts), np.nan)
-    places = np.flatnonzero(judged)
-    letters = 2 * texts.gather(places).str.count_matches(r"\p{L}{2}").to_numpy()  # names of variables left out
-    for place in places[letters >= least].tolist():
-        found[place] = probability(WHITE_SPACE.sub(" ", texts[place]))
+    for place in np.flatnonzero(judged).tolist():
+        text = NO_LETTERS.sub(" ", texts[place])
+        if len(text) > PLENTY * least or sum(map(len, LETTERS.findall(text))) >= least:
+            found[place] = probability(text)
     return found
 
 
 def _any_other(text: str) -> float:
     """The probability of all other languages together, 0 where none of them is likelier than English."""
-    guesses = _detector().detect(text, model="lite", k=GUESSES)
+    guesses = _detector().detect(text.replace("\n", " "), model="lite", k=GUESSES)
     english = next((guess["score"] for guess in guesses if guess["lang"] == "en"), 0.0)
     return 0.0 if guesses[0]["lang"] == "en" else 1 - english
 
 
 def _likeliest_other(text: str) -> float:
-    """The probability of the likeliest language, 0 where that is English."""
-    guess = _detector().detect(text, model="lite")[0]
-    return 0.0 if guess["lang"] == "en" else guess["score"]
+    """The probability of the likeliest language, 0 where that is English or the text is a list of names."""
+    guess = _detector().detect(text.replace("\n", " "), model="lite")[0]
+    return 0.0 if guess["lang"] == "en" or _lists_names(text) else guess["score"]
+
+
+def _lists_names(text: str) -> bool:
+    parts = sum(map(bool, map(str.strip, PARTS.split(text))))
+    return parts > 1 and len(text.split()) <= NAME_WORDS * parts
 
 
 @cache

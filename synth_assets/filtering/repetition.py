@@ -81,10 +81,10 @@ def _shares_of(words: Words, min_words: int) -> tuple[Floats, Floats, Floats]:
 def occur_again(keys: Hashes) -> Integers:
     """The places of all keys, well-mixed hashes, that occur more than once, in order."""
     bits = (SLOTS_PER_KEY * keys.size).bit_length()
-    slots = (keys >> np.uint64(64 - bits)).astype(np.int64)
+    slots, places = (keys >> np.uint64(64 - bits)).view(np.int64), np.arange(keys.size)
     latest, crowded = np.empty(1 << bits, np.int64), np.zeros(1 << bits, bool)
-    latest[slots] = np.arange(keys.size)
-    crowded[slots[latest[slots] != np.arange(keys.size)]] = True
+    latest[slots] = places
+    crowded[slots[latest[slots] != places]] = True
     places = np.flatnonzero(crowded[slots])
     _, kind, counts = np.unique(keys[places], return_inverse=True, return_counts=True)
     return places[counts[kind] > 1]

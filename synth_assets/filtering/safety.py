@@ -9,11 +9,12 @@ import polars as pl
 from synth_assets.filtering.features import SIDES, Features, Floats
 from synth_assets.text import hash_lexicon
 
-SLURS_AND_OBSCENITIES = hash_lexicon(
+OBSCENE_WORDS = (
     "fuck fucks fucked fucker fuckers fucking motherfucker motherfuckers motherfucking cunt cunts bullshit shitty "
     "cocksucker asshole assholes bitches whore whores slut sluts nigger niggers nigga niggas faggot faggots kike kikes "
     "wetback wetbacks tranny trannies gangbang blowjob cumshot"
 )
+OBSCENITIES = hash_lexicon(OBSCENE_WORDS)
 HARMFUL_DEED = (
     r"(?:steal|rob|kidnap|murder|assassinate|poison|blackmail|stalk|rape|torture|molest|strangle|hack|hack into"
     r"|break into|blow up|set fire to|burn down|forge|counterfeit|launder|smuggle|sabotage|vandalize|hijack"
@@ -65,7 +66,7 @@ MAY_HOLD_PERSONAL_DATA = (
 
 def obscene_words(rows: Features) -> Floats:
     """How many slurs and obscenities a row holds, as whole words."""
-    counts = [rows.lexicon_counts(side, SLURS_AND_OBSCENITIES) for side in SIDES]
+    counts = [rows.lexicon_counts(side, OBSCENITIES) for side in SIDES]
     return np.sum(counts, axis=0).astype(np.float64)
 
 
