@@ -117,7 +117,10 @@ def run_rules(rows: pl.DataFrame, *, slow: bool) -> int:
 
 def plain_loop(rows: pl.DataFrame) -> int:
     """The rules but language and personal data, one row after another; returns how many rows fail one."""
-    return sum(bool(objection(*row, 1 << 30)) for row in rows.select("instruction", "response").iter_rows())
+    return sum(
+        bool(objection(asked, answered, 1 << 30))
+        for asked, answered in rows.select("instruction", "response").iter_rows()
+    )
 
 
 def near(texts: Sequence[str]) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from synth_assets.filtering import asking, content, endings, formats, repetition, safety
+from synth_assets.filtering.features import Side
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.text import fold
 
@@ -35,18 +36,21 @@ SEARCH: dict[str, Callable[[str], object]] = {
 
 def objection(asked: str, answered: str, context_bytes: int) -> str:
     """The first reason of the rules against a row that somebody imported, or an empty text."""
-    words = {"instruction": WORD.findall(fold(asked).lower()), "response": WORD.findall(fold(answered).lower())}
-    texts = {"instruction": asked, "response": answered}
+    words: dict[Side, list[str]] = {
+        "instruction": WORD.findall(fold(asked).lower()),
+        "response": WORD.findall(fold(answered).lower()),
+    }
+    texts: dict[Side, str] = {"instruction": asked, "response": answered}
     for reason, rejects in _rules(texts, words, context_bytes):
         if rejects:
             return reason
     return ""
 
 
-def _rules(texts: dict[str, str], words: dict[str, list[str]], context_bytes: int) -> Iterator[tuple[str, bool]]:
+def _rules(texts: dict[Side, str], words: dict[Side, list[str]], context_bytes: int) -> Iterator[tuple[str, bool]]:
     asked, answered = texts.values()
     for side, text in texts.items():
-        yield f"empty_{side}", not words[side] or bool(SEARCH["PLACEHOLDER"](text))
+        yield f"empty_{side}", bool(SEARCH["PLACEHOLDER"](text) or not (words[side] or SEARCH["SIGNS"](text)))
     yield "too_many_characters", max(map(len, texts.values())) > SPEC.max_characters
     yield "instruction_too_long", len(words["instruction"]) > SPEC.max_instruction_words
     yield "response_too_long", len(words["response"]) > SPEC.max_response_words
@@ -67,7 +71,7 @@ def _rules(texts: dict[str, str], words: dict[str, list[str]], context_bytes: in
     yield "too_long_for_base", len(asked.encode()) + len(answered.encode()) > context_bytes
 
 
-def _contents(asked: str, answered: str, words: dict[str, list[str]]) -> Iterator[tuple[str, bool]]:
+def _contents(asked: str, answered: str, words: dict[Side, list[str]]) -> Iterator[tuple[str, bool]]:
     message = SEARCH["ASKS_FOR_A_MESSAGE"]
     talks = SEARCH["TALK_ABOUT_MESSAGE"](answered[: content.TALK_CHARACTERS])
     yield "talks_about_message", bool(talks and not message(asked))
@@ -80,14 +84,14 @@ def _contents(asked: str, answered: str, words: dict[str, list[str]]) -> Iterato
     yield "lacks_its_figure", bool(SEARCH["MISSING_FIGURE"](asked) and not SEARCH["FIGURE"](asked))
 
 
-def _repetitions(texts: dict[str, str], words: dict[str, list[str]]) -> Iterator[tuple[str, bool]]:
-    measured = [side for side in texts if len(words[side]) >= SPEC.repetition_min_words]
+def _repetitions(texts: dict[Side, str], words: dict[Side, list[str]]) -> Iterator[tuple[str, bool]]:
+    measured: list[Side] = [side for side in texts if len(words[side]) >= SPEC.repetition_min_words]
     verse = SEARCH["ASKS_FOR_VERSE"](texts["instruction"])
     lines = 0.0 if verse else max((_line_share(texts[side]) for side in measured), default=0.0)
     yield "duplicate_lines", lines > SPEC.max_duplicate_line_share
-    tops = (_top_share(words[side], repetition.SHORT) for side in measured)
+    tops = [_top_share(words[side], repetition.SHORT) for side in measured]
     yield "repeated_3gram", max(tops, default=0.0) > SPEC.max_top_3gram_share
-    again = (_duplicate_share(words[side], repetition.LONG) for side in measured)
+    again = [_duplicate_share(words[side], repetition.LONG) for side in measured]
     yield "duplicate_5grams", max(again, default=0.0) > SPEC.max_duplicate_5gram_share
 
 
@@ -106,7 +110,7 @@ def _carries_solution(asked: str) -> bool:
     return len(stems.intersection(content.STEM.findall(rest))) >= min(needed, max(len(stems), 1))
 
 
-def _looks_cut_off(side: str, text: str, words: int) -> bool:
+def _looks_cut_off(side: Side, text: str, words: int) -> bool:
     tail = text[-endings.TAIL_CHARACTERS :]
     ended, hanging = SEARCH["SENTENCE_END"](tail), SEARCH["HANGING_SIGN"](tail)
     if _torn_mathematics(text):

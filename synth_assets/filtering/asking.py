@@ -47,7 +47,7 @@ OPENS_A_STATEMENT = (
 )
 STATEMENT_WORDS = 12  # a shorter text that asks for nothing is a greeting, a wish or a fragment and may be answered
 REFERS_TO_TEXT = (
-    r"(?i)\A[^\n]*\b(?:following|below|above|this|these|those|given|passage|paragraph|article|text|sentences?"
+    r"(?i)\A[^\n]*\b(?:following|below|above|this|these|those|the given|passage|paragraph|article|text|sentences?"
     r"|statements?|code|story|poem|input|options|list|table|data|diagram|figure|email|review|tweet|quote|dialogue"
     r"|conversation|scenario|situation|phrase)\b"
 )

@@ -11,6 +11,7 @@ from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.storage import Home
 from synth_assets.filtering.judge import Verdicts, judge
+from synth_assets.filtering.pass_rates import markdown
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.split import SplitSpec, split
@@ -135,6 +136,7 @@ def _metadata(verdicts: Verdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapp
             _sample(table, (*(["reason", "detail"] if rejected else ["score"]), "instruction", "response"))
         ),
         "spec": dg.MetadataValue.json(asdict(spec)),
+        **({} if rejected else {"pass_rates": dg.MetadataValue.md(markdown(verdicts.pass_rates))}),
     }
 
 

@@ -88,7 +88,8 @@ TALK_ABOUT_MESSAGE = (
     r"|\bi(?:'m| am) ready to (?:help|assist)\b|\bwhat(?:'s| is) (?:your|the) (?:question|problem)\?"
     r"|\byou (?:haven't|have not|didn't|did not|forgot to) (?:actually )?(?:provided?|included?|specif\w+|asked?|given?"
     r"|pasted?|attach\w*|finish\w*)\b"
-    r"|\bit (?:seems|appears|looks) (?:like|that|as if|as though) (?:you|your|there|the) ?(?:\w+ ){0,4}?"
+    r"|\bit (?:seems|appears|looks) (?:like|that|as if|as though) "
+    r"(?:your?\b[^.\n]{0,80}?|(?:there|the) (?:\w+ ){0,4}?)\b"
     r"(?:cut off|missing|incomplete|unfinished|forgot|accidentally|empty|blank|placeholder|mistake|typo|repeating)\b"
     r"|\bcorrect the response\b"
 )
@@ -108,7 +109,7 @@ REFUSAL = (
 PIVOT = (
     r"(?i)\b(?:however|nevertheless|that said|instead|generally|typically|for example|according to|based on|could be"
     r"|as of"
-    r"|here (?:is|are)|here's|but (?:i can|i'd|i would|some)|some (?:possible|of)|one (?:possible|option|way)"
+    r"|here (?:is|are)|here's|but (?:i can [a-z]+|i'd|i would|some)|some (?:possible|of)|one (?:possible|option|way)"
     r"|i can (?:provide|give|offer|suggest|help|tell|share|generate|explain|describe|answer|draft|write))\b"
 )
 ASKS_FOR_A_MESSAGE = (
@@ -130,11 +131,15 @@ ASKS_FOR_PROSE = (
 )
 PROSE_WORDS = 4
 ECHO_SHINGLE = 5
+SIGNS = r"[^\s.\x{2026}_*#`~'\"-]|[.][^.]*-|-[^-]*[.]"  # dots and dashes together are Morse code
 
 
 def empty(rows: Features, side: Side) -> Floats:
-    """Words of a text, placeholders such as "<noinput>" counting as none."""
-    return np.where(rows.contains(side, PLACEHOLDER), 0.0, rows.word_counts(side))
+    """Words of a text; placeholders such as "<noinput>" and "..." count as none, other signs alone ("+") as one."""
+    words = rows.word_counts(side).astype(np.float64)
+    signs = np.flatnonzero(words == 0)
+    words[signs] = found(rows.text(side).gather(signs), SIGNS)
+    return np.where(rows.contains(side, PLACEHOLDER), 0.0, words)
 
 
 def carries_solution(rows: Features) -> Floats:

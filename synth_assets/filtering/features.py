@@ -146,5 +146,6 @@ def found(texts: pl.Series, pattern: str) -> Flags:
 
 @cache
 def _ascii(pattern: str) -> str:
-    """The pattern with word boundaries and word characters of ASCII, which are eight times as fast to look for."""
-    return ESCAPE.sub(lambda found: ASCII_CLASSES.get(found[0], found[0]), pattern)
+    """The pattern with an apostrophe of either form, and words of ASCII, which are eight times as fast to look for."""
+    either = pattern.replace("'", r"['\x{2019}]")
+    return ESCAPE.sub(lambda found: ASCII_CLASSES.get(found[0], found[0]), either)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from synth_assets.filtering.decontamination import Decontaminator
 from synth_assets.filtering.duplicates import NearDuplicates, first_of_kind
 from synth_assets.filtering.features import Base, CountTokens, Features
+from synth_assets.filtering.pass_rates import PassRates
 from synth_assets.filtering.rules import RULES
+from synth_assets.filtering.score import score
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.records import JUDGED, REJECTED
 from synth_assets.text import hash_words, normalise
 
 CHUNK_ROWS = 2048
-SMALLEST_LIMIT = 1e-9  # a limit of 0 leaves no distance to measure
 CONTAMINATED, EXACT, NEAR = "benchmark_item", "exact_duplicate", "near_duplicate"
 
 
@@ -29,18 +30,18 @@ class Verdicts:
     """What became of the rows.
 
     Attributes:
-        kept: JUDGED, in the order of the input. `score` is the distance to rejection, 0..1: the smallest share of
-            its limit that the row leaves free among repetition, echo and foreign language; 1 where none was measured,
-            0 at the edge.
+        kept: JUDGED, in the order of the input; score.py says what `score` means.
         rejected: REJECTED, in the order of the input.
         reasons: rows by reason, most frequent first.
         fates: row_id and fate ("kept" or the reason) of every row.
+        pass_rates: reason, limit, threshold and pass_rate: what each rule alone would let through at other thresholds.
     """
 
     kept: pl.LazyFrame
     rejected: pl.LazyFrame
     reasons: dict[str, int]
     fates: pl.DataFrame
+    pass_rates: pl.DataFrame
 
 
 def judge(
@@ -61,7 +62,8 @@ def judge(
     Raises:
         ValueError: no benchmark items, no rows, or no row is left; says how many each reason rejected.
     """
-    verdicts = _judge_rows(rows, Decontaminator(items, spec.benchmark_cover), spec, Base(count_tokens, context_tokens))
+    base, rates = Base(count_tokens, context_tokens), PassRates()
+    verdicts = _judge_rows(rows, Decontaminator(items, spec.benchmark_cover), spec, base, rates)
     reasons = _counts(verdicts)
     if not (verdicts["reason"] == "").any():
         table = "\n".join(f"  {reason}: {count}" for reason, count in reasons.items()) or "  there were none to judge"
@@ -73,10 +75,13 @@ def judge(
         rejected=told.filter(rejected).select(REJECTED.names()),
         reasons=reasons,
         fates=verdicts.select("row_id", pl.col("reason").replace("", "kept").alias("fate")),
+        pass_rates=rates.table(),
     )
 
 
-def _judge_rows(rows: pl.LazyFrame, items: Decontaminator, spec: FilterSpec, base: Base) -> pl.DataFrame:
+def _judge_rows(
+    rows: pl.LazyFrame, items: Decontaminator, spec: FilterSpec, base: Base, rates: PassRates
+) -> pl.DataFrame:
     """batch, row_id, reason (empty: kept), detail and score of every row, in order."""
     parts: list[pl.DataFrame] = []
     tasks: list[int] = []
@@ -84,7 +89,7 @@ def _judge_rows(rows: pl.LazyFrame, items: Decontaminator, spec: FilterSpec, bas
         for chunk in _chunks(rows):
             features = Features(chunk, spec, base)
             verdict = _Verdict(chunk)
-            verdict.apply_rules(features)
+            verdict.apply_rules(features, rates)
             verdict.apply_items(features, items)
             passed = verdict.passed()
             task_texts = features.tasks().gather(passed).to_list()
@@ -112,14 +117,15 @@ class _Verdict:
     def passed(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.reason == "")
 
-    def apply_rules(self, rows: Features) -> None:
+    def apply_rules(self, rows: Features, rates: PassRates) -> None:
+        measured = {rule.reason: rule.measure(rows) for rule in RULES}
         for rule in RULES:
-            values = rule.measure(rows)
+            values = measured[rule.reason]
+            rates.add(rule, rows, values)
             for place in np.flatnonzero(rule.fails(rows, values) & (self.reason == "")):
                 self.reason[place] = rule.reason
                 self.detail[place] = rule.explain(rows, int(place), float(values[place]))
-            if rule.graded:
-                self.score = np.fmin(self.score, np.clip(1 - values / max(rule.threshold(rows), SMALLEST_LIMIT), 0, 1))
+        self.score = score(rows, measured)
 
     def apply_items(self, rows: Features, items: Decontaminator) -> None:
         hits = items.find(rows.words("instruction"), rows.words("response"), hash_words(rows.history().to_list()))

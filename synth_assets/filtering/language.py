@@ -26,13 +26,23 @@ RUNNING_WORDS = (
 )
 FUNCTION_WORDS = hash_lexicon(RUNNING_WORDS)
 ENGLISH_SHARE = 0.08  # of words; in running English about a quarter of the words are in the list
-INSTRUCTION_WORDS = hash_lexicon(
-    f"{RUNNING_WORDS} {TASK_VERBS} who whose why can using used between about into other then them were was does did "
-    "given following sentence sentences word words text paragraph story poem question answer example examples number "
-    "numbers one two three four five six seven eight nine ten each all any if two hello hi hey thanks thank please "
-    "need new best first people year years world life true false ways way tips title short long something else code "
-    "english"
+ALSO_IN_OTHERS = (
+    "act adapt analyse change choose cite combine come compare compile complete compose compute condense consider "
+    "continue convince copy define describe design determine develop divide do draft elaborate examine explore "
+    "export express extract form format formulate guide imagine include indicate introduce invent label link list "
+    "map mention minimize name narrate note order organize parse pick plan point pose post prepare present print "
+    "produce propose prove pull quote rate reduce reformulate replace resolve respond say separate set simulate "
+    "sort sum tag test trace transcribe type update use utilize validate was "
 )
+"""Words of instructions that are written alike in Spanish, French, German, Italian or Portuguese."""
+INSTRUCTION_WORDS = hash_lexicon(
+    " ".join(set(TASK_VERBS.split()) - set(ALSO_IN_OTHERS.split()))
+    + f" {RUNNING_WORDS} who whose why can using used between about into other then them were does did given following "
+    "sentence sentences word words text paragraph story poem answer example examples number numbers one three five "
+    "seven eight nine each two hello hi hey thanks thank please need new best first people year years world life true "
+    "false ways way tips title short something else english of"
+)
+AMBIGUOUS_WORDS = hash_lexicon(ALSO_IN_OTHERS)
 INSTRUCTION_SHARE = 0.15  # of words; a short instruction has at least its verb or its question word
 SIDE_LETTERS = 40  # a response alone is judged only when longer: short answers are names, numbers, quoted words
 SCRIPT_LETTERS = 8  # of another script, which a response in English may quote
@@ -53,7 +63,7 @@ NAMES_A_LANGUAGE = (
 )
 ASKS_FOR_ENGLISH = r"(?i)\btranslate\b|\b(?:to|into|in) english\b"
 GUESSES = 5  # languages among which English is looked for
-SCAN_CHARACTERS = 200  # as many tell a language; the model takes a microsecond for each of them
+SCAN_CHARACTERS = 200  # as many tell a language, and the model reads every one of them
 
 
 def foreign_probability(rows: Features) -> Floats:
@@ -66,8 +76,9 @@ def foreign_probability(rows: Features) -> Floats:
     asked = _share(rows, "instruction", INSTRUCTION_WORDS) >= INSTRUCTION_SHARE
     asked |= _share(rows, "instruction", FUNCTION_WORDS) >= ENGLISH_SHARE
     asked |= _english_among_formulas(rows, ~asked)
+    asked |= answered & (_share(rows, "instruction", AMBIGUOUS_WORDS) >= INSTRUCTION_SHARE)
     named = rows.contains("instruction", NAMES_A_LANGUAGE) & (asked | rows.contains("instruction", ASKS_FOR_ENGLISH))
-    sides = {"instruction": ~asked & ~named, "response": ~answered & ~named}
+    sides: dict[Side, Flags] = {"instruction": ~asked & ~named, "response": ~answered & ~named}
     prose = {side: _prose(rows, side, judged) for side, judged in sides.items()}
     whole, least = prose["instruction"] + "\n" + prose["response"], rows.spec.foreign_min_letters
     return np.fmax.reduce(
@@ -102,14 +113,16 @@ def _prose(rows: Features, side: Side, wanted: Flags) -> pl.Series:
 
 
 def _by_script(rows: Features, side: Side, least: int) -> Floats:
-    """1 where letters of another script say more than the Latin ones do, NaN elsewhere."""
+    """1 where letters of another script say more than the Latin ones, in all or in the line that asks; else NaN."""
     texts = rows.text(side)
     probability = np.full(len(rows), np.nan)
     places = np.flatnonzero((texts.str.len_bytes() > texts.str.len_chars()).to_numpy())
     some = texts.gather(places)
-    other = some.str.count_matches(OTHER_SCRIPT).to_numpy().astype(np.int64)
-    latin = some.str.count_matches(r"\p{L}").to_numpy() - other
-    probability[places[(other >= least) & (other * LETTERS_PER_SIGN > latin)]] = 1.0
+    first_lines = some.str.extract(r"\A\s*([^\n]*)", 1).fill_null("")
+    for part in (some, first_lines) if side == "instruction" else (some,):
+        other = part.str.count_matches(OTHER_SCRIPT).to_numpy().astype(np.int64)
+        latin = part.str.count_matches(r"\p{L}").to_numpy() - other
+        probability[places[(other >= least) & (other * LETTERS_PER_SIGN > latin)]] = 1.0
     return probability
 
 

@@ -57,6 +57,7 @@ KEY = re.compile(
 CARD = re.compile(r"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w-]|\.\d)")
 CARD_PREFIX = re.compile(r"^(?:4|5[1-5]|2[2-7]|3[47]|6(?:011|4|5))")
 IP = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
+SMALLEST_IN_IP = 40
 WELL_KNOWN_IP = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "1.2.3.4"})
 MAY_HOLD_PERSONAL_DATA = (
     r"@|[0-9](?:[ .()-]{0,2}[0-9]){6}|[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
@@ -119,6 +120,9 @@ def luhn_valid(digits: str) -> bool:
 
 
 def _is_public_ip(text: str) -> bool:
+    """Four small numbers are a version."""
+    if max(map(int, text.split("."))) < SMALLEST_IN_IP:
+        return False
     try:
         return IPv4Address(text).is_global and not text.endswith(".0") and text not in WELL_KNOWN_IP
     except AddressValueError:
