@@ -36,6 +36,7 @@ SEARCH: dict[str, Callable[[str], object]] = {
 
 def objection(asked: str, answered: str, context_bytes: int) -> str:
     """The first reason of the rules against a row that somebody imported, or an empty text."""
+    asked, answered = asked.replace("\u2019", "'"), answered.replace("\u2019", "'")
     words: dict[Side, list[str]] = {
         "instruction": WORD.findall(fold(asked).lower()),
         "response": WORD.findall(fold(answered).lower()),
