@@ -14,28 +14,29 @@ import time
 os.environ.update(POLARS_MAX_THREADS="1", OMP_NUM_THREADS="1")
 
 import re
-from collections import Counter
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
+from plain_rules import objection
 
 from synth_assets.filtering.duplicates import NearDuplicates, first_of_kind
 from synth_assets.filtering.features import Base, Features
+from synth_assets.filtering.judge import judge
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.verdicts import CHUNK_ROWS
-from synth_assets.records import INSTRUCTIONS
+from synth_assets.records import BENCHMARK_ITEMS, INSTRUCTIONS
 
 ROWS = 20_000
 WORDS = 264  # of a response, about 1.7 kB
 PLANTED_SHARE = 0.3
 MAX_CHANGES = 5  # words of a planted copy: 25 of its 260 shingles at most, a similarity of .82 or more
 BASELINE_ROWS = 2_000
+REPEATS = 3  # other work on the machine slows single calls
 SLOW_RULES = {"not_english", "personal_data"}
-PATTERNS = [
-    re.compile(rule.evidence.replace(r"\z", r"\Z")) for rule in RULES if rule.evidence and r"\x{" not in rule.evidence
-]
 FUNCTION_WORDS = (
     "the",
     "and",
@@ -118,22 +119,11 @@ def run_rules(rows: pl.DataFrame, *, slow: bool) -> int:
 
 
 def plain_loop(rows: pl.DataFrame) -> int:
-    """The rules but language and personal data, one row after another: regexes, splits and Counters."""
-    word = re.compile(r"\w+")
-    failed = 0
-    for asked, answered in rows.select("instruction", "response").iter_rows():
-        found = any(pattern.search(text) for pattern in PATTERNS for text in (asked, answered))
-        for text in (asked, answered):
-            words = word.findall(text.lower())
-            lines = Counter(text.split("\n"))
-            found |= sum(n - 1 for n in lines.values()) / len(lines) > 0.3
-            if len(words) > 100:
-                for size in (3, 5):
-                    grams = Counter(zip(*(words[start:] for start in range(size)), strict=False))
-                    found |= max(grams.values()) * size / len(words) > 0.18
-                    found |= sum(n - 1 for n in grams.values()) / len(words) > 0.45
-        failed += found
-    return failed
+    """The rules but language and personal data, one row after another; returns how many rows fail one."""
+    return sum(
+        bool(objection(asked, answered, 1 << 30))
+        for asked, answered in rows.select("instruction", "response").iter_rows()
+    )
 
 
 def near(texts: Sequence[str]) -> np.ndarray:
@@ -159,11 +149,24 @@ def near_datasketch(texts: Sequence[str]) -> int:
     return found
 
 
-def rows_per_s(work: Callable[[], object], rows: int) -> float:
-    """Rows per CPU-second of one call."""
-    started = time.process_time()
-    work()
-    return rows / (time.process_time() - started)
+def run_stage(texts: Sequence[str]) -> int:
+    """Rules, benchmark items, exact and near-duplicates and both tables written; returns how many rows are kept."""
+    rows = table(texts).with_columns(instruction="response", response=pl.lit("This is one short answer for all."))
+    item = {"item_id": "i", "suite": "s", "prompt": "What is it that nobody has ever been asked by anyone?"}
+    base = Base(lambda texts: [len(text) // 4 for text in texts], 1 << 30)
+    with tempfile.TemporaryDirectory() as scratch:
+        items = pl.DataFrame([item], schema=BENCHMARK_ITEMS)
+        return judge(rows.lazy(), items, FilterSpec(), base, Path(scratch)).fates.filter(fate="kept").height
+
+
+def rows_per_s(work: Callable[[], object], rows: int, repeats: int = 1) -> float:
+    """Rows per CPU-second, the best of a few calls."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return rows / min(seconds)
 
 
 def main() -> None:
@@ -172,9 +175,9 @@ def main() -> None:
     texts, original = corpus(count)
     rows, few = table(texts), min(BASELINE_ROWS, count)
     run_rules(rows.head(64), slow=True)
-    plain = rows_per_s(lambda: plain_loop(rows.head(few)), few)
+    plain = rows_per_s(lambda: plain_loop(rows.head(few)), few, REPEATS)
     for name, slow in (("rules without language and personal data", False), ("all rules", True)):
-        speed = rows_per_s(lambda slow=slow: run_rules(rows, slow=slow), count)
+        speed = rows_per_s(lambda slow=slow: run_rules(rows, slow=slow), count, REPEATS)
         print(f"{name}: {speed:,.0f} rows/s, {speed / plain:.1f} x a plain loop ({plain:,.0f})")
     started = time.process_time()
     found = near(texts)
@@ -188,6 +191,10 @@ def main() -> None:
         print("datasketch is not installed: not compared")
         return
     print(f"datasketch: {slow_speed:,.0f} rows/s; ours is {speed / slow_speed:.1f} x as fast")
+    whole = rows_per_s(lambda: run_stage(texts), count)
+    print(
+        f"the whole stage, the texts as instructions: {whole:,.0f} rows/s, {whole / slow_speed:.1f} x datasketch alone"
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Words of many texts at once, as hashes in arrays: what repetition, duplicates and decontamination are computed from.
 
-All texts of a chunk lie in one byte array. A table folds case and turns separators into zero; a prefix sum of
-byte x P**position then gives the polynomial hash of every word by one subtraction, without a loop over words.
+Texts lie side by side in one byte array. A table folds case and turns separators into zero; each word is then read
+eight bytes at a time, all words at once, and mixed one to one: words of up to eight bytes never share a hash.
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import pairwise
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
@@ -17,10 +19,14 @@ Integers = NDArray[np.int64]
 
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64: the golden ratio of Fibonacci hashing
 MODULUS = 2**64
+NEWLINE = ord("\n")
 NGRAM_FACTOR = np.uint64(0xFF51AFD7ED558CCD)  # odd; a constant of MurmurHash3's finaliser
 MIX_FACTOR = np.uint64(0xD6E8FEB86659FD93)  # Evensen's rrxmrrxmsx/moremur family of mixers
 HALF = np.uint64(32)
-BLOCK_TEXTS = 64  # the arrays of a block stay in the processor's cache: twice as fast as 2,048 texts at once
+BLOCK_BYTES = 1 << 17  # the arrays of a block stay in the processor's cache
+LOAD_BYTES = 8
+BYTES_OF_LOAD = np.array([2 ** (8 * size) - 1 for size in range(LOAD_BYTES + 1)], np.uint64)
+LONG_WORD_BYTES = 64  # longer "words" are encoded data or runs of one character, and are hashed one by one
 OPERATORS = b"+-*/=<>^%"
 TYPOGRAPHY = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"}
 
@@ -34,16 +40,42 @@ class Words:
         text: the index of the text that each word stands in; never decreases.
         sizes: bytes of each word.
         texts: how many texts there were, those without a word included.
+        lines: the index of the first word of each line that has a word, in order.
     """
 
     hashes: Hashes
     text: Integers
     sizes: Integers
     texts: int
+    lines: Integers
 
     def counts(self) -> Integers:
         """Words of each text, shape (texts,)."""
+        return self._counts
+
+    def letters(self) -> Integers:
+        """Bytes of each text's words together, shape (texts,)."""
+        return self._letters
+
+    def parts(self, words: int) -> Iterator["Words"]:
+        """The same texts in runs of about so many words."""
+        ends = np.cumsum(self._counts)
+        cuts = [0, *(np.flatnonzero(np.diff(ends // words)) + 1).tolist(), self.texts]
+        for first, last in pairwise(cuts):
+            start, end = (int(ends[text - 1]) if text else 0 for text in (first, last))
+            lines = self.lines[np.searchsorted(self.lines, start) : np.searchsorted(self.lines, end)]
+            inside = slice(start, end)
+            yield Words(self.hashes[inside], self.text[inside] - first, self.sizes[inside], last - first, lines - start)
+
+    @cached_property
+    def _counts(self) -> Integers:
         return np.bincount(self.text, minlength=self.texts)
+
+    @cached_property
+    def _letters(self) -> Integers:
+        before = np.concatenate([[0], np.cumsum(self.sizes)])
+        ends = np.cumsum(self._counts)
+        return before[ends] - before[ends - self._counts]
 
 
 def fold(text: str) -> str:
@@ -68,14 +100,16 @@ def hash_words(texts: Sequence[str]) -> Words:
     A word is a run of letters, digits and underscores; every character beyond ASCII belongs to a word. An arithmetic
     operator counts as part of one beside a digit or between two spaces, so that "5 + 3" and "5 - 3" differ.
     """
-    blocks = [_hash_block(texts[start : start + BLOCK_TEXTS]) for start in range(0, len(texts), BLOCK_TEXTS)]
-    sizes = [block.texts for block in blocks]
-    before = np.cumsum([0, *sizes])
+    blocks = [_hash_block(block) for block in _blocks(texts)]
+    texts_before = np.cumsum([0, *(block.texts for block in blocks)])
+    words_before = np.cumsum([0, *(block.hashes.size for block in blocks)])
+    none = np.zeros(0, np.int64)
     return Words(
         np.concatenate([np.zeros(0, np.uint64), *(block.hashes for block in blocks)]),
-        np.concatenate([np.zeros(0, np.int64), *(block.text + at for block, at in zip(blocks, before, strict=False))]),
-        np.concatenate([np.zeros(0, np.int64), *(block.sizes for block in blocks)]),
+        np.concatenate([none, *(block.text + at for block, at in zip(blocks, texts_before, strict=False))]),
+        np.concatenate([none, *(block.sizes for block in blocks)]),
         len(texts),
+        np.concatenate([none, *(block.lines + at for block, at in zip(blocks, words_before, strict=False))]),
     )
 
 
@@ -139,14 +173,16 @@ def short_texts(words: Words, n: int) -> Integers:
 
 def whole_texts(words: Words) -> Hashes:
     """One hash of each text's whole sequence of words, shape (texts,); 0 for a text without words."""
-    counts = words.counts()
-    starts = np.cumsum(counts) - counts
-    position = np.arange(words.hashes.size) - starts[words.text]
-    powers, _ = _powers(_room(int(counts.max(initial=0)) + 1))
-    terms = np.zeros(words.hashes.size + 1, np.uint64)
-    np.cumsum(words.hashes * powers[position], out=terms[1:])
-    total = mix(terms[starts + counts] - terms[starts])
-    return np.where(counts > 0, total, np.uint64(0))
+    ends = np.cumsum(words.counts())
+    return np.where(words.counts() > 0, sequences(words.hashes, ends - words.counts(), ends), np.uint64(0))
+
+
+def sequences(hashes: Hashes, starts: Integers, ends: Integers) -> Hashes:
+    """One hash of each run of words [start, end), the same wherever the run stands."""
+    powers, inverses = _powers(_room(hashes.size + 1))
+    terms = np.zeros(hashes.size + 1, np.uint64)
+    np.cumsum(hashes * powers[: hashes.size], out=terms[1:])
+    return mix((terms[ends] - terms[starts]) * inverses[starts])
 
 
 def mix(values: Hashes) -> Hashes:
@@ -156,44 +192,79 @@ def mix(values: Hashes) -> Hashes:
     return values ^ (values >> HALF)
 
 
+def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Runs of texts of about BLOCK_BYTES characters."""
+    block = np.cumsum([len(text) + 1 for text in texts]) // BLOCK_BYTES
+    cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(texts)]
+    for start, end in pairwise(cuts):
+        if start < end:
+            yield texts[start:end]
+
+
 def _hash_block(texts: Sequence[str]) -> Words:
+    joined, ends = _join(texts)
+    letters, edges = _letters(joined)
+    starts, sizes = edges[::2], edges[1::2] - edges[::2]
+    counts = np.diff(np.searchsorted(starts, ends), prepend=0)
+    breaks = np.flatnonzero(np.frombuffer(joined, np.uint8) == NEWLINE)
+    first = np.searchsorted(starts, breaks)
+    lines = first[np.flatnonzero(np.diff(first, append=starts.size))]
+    return Words(
+        _hash_letters(letters, starts, sizes), np.repeat(np.arange(len(texts)), counts), sizes, len(texts), lines
+    )
+
+
+def _join(texts: Sequence[str]) -> tuple[bytes, Integers]:
+    """The folded texts, with a newline before, between and after them, and where each of them ends."""
+    joined = "\n".join(["", *texts, ""])
+    if joined.isascii():
+        return joined.encode(), np.cumsum([len(text) + 1 for text in texts])
     encoded = [fold(text).encode("utf-8", "replace") for text in texts]
-    joined = b"\n".join([b"", *encoded, b""])
-    letters = _letters(joined)
-    inside = letters != 0
-    starts = np.flatnonzero(inside[1:] & ~inside[:-1]) + 1
-    ends = np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
-    powers, inverses = _powers(_room(letters.size))
-    prefix = np.zeros(letters.size + 1, np.uint64)
-    np.cumsum(letters * powers[: letters.size], out=prefix[1:])
-    hashes = mix((prefix[ends] - prefix[starts]) * inverses[starts])
-    limits = np.cumsum([len(text) + 1 for text in encoded])
-    return Words(hashes, np.searchsorted(limits, starts, side="left"), ends - starts, len(encoded))
+    return b"\n".join([b"", *encoded, b""]), np.cumsum([len(text) + 1 for text in encoded])
 
 
-def _letters(joined: bytes) -> NDArray[np.uint8]:
-    """The folded byte where a word is, 0 elsewhere; a text begins and ends with a newline byte, never a space."""
+def _hash_letters(letters: NDArray[np.uint8], starts: Integers, sizes: Integers) -> Hashes:
+    """One hash for each run of bytes; the array goes on for LOAD_BYTES behind the last run."""
+    loads = np.ndarray((letters.size - LOAD_BYTES + 1,), np.uint64, letters.data, strides=(1,))
+    hashes = mix(loads[starts] & BYTES_OF_LOAD[np.minimum(sizes, LOAD_BYTES)])
+    for done in range(LOAD_BYTES, LONG_WORD_BYTES, LOAD_BYTES):
+        longer = np.flatnonzero(sizes > done)
+        if not longer.size:
+            return hashes
+        rest = loads[starts[longer] + done] & BYTES_OF_LOAD[np.minimum(sizes[longer] - done, LOAD_BYTES)]
+        hashes[longer] = mix(hashes[longer] * NGRAM_FACTOR + rest)
+    for word in np.flatnonzero(sizes > LONG_WORD_BYTES):
+        hashes[word] = xxhash.xxh3_64_intdigest(letters[starts[word] : starts[word] + sizes[word]].data)
+    return hashes
+
+
+def _letters(joined: bytes) -> tuple[NDArray[np.uint8], Integers]:
+    """The folded bytes, 0 between words and behind the last; and where words begin and end, in turn.
+
+    A text begins and ends with a newline byte, never a space, so an operator at its edge stands beside no neighbour.
+    """
     words, operators = _byte_tables()
-    letters = np.frombuffer(bytearray(joined.translate(words)), np.uint8)
-    places = np.flatnonzero(np.frombuffer(joined.translate(operators), np.uint8))
+    letters = np.frombuffer(bytearray(joined.translate(words) + bytes(LOAD_BYTES)), np.uint8)
+    places = np.flatnonzero(np.frombuffer(joined.translate(operators), np.bool_))
     raw = np.frombuffer(joined, np.uint8)
     before, after = raw[places - 1], raw[places + 1]
     alone = (before == ord(" ")) & (after == ord(" "))
     kept = places[alone | _is_digit(before) | _is_digit(after)]
     letters[kept] = raw[kept]
-    return letters
+    inside = letters != 0
+    return letters, np.flatnonzero(inside[1:] != inside[:-1]) + 1
 
 
 @cache
 def _byte_tables() -> tuple[bytes, bytes]:
-    """For bytes.translate: word bytes folded and others 0; operators as they are and others 0."""
+    """For bytes.translate: word bytes folded and others 0; operators 1 and others 0."""
     words, operators = bytearray(256), bytearray(256)
     for byte in range(256):
         character = chr(byte)
         if byte >= 0x80 or character.isalnum() or character == "_":
             words[byte] = byte if byte >= 0x80 else ord(character.lower())
         elif byte in OPERATORS:
-            operators[byte] = byte
+            operators[byte] = 1
     return bytes(words), bytes(operators)
 
 

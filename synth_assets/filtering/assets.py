@@ -15,6 +15,7 @@ from resources.inference import Inference
 from resources.storage import Home
 from synth_assets.filtering.features import Base
 from synth_assets.filtering.judge import Verdicts, judge
+from synth_assets.filtering.pass_rates import markdown
 from synth_assets.filtering.preferences import (
     PREFERENCE_REASONS,
     PREFIX,
@@ -201,6 +202,7 @@ def _scratch(home: Home) -> Iterator[Path]:
 def _metadata(verdicts: Verdicts | PreferenceVerdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapping[str, Any]:
     columns = table.collect_schema().names()
     rejected = "reason" in columns
+    swept = {"pass_rates": dg.MetadataValue.md(markdown(verdicts.pass_rates))} if isinstance(verdicts, Verdicts) else {}
     judged, kept = verdicts.fates.height, verdicts.fates.filter(fate="kept").height
     shown = [name for name in SAMPLE_COLUMNS if name in columns]
     return {
@@ -210,6 +212,11 @@ def _metadata(verdicts: Verdicts | PreferenceVerdicts, table: pl.LazyFrame, spec
         "rejected_by_reason": dg.MetadataValue.md(_reasons_table(verdicts.reasons, judged)),
         "sample": dg.MetadataValue.md(_sample(table, shown)),
         "spec": dg.MetadataValue.json(asdict(spec)),
+        **(
+            {"pass_rates": dg.MetadataValue.md(markdown(verdicts.pass_rates))}
+            if isinstance(verdicts, Verdicts) and not rejected
+            else {}
+        ),
         **({"benchmark_items_found": dg.MetadataValue.md(_items_found(table))} if rejected else {}),
     }
 

@@ -1,72 +1,70 @@
 """Whether there is a task, whether the instruction leaves it open, and whether the response does it."""
 
+import re
+
 import numpy as np
 
-from synth_assets.filtering.features import SIDES, Features, Floats, Side
+from synth_assets.filtering.asking import (
+    ASKS,
+    ENDS_WITH_A_REQUEST,
+    OPENS_A_STATEMENT,
+    OPTIONS,
+    REFERS_TO_TEXT,
+    STATEMENT_WORDS,
+)
+from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side, found
 from synth_assets.filtering.formats import PLACEHOLDER
 from synth_assets.filtering.safety import HARMFUL_REQUEST
 from synth_assets.text import Words, hash_words, shingles
 
 WORKED_SOLUTION = (
-    r"(?im)\A\s*(?:#+ *|\*\*)?(?:step\b *\d+\**[:.\n]|(?:solution|answer)\**[:\n])"
-    r"|^#+ *\**step \d+|^\**step 1\**[:.]|\\boxed *\{|^#{4} [\d$-]"
-    r"|^(?:let's|let us|to) (?:solve|think|break|analyze|find) (?:this|the|it|step|about|that)\b.*[,:.]$"
+    r"(?im:\A\s*(?:#+ *|\*\*)?(?:step\b *\d+\**[:.\n]|(?:solution|answer)\**[:\n])"
+    r"|^#+ *\**(?:step \d+|(?:solution|answer|proof)\b\**:?[^\n?]*$)|^\**step 1\**[:.]|\\boxed *\{|^#{4} [\d$-]"
+    r"|^(?:let's|let us|to) (?:solve|think|break|analyze|find) (?:this|the|it|step|about|that)\b.*[,:.]$)"
 )
 STATED_ANSWER = (
-    r"(?is)(?:\bfinal answer (?:is|:)|\bthe answer is:? \S|\n(?:answer|solution): *\S"
-    r"|\bthe (?:correct|best|right) (?:answer|option|choice) is\b)(?:[^?]*[^?:\s])?\s*\z"
+    r"(?is:(?:\bfinal answer (?:is|:)|\bthe answer is:? \S|\n\W*(?:answer|solution)\W*: *\S"
+    r"|\bthe (?:correct|best|right) (?:answer|option|choice) is\b)(?:[^?]*[^?:\s])?\s*\z)"
 )
 """With neither a question nor an open label after it; otherwise it belongs to an example that the task gives."""
+DERIVATION = (
+    r"(?i:(?:\A|[.,;:!?]|\n)\s*(?:and )?(?:therefore|hence|thus|consequently|so)\b,? [^.?\n]*[=\d$]"
+    r"|(?:\A|[.,;:!?]|\n)\s*(?:so|then|now|and|that|here|first|next)?,? ?we (?:get|have|obtain|find|know that"
+    r"|can (?:use|write|see|find|solve|set up|simplify|substitute|express|rewrite|conclude|calculate|check"
+    r"|represent))\b|\b(?:substituting|dividing|multiplying|subtracting|adding|simplifying|solving|plugging|rearranging"
+    r"|factoring|using|applying|by) \w[^.?\n]*?"
+    r"(?:\b(?:gives|yields|gets?|results|so|is at (?:most|least))\b|, we\b|, the\b)"
+    r"|(?:[.!?]|\n)\s*since [^.?\n]*, [^.?\n]*[=\d$]|(?:[.?!]|\n)\s*the (?:\w+ ){1,3}(?:is|are) [^.?\n]*= *[\d$-])"
+)
+ENDS_OPEN = (
+    r"(?:\?|:|(?m:^\s*\(?[A-Ea-e][).:]\s.*)"
+    r"|\b(?i:find|calculate|determine|compute|what|how|prove|show|solve)\b[^.\n]*\.?)\s*\z"
+)
 ASSISTANT_OPENING = (
-    r"(?i)\A\W*(?:sure|certainly|absolutely|of course|great question|i(?:'d| would) be happy to|i'm happy to"
+    r"(?i)\A\W*(?:sure|certainly|absolutely|of course"
+    r"|(?:this is |that(?:'s| is) )?(?:an? )?(?:great|good|excellent) question"
+    r"|i(?:'d| would) be happy to|i(?:'m| am) (?:happy to|glad (?:to|i|that|you))|you(?:'re| are) (?:very )?welcome"
     r"|as an ai\b|here(?:'s| is| are) (?:(?:an?|the|some|a few|three|four|five|ten|\d+) )?(?:\w+ ){0,2}"
-    r"(?:tips?|ways?|steps?|ideas?|suggestions?|reasons?|examples?|list|answers?|solution|summary|breakdown|overview|explanation)\b"
+    r"(?:tips?|ways?|steps?|ideas?|suggestions?|reasons?|examples?|list|answers?|solution|summary|breakdown|overview"
+    r"|explanation)\b"
     r"|it (?:looks|seems) like you|thank you for (?:your|the) (?:question|message))\b[^?]*\z"
 )
-ANSWERED_QUESTION = (
-    r"(?s)\A\W{0,3}[^\n?]{8,200}\?[ \t]*\n[^?]{200,}\z"
-    r"|\A\W{0,3}[^\n?]{8,200}\?[ \t]*\n.*(?m:^\s*(?:\*|-|\d+\.) +\*\*)"
+ANSWER_BELOW = (
+    r"(?im:\n\s*(?:sure|certainly|of course|absolutely|i(?:'d| would) be happy to|great question)\b[!,. ]"
+    r"|\n\s*here(?:'s| is| are) (?:\w+ ){1,3}(?:poem|story|haiku|essay|letter|email|list|summary|recipe|joke"
+    r"|function|program|script|song|tips|ways|steps|ideas|examples|dishes|suggestions)\b[^?\n]*:[ \t]*\n)"
 )
-REFERS_TO_TEXT = (
-    r"(?i)\A[^\n]*\b(?:following|below|above|this|these|that|those|given|passage|paragraph|article|text|sentences?"
-    r"|statements?|code|story|poem|input|options|list|table|data|diagram|figure|email|review|tweet|quote|dialogue"
-    r"|conversation)\b"
-)
-TASK_VERBS = (
-    r"add|adapt|alter|analy[sz]e|answer|apply|arrange|ask|assess|assign|assume|balance|brainstorm|build|calculate"
-    r"|categori[sz]e|change|check|choose|cite|classify|clean|combine|come up|compare|compile|complete|compose|compute"
-    r"|conclude|connect"
-    r"|consider|construct|contrast|convert|copy|correct|count|craft|create|cut|debug|decide|deduce|define|delete"
-    r"|demonstrate|derive|describe|design|detect|determine|develop|devise|differentiate|discuss|display|divide|do|draft"
-    r"|draw|edit|elaborate|eliminate|estimate|evaluate|examine|expand|explain|express|extract|factor|fill|find|fix"
-    r"|form|formulate|generate|get|give|group|guess|help|highlight|identify|indicate|link|illustrate|imagine|implement|improve"
-    r"|incorporate|infer|insert|interpret|invent|join|judge|label|list|locate|make|mark|match|measure|modify|multiply"
-    r"|name|offer|optimi[sz]e|order|organi[sz]e|outline|output|paraphrase|pick|plan|play|point|predict|prepare|present"
-    r"|print|process|produce|prove|propose|provide|pull|put|rank|rate|read|rearrange|recall|recommend|reduce|refactor"
-    r"|reorganize|repeat|rephrase|replace|reply|report|research|respond|restate|restructure|retrieve|return|reverse|review|revise|reword|rewrite"
-    r"|round|run|say|schedule|search|select|separate|share|show|simplify|simulate|sketch|solve|sort|speak|specify|spell"
-    r"|split|state|structure|submit|substitute|subtract|suggest|sum|summari[sz]e|take|tell|think|transcribe|transform"
-    r"|translate|turn|use|validate|verify|visuali[sz]e|write"
-)
-ASKS = (
-    r"(?im)[?\x{ff1f}\x{bf}]"
-    r"|(?:\A|^|[.!:;,(\"]\s*|- *|\b(?:please|then|and|you|also|just|task is|goal is|you to)\s+(?:to )?)"
-    rf"(?:{TASK_VERBS}|what|which|who|whose|when|where|why|how|can you|could you|would you|will you|is|are|does|did)\b"
-    r"|\b(?:give|tell|show|send|write|make|help) me\b"
-    r"|\b(?:i|we|you)(?:'d| would| am| are|'m|'re)?"
-    r" (?:need|want|like|looking|require|wonder|have to|trying|must|should)\b"
-)
-OPENS_A_STATEMENT = (
-    r"(?i)\A\W*(?:the|an?|in|on|at|of|for|if|as|when|while|since|because|after|before|let|i|we|he|she|it|they|my|our|his"
-    r"|her|its|their|there|this|that|these|those|one|two|three|some|many|most|each|every|both|suppose|import|def|class"
-    r"|from|to|note|notice|however|thus|therefore|so|but|and|with|by|you|your|\w+(?:ing|ed|tion))\b"
-)
-STATEMENT_WORDS = 12  # a shorter text that asks for nothing is a greeting, a wish or a fragment and may be answered
+CARRIED_SOLUTION = f"{WORKED_SOLUTION}|{STATED_ANSWER}|{ANSWER_BELOW}"
+ANSWERED_QUESTION = r"(?s)\A\W{0,3}[^\n?]{8,200}\?[ \t]*\n(?:[^?]{60,}\z|.*(?m:^\s*(?:\*|-|\d+\.) +\*\*))"
+STEM = re.compile(r"\b[^\W\d_]{5}")  # the first five letters of the longer words
+BLANK_LINE = re.compile(r"\W*\n\s*\n")
 MISSING_FIGURE = (
-    r"(?i)\b(?:in|from|on|of|using) the (?:given |accompanying |attached |above )?(?:figure|diagram|picture|image)"
-    r"(?: (?:below|above|shown|given|attached|at right))?\b"
+    r"(?i)\b(?:in|from|on|using) the (?:figure|diagram)\b"
+    r"|\b(?:in|from|on|of|using) the (?:given|accompanying|attached|above) (?:figure|diagram|picture|image)\b"
     r"|\b(?:figure|diagram|picture|image) (?:below|above|is shown|shown|to the right)\b"
     r"|\bthe (?:given|attached|accompanying) (?:figure|diagram|picture|image|photo)\b"
+    r"|\bthe (?:figure|diagram|graph) (?:shows|represents|depicts|illustrates)\b"
+    r"|\bthe shaded (?:region|area|part|portion)\b"
 )
 FIGURE = r"\[asy\]|```|https?://|!\[|<img|<svg|\\begin\{"
 TALK_ABOUT_MESSAGE = (
@@ -80,33 +78,51 @@ TALK_ABOUT_MESSAGE = (
     r"(?:(?:more|some|the|your|an?|any|additional|further|full|complete|actual|specific|rest|of|original|entire|exact"
     r"|missing|relevant) )*(?:problem|question|statement|message|text|code|context|information|details|input|sentence"
     r"|article|passage|prompt|list|image|file|table)\b"
-    r"|\b(?:do|did|can)(?:n't|not| not) see (?:the|any|an?|your) (?:\w+ )?(?:problems?|questions?|code|text|images?"
-    r"|message|attachment|input|article|list|file)\b"
-    r"|\bno (?:specific |actual |clear )?(?:number|question|problem|text|input|code|data|information|image|list"
-    r"|sentence|article) (?:(?:was|is|were|has been|have been) )?(?:given|provided|specified|included|attached)\b"
+    r"|\b(?:do|did|can)(?:n't|not| not|'t) see (?:the|any|an?|your) (?:\w+ )?(?:problems?|questions?|code|text|images?"
+    r"|figures?|diagrams?|pictures?|paragraphs?|equations?|message|attachment|input|article|list|file)\b"
+    r"|\bno (?:specific |actual |clear )?(?:number|question|problem|text|input|code|data|information|image|list|figure"
+    r"|diagram|equation|statement|paragraph|context|sentence|article) (?:(?:was|is|were|has been|have been) )?"
+    r"(?:given|provided|specified|included|attached|stated)\b"
+    r"|\bthere (?:is|are) no (?:question|problem|task|text|equation|image|code) (?:here|in|to)\b"
+    r"|\bnot enough information (?:is |was )?(?:given|provided|in the (?:problem|question))\b"
+    r"|\bi(?:'m| am) ready to (?:help|assist)\b|\bwhat(?:'s| is) (?:your|the) (?:question|problem)\?"
     r"|\byou (?:haven't|have not|didn't|did not|forgot to) (?:actually )?(?:provided?|included?|specif\w+|asked?|given?"
     r"|pasted?|attach\w*|finish\w*)\b"
-    r"|\bit (?:seems|appears|looks) (?:like|that|as if|as though) (?:you|your|there|the) ?(?:\w+ ){0,4}?"
+    r"|\bit (?:seems|appears|looks) (?:like|that|as if|as though) "
+    r"(?:your?\b[^.\n]{0,80}?|(?:there|the) (?:\w+ ){0,4}?)\b"
     r"(?:cut off|missing|incomplete|unfinished|forgot|accidentally|empty|blank|placeholder|mistake|typo|repeating)\b"
     r"|\bcorrect the response\b"
 )
+TALK_CHARACTERS = 400  # later, such words belong to an answer that does the task
 REFUSAL = (
-    r"(?i)\A\W*(?:(?:i'?m|i am|we are) (?:(?:really|very|so|truly) )?(?:sorry|afraid|unable|not able|not capable)"
-    r"|sorry\b|unfortunately,? i\b|my apologies|i (?:apologi[sz]e|cannot|can't|can not|am not able|am unable)\b"
+    r"(?i)\A\W*(?:(?:i'?m|i am|we are) (?:(?:really|very|so|truly) )?(?:unable|not able|not capable)"
+    r"|(?:(?:i'?m|i am|we are) (?:\w+ )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e|unfortunately)\b"
+    r"[^.\n]{0,120}?[.,]?[^.\n]{0,80}?"
+    r"(?:\b(?:cannot|can not|unable|not able|do not|will not|could not|am not|not possible|an ai)\b|n't\b)"
+    r"|i (?:cannot|can't|can not|am not able|am unable)\b"
     r"|i (?:won't|will not|do not|don't) (?:be able|help|assist|provide|do that|answer"
     r"|have (?:the|any|access|information|enough|personal))\b"
     r"|as an? (?:ai|artificial|large|language|chatbot|virtual|assistant)\b[^.\n]*\b(?:not|cannot|can't|don't|unable)\b"
-    r"|i(?:'m| am) (?:(?:just|only) )?an? (?:ai|artificial|large language|language model|chatbot|machine)\b)"
+    r"|i(?:'m| am) (?:(?:just|only) )?an? (?:ai|artificial|large language|language model|chatbot|machine)\b"
+    r"[^\n]{0,150}(?:\b(?:not|cannot|unable)\b|n't\b))"
 )
 PIVOT = (
     r"(?i)\b(?:however|nevertheless|that said|instead|generally|typically|for example|according to|based on|could be"
     r"|as of"
-    r"|here (?:is|are)|here's|but (?:i can|i'd|i would|some)|some (?:possible|of)|one (?:possible|option|way)"
-    r"|i can (?:provide|give|offer|suggest|help|tell|share|generate|explain|describe))\b"
+    r"|here (?:is|are)|here's|but (?:i can [a-z]+|i'd|i would|some)|some (?:possible|of)|one (?:possible|option|way)"
+    r"|i can (?:provide|give|offer|suggest|help|tell|share|generate|explain|describe|answer|draft|write))\b"
+)
+ASKS_FOR_A_MESSAGE = (
+    r"(?i)\b(?:apolog\w+|sorry|refus\w+|declin\w+|regret|reject\w*|excuse|condol\w+|complain\w*|repl(?:y|ies)|respond"
+    r"|response|e-?mails?|letter|message|note|dialogu?e|conversation|script|speech|interview|pretend|role|customer)\b"
 )
 FILLER = (
-    r"(?i)\A\W*(?:(?:sure|ok|okay|certainly|of course|absolutely|great|alright|i see|understood|got it|let me know"
-    r"|i hope (?:this|that) helps|here (?:it is|you go)|no problem|done)\W*){1,3}\z"
+    r"(?i)\A\W*(?:(?:sure(?: thing)?|ok|okay|certainly|of course|absolutely|great|alright|i see|understood|got it"
+    r"|thanks?(?: you)?|let me know(?: if [^.!?\n]*)?|feel free to [^.!?\n]*|i hope (?:this|that|it) helps"
+    r"|here (?:it is|you go)|no problem|done"
+    r"|i(?:'d be happy to| would be happy to|'ll| will| can) (?:help|assist|do)(?: you)?(?: with)?"
+    r"(?: (?:that|this|it))?"
+    r"|(?:that|this|it)(?:'s| is) (?:right|correct|true|great|good|interesting))\W*){1,3}\z"
 )
 ASKS_FOR_PROSE = (
     r"(?i)\A\W*(?:(?:please|can you|could you) )*(?:explain|describe|discuss|elaborate|compose|outline"
@@ -115,17 +131,44 @@ ASKS_FOR_PROSE = (
 )
 PROSE_WORDS = 4
 ECHO_SHINGLE = 5
+SIGNS = r"[^\s.\x{2026}_*#`~'\"-]|[.][^.]*-|-[^-]*[.]"  # dots and dashes together are Morse code
 
 
 def empty(rows: Features, side: Side) -> Floats:
-    """Words of a text, placeholders such as "<noinput>" counting as none."""
-    return np.where(rows.contains(side, PLACEHOLDER), 0.0, rows.word_counts(side))
+    """Words of a text; placeholders such as "<noinput>" and "..." count as none, other signs alone ("+") as one."""
+    words = rows.word_counts(side).astype(np.float64)
+    signs = np.flatnonzero(words == 0)
+    words[signs] = found(rows.text(side).gather(signs), SIGNS)
+    return np.where(rows.contains(side, PLACEHOLDER), 0.0, words)
 
 
 def carries_solution(rows: Features) -> Floats:
     """Marks of a worked solution or of an answered question in the instruction."""
-    answered = rows.contains("instruction", ANSWERED_QUESTION) & ~rows.contains("instruction", REFERS_TO_TEXT)
-    return rows.matches("instruction", WORKED_SOLUTION) + rows.matches("instruction", STATED_ANSWER) + answered
+    about_text = rows.contains("instruction", REFERS_TO_TEXT)
+    calculates = rows.lacking("instruction", ENDS_OPEN, rows.contains("instruction", r"[=$]|\d"))
+    calculates = rows.lacking("instruction", ENDS_WITH_A_REQUEST, calculates)
+    derived = rows.matches("instruction", DERIVATION, calculates) > about_text
+    marks = (WORKED_SOLUTION, STATED_ANSWER, ANSWER_BELOW)
+    return (
+        np.sum([rows.matches("instruction", mark) for mark in marks], axis=0)
+        + derived
+        + _answers_itself(rows, ~about_text)
+    )
+
+
+def _answers_itself(rows: Features, among: Flags) -> Flags:
+    """Where a question is followed by a text that takes up its longer words: one of them, or two after a blank line.
+
+    What a task is about stands behind a blank line, too, and may share a word with the question.
+    """
+    texts = rows.text("instruction")
+    answered = rows.lacking("instruction", OPTIONS, among & found(texts, ANSWERED_QUESTION))
+    for place in np.flatnonzero(answered).tolist():
+        question, _, rest = texts[place].lower().partition("?")
+        asked = set(STEM.findall(question))
+        needed = 2 if BLANK_LINE.match(rest) else 1
+        answered[place] = len(asked & set(STEM.findall(rest))) >= min(needed, max(len(asked), 1))
+    return answered
 
 
 def is_an_answer(rows: Features) -> Floats:
@@ -164,21 +207,23 @@ def echo_similarity(rows: Features) -> Floats:
 
 
 def talks_about_message(rows: Features) -> Floats:
-    """Phrases by which a response speaks of the request, its form or its gaps and leaves the task."""
-    return rows.matches("response", TALK_ABOUT_MESSAGE)
+    """1 where a response begins by speaking of the request, its form or its gaps, and no message was to be written."""
+    talks = found(rows.text("response").str.head(TALK_CHARACTERS), TALK_ABOUT_MESSAGE)
+    return rows.lacking("instruction", ASKS_FOR_A_MESSAGE, talks).astype(np.float64)
 
 
 def refuses_harmless_task(rows: Features) -> Floats:
     """1 where the response opens with a refusal, does not go on to the task, and nothing harmful was asked."""
     refused = rows.contains("response", REFUSAL)
     refused = rows.lacking("response", PIVOT, refused)
+    refused = rows.lacking("instruction", ASKS_FOR_A_MESSAGE, refused)
     return rows.lacking("instruction", HARMFUL_REQUEST, refused).astype(np.float64)
 
 
 def trivial_answer(rows: Features) -> Floats:
     """1 where the response is a polite filler, or a word or two where prose was asked for."""
-    asked = rows.contains("instruction", ASKS_FOR_PROSE) & ~rows.contains("instruction", r"(?i)\bwords?\b")
-    short = (rows.word_counts("response") < PROSE_WORDS) & asked
+    short = (rows.word_counts("response") < PROSE_WORDS) & rows.contains("instruction", ASKS_FOR_PROSE)
+    short = rows.lacking("instruction", r"(?i)\bwords?\b", short)
     return (rows.contains("response", FILLER) | short).astype(np.float64)
 
 

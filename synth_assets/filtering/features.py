@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 CountTokens = Callable[[Sequence[str]], list[int]]
 Side = Literal["instruction", "response"]
+T = TypeVar("T")
 SIDES: tuple[Side, Side] = ("instruction", "response")
 ESCAPE = re.compile(r"\\.")
 ASCII_CLASSES = {r"\b": r"(?-u:\b)", r"\w": "[0-9A-Za-z_]"}
@@ -43,7 +44,9 @@ class Features:
         self.context_tokens = base.context_tokens
         limit = spec.max_characters + 1
         self._texts = {side: rows[side].fill_null("").str.slice(0, limit) for side in SIDES}
-        self._words: dict[str, Words] = {}
+        self._words: dict[Side, Words] = {}
+        self._history: pl.Series | None = None
+        self._shared: dict[tuple[object, Side], object] = {}
 
     def __len__(self) -> int:
         """Rows of the chunk."""
@@ -59,6 +62,13 @@ class Features:
             self._words[side] = hash_words(self._texts[side].to_list())
         return self._words[side]
 
+    def shared(self, measure: Callable[["Features", Side], T], side: Side) -> T:
+        """A measure of one side that several rules read, computed once."""
+        key = (measure, side)
+        if key not in self._shared:
+            self._shared[key] = measure(self, side)
+        return cast(T, self._shared[key])
+
     def word_counts(self, side: Side) -> Integers:
         """Words of each text of one side."""
         return self.words(side).counts()
@@ -68,19 +78,28 @@ class Features:
         words = self.words(side)
         return np.bincount(words.text[contained(words.hashes, lexicon)], minlength=words.texts)
 
-    def matches(self, side: Side, pattern: str) -> Floats:
-        """How often a regular expression matches each text of one side."""
-        return self._texts[side].str.count_matches(_ascii(pattern)).to_numpy().astype(np.float64)
+    def matches(self, side: Side, pattern: str, among: Flags | None = None) -> Floats:
+        """How often a regular expression matches each text of one side; 0 for texts that are not `among`."""
+        places = np.arange(len(self)) if among is None else np.flatnonzero(among)
+        counts = np.zeros(len(self))
+        if places.size:
+            texts = self._texts[side] if among is None else self._texts[side].gather(places)
+            counts[places] = texts.str.count_matches(_ascii(pattern)).to_numpy()
+        return counts
 
     def contains(self, side: Side, pattern: str) -> Flags:
         """Where a regular expression matches at all."""
-        return self._texts[side].str.contains(_ascii(pattern)).to_numpy()
+        return found(self._texts[side], pattern)
+
+    def holds(self, side: Side, literal: str) -> Flags:
+        """Where a text holds these characters."""
+        return self._texts[side].str.contains(literal, literal=True).to_numpy()
 
     def lacking(self, side: Side, pattern: str, among: Flags) -> Flags:
         """Those of the rows `among` whose text has no match; the others' texts are not searched."""
         places = np.flatnonzero(among)
         kept = among.copy()
-        kept[places] = ~self._texts[side].gather(places).str.contains(_ascii(pattern)).to_numpy()
+        kept[places] = ~found(self._texts[side].gather(places), pattern)
         return kept
 
     def tokens_above(self, side: Side, limit: int) -> Floats:
@@ -88,7 +107,7 @@ class Features:
 
         A token stands for at least one byte, so a text of fewer bytes needs no tokenizer.
         """
-        return self._counted(self._texts[side], limit)
+        return self._counted([self._texts[side]], limit)
 
     def tasks(self) -> pl.Series:
         """What the model is asked, earlier turns included: the texts by which duplicates are told."""
@@ -99,22 +118,34 @@ class Features:
 
     def conversation_tokens(self, limit: int) -> Floats:
         """Tokens of history, instruction and response together, where they may exceed `limit`; else NaN."""
-        return self._counted(self.history() + "\n" + self.text("instruction") + "\n" + self.text("response"), limit)
+        texts = [self.history(), *self._texts.values()]
+        return self._counted(texts, limit)
 
     def history(self) -> pl.Series:
         """What was said in earlier turns, a line each; often empty."""
-        said = pl.element().struct.field("content")
-        return self.rows.select(pl.col("history").list.eval(said).list.join("\n").fill_null("")).to_series()
+        if self._history is None:
+            said = pl.element().struct.field("content")
+            joined = pl.col("history").list.eval(said).list.join("\n").fill_null("")
+            self._history = self.rows.select(joined).to_series()
+        return self._history
 
-    def _counted(self, texts: pl.Series, limit: int) -> Floats:
-        counts = np.full(len(texts), np.nan)
-        places = np.flatnonzero(texts.str.len_bytes().to_numpy() > limit)
+    def _counted(self, texts: Sequence[pl.Series], limit: int) -> Floats:
+        counts = np.full(len(self), np.nan)
+        breaks = len(texts) - 1
+        places = np.flatnonzero(np.sum([text.str.len_bytes().to_numpy() for text in texts], axis=0) + breaks > limit)
         if places.size:
-            counts[places] = self._count_tokens(texts.gather(places).to_list())
+            parts = zip(*(text.gather(places).to_list() for text in texts), strict=True)
+            counts[places] = self._count_tokens(["\n".join(part) for part in parts])
         return counts
+
+
+def found(texts: pl.Series, pattern: str) -> Flags:
+    """Where a regular expression matches."""
+    return texts.str.contains(_ascii(pattern)).to_numpy() if len(texts) else np.zeros(0, bool)
 
 
 @cache
 def _ascii(pattern: str) -> str:
-    """The pattern with word boundaries and word characters of ASCII, which are eight times as fast to look for."""
-    return ESCAPE.sub(lambda found: ASCII_CLASSES.get(found[0], found[0]), pattern)
+    """The pattern with an apostrophe of either form, and words of ASCII, which are eight times as fast to look for."""
+    either = pattern.replace("'", r"['\x{2019}]")
+    return ESCAPE.sub(lambda found: ASCII_CLASSES.get(found[0], found[0]), either)

@@ -12,13 +12,14 @@ import polars as pl
 from synth_assets.filtering.decontamination import Decontaminator
 from synth_assets.filtering.duplicates import NearDuplicates
 from synth_assets.filtering.features import SIDES, Base, Features, Floats
+from synth_assets.filtering.pass_rates import PassRates
 from synth_assets.filtering.rules import RULES
+from synth_assets.filtering.score import score
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.verdicts import CONTAMINATED, EXACT, NEAR, Ledger, Verdict, chunks
 from synth_assets.records import JUDGED, REJECTED
 from synth_assets.text import hash_words
 
-SMALLEST_LIMIT = 1e-9  # a limit of 0 leaves no distance to measure
 REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR)
 
 
@@ -27,18 +28,18 @@ class Verdicts:
     """What became of the rows.
 
     Attributes:
-        kept: JUDGED, in the order of the input. `score` is the distance to rejection, 0..1: the smallest share of
-            its limit that the row leaves free among repetition, echo and foreign language; 1 where none was measured,
-            0 at the edge.
+        kept: JUDGED, in the order of the input; score.py says what `score` means.
         rejected: REJECTED, in the order of the input.
         reasons: rows by reason, most frequent first.
         fates: row_id and fate ("kept" or the reason) of every row.
+        pass_rates: reason, limit, threshold and pass_rate: what each rule alone would let through at other thresholds.
     """
 
     kept: pl.LazyFrame
     rejected: pl.LazyFrame
     reasons: dict[str, int]
     fates: pl.DataFrame
+    pass_rates: pl.DataFrame
 
 
 def judge(rows: pl.LazyFrame, items: pl.DataFrame, spec: FilterSpec, base: Base, scratch: Path) -> Verdicts:
@@ -59,33 +60,32 @@ def judge(rows: pl.LazyFrame, items: pl.DataFrame, spec: FilterSpec, base: Base,
         ValueError: no benchmark items, no rows, or no row is left; says how many each reason rejected.
     """
     decontaminator = Decontaminator(items, spec.benchmark_cover)
-    ledger = Ledger(("batch", "row_id"), REASONS, scratch)
+    ledger, rates = Ledger(("batch", "row_id"), REASONS, scratch), PassRates()
     with NearDuplicates(spec.near_duplicate_similarity, scratch) as near:
         for chunk in chunks(rows):
             features, verdict = Features(chunk, spec, base), Verdict(chunk)
-            score = apply_rules(features, verdict)
+            measured = apply_rules(features, verdict, rates)
             apply_items(features, verdict, decontaminator)
             tasks = features.tasks().gather(verdict.passed()).to_list()
             near.add(tasks)
-            ledger.add(chunk, verdict, tasks, pl.DataFrame({"score": score}))
+            ledger.add(chunk, verdict, tasks, pl.DataFrame({"score": score(features, measured)}))
         ledger.reject_repeats(near)
     reasons = ledger.reasons()
     if not ledger.passed().size:
         table = "\n".join(f"  {reason}: {count}" for reason, count in reasons.items()) or "  there were none to judge"
         raise ValueError(f"no instruction row is left of {ledger.table.height}; rejected by reason:\n{table}")
-    return Verdicts(*ledger.write(rows, JUDGED, REJECTED), reasons, ledger.fates())
+    return Verdicts(*ledger.write(rows, JUDGED, REJECTED), reasons, ledger.fates(), rates.table())
 
 
-def apply_rules(rows: Features, verdict: Verdict) -> Floats:
-    """Object to what a rule objects to; gives each row's score."""
-    score = np.ones(len(rows))
+def apply_rules(rows: Features, verdict: Verdict, rates: PassRates) -> dict[str, Floats]:
+    """Object to what a rule objects to; gives what each rule measured, by its reason."""
+    measured = {rule.reason: rule.measure(rows) for rule in RULES}
     for rule in RULES:
-        values = rule.measure(rows)
+        values = measured[rule.reason]
+        rates.add(rule, rows, values)
         for place in np.flatnonzero(rule.fails(rows, values) & (verdict.reason == "")).tolist():
             verdict.reject(place, rule.reason, rule.explain(rows, place, float(values[place])))
-        if rule.graded:
-            score = np.fmin(score, np.clip(1 - values / max(rule.threshold(rows), SMALLEST_LIMIT), 0, 1))
-    return score
+    return measured
 
 
 def apply_items(rows: Features, verdict: Verdict, items: Decontaminator, *others: pl.Series) -> None:

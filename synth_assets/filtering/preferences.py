@@ -15,6 +15,7 @@ from synth_assets.filtering.decontamination import Decontaminator
 from synth_assets.filtering.duplicates import NearDuplicates, Pairs
 from synth_assets.filtering.features import Base, Features
 from synth_assets.filtering.judge import REASONS, apply_items, apply_rules
+from synth_assets.filtering.pass_rates import PassRates
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.split import VALIDATION, task_texts
@@ -111,7 +112,7 @@ def _judge_chunk(
 ) -> pl.Series:
     """Object by the rules and benchmarks; gives what each pair asks, earlier turns included."""
     chosen, worse = (Features(_with_response(rows, side), spec, base) for side in ("chosen", "rejected"))
-    apply_rules(chosen, verdict)
+    apply_rules(chosen, verdict, PassRates())
     for rule in RULES:
         if rule.reason in REJECTED_ANSWER_RULES:
             values = rule.measure(worse)

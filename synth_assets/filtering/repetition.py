@@ -1,81 +1,125 @@
-"""How much of a text says again what it said before: Gopher's shares (Rae et al. 2021, arXiv 2112.11446, table A1)."""
+"""How much of a text says again what it said before: Gopher's shares (Rae et al. 2021, arXiv 2112.11446, table A1).
+
+Most n-grams of most texts occur once. A table of one slot per hash finds those that may occur again, and only they are
+compared; a 5-gram is looked at only where its first and its last 3-gram occur again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from synth_assets.filtering.features import SIDES, Features, Floats, Side
-from synth_assets.text import Words, ngrams
+from synth_assets.text import Hashes, Integers, Words, ngrams, sequences
 
-# A sortable number: 20 bits for the text (a chunk has fewer than 2**20), 32 of the n-gram's hash, 12 for its letters.
-TEXT_SHIFT, HASH_SHIFT, LETTER_BITS = np.uint64(44), np.uint64(32), np.uint64(12)
-LETTERS = 4096
+TEXT_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: keeps equal n-grams of different texts apart
+SLOTS_PER_KEY = 4  # about a fifth of the keys that occur once share a slot
+WORDS_AT_ONCE = 1 << 14  # the tables stay in the processor's cache
+SHORT, LONG = 3, 5
+ASKS_FOR_VERSE = (
+    r"(?i)\b(?:songs?|lyrics|raps?|jingles?|poems?|ballads?|chants?|hymns?|anthems?|verses?|carols?|lullab\w+)\b"
+)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Gopher's three shares of each text, shape (texts,), 0..1."""
+
+    top_3gram: Floats
+    duplicate_5gram: Floats
+    duplicate_line: Floats
 
 
 def top_3gram_share(rows: Features) -> Floats:
     """The larger share of both sides: letters of all occurrences of the most frequent 3-gram."""
-    return np.fmax(*(_measured(rows, side, _top_ngram_share(rows.words(side), 3)) for side in SIDES))
+    return _larger(rows, lambda shares: shares.top_3gram)
 
 
 def duplicate_5gram_share(rows: Features) -> Floats:
     """The larger share of both sides: letters within a 5-gram that occurred before in the text."""
-    return np.fmax(*(_measured(rows, side, _duplicate_ngram_share(rows.words(side), 5)) for side in SIDES))
+    return _larger(rows, lambda shares: shares.duplicate_5gram)
 
 
 def duplicate_line_share(rows: Features) -> Floats:
-    """The larger share of both sides: characters in lines that occurred before in the text."""
-    return np.fmax(*(_measured(rows, side, _duplicate_lines(rows.text(side))) for side in SIDES))
+    """The larger share of both sides: letters in lines that occurred before; NaN where verse is asked for.
+
+    A refrain is meant to be said again; the shares of n-grams still bound how often.
+    """
+    share = _larger(rows, lambda shares: shares.duplicate_line)
+    return np.where(rows.contains("instruction", ASKS_FOR_VERSE), np.nan, share)
 
 
-def _measured(rows: Features, side: Side, shares: Floats) -> Floats:
-    return np.where(rows.word_counts(side) >= rows.spec.repetition_min_words, shares, np.nan)
+def _larger(rows: Features, share: Callable[[Shares], Floats]) -> Floats:
+    """NaN where neither side has enough words to be measured."""
+    measured = [
+        np.where(rows.word_counts(side) >= rows.spec.repetition_min_words, share(rows.shared(_shares, side)), np.nan)
+        for side in SIDES
+    ]
+    return np.fmax(*measured)
 
 
-def _letters(words: Words) -> Floats:
-    return np.maximum(np.bincount(words.text, weights=words.sizes, minlength=words.texts), 1.0)
+def _shares(rows: Features, side: Side) -> Shares:
+    """The shares of the texts that have enough words; 0 for the others."""
+    parts = [_shares_of(part, rows.spec.repetition_min_words) for part in rows.words(side).parts(WORDS_AT_ONCE)]
+    return Shares(*(np.concatenate([np.zeros(0), *column]) for column in zip(*parts, strict=True)))
 
 
-def _top_ngram_share(words: Words, n: int) -> Floats:
-    """Sorts one number per n-gram, made of its text, its hash and its letters, so that equal ones lie side by side."""
-    hashes, first = ngrams(words, n)
-    before = np.concatenate([[0], np.cumsum(words.sizes)])
-    letters = np.minimum(before[first + n] - before[first], LETTERS - 1).astype(np.uint64)
-    keys = (words.text[first].astype(np.uint64) << TEXT_SHIFT) | (hashes >> HASH_SHIFT << LETTER_BITS) | letters
-    keys.sort()
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if keys.size else np.zeros(0, np.int64)
-    counts = np.diff(starts, append=keys.size)
-    starts, counts = starts[counts > 1], counts[counts > 1]
-    shares = np.zeros(words.texts)
-    said = (keys[starts] & np.uint64(LETTERS - 1)).astype(np.int64) * counts
-    np.maximum.at(shares, (keys[starts] >> TEXT_SHIFT).astype(np.int64), said)
-    return np.minimum(shares / _letters(words), 1.0)
-
-
-def _duplicate_ngram_share(words: Words, n: int) -> Floats:
-    hashes, first = ngrams(words, n)
-    keys = (words.text[first].astype(np.uint64) << TEXT_SHIFT) | (hashes >> np.uint64(20))
-    ordered = np.sort(keys)
-    concerned = np.zeros(words.texts, bool)
-    concerned[(ordered[1:][ordered[1:] == ordered[:-1]] >> TEXT_SHIFT).astype(np.int64)] = True
-    chosen = concerned[words.text[first]]
-    keys, first = keys[chosen], first[chosen]
-    order = np.argsort(keys, kind="stable")
-    again = np.zeros(keys.size, bool)
-    again[order[1:]] = keys[order[1:]] == keys[order[:-1]]
-    change = np.zeros(words.hashes.size + 1, np.int64)
-    np.add.at(change, first[again], 1)
-    np.add.at(change, first[again] + n, -1)
-    covered = np.cumsum(change[:-1]) > 0
-    return np.bincount(words.text, weights=words.sizes * covered, minlength=words.texts) / _letters(words)
-
-
-def _duplicate_lines(texts: pl.Series) -> Floats:
-    lines = (
-        pl.DataFrame({"text": np.arange(len(texts)), "line": texts.str.split("\n")})
-        .explode("line")
-        .with_columns(pl.col("line").str.strip_chars())
+def _shares_of(words: Words, min_words: int) -> tuple[Floats, Floats, Floats]:
+    if words.counts().max(initial=0) < min_words:
+        return np.zeros(words.texts), np.zeros(words.texts), np.zeros(words.texts)
+    keys, first = ngrams(words, SHORT)
+    keys += words.text[first].astype(np.uint64) * TEXT_FACTOR
+    again = occur_again(keys)
+    letters = np.maximum(words.letters(), 1).astype(np.float64)
+    return (
+        np.minimum(_said_by_one_ngram(words, keys[again], first[again]) / letters, 1.0),
+        _said_before(words, first[again]) / letters,
+        _said_in_lines_before(words) / letters,
     )
-    size = pl.col("line").str.len_chars()
-    total = lines.group_by("text").agg(size.sum().alias("all"))
-    once = lines.unique(["text", "line"]).group_by("text").agg(size.sum().alias("once"))
-    both = total.join(once, on="text").sort("text")
-    return (1 - both["once"] / both["all"].clip(1)).to_numpy()
+
+
+def occur_again(keys: Hashes) -> Integers:
+    """The places of all keys, well-mixed hashes, that occur more than once, in order."""
+    bits = (SLOTS_PER_KEY * keys.size).bit_length()
+    slots, places = (keys >> np.uint64(64 - bits)).view(np.int64), np.arange(keys.size)
+    latest, crowded = np.empty(1 << bits, np.int64), np.zeros(1 << bits, bool)
+    latest[slots] = places
+    crowded[slots[latest[slots] != places]] = True
+    places = np.flatnonzero(crowded[slots])
+    _, kind, counts = np.unique(keys[places], return_inverse=True, return_counts=True)
+    return places[counts[kind] > 1]
+
+
+def _said_by_one_ngram(words: Words, keys: Hashes, first: Integers) -> Floats:
+    """Letters of all occurrences of the 3-gram that says most, of those that occur again; shape (texts,)."""
+    _, example, counts = np.unique(keys, return_index=True, return_counts=True)
+    at = first[example]
+    letters = sum((words.sizes[at + offset] for offset in range(SHORT)), np.zeros(at.size))
+    most = np.zeros(words.texts)
+    np.maximum.at(most, words.text[at], letters * counts)
+    return most
+
+
+def _said_before(words: Words, repeated: Integers) -> Floats:
+    """Letters within 5-grams that occurred before; `repeated` holds the first words of the 3-grams that occur again."""
+    known = np.zeros(words.hashes.size + LONG, bool)
+    known[repeated] = True
+    first = repeated[known[repeated + LONG - SHORT]]
+    first = first[words.text[first] == words.text[np.minimum(first + LONG - 1, words.text.size - 1)]]
+    keys = sequences(words.hashes, first, first + LONG) + words.text[first].astype(np.uint64) * TEXT_FACTOR
+    order = np.argsort(keys, kind="stable")
+    again = first[order[1:][keys[order][1:] == keys[order][:-1]]]
+    covered = np.unique(again[:, None] + np.arange(LONG))
+    return np.bincount(words.text[covered], weights=words.sizes[covered], minlength=words.texts).astype(np.float64)
+
+
+def _said_in_lines_before(words: Words) -> Floats:
+    """Letters in lines that occurred before, by their words."""
+    ends = np.append(words.lines[1:], words.hashes.size)
+    text = words.text[words.lines]
+    keys = sequences(words.hashes, words.lines, ends) + text.astype(np.uint64) * TEXT_FACTOR
+    order = np.argsort(keys, kind="stable")
+    again = order[1:][keys[order][1:] == keys[order][:-1]]
+    before = np.concatenate([[0], np.cumsum(words.sizes)])
+    letters = (before[ends] - before[words.lines])[again]
+    return np.bincount(text[again], weights=letters, minlength=words.texts).astype(np.float64)

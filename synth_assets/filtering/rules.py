@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from synth_assets.filtering import content, formats, language, repetition, safety
+from synth_assets.filtering import content, endings, formats, language, repetition, safety
 from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side
 
 EVIDENCE_CHARACTERS = 80
@@ -71,12 +71,7 @@ def _characters(rows: Features) -> Floats:
 
 def _mean_word_bytes(rows: Features) -> Floats:
     """The larger mean of both sides; encoded data and runs of one character have words of any length."""
-    means = []
-    for side in SIDES:
-        words = rows.words(side)
-        sizes = np.bincount(words.text, weights=words.sizes, minlength=words.texts)
-        means.append(sizes / np.maximum(words.counts(), 1))
-    return np.maximum(*means)
+    return np.maximum(*(rows.words(side).letters() / np.maximum(rows.word_counts(side), 1) for side in SIDES))
 
 
 def _base_tokens(rows: Features) -> Floats:
@@ -100,12 +95,13 @@ RULES: tuple[Rule, ...] = (
          evidence=formats.CONTROL_MARK),
     Rule("control_token_in_response", "format", lambda rows: rows.matches("response", formats.CONTROL_MARK),
          evidence=formats.CONTROL_MARK, side="response"),
-    Rule("carries_solution", "content", content.carries_solution, evidence=content.WORKED_SOLUTION),
+    Rule("carries_solution", "content", content.carries_solution,
+         evidence=f"{content.CARRIED_SOLUTION}|{content.DERIVATION}"),
     Rule("instruction_is_an_answer", "content", content.is_an_answer, evidence=content.ASSISTANT_OPENING),
     Rule("truncated_instruction", "format", partial(formats.finished_early, side="instruction")),
     Rule("truncated_response", "format", partial(formats.finished_early, side="response")),
-    Rule("instruction_looks_cut_off", "format", partial(formats.looks_cut_off, side="instruction")),
-    Rule("response_looks_cut_off", "format", partial(formats.looks_cut_off, side="response")),
+    Rule("instruction_looks_cut_off", "format", partial(endings.looks_cut_off, side="instruction")),
+    Rule("response_looks_cut_off", "format", partial(endings.looks_cut_off, side="response")),
     Rule("unbalanced_fences", "format", formats.unbalanced_fences),
     Rule("unbalanced_mathematics", "format", partial(formats.unbalanced_mathematics, side="response")),
     Rule("echo", "content", content.echo_similarity, "max_echo_similarity", graded=True),

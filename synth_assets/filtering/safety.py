@@ -9,11 +9,12 @@ import polars as pl
 from synth_assets.filtering.features import SIDES, Features, Floats
 from synth_assets.text import hash_lexicon
 
-SLURS_AND_OBSCENITIES = hash_lexicon(
+OBSCENE_WORDS = (
     "fuck fucks fucked fucker fuckers fucking motherfucker motherfuckers motherfucking cunt cunts bullshit shitty "
     "cocksucker asshole assholes bitches whore whores slut sluts nigger niggers nigga niggas faggot faggots kike kikes "
     "wetback wetbacks tranny trannies gangbang blowjob cumshot"
 )
+OBSCENITIES = hash_lexicon(OBSCENE_WORDS)
 HARMFUL_DEED = (
     r"(?:steal|rob|kidnap|murder|assassinate|poison|blackmail|stalk|rape|torture|molest|strangle|hack|hack into"
     r"|break into|blow up|set fire to|burn down|forge|counterfeit|launder|smuggle|sabotage|vandalize|hijack"
@@ -56,6 +57,7 @@ KEY = re.compile(
 CARD = re.compile(r"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w-]|\.\d)")
 CARD_PREFIX = re.compile(r"^(?:4|5[1-5]|2[2-7]|3[47]|6(?:011|4|5))")
 IP = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
+SMALLEST_IN_IP = 40
 WELL_KNOWN_IP = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "1.2.3.4"})
 MAY_HOLD_PERSONAL_DATA = (
     r"@|[0-9](?:[ .()-]{0,2}[0-9]){6}|[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
@@ -65,7 +67,7 @@ MAY_HOLD_PERSONAL_DATA = (
 
 def obscene_words(rows: Features) -> Floats:
     """How many slurs and obscenities a row holds, as whole words."""
-    counts = [rows.lexicon_counts(side, SLURS_AND_OBSCENITIES) for side in SIDES]
+    counts = [rows.lexicon_counts(side, OBSCENITIES) for side in SIDES]
     return np.sum(counts, axis=0).astype(np.float64)
 
 
@@ -118,6 +120,9 @@ def luhn_valid(digits: str) -> bool:
 
 
 def _is_public_ip(text: str) -> bool:
+    """Four small numbers are a version."""
+    if max(map(int, text.split("."))) < SMALLEST_IN_IP:
+        return False
     try:
         return IPv4Address(text).is_global and not text.endswith(".0") and text not in WELL_KNOWN_IP
     except AddressValueError:

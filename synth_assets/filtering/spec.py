@@ -13,6 +13,8 @@ class FilterSpec:
     half of an item's 8-grams, as in Tulu 3 (Lambert et al. 2024, arXiv 2411.15124). Near-duplicates: Jaccard .8, as in
     Gopher.
     Words: Gopher's limit of 10 letters on average, tripled for formulas, addresses and one-word answers.
+    Echo: an answer may take its question up word by word ("Nauru is the smallest country that is at least ..."), which
+    reaches .86 on TruthfulQA's best answers; an echo changes nothing, or a word.
     Lengths: generous bounds against runaway texts; the base's context is the bound that matters.
     """
 
@@ -27,9 +29,9 @@ class FilterSpec:
     max_duplicate_line_share: float = 0.20
     max_top_3gram_share: float = 0.18
     max_duplicate_5gram_share: float = 0.45
-    foreign_min_letters: int = 24
+    foreign_min_letters: int = 6
     max_foreign_probability: float = 0.5
-    max_echo_similarity: float = 0.8
+    max_echo_similarity: float = 0.9
     template_tokens: int = 64
     near_duplicate_similarity: float = 0.8
     benchmark_cover: float = 0.5

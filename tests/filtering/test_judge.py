@@ -47,7 +47,7 @@ def test_the_score_is_the_share_of_the_nearest_limit_left_free(judged: Judged, r
     # four 5-word shingles each: "one two three four five six seven eight"; the response shares three of five in all
     rows = rows_of(("one two three four five six seven eight", "one two three four five six seven nine"), fact("rain"))
     scores = judged(rows).kept.collect()["score"].to_list()
-    assert scores == pytest.approx([1 - (3 / 5) / 0.8, 1.0])
+    assert scores == pytest.approx([1 - (3 / 5) / 0.9, 1.0])
 
 
 def test_the_lowest_row_of_exact_duplicates_is_kept_whatever_the_order(judged: Judged, rows_of: Rows) -> None:

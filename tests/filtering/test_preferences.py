@@ -79,7 +79,7 @@ def test_the_worse_answer_may_be_bad_but_must_be_clean_text(judged: Judged) -> N
         pair("marked", "Name a fish.", "A carp.", "A trout.<|eot_id|>"),
         pair("private", "Name a tree.", "An oak.", "Write to john.smith@mailhost.org for one."),
         pair("empty", "Name a river.", "The Rhine.", " "),
-        pair("same", "Name a lake.", "Lake Como.", "lake  COMO."),
+        pair("same", "Name a lake.", "Lake Victoria is a lake.", "lake  VICTORIA is a lake."),
         pair("bad chosen", "Name a sea.", "The Baltic Sea.</s>", "The Black Sea."),
     )
     assert fates(verdicts) == {

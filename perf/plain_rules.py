@@ -1,0 +1,179 @@
+"""The rules of synth_assets.filtering as a plain loop does them: row by row, with `re`, sets and Counters.
+
+The baseline of perf/filtering.py: the same patterns on the same texts in the same order, each compiled once, the words
+of a text split once, a text searched only where the rule asks for it, and nothing after the first objection. Language
+and personal data are left out. A test holds its verdicts against the rules' own.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from synth_assets.filtering import asking, content, endings, formats, repetition, safety
+from synth_assets.filtering.features import Side
+from synth_assets.filtering.spec import FilterSpec
+from synth_assets.text import fold
+
+SPEC = FilterSpec()
+WORD = re.compile(r"\w+")
+OBSCENE = frozenset(safety.OBSCENE_WORDS.split())
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Rust's syntax in Python's: the end of a text, and characters by number."""
+    by_number = re.sub(r"\\x\{([0-9a-f]+)\}", lambda found: f"\\u{int(found[1], 16):04x}", pattern)
+    return re.compile(by_number.replace(r"\z", r"\Z"))
+
+
+MODULES = (asking, content, endings, formats, repetition, safety)
+SEARCH: dict[str, Callable[[str], object]] = {
+    name: _compiled(value).search
+    for module in MODULES
+    for name, value in vars(module).items()
+    if name.isupper() and isinstance(value, str) and name not in {"TASK_VERBS", "OBSCENE_WORDS"}
+}
+
+
+def objection(asked: str, answered: str, context_bytes: int) -> str:
+    """The first reason of the rules against a row that somebody imported, or an empty text."""
+    asked, answered = asked.replace("\u2019", "'"), answered.replace("\u2019", "'")
+    words: dict[Side, list[str]] = {
+        "instruction": WORD.findall(fold(asked).lower()),
+        "response": WORD.findall(fold(answered).lower()),
+    }
+    texts: dict[Side, str] = {"instruction": asked, "response": answered}
+    for reason, rejects in _rules(texts, words, context_bytes):
+        if rejects:
+            return reason
+    return ""
+
+
+def _rules(texts: dict[Side, str], words: dict[Side, list[str]], context_bytes: int) -> Iterator[tuple[str, bool]]:
+    asked, answered = texts.values()
+    for side, text in texts.items():
+        yield f"empty_{side}", bool(SEARCH["PLACEHOLDER"](text) or not (words[side] or SEARCH["SIGNS"](text)))
+    yield "too_many_characters", max(map(len, texts.values())) > SPEC.max_characters
+    yield "instruction_too_long", len(words["instruction"]) > SPEC.max_instruction_words
+    yield "response_too_long", len(words["response"]) > SPEC.max_response_words
+    for side, text in texts.items():
+        yield f"control_token_in_{side}", bool(SEARCH["CONTROL_MARK"](text))
+    yield "carries_solution", _carries_solution(asked)
+    yield "instruction_is_an_answer", bool(SEARCH["ASSISTANT_OPENING"](asked))
+    for side, text in texts.items():
+        yield f"{side}_looks_cut_off", _looks_cut_off(side, text, len(words[side]))
+    yield "unbalanced_fences", len(re.findall(r"(?m)^\s*```", answered)) % 2 == 1
+    yield "echo", _echoes(words["instruction"], words["response"])
+    yield from _contents(asked, answered, words)
+    yield from _repetitions(texts, words)
+    yield "obscene", any(OBSCENE.intersection(found) for found in words.values())
+    yield "helps_to_harm", bool(SEARCH["HARMFUL_REQUEST"](asked) and not SEARCH["REFUSES"](answered))
+    means = [sum(map(len, found)) / max(len(found), 1) for found in words.values()]
+    yield "words_too_long", max(means) > SPEC.max_mean_word_bytes
+    yield "too_long_for_base", len(asked.encode()) + len(answered.encode()) > context_bytes
+
+
+def _contents(asked: str, answered: str, words: dict[Side, list[str]]) -> Iterator[tuple[str, bool]]:
+    message = SEARCH["ASKS_FOR_A_MESSAGE"]
+    talks = SEARCH["TALK_ABOUT_MESSAGE"](answered[: content.TALK_CHARACTERS])
+    yield "talks_about_message", bool(talks and not message(asked))
+    refused = SEARCH["REFUSAL"](answered) and not SEARCH["PIVOT"](answered) and not message(asked)
+    yield "refuses_harmless_task", bool(refused and not SEARCH["HARMFUL_REQUEST"](asked))
+    prose = SEARCH["ASKS_FOR_PROSE"](asked) and not re.search(r"(?i)\bwords?\b", asked)
+    yield "trivial_answer", bool(SEARCH["FILLER"](answered) or (prose and len(words["response"]) < content.PROSE_WORDS))
+    long = len(words["instruction"]) >= asking.STATEMENT_WORDS
+    yield "states_no_task", bool(long and SEARCH["OPENS_A_STATEMENT"](asked) and not SEARCH["ASKS"](asked))
+    yield "lacks_its_figure", bool(SEARCH["MISSING_FIGURE"](asked) and not SEARCH["FIGURE"](asked))
+
+
+def _repetitions(texts: dict[Side, str], words: dict[Side, list[str]]) -> Iterator[tuple[str, bool]]:
+    measured: list[Side] = [side for side in texts if len(words[side]) >= SPEC.repetition_min_words]
+    verse = SEARCH["ASKS_FOR_VERSE"](texts["instruction"])
+    lines = 0.0 if verse else max((_line_share(texts[side]) for side in measured), default=0.0)
+    yield "duplicate_lines", lines > SPEC.max_duplicate_line_share
+    tops = [_top_share(words[side], repetition.SHORT) for side in measured]
+    yield "repeated_3gram", max(tops, default=0.0) > SPEC.max_top_3gram_share
+    again = [_duplicate_share(words[side], repetition.LONG) for side in measured]
+    yield "duplicate_5grams", max(again, default=0.0) > SPEC.max_duplicate_5gram_share
+
+
+def _carries_solution(asked: str) -> bool:
+    if SEARCH["CARRIED_SOLUTION"](asked):
+        return True
+    about_text = SEARCH["REFERS_TO_TEXT"](asked)
+    calculates = re.search(r"[=$]|\d", asked) and not SEARCH["ENDS_OPEN"](asked)
+    if calculates and not SEARCH["ENDS_WITH_A_REQUEST"](asked) and SEARCH["DERIVATION"](asked) and not about_text:
+        return True
+    if about_text or not SEARCH["ANSWERED_QUESTION"](asked) or SEARCH["OPTIONS"](asked):
+        return False
+    question, _, rest = asked.lower().partition("?")
+    stems = set(content.STEM.findall(question))
+    needed = 2 if content.BLANK_LINE.match(rest) else 1
+    return len(stems.intersection(content.STEM.findall(rest))) >= min(needed, max(len(stems), 1))
+
+
+def _looks_cut_off(side: Side, text: str, words: int) -> bool:
+    tail = text[-endings.TAIL_CHARACTERS :]
+    ended, hanging = SEARCH["SENTENCE_END"](tail), SEARCH["HANGING_SIGN"](tail)
+    if _torn_mathematics(text):
+        return True
+    if side == "response":
+        if SEARCH["PROMISES"](tail):
+            return True
+        if "#" in text and SEARCH["STEPS"](text) and re.search(r"[=$]", text) and not SEARCH["CONCLUDES"](text):
+            return True
+    if ended and not hanging:
+        return False
+    hanging = hanging or (words >= endings.HANGING_LEAST and SEARCH["HANGING_WORDS"](tail))
+    hanging = hanging or (words >= endings.STRANDED_LEAST and SEARCH["STRANDED_WORDS"](tail))
+    cut = bool(hanging and words >= endings.LEAST_WORDS[side])
+    if not cut and not ended and words >= endings.LONG_WORDS and SEARCH["LAST_LINE_WORDS"](tail):
+        cut = not SEARCH["LIST_LINE"](tail)
+        cut = cut or bool(SEARCH["LONG_LIST_LINE"](tail) and SEARCH["ENDED_LIST_LINE"](text))
+    if side == "instruction" and not cut and not ended and SEARCH["LAST_LINE_LONG"](tail):
+        cut = bool(SEARCH["BREAKS_OFF"](tail) and not SEARCH["ENDS_WITH_A_REQUEST"](tail))
+    return cut and not (side == "instruction" and SEARCH["MAY_END_OPEN"](text))
+
+
+def _torn_mathematics(text: str) -> bool:
+    if "\\" not in text and "[asy]" not in text:
+        return False
+    if text.count(r"\begin{") != text.count(r"\end{") or text.count("[asy]") != text.count("[/asy]"):
+        return True
+    displayed = len(re.findall(r"\\\[(?:\s|[A-Za-z\\(])", text)) != text.count(r"\]")
+    if displayed and re.search(r"(?m)^\s*\\\[", text):
+        return True
+    return bool(SEARCH["TEX_COMMAND"](text)) and text.count("{") != text.count("}")
+
+
+def _ngrams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return list(zip(*(words[start:] for start in range(size)), strict=False))
+
+
+def _echoes(asked: list[str], answered: list[str]) -> bool:
+    shorter, longer = sorted((len(asked), len(answered)))
+    if len(asked) < 3 or shorter < longer * SPEC.max_echo_similarity / 4:
+        return False
+    first, second = (set(_ngrams(words, content.ECHO_SHINGLE)) or {tuple(words)} for words in (asked, answered))
+    return len(first & second) / len(first | second) > SPEC.max_echo_similarity
+
+
+def _line_share(text: str) -> float:
+    lines = Counter(line.strip() for line in text.split("\n"))
+    said = sum(len(line) * count for line, count in lines.items())
+    return sum(len(line) * (count - 1) for line, count in lines.items()) / max(said, 1)
+
+
+def _top_share(words: list[str], size: int) -> float:
+    grams = Counter(_ngrams(words, size))
+    most = max((sum(map(len, gram)) * count for gram, count in grams.items() if count > 1), default=0)
+    return most / max(sum(map(len, words)), 1)
+
+
+def _duplicate_share(words: list[str], size: int) -> float:
+    seen: set[tuple[str, ...]] = set()
+    covered = [False] * len(words)
+    for place, gram in enumerate(_ngrams(words, size)):
+        if gram in seen:
+            covered[place : place + size] = [True] * size
+        seen.add(gram)
+    return sum(len(word) for word, again in zip(words, covered, strict=True) if again) / max(sum(map(len, words)), 1)

@@ -1,0 +1,54 @@
+"""How an instruction sounds: its verbs, its questions, its wishes; and how a mere statement begins."""
+
+TASK_VERBS = (
+    "abbreviate accept act adapt add address advise alphabetize alter amend analyse analyze answer append apply "
+    "approximate argue arrange articulate ask assess assign assume average balance blend book brainstorm bring build "
+    "calculate capitalise capitalize categorise categorize change characterise characterize check choose cite clarify "
+    "classify clean code collect combine come comment compare compile complete compose compress compute concatenate "
+    "conclude condense conduct conjugate connect consider construct contrast convert convince copy correct count "
+    "craft create critique cut debate debug decide decipher decode decrease deduce define delete demonstrate depict "
+    "derive describe design detail detect determine develop devise diagnose differentiate discuss display dissect "
+    "distinguish divide do document draft dramatize draw edit elaborate eliminate encode encrypt enhance enumerate "
+    "establish estimate evaluate examine execute expand explain explore express extend extract factor fill filter "
+    "find finish fix forecast form format formulate gather generate get give group guess guide help highlight "
+    "hypothesize identify illustrate imagine implement improve include incorporate indicate infer insert inspect "
+    "integrate interpret introduce invent investigate itemize join judge justify label lengthen link list locate look "
+    "make map mark match measure mention merge minimize modify multiply name narrate negate offer optimise optimize "
+    "order organise organize outline output paraphrase parse perform personify persuade pick plan play point pose "
+    "predict prepare present print prioritize process produce pronounce proofread propose prove provide pull "
+    "punctuate put quote rank rate read rearrange recall recite recommend reconstruct record reduce refactor reflect "
+    "reformat reformulate reframe relate remove rename reorder reorganize repeat rephrase replace reply report "
+    "request research resolve respond restate restructure retrieve return reverse review revise reword rewrite round "
+    "run say schedule search select separate sequence set share shorten show simplify simulate sing sketch solve sort "
+    "speak specify spell split state structure study submit substitute subtract suggest sum summarise summarize "
+    "survey swap synthesize tabulate tag take teach tell test think trace transcribe transform translate traverse "
+    "turn type understand unscramble update use utilize validate verify visualise visualize weigh welcome work write"
+)
+_VERB = "|".join(TASK_VERBS.split())
+QUESTION_WORDS = (
+    "what|which|who|whose|whom|when|where|why|how|can you|could you|would you|will you|is|are|does|did|do|should"
+)
+OPTIONS = r"(?m:^\s*\(?[Bb][).:]\s)"  # the second of a list of choices
+ASKS = (
+    r"(?im)[?\x{ff1f}\x{bf}]"
+    r"|(?:\A|^|[.!:;,(\"]\s*|- *|\b(?:please|then|and|you|also|just|task is|goal is|job is|you to|you will|asked to)\s+"
+    rf"(?:to )?)(?:{_VERB})\b"
+    rf"|(?:\A|^|[.!:;(\"]\s*|- *|\b(?:please|and|also|tell me|explain|find|determine)\s+)(?:{QUESTION_WORDS})\b"
+    rf"|{OPTIONS}|,\s*(?:what|how)\b|\b(?:give|tell|show|send|write|make|help) me\b"
+    r"|\b(?:i|we|you)(?:'d| would| am| are|'m|'re)?"
+    r" (?:need|want|like|looking|require|wonder|have to|trying|must|should)\b"
+)
+ENDS_WITH_A_REQUEST = rf"(?i)(?:\A|[.?!:]\s+|\n)(?:please )?(?:{_VERB}|{QUESTION_WORDS})\b[^.?!\n]*[.?!]*\s*\z"
+OPENS_A_STATEMENT = (
+    r"(?i)\A\W*(?:(?:the|an?|in|on|at|of|for|if|as|when|while|since|because|after|before|let|i|we|he|she|it|they|my|our|his"
+    r"|her|its|their|there|this|that|these|those|one|two|three|some|many|most|each|every|both|suppose|import|def|class"
+    r"|from|to|note|notice|however|thus|therefore|so|but|and|with|by|you|your|\w+(?:ing|ed|tion))\b"
+    r"|(?:\w+ ){1,3}(?:is|are|was|were|has|have|had|can|will|may|must|consists?|contains?)\b)"
+)
+STATEMENT_WORDS = 12  # a shorter text that asks for nothing is a greeting, a wish or a fragment and may be answered
+REFERS_TO_TEXT = (
+    r"(?i)\A[^\n]*\b(?:following|below|above|this|these|those|the given|passage|paragraph|article|text|sentences?"
+    r"|statements?|code|story|poem|input|options|list|table|data|diagram|figure|email|review|tweet|quote|dialogue"
+    r"|conversation|scenario|situation|phrase)\b"
+)
+"""What follows the first line is then what the task is about, not its answer."""
