@@ -202,7 +202,6 @@ def _scratch(home: Home) -> Iterator[Path]:
 def _metadata(verdicts: Verdicts | PreferenceVerdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapping[str, Any]:
     columns = table.collect_schema().names()
     rejected = "reason" in columns
-    rates = verdicts.pass_rates if isinstance(verdicts, Verdicts) and not rejected else None
     judged, kept = verdicts.fates.height, verdicts.fates.filter(fate="kept").height
     shown = [name for name in SAMPLE_COLUMNS if name in columns]
     return {
