@@ -51,7 +51,7 @@ def objection(asked: str, answered: str, context_bytes: int) -> str:
 def _rules(texts: dict[Side, str], words: dict[Side, list[str]], context_bytes: int) -> Iterator[tuple[str, bool]]:
     asked, answered = texts.values()
     for side, text in texts.items():
-        yield f"empty_{side}", bool(SEARCH["PLACEHOLDER"](text) or not (words[side] or SEARCH["SIGNS"](text)))
+        yield f"empty_{side}", _is_empty(text, len(words[side]))
     yield "too_many_characters", max(map(len, texts.values())) > SPEC.max_characters
     yield "instruction_too_long", len(words["instruction"]) > SPEC.max_instruction_words
     yield "response_too_long", len(words["response"]) > SPEC.max_response_words
@@ -61,7 +61,7 @@ def _rules(texts: dict[Side, str], words: dict[Side, list[str]], context_bytes: 
     yield "instruction_is_an_answer", bool(SEARCH["ASSISTANT_OPENING"](asked))
     for side, text in texts.items():
         yield f"{side}_looks_cut_off", _looks_cut_off(side, text, len(words[side]))
-    yield "unbalanced_fences", len(re.findall(r"(?m)^\s*```", answered)) % 2 == 1
+    yield "unbalanced_fences", "```" in answered and len(re.findall(r"(?m)^\s*```", answered)) % 2 == 1
     yield "echo", _echoes(words["instruction"], words["response"])
     yield from _contents(asked, answered, words)
     yield from _repetitions(texts, words)
@@ -78,18 +78,30 @@ def _contents(asked: str, answered: str, words: dict[Side, list[str]]) -> Iterat
     yield "talks_about_message", bool(talks and not message(asked))
     refused = SEARCH["REFUSAL"](answered) and not SEARCH["PIVOT"](answered) and not message(asked)
     yield "refuses_harmless_task", bool(refused and not SEARCH["HARMFUL_REQUEST"](asked))
-    prose = SEARCH["ASKS_FOR_PROSE"](asked) and not re.search(r"(?i)\bwords?\b", asked)
-    yield "trivial_answer", bool(SEARCH["FILLER"](answered) or (prose and len(words["response"]) < content.PROSE_WORDS))
+    yield "trivial_answer", _is_trivial(asked, answered, len(words["response"]))
     long = len(words["instruction"]) >= asking.STATEMENT_WORDS
     yield "states_no_task", bool(long and SEARCH["OPENS_A_STATEMENT"](asked) and not SEARCH["ASKS"](asked))
     yield "lacks_its_figure", bool(SEARCH["MISSING_FIGURE"](asked) and not SEARCH["FIGURE"](asked))
 
 
+def _is_empty(text: str, words: int) -> bool:
+    if words >= formats.PLACEHOLDER_WORDS:
+        return False
+    return bool(SEARCH["PLACEHOLDER"](text) or not (words or SEARCH["SIGNS"](text)))
+
+
+def _is_trivial(asked: str, answered: str, words: int) -> bool:
+    if words < content.FILLER_WORDS and SEARCH["FILLER"](answered):
+        return True
+    prose = words < content.PROSE_WORDS and SEARCH["ASKS_FOR_PROSE"](asked)
+    return bool(prose and not re.search(r"(?i)\bwords?\b", asked))
+
+
 def _repetitions(texts: dict[Side, str], words: dict[Side, list[str]]) -> Iterator[tuple[str, bool]]:
     measured: list[Side] = [side for side in texts if len(words[side]) >= SPEC.repetition_min_words]
-    verse = SEARCH["ASKS_FOR_VERSE"](texts["instruction"])
-    lines = 0.0 if verse else max((_line_share(texts[side]) for side in measured), default=0.0)
-    yield "duplicate_lines", lines > SPEC.max_duplicate_line_share
+    lines = max((_line_share(texts[side]) for side in measured), default=0.0)
+    refrain = lines and SEARCH["ASKS_FOR_VERSE"](texts["instruction"])
+    yield "duplicate_lines", lines > SPEC.max_duplicate_line_share and not refrain
     tops = [_top_share(words[side], repetition.SHORT) for side in measured]
     yield "repeated_3gram", max(tops, default=0.0) > SPEC.max_top_3gram_share
     again = [_duplicate_share(words[side], repetition.LONG) for side in measured]
@@ -99,11 +111,12 @@ def _repetitions(texts: dict[Side, str], words: dict[Side, list[str]]) -> Iterat
 def _carries_solution(asked: str) -> bool:
     if SEARCH["CARRIED_SOLUTION"](asked):
         return True
-    about_text = SEARCH["REFERS_TO_TEXT"](asked)
     calculates = re.search(r"[=$]|\d", asked) and not SEARCH["ENDS_OPEN"](asked)
-    if calculates and not SEARCH["ENDS_WITH_A_REQUEST"](asked) and SEARCH["DERIVATION"](asked) and not about_text:
-        return True
-    if about_text or not SEARCH["ANSWERED_QUESTION"](asked) or SEARCH["OPTIONS"](asked):
+    if calculates and not SEARCH["ENDS_WITH_A_REQUEST"](asked) and SEARCH["DERIVATION"](asked):
+        return not SEARCH["REFERS_TO_TEXT"](asked) or len(re.findall(content.DERIVATION, asked)) > 1
+    if "?" not in asked or "\n" not in asked or not SEARCH["ANSWERED_QUESTION"](asked):
+        return False
+    if SEARCH["OPTIONS"](asked) or SEARCH["REFERS_TO_TEXT"](asked):
         return False
     question, _, rest = asked.lower().partition("?")
     stems = set(content.STEM.findall(question))

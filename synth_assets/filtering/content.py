@@ -13,7 +13,7 @@ from synth_assets.filtering.asking import (
     STATEMENT_WORDS,
 )
 from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side, found
-from synth_assets.filtering.formats import PLACEHOLDER
+from synth_assets.filtering.formats import PLACEHOLDER, PLACEHOLDER_WORDS
 from synth_assets.filtering.safety import HARMFUL_REQUEST
 from synth_assets.text import Words, hash_words, shingles
 
@@ -129,7 +129,7 @@ ASKS_FOR_PROSE = (
     r"|(?:write|generate|create|draft|tell)(?: me)? (?:(?:an?|the) )?(?:\w+ ){0,2}(?:essay|story|poem|article|paragraph"
     r"|letter|email|speech|review|summary|song|report|blog post))\b"
 )
-PROSE_WORDS = 4
+PROSE_WORDS, FILLER_WORDS = 4, 60
 ECHO_SHINGLE = 5
 SIGNS = r"[^\s.\x{2026}_*#`~'\"-]|[.][^.]*-|-[^-]*[.]"  # dots and dashes together are Morse code
 
@@ -139,30 +139,29 @@ def empty(rows: Features, side: Side) -> Floats:
     words = rows.word_counts(side).astype(np.float64)
     signs = np.flatnonzero(words == 0)
     words[signs] = found(rows.text(side).gather(signs), SIGNS)
-    return np.where(rows.contains(side, PLACEHOLDER), 0.0, words)
+    return np.where(rows.contains(side, PLACEHOLDER, words < PLACEHOLDER_WORDS), 0.0, words)
 
 
 def carries_solution(rows: Features) -> Floats:
     """Marks of a worked solution or of an answered question in the instruction."""
-    about_text = rows.contains("instruction", REFERS_TO_TEXT)
     calculates = rows.lacking("instruction", ENDS_OPEN, rows.contains("instruction", r"[=$]|\d"))
     calculates = rows.lacking("instruction", ENDS_WITH_A_REQUEST, calculates)
-    derived = rows.matches("instruction", DERIVATION, calculates) > about_text
+    marks = rows.matches("instruction", DERIVATION, calculates)
+    derived = marks > rows.contains("instruction", REFERS_TO_TEXT, marks > 0)
     marks = (WORKED_SOLUTION, STATED_ANSWER, ANSWER_BELOW)
-    return (
-        np.sum([rows.matches("instruction", mark) for mark in marks], axis=0)
-        + derived
-        + _answers_itself(rows, ~about_text)
-    )
+    return np.sum([rows.matches("instruction", mark) for mark in marks], axis=0) + derived + _answers_itself(rows)
 
 
-def _answers_itself(rows: Features, among: Flags) -> Flags:
+def _answers_itself(rows: Features) -> Flags:
     """Where a question is followed by a text that takes up its longer words: one of them, or two after a blank line.
 
     What a task is about stands behind a blank line, too, and may share a word with the question.
     """
     texts = rows.text("instruction")
-    answered = rows.lacking("instruction", OPTIONS, among & found(texts, ANSWERED_QUESTION))
+    lines = rows.holds("instruction", "?") & rows.holds("instruction", "\n")
+    answered = rows.contains("instruction", ANSWERED_QUESTION, lines)
+    for exempt in (OPTIONS, REFERS_TO_TEXT):
+        answered = rows.lacking("instruction", exempt, answered)
     for place in np.flatnonzero(answered).tolist():
         question, _, rest = texts[place].lower().partition("?")
         asked = set(STEM.findall(question))
@@ -182,14 +181,14 @@ def states_no_task(rows: Features) -> Floats:
     An unknown first word may be an imperative: only openings that no imperative has count.
     """
     long = rows.word_counts("instruction") >= STATEMENT_WORDS
-    states = rows.contains("instruction", OPENS_A_STATEMENT) & ~rows.contains("instruction", ASKS)
-    return (long & states).astype(np.float64)
+    states = rows.contains("instruction", OPENS_A_STATEMENT, long)
+    return rows.lacking("instruction", ASKS, states).astype(np.float64)
 
 
 def lacks_its_figure(rows: Features) -> Floats:
     """1 where the instruction speaks of a figure that is not in it."""
-    missing = rows.contains("instruction", MISSING_FIGURE) & ~rows.contains("instruction", FIGURE)
-    return missing.astype(np.float64)
+    missing = rows.contains("instruction", MISSING_FIGURE)
+    return rows.lacking("instruction", FIGURE, missing).astype(np.float64)
 
 
 def echo_similarity(rows: Features) -> Floats:
@@ -222,9 +221,10 @@ def refuses_harmless_task(rows: Features) -> Floats:
 
 def trivial_answer(rows: Features) -> Floats:
     """1 where the response is a polite filler, or a word or two where prose was asked for."""
-    short = (rows.word_counts("response") < PROSE_WORDS) & rows.contains("instruction", ASKS_FOR_PROSE)
+    words = rows.word_counts("response")
+    short = rows.contains("instruction", ASKS_FOR_PROSE, words < PROSE_WORDS)
     short = rows.lacking("instruction", r"(?i)\bwords?\b", short)
-    return (rows.contains("response", FILLER) | short).astype(np.float64)
+    return (rows.contains("response", FILLER, words < FILLER_WORDS) | short).astype(np.float64)
 
 
 def _jaccard(first: Words, second: Words) -> Floats:

@@ -87,9 +87,17 @@ class Features:
             counts[places] = texts.str.count_matches(_ascii(pattern)).to_numpy()
         return counts
 
-    def contains(self, side: Side, pattern: str) -> Flags:
-        """Where a regular expression matches at all."""
-        return found(self._texts[side], pattern)
+    def contains(self, side: Side, pattern: str, among: Flags | None = None) -> Flags:
+        """Where a regular expression matches at all; texts that are not `among` are not searched.
+
+        Polars keeps some thirty compiled patterns; a rule that searches few rows spares the others theirs.
+        """
+        if among is None:
+            return found(self._texts[side], pattern)
+        places = np.flatnonzero(among)
+        kept = np.zeros(len(self), bool)
+        kept[places] = found(self._texts[side].gather(places), pattern)
+        return kept
 
     def holds(self, side: Side, literal: str) -> Flags:
         """Where a text holds these characters."""
@@ -97,10 +105,7 @@ class Features:
 
     def lacking(self, side: Side, pattern: str, among: Flags) -> Flags:
         """Those of the rows `among` whose text has no match; the others' texts are not searched."""
-        places = np.flatnonzero(among)
-        kept = among.copy()
-        kept[places] = ~found(self._texts[side].gather(places), pattern)
-        return kept
+        return among & ~self.contains(side, pattern, among)
 
     def tokens_above(self, side: Side, limit: int) -> Floats:
         """Tokens of each text that may have more than `limit`; NaN where it cannot.

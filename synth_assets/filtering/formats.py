@@ -14,6 +14,7 @@ CONTROL_MARK = (
 is what stays of a header when a decoder drops special tokens."""
 
 PLACEHOLDER = r"(?i)^\s*<?\(?(?:no ?(?:input|output)|empty|n/a|none|null|nan|\[?insert[^\]\n]*\]?)\)?>?[.!]?\s*$"
+PLACEHOLDER_WORDS = 12
 TEX_COMMAND = r"\\(?:frac|sqrt|boxed|text|mathrm|mathbf|left|binom|overline)\b"
 
 
@@ -29,7 +30,7 @@ def finished_early(rows: Features, side: Side) -> Floats:
 
 def unbalanced_fences(rows: Features) -> Floats:
     """1 where a code fence of the response is never closed."""
-    return rows.matches("response", r"(?m)^\s*```") % 2
+    return rows.matches("response", r"(?m)^\s*```", rows.holds("response", "```")) % 2
 
 
 def unbalanced_mathematics(rows: Features, side: Side) -> Floats:

@@ -46,7 +46,7 @@ def duplicate_line_share(rows: Features) -> Floats:
     A refrain is meant to be said again; the shares of n-grams still bound how often.
     """
     share = _larger(rows, lambda shares: shares.duplicate_line)
-    return np.where(rows.contains("instruction", ASKS_FOR_VERSE), np.nan, share)
+    return np.where(rows.contains("instruction", ASKS_FOR_VERSE, share > 0), np.nan, share)
 
 
 def _larger(rows: Features, share: Callable[[Shares], Floats]) -> Floats:
