@@ -8,7 +8,7 @@ import polars as pl
 from checks.filtering import SPLITS
 from checks.great_expectations import between, expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
-from checks.leakage import leakage_result, leaks_between_splits, normalised, shared
+from checks.leakage import leakage_result, leaks_between_splits, normalised, prompt_key, shared
 from resources.hardware import Hardware
 from synth_assets.protocols import FinishReason
 
@@ -115,14 +115,14 @@ def margins_are_positive(preference_pairs: pl.LazyFrame) -> dg.AssetCheckResult:
 
 def no_leakage_between_splits(preference_pairs: pl.LazyFrame, sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
     """No instruction or group is in both splits of the pairs, nor both in their train and SFT's validation split."""
-    instruction = normalised(pl.col("instruction"))
+    instruction = prompt_key(preference_pairs)
     train = preference_pairs.filter(pl.col("split") == "train")
     held_out = sft_dataset.filter(pl.col("split") == "validation")
     return leakage_result(
         {
             "instructions": leaks_between_splits(preference_pairs, instruction, SPLITS),
             "groups": leaks_between_splits(preference_pairs, pl.col("group"), SPLITS),
-            "sft_validation_instructions": shared(train, instruction, held_out, instruction),
+            "sft_validation_instructions": shared(train, instruction, held_out, prompt_key(sft_dataset)),
         }
     )
 

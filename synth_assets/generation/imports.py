@@ -199,13 +199,11 @@ def _instruction(turns: Turns, row_id: str) -> dict[str, Any]:
 
 
 def _preference(turns: Turns, row_id: str) -> dict[str, Any]:
-    if turns.history:
-        raise RowFaultError("earlier_turns")  # a pair holds one instruction; without its context it would mislead
     chosen, rejected = turns.responses
     if chosen == rejected:
         raise RowFaultError("chosen_equals_rejected")
     row: dict[str, Any] = dict.fromkeys(PAIRS.names())
-    row |= {"pair_id": row_id, "row_id": row_id, "instruction": turns.instruction}
+    row |= {"pair_id": row_id, "row_id": row_id, "history": turns.history, "instruction": turns.instruction}
     return row | {"chosen": chosen, "rejected": rejected}
 
 

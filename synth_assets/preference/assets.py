@@ -108,7 +108,8 @@ def preference_pairs(
     """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
     spec = inference.hardware.spec(PairSpec(), config)
     room = Room(inference.count_tokens(base_model), base_model.context_tokens)
-    known = known_instructions(sft_dataset.select("instruction", "group", "split").collect(), benchmark_items)
+    trained = sft_dataset.select("history", "instruction", "group", "split").collect()
+    known = known_instructions(trained, benchmark_items)
     built = build_pairs(response_candidates.collect(), imported_preferences.collect(), known, spec, room)
     context.log.info("dropped:\n%s", reasons_text(built.reasons))
     version = content_hash(built.pairs)

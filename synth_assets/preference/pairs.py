@@ -144,18 +144,19 @@ def known_instructions(sft_rows: pl.DataFrame, benchmark_items: pl.DataFrame) ->
     """The instructions that imported pairs are compared with: `same`, `group` and `split`, one row for each.
 
     Args:
-        sft_rows: `instruction`, `group`, `split` of the SFT dataset.
+        sft_rows: `history`, `instruction`, `group`, `split` of the SFT dataset.
         benchmark_items: `prompt` of the benchmarks; their split is called "benchmark" and wins.
     """
-    prompts = benchmark_items.select(_same("prompt"), group=pl.lit(None, pl.String), split=pl.lit("benchmark"))
-    rows = sft_rows.select(_same("instruction"), "group", "split")
+    prompts = benchmark_items.select(_same(pl.col("prompt")), group=pl.lit(None, pl.String), split=pl.lit("benchmark"))
+    rows = sft_rows.select(_same(_asked()), "group", "split")
     return pl.concat([prompts, rows]).unique("same", keep="first", maintain_order=True)
 
 
 def judge_imported(imported: pl.DataFrame, known: pl.DataFrame) -> Verdicts:
     """Imported pairs with a group; empty ones, copies, equal sides and held-out instructions are dropped."""
-    rows = imported.drop("group", "split").with_columns(_same("instruction"))
+    rows = imported.drop("group", "split").with_columns(_same(_asked()))
     rows = rows.join(known, on="same", how="left", maintain_order="left")
+    items = known.filter(pl.col("split") == "benchmark")["same"]
     own = pl.Series("own", [f"import-{fingerprint(same)}" for same in rows["same"]], dtype=pl.String)
     rows = rows.with_columns(group=pl.coalesce(pl.col("group"), own))
     texts = ("instruction", "chosen", "rejected")
@@ -169,7 +170,7 @@ def judge_imported(imported: pl.DataFrame, known: pl.DataFrame) -> Verdicts:
         .then(pl.lit("duplicate"))
         .when(pl.col("split") == "validation")
         .then(pl.lit("validation_instruction"))
-        .when(pl.col("split") == "benchmark")
+        .when((pl.col("split") == "benchmark") | _same(pl.col("instruction")).is_in(items.implode()))
         .then(pl.lit("benchmark_item")),
     )
 
@@ -208,6 +209,7 @@ def _with_ids(both: pl.DataFrame) -> pl.DataFrame:
         "group",
         split=pl.lit(None, pl.String),
         source=pl.lit(CANDIDATE_SOURCE),
+        history="history",
         instruction="instruction",
         chosen="response",
         rejected="response_other",
@@ -228,10 +230,8 @@ def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: Room | None) -> Verdicts
     """Pairs of which either side, after the instruction, fits the base model's context."""
     if room is None:
         return Verdicts(pairs, pairs.clear().with_columns(reason=pl.lit("")))
-    asked, chosen, rejected = (
-        pl.Series(room.count_tokens(pairs[name].to_list()), dtype=pl.Int64)
-        for name in ("instruction", "chosen", "rejected")
-    )
+    texts = pairs.select(_asked().alias("asked"), "chosen", "rejected")
+    asked, chosen, rejected = (pl.Series(room.count_tokens(text.to_list()), dtype=pl.Int64) for text in texts)
     longest = pl.DataFrame({"chosen": chosen, "rejected": rejected}).max_horizontal() + asked + spec.template_tokens
     over = longest > room.context_tokens
     return Verdicts(pairs.filter(~over), pairs.filter(over).with_columns(reason=pl.lit("too_long_for_base")))
@@ -260,9 +260,15 @@ def _fates(candidates: pl.DataFrame, kept: pl.DataFrame, *dropped: pl.DataFrame)
     return pl.concat(fates).unique("row_id", keep="first", maintain_order=True)
 
 
-def _same(column: str) -> pl.Expr:
+def _asked() -> pl.Expr:
+    """The instruction with all that was said before it, a line for each turn."""
+    said = pl.col("history").list.eval(pl.element().struct.field("content"))
+    return said.fill_null([]).list.concat(pl.col("instruction")).list.join("\n")
+
+
+def _same(text: pl.Expr) -> pl.Expr:
     """The column `same`: equal where texts differ in case, spaces and typography only."""
-    return pl.col(column).map_batches(_normalised, return_dtype=pl.String).alias("same")
+    return text.map_batches(_normalised, return_dtype=pl.String).alias("same")
 
 
 def _normalised(texts: pl.Series) -> pl.Series:

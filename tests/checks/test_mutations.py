@@ -357,6 +357,7 @@ def failed_clause(world: World) -> None:
 
 RECORDS: dict[tuple[str, str], Mutation] = {
     ("teacher_model", "model_files_match"): changed_file,
+    ("teacher_model", "teacher_opens_as_its_family"): fields("teacher_model", family="qwen2"),
     ("base_model", "model_files_match"): fields("base_model", revision="main"),
     ("reward_model", "model_files_match"): fields("reward_model", location="no/such/folder"),
     ("reward_model", "reward_model_is_sane"): fields("reward_model", location="owner/backwards"),
@@ -401,6 +402,7 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     ("lora_adapter", "loss_is_finite", fields("lora_adapter", final_loss=-0.1)),
     ("lora_adapter", "a_small_share_was_trained", fields("lora_adapter", trainable_parameters=1_000)),
     ("teacher_model", "model_files_match", fields("teacher_model", revision="0" * 16)),
+    ("teacher_model", "teacher_opens_as_its_family", fields("teacher_model", family="unheard-of")),
     ("comparison", "metrics_carry_n_and_interval", first_metric(value=0.9)),
     ("comparison", "metrics_carry_n_and_interval", first_metric(ci_high=float("nan"))),
     ("comparison", "metrics_carry_n_and_interval", first_metric(items_sha256="")),

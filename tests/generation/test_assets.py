@@ -23,10 +23,13 @@ PAIR = {"prompt": "Add 1 and 2.", "chosen": "3", "rejected": "4"}
 class Echo:
     """A teacher that says its seed, with HTML and ANSI codes around it."""
 
-    model, revision, engine = "echo", "r1", "fake 1"
+    model, revision, engine, context_tokens = "echo", "r1", "fake 1", 256
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         return [1]
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        return self.encode_chat(messages)
 
     def encode_template(self, template: str) -> list[int]:
         return [2]

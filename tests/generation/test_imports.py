@@ -101,10 +101,11 @@ def test_earlier_turns_become_history(tmp_path: Path) -> None:
     assert [turn["role"] for turn in row["history"]] == ["system", "user", "assistant"]
 
 
-def test_pairs_with_earlier_turns_are_rejected(tmp_path: Path) -> None:
-    row = {"conversations": [{"from": "system", "value": "Be kind."}, SHAREGPT[0]], "chosen": "3", "rejected": "4"}
-    report = read_file(jsonl(tmp_path / "a.jsonl", row)).report
-    assert report.rejected == {"earlier_turns": 1}
+def test_pairs_keep_their_earlier_turns(tmp_path: Path) -> None:
+    row = {"conversations": [*SHAREGPT, {"from": "human", "value": "And 3?"}], "chosen": "6", "rejected": "7"}
+    pair = read_file(jsonl(tmp_path / "a.jsonl", row)).preferences.collect().row(0, named=True)
+    assert (pair["instruction"], pair["chosen"], pair["rejected"]) == ("And 3?", "6", "7")
+    assert pair["history"] == CHAT
 
 
 @pytest.mark.parametrize("text", ["<noinput>", "< noinput >", "<No input>", "no input", "N/A", "None.", ""])
@@ -337,7 +338,7 @@ def test_options_cannot_be_overwritten_by_an_import(tmp_path: Path) -> None:
         ("alpaca_en_first500.jsonl", "alpaca", 500, {}),
         ("magpie_llama31_first750.jsonl", "completion", 750, {}),
         ("preference_llama31_first300.jsonl", "preference", 300, {}),
-        ("dpo_en_first150.jsonl", "preference", 52, {"earlier_turns": 97}),
+        ("dpo_en_first150.jsonl", "preference", 149, {}),
     ],
 )
 def test_real_files(test_data: Path, name: str, format_name: str, kept: int, rejected: dict[str, int]) -> None:

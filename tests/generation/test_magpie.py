@@ -8,8 +8,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from synth_assets.families import FAMILIES
-from synth_assets.generation.magpie import MagpieSpec, generate
+from synth_assets.generation.magpie import generate
 from synth_assets.generation.seeds import row_seed
+from synth_assets.generation.spec import MagpieSpec
 from synth_assets.protocols import Completion, Message, Sampling
 from synth_assets.records import INSTRUCTIONS
 

@@ -22,6 +22,7 @@ def candidate(row: str, text: str, reward: float | None = None, **changes: Any) 
         "instruction": f"instruction of {row}",
         "response": text,
         "temperature": 1.0,
+        "history": [],
         "seed": 1,
         "response_tokens": 3,
         "finish_reason": "stop",
@@ -37,7 +38,7 @@ def table(*rows: dict[str, Any]) -> pl.DataFrame:
 
 def brought(instruction: str, chosen: str, rejected: str, number: int = 0) -> dict[str, Any]:
     row = dict.fromkeys(PAIRS.names()) | {"pair_id": f"i{number}", "row_id": f"i{number}", "source": "mine.jsonl"}
-    return row | {"instruction": instruction, "chosen": chosen, "rejected": rejected}
+    return row | {"history": [], "instruction": instruction, "chosen": chosen, "rejected": rejected}
 
 
 def imported(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -52,6 +53,7 @@ def counted(reasons: pl.DataFrame) -> dict[tuple[str, str], int]:
     return {(of, reason): count for of, reason, count in reasons.iter_rows()}
 
 
+EARLIER = [{"role": "user", "content": "Add 1 and 2."}, {"role": "assistant", "content": "3"}]
 GOOD = [candidate("z", "good", 2.0), candidate("z", "bad", 0.0)]  # a pair that always remains
 
 
@@ -172,6 +174,26 @@ def test_bad_imported_pairs_are_dropped_with_their_reason(row: dict[str, Any], r
     built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4", number=9), row), known, SPEC)
     assert counted(built.reasons) == {("imports", reason): 1}
     assert built.pairs["source"].to_list() == ["candidates", "mine.jsonl"]
+
+
+def test_a_pair_is_told_by_what_was_said_before() -> None:
+    later = brought("And 3?", "6", "7") | {"history": EARLIER}
+    other = brought("And 3?", "6", "7", number=1)
+    sft = pl.DataFrame([{"history": EARLIER, "instruction": "and 3?", "group": "g", "split": "train"}], schema=SFT_ROWS)
+    built = build_pairs(table(), imported(later, other), known_instructions(sft, NO_ITEMS), SPEC)
+    assert built.reasons.is_empty()
+    groups = dict(built.pairs.select(pl.col("history").list.len(), "group").iter_rows())
+    assert groups[2] == "g"
+    assert groups[0].startswith("import-")
+    words = Room(lambda texts: [len(text.split()) for text in texts], 64 + 7)
+    assert build_pairs(table(), imported(later, other), NOTHING_KNOWN, SPEC, words).pairs["history"].to_list() == [[]]
+
+
+def test_a_benchmark_item_is_found_after_earlier_turns() -> None:
+    items = pl.DataFrame([{"prompt": "And 3?"}], schema=BENCHMARK_ITEMS)
+    known = known_instructions(pl.DataFrame(schema=SFT_ROWS), items)
+    row = brought("and  3?", "6", "7") | {"history": EARLIER}
+    assert counted(build_pairs(table(*GOOD), imported(row), known, SPEC).reasons) == {("imports", "benchmark_item"): 1}
 
 
 def test_an_imported_pair_takes_the_group_of_the_same_training_instruction() -> None:
