@@ -14,6 +14,7 @@ import dagster as dg
 
 from resources import loading, model_files
 from resources.hardware import Hardware, Role
+from resources.roofline import Roofline, roofline
 from resources.transformers_engine import TransformersGenerator
 from resources.vllm_engine import VllmGenerator
 from synth_assets.families import family_of
@@ -88,6 +89,11 @@ class Inference(dg.ConfigurableResource):
         return TransformersGenerator(
             network, tokenizer, model=name, revision=model.revision, virtual_tokens=virtual_tokens
         )
+
+    def roofline(self, model: ModelRecord, rows: int) -> Roofline:
+        """The most tokens per second that memory allows a model here; its weights have been fetched before."""
+        folder = model_files.local_folder(model.location) or self.folder(model)
+        return roofline(folder, self.hardware.limits(), rows)
 
     def load_base(self, model: ModelRecord) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """The model in the tier's precision and its tokenizer, for training and for harnesses."""

@@ -285,6 +285,7 @@ class Tier:
     min_rows: int
     usd_per_hour: float
     capability: tuple[int, int] = (0, 0)  # CUDA compute capability wanted
+    bandwidth_gb_s: float = 0.0  # of the device's memory, 1e9 bytes a second; 0: measured where it is needed
     grouping: Literal["length", "packing"] = "length"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec name -> field -> value
     suites: tuple[str, ...] = ()
