@@ -21,7 +21,7 @@ COPIES = 3
 class Roofline:
     """The most tokens per second that a batch can have where each forward pass reads every weight once.
 
-    tokens_per_s = rows x bandwidth / weight bytes: the memory roof of Williams et al. 2009, doi 10.1145/1498765.1498785.
+    tokens_per_s = rows x bandwidth / weight bytes: the memory roof of Williams et al. 2009 (10.1145/1498765.1498785).
     Left out are the key-value cache, which lowers it, and arithmetic, which limits large batches first. Derived from
     the number of parameters and the tier's precision; no counter of the device is read.
     """

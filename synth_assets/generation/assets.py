@@ -132,9 +132,8 @@ def _counts(rows: pl.LazyFrame) -> dict[str, Any]:
     lengths = ("instruction_tokens", "response_tokens", "history_tokens")
     exchanges = (pl.col("history").list.len() // 2 + 1).cast(pl.String).alias("exchanges")
     frame = rows.select("instruction", "topic", *ends, *lengths, exchanges).collect()
-    tokens = {
-        name: {"mean": frame[name].mean(), "max": frame[name].max(), "all": frame[name].sum()} for name in lengths
-    }
+    measures = {"mean": pl.Series.mean, "max": pl.Series.max, "all": pl.Series.sum}
+    tokens = {name: {word: of(frame[name]) for word, of in measures.items()} for name in lengths}
     return {
         "dagster/row_count": frame.height,
         "distinct_instructions_rate": frame["instruction"].n_unique() / max(frame.height, 1),

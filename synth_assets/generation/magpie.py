@@ -135,9 +135,10 @@ class _RowMaker:
                 going = self._with_room(going)
             asked = self._instructions(going, turn)
             answered = self._responses(going, asked, turn)
-            for one, *exchange in zip(going, asked, answered, strict=True):
-                one.add(Exchange(*exchange))
-                self.new_tokens += Exchange(*exchange).tokens
+            for one, said, answer in zip(going, asked, answered, strict=True):
+                exchange = Exchange(said, answer)
+                one.add(exchange)
+                self.new_tokens += exchange.tokens
         return pl.DataFrame([self._row(one) for one in block], schema=INSTRUCTIONS)
 
     def _with_room(self, going: Sequence[Conversation]) -> list[Conversation]:

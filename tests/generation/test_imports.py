@@ -8,6 +8,7 @@ import pytest
 from synth_assets.generation import imports
 from synth_assets.generation.imports import (
     LINES_SHOWN,
+    ImportOptions,
     import_file,
     imported_files,
     options_path,
@@ -293,7 +294,7 @@ def test_chunks_on_disk_give_the_table_held_in_memory(tmp_path: Path, monkeypatc
 def test_an_import_is_copied_with_its_options(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "mine.jsonl", {"frage": "a", "antwort": "b"})
     folder = tmp_path / "imports"
-    report = import_file(source, folder, columns={"instruction": "frage", "response": "antwort"})
+    report = import_file(source, folder, ImportOptions(columns={"instruction": "frage", "response": "antwort"}))
     assert report.kept == 1
     assert [path.name for path in imported_files(folder)] == ["mine.jsonl"]
     read = read_import(folder / "mine.jsonl")
@@ -304,7 +305,7 @@ def test_an_import_is_copied_with_its_options(tmp_path: Path) -> None:
 def test_importing_again_replaces_the_file_and_its_options(tmp_path: Path) -> None:
     folder = tmp_path / "imports"
     own = jsonl(tmp_path / "a.jsonl", {"frage": "a", "antwort": "b"})
-    import_file(own, folder, columns={"instruction": "frage", "response": "antwort"})
+    import_file(own, folder, ImportOptions(columns={"instruction": "frage", "response": "antwort"}))
     import_file(jsonl(tmp_path / "a.jsonl", ALPACA), folder)
     assert read_import(folder / "a.jsonl").instructions.collect()["response"].to_list() == ["3"]
     assert sorted(path.name for path in folder.iterdir()) == ["a.jsonl", "a.jsonl.options.json"]
