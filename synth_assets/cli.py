@@ -125,9 +125,10 @@ def import_(
     ] = None,
 ) -> None:
     """Take your own data in: it is judged like the rest at the next run."""
-    from synth_assets.commands.imports import import_text
+    from synth_assets.commands.imports import allow_network, import_text
     from synth_assets.commands.session import open_session
 
+    allow_network(source)
     console.print(import_text(open_session(), source, format, tuple(column or ())), markup=False)
 
 

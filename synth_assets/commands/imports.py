@@ -1,5 +1,6 @@
 """`synth import`: a user's files or a published set taken in, with a report of each row repaired or rejected."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,15 @@ from synth_assets.generation.imports import ImportOptions, ImportReport, import_
 from synth_assets.generation.readers import READERS, ImportFileError
 
 NEXT = "Next: synth run --select 'key:imported_instructions+'"
+
+
+def allow_network(source: str) -> None:
+    """Let a published set be fetched on the tier cpu, which else keeps the hub's library offline.
+
+    To be called before the deployment is set up; HF_HUB_OFFLINE of the user's own wins.
+    """
+    if source.startswith(PREFIX):
+        os.environ.setdefault("HF_HUB_OFFLINE", "0")
 
 
 def import_text(session: Session, source: str, format: str | None, columns: tuple[str, ...]) -> str:  # noqa: A002

@@ -119,9 +119,14 @@ class _Sampler:
         return fingerprint("candidates", self.made_from, self.generator.engine, list(rows))
 
     def make(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-        """All candidates of a block: each instruction's together, in the order of the temperatures."""
+        """All candidates of a block: each instruction's together, in the order of the temperatures.
+
+        An instruction that fills the teacher's context with what was said before it gets none.
+        """
         asked = [[*row["history"], {"role": "user", "content": row["instruction"]}] for row in rows]
-        prompts = [self.generator.encode_chat(turns) for turns in asked]
+        encoded = [(row, self.generator.encode_chat(turns)) for row, turns in zip(rows, asked, strict=True)]
+        fitting = [(row, prompt) for row, prompt in encoded if len(prompt) < self.generator.context_tokens]
+        rows, prompts = [row for row, _ in fitting], [prompt for _, prompt in fitting]
         drawn = [self._draw(rows, prompts, draw) for draw in range(len(self.spec.temperatures))]
         in_order = [draws[at] for at in range(len(rows)) for draws in drawn]
         return pl.DataFrame(in_order, schema=CANDIDATES)

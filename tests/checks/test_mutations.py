@@ -118,6 +118,7 @@ RAW = {
     "top_p_is_in_range": cells(BY_BATCH, "top_p", 1.1),
     "instruction_tokens_are_counted": cells(BY_BATCH, "instruction_tokens", -1),
     "response_tokens_are_counted": cells(BY_BATCH, "response_tokens", -1),
+    "history_tokens_are_counted": cells(BY_BATCH, "history_tokens", -1),
     "instruction_finish_reasons_are_known": cells(BY_BATCH, "instruction_finish_reason", "crash"),
     "response_finish_reasons_are_known": cells(BY_BATCH, "response_finish_reason", "crash"),
     "instructions_end_by_themselves": cells(BY_BATCH, "instruction_finish_reason", "length", range(9)),

@@ -1,6 +1,7 @@
 """`synth import`: files, folders, and published sets, for whose download small files of the same shapes stand."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import pytest
 
 from resources import model_files
 from resources.model_files import ModelFilesError
-from synth_assets.commands.imports import import_text
-from synth_assets.commands.session import Session
+from synth_assets.commands.imports import allow_network, import_text
+from synth_assets.commands.session import Session, open_session
 from synth_assets.generation.hub import HUB_SETS
 from synth_assets.generation.imports import imported_files, options_path, read_file, read_import
 
@@ -119,6 +120,21 @@ def test_an_input_of_dolly_stands_after_the_instruction(hub: Path, take_in: Call
 def test_without_a_network_the_remedy_is_named(take_in: Callable[..., str]) -> None:  # fault 30
     with pytest.raises(ModelFilesError, match=r"out of reach \(HF_HUB_OFFLINE is set\): connect, or download https://"):
         take_in("hub:alpaca")
+
+
+@pytest.mark.parametrize(
+    ("own", "source", "offline"),
+    [(None, "hub:alpaca", "0"), (None, "a.jsonl", "1"), ("1", "hub:alpaca", "1"), ("0", "a.jsonl", "0")],
+)
+def test_the_cpu_tier_may_fetch_a_set_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, own: str | None, source: str, offline: str
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    if own:
+        monkeypatch.setenv("HF_HUB_OFFLINE", own)
+    allow_network(source)
+    open_session("cpu")
+    assert os.environ["HF_HUB_OFFLINE"] == offline
 
 
 def test_an_unknown_set_names_those_there_are(take_in: Callable[..., str]) -> None:

@@ -123,6 +123,13 @@ def test_earlier_turns_are_answered_and_judged_with_their_instruction(tmp_path: 
     assert sorted(len(history) for history in judge.histories) == [0, 0, 2, 2]
 
 
+def test_an_instruction_without_room_in_the_context_gets_none(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    rows = pl.concat([sft("x" * 255), sft("y" * 256), sft("short", history=turns)])
+    table = candidates(Teacher(), Judge(), rows, tmp_path)  # the fake has a token a character, and 256 in all
+    assert set(table["instruction"]) == {"x" * 255, "short"}
+
+
 def test_a_sample_keeps_order_and_most_of_itself_when_data_grows() -> None:
     spec = replace(SPEC, instructions=50)
     small, large = (instructions_to_sample(sft(*(f"q{n}" for n in range(size))).lazy(), spec) for size in (100, 120))
