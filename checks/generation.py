@@ -51,6 +51,7 @@ raw_instructions_expectations = expectation_checks(
         between("top_p", "top_p_is_in_range", 0, 1),
         between("instruction_tokens", "instruction_tokens_are_counted", 0),
         between("response_tokens", "response_tokens_are_counted", 0),
+        between("history_tokens", "history_tokens_are_counted", 0),
         one_of("instruction_finish_reason", "instruction_finish_reasons_are_known", FINISH_REASONS),
         one_of("response_finish_reason", "response_finish_reasons_are_known", FINISH_REASONS),
         _mostly_stop("instruction_finish_reason", "instructions_end_by_themselves"),

@@ -1,13 +1,16 @@
 """Are the models the ones their records name, and does the reward model tell good from bad?"""
 
+import json
 import re
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
+from resources.inference import Inference
 from resources.model_files import ModelFilesError, local_folder
 from resources.reward import RewardModels
+from synth_assets.families import FAMILIES, compare
 from synth_assets.manifests import folder_hash
 from synth_assets.records import ModelRecord
 
@@ -43,6 +46,31 @@ def model_files_match(asset: str) -> dg.AssetChecksDefinition:
 teacher_model_files_match = model_files_match("teacher_model")
 base_model_files_match = model_files_match("base_model")
 reward_model_files_match = model_files_match("reward_model")
+
+
+@dg.asset_check(asset="teacher_model", blocking=True)
+def teacher_opens_as_its_family(teacher_model: ModelRecord, inference: Inference) -> dg.AssetCheckResult:
+    """The family's pre-query template is what the teacher's own tokenizer writes before a user's words.
+
+    Its stop tokens are in the vocabulary too: a wrong row costs a GPU-hour of texts that are no instructions.
+    """
+    if teacher_model.family not in FAMILIES:
+        found = f"no row {teacher_model.family!r} in synth_assets/families.py"
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR, description=found)
+    row = FAMILIES[teacher_model.family]
+    found = compare(teacher_model.family, inference.tokenizer(teacher_model))
+    return dg.AssetCheckResult(
+        passed=found.fits,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "family": teacher_model.family,
+            "pre_query": json.dumps(row.pre_query),
+            "tokenizer_opens_with": json.dumps(found.derived),
+            "missing_stop_tokens": ", ".join(found.missing_stops) or "none",
+            "banned_first": ", ".join(found.banned) or "none",
+            "row_compared_with": row.compared_with or "no real tokenizer before this one",
+        },
+    )
 
 
 @dg.asset_check(asset="reward_model", blocking=True, additional_ins={"sft_dataset": dg.AssetIn("sft_dataset")})

@@ -32,7 +32,8 @@ from synth_assets.filtering.features import Base
 from synth_assets.filtering.judge import judge
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.split import SplitSpec, split
-from synth_assets.generation.magpie import MagpieSpec, generate
+from synth_assets.generation.magpie import generate
+from synth_assets.generation.spec import MagpieSpec
 from synth_assets.jobs import executor_for
 from synth_assets.partitions import BATCHES_NAME
 from synth_assets.preference.candidates import (

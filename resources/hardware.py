@@ -65,13 +65,17 @@ AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it
     samples=1_500,
     min_rows=50,
     usd_per_hour=0.5,
+    bandwidth_gb_s=936,
     capability=(8, 0),
     grouping="packing",
     suites=SUITES,
 )
 
+HOPPER = replace(AMPERE, batch_size=16, accumulation=1, capability=(9, 0))
+
 # usd_per_hour: on-demand list prices of 2025 for one card, rounded, taxes and storage not included. t4 and l4 are AWS
 # g4dn.xlarge and g6.xlarge, the others marketplace offers (RunPod, Lambda). They tell 0.5 from 5; put in what you pay.
+# bandwidth_gb_s: NVIDIA's data sheets of T4, RTX 3060 12 GB, RTX 3090, L4, A100 40 GB, H100 SXM and H200.
 TIERS: dict[str, Tier] = {
     "cpu": Tier(
         device="cpu",
@@ -102,6 +106,7 @@ TIERS: dict[str, Tier] = {
         batch_size=2,
         accumulation=8,
         usd_per_hour=0.53,
+        bandwidth_gb_s=320,
         capability=(7, 5),
         grouping="length",
     ),
@@ -113,12 +118,13 @@ TIERS: dict[str, Tier] = {
         batch_size=2,
         accumulation=8,
         usd_per_hour=0.1,
+        bandwidth_gb_s=360,
     ),
     "rtx24": AMPERE,
-    "l4": replace(AMPERE, usd_per_hour=0.8, capability=(8, 9)),
-    "a100": replace(AMPERE, memory_gb=40, batch_size=8, accumulation=2, usd_per_hour=1.3),
-    "h100": replace(AMPERE, memory_gb=80, batch_size=16, accumulation=1, usd_per_hour=3.0, capability=(9, 0)),
-    "h200": replace(AMPERE, memory_gb=141, batch_size=16, accumulation=1, usd_per_hour=4.0, capability=(9, 0)),
+    "l4": replace(AMPERE, usd_per_hour=0.8, bandwidth_gb_s=300, capability=(8, 9)),
+    "a100": replace(AMPERE, memory_gb=40, batch_size=8, accumulation=2, usd_per_hour=1.3, bandwidth_gb_s=1_555),
+    "h100": replace(HOPPER, memory_gb=80, usd_per_hour=3.0, bandwidth_gb_s=3_350),
+    "h200": replace(HOPPER, memory_gb=141, usd_per_hour=4.0, bandwidth_gb_s=4_800),
 }
 """The rows; an empty `tested` says that nobody ran it."""
 

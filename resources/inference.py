@@ -14,6 +14,7 @@ import dagster as dg
 
 from resources import loading, model_files
 from resources.hardware import Hardware, Role
+from resources.roofline import Roofline, roofline
 from resources.transformers_engine import TransformersGenerator
 from resources.vllm_engine import VllmGenerator
 from synth_assets.families import family_of
@@ -89,6 +90,11 @@ class Inference(dg.ConfigurableResource):
             network, tokenizer, model=name, revision=model.revision, virtual_tokens=virtual_tokens
         )
 
+    def roofline(self, model: ModelRecord, rows: int) -> Roofline:
+        """The most tokens per second that memory allows a model here; its weights have been fetched before."""
+        folder = model_files.local_folder(model.location) or self.folder(model)
+        return roofline(folder, self.hardware.limits(), rows)
+
     def load_base(self, model: ModelRecord) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """The model in the tier's precision and its tokenizer, for training and for harnesses."""
         tier = self._prepared()
@@ -100,13 +106,17 @@ class Inference(dg.ConfigurableResource):
         network, tokenizer = self.load_base(model)
         return load_adapter(network, adapter), tokenizer
 
-    def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
-        """A function that counts the tokens of plain texts; control tokens in them count as subwords."""
+    def tokenizer(self, model: ModelRecord) -> "PreTrainedTokenizerBase":
+        """A model's tokenizer; fetches the files of its description, not its weights."""
         self._prepared()
         folder = model_files.local_folder(model.location)
         if folder is None:
             folder = model_files.fetch(model.location, model.revision, model_files.DESCRIPTION_FILES)
-        tokenizer = loading.load_tokenizer(folder)
+        return loading.load_tokenizer(folder)
+
+    def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
+        """A function that counts the tokens of plain texts; control tokens in them count as subwords."""
+        tokenizer = self.tokenizer(model)
 
         def count(texts: Sequence[str]) -> list[int]:
             counts: list[int] = []
@@ -136,9 +146,18 @@ class LazyGenerator:
         self.writing_s = 0.0
         self._loaded = functools.cache(load)
 
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens a prompt and its completion may have together."""
+        return self._loaded().context_tokens
+
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids up to where the assistant speaks."""
         return self._loaded().encode_chat(messages)
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where the user speaks next."""
+        return self._loaded().encode_user_turn(messages)
 
     def encode_template(self, template: str) -> list[int]:
         """Token ids of trusted text, in which control tokens are meant."""

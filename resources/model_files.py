@@ -1,4 +1,4 @@
-"""Where models come from: the package, a folder or a hub repository; only safetensors, never code.
+"""Where models and published data sets come from: the package, a folder or a hub; only safetensors, never code.
 
 Nothing here loads a model. Weights of a hub repository are fetched when they are first needed, at the commit that was
 resolved.
@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from synth_assets.embedded import model_path
 from synth_assets.manifests import folder_hash
@@ -23,6 +23,7 @@ REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 CONFIG = "config.json"
 DESCRIPTION_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "*.spm"]
 WEIGHT_FILES = ["*.safetensors"]
+Kind = Literal["model", "dataset"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -125,7 +126,7 @@ def check_description(folder: Path, location: str) -> None:
             raise ModelFilesError(f"{location} wants to run its own code ({name}: auto_map); that is refused")
 
 
-def fetch(name: str, revision: str | None, patterns: list[str]) -> Path:
+def fetch(name: str, revision: str | None, patterns: list[str], kind: Kind = "model") -> Path:
     """The hub cache's folder with files of a version, named by its commit; fetches only what is not there yet.
 
     Without a connection it is the version of that name that was fetched last, which may lack files.
@@ -138,9 +139,9 @@ def fetch(name: str, revision: str | None, patterns: list[str]) -> Path:
     )
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=patterns))
     except LocalEntryNotFoundError as error:
-        raise ModelFilesError(out_of_reach(name)) from error
+        raise ModelFilesError(out_of_reach(name, kind)) from error
     except HfHubHTTPError as error:
         raise ModelFilesError(remedy(name, error)) from error
     except (HTTPError, OSError, ValueError) as error:
@@ -176,13 +177,14 @@ def _missing_weights(folder: Path) -> list[str]:
     return sorted(shard for shard in shards if not (folder / shard).is_file())
 
 
-def out_of_reach(name: str) -> str:
+def out_of_reach(name: str, kind: Kind = "model") -> str:
     """What to do without a connection to the hub."""
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
-    return (
-        f"{name} is not on this machine and the hub is out of reach{offline}: connect, name a local folder instead, "
-        "or choose the tier cpu, whose models are shipped"
-    )
+    otherwise = {
+        "model": "name a local folder instead, or choose the tier cpu, whose models are shipped",
+        "dataset": f"or download https://huggingface.co/datasets/{name} where you can and import the files",
+    }
+    return f"{name} is not on this machine and the hub is out of reach{offline}: connect, {otherwise[kind]}"
 
 
 def remedy(name: str, error: "HfHubHTTPError") -> str:

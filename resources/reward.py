@@ -10,7 +10,7 @@ import numpy as np
 from resources import loading, model_files
 from resources.hardware import Hardware
 from synth_assets.chat import encode_chat
-from synth_assets.protocols import RewardModel
+from synth_assets.protocols import Message, RewardModel
 from synth_assets.records import ModelRecord
 
 if TYPE_CHECKING:
@@ -67,11 +67,12 @@ class ClassifierReward:
         self._pad: Any = tokenizer.pad_token_id
         network.config.pad_token_id = self._pad  # the classifier scores the last other token
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
         """(n,) float64 rewards in the model's unit, in order; the end of what exceeds the context is not read."""
         import torch
 
-        encoded = [self._encode(*pair) for pair in pairs]
+        before = histories or [()] * len(pairs)
+        encoded = [self._encode(history, *pair) for history, pair in zip(before, pairs, strict=True)]
         order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
         rewards = np.full(len(encoded), np.nan)
         with torch.inference_mode():
@@ -80,11 +81,13 @@ class ClassifierReward:
                 rewards[batch] = self._forward([encoded[index] for index in batch]).double().cpu().numpy()
         return rewards
 
-    def _encode(self, instruction: str, response: str) -> list[int]:
+    def _encode(self, history: Sequence[Message], instruction: str, response: str) -> list[int]:
         if self._form.template == "pair":
             options: Any = {"split_special_tokens": True, "truncation": True, "max_length": self._context_tokens}
-            return list(self._tokenizer(instruction, response, **options)["input_ids"])  # pyright: ignore
-        prompt, answer = encode_chat(self._tokenizer, [{"role": "user", "content": instruction}], answer=response)
+            asked = "\n\n".join([*(turn["content"] for turn in history), instruction])
+            return list(self._tokenizer(asked, response, **options)["input_ids"])  # pyright: ignore
+        turns = [*history, {"role": "user", "content": instruction}]
+        prompt, answer = encode_chat(self._tokenizer, turns, answer=response)
         return (prompt + answer)[: self._context_tokens]
 
     def _forward(self, rows: list[list[int]]) -> "torch.Tensor":

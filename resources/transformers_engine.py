@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resources.random_streams import gumbel_noise, seed_tensor
-from synth_assets.chat import encode_chat, end_of_turn
+from synth_assets.chat import encode_chat, encode_user_turn, end_of_turn
 from synth_assets.protocols import Completion, Message, Sampling
 
 if TYPE_CHECKING:
@@ -40,11 +40,16 @@ class TransformersGenerator:
         self.batch_rows = BATCH_ROWS
         self._network, self._tokenizer = network.eval(), tokenizer
         self._virtual = virtual_tokens
+        self.context_tokens = context_tokens(network) - self._virtual_count()
         self._own_stops = own_stop_ids(getattr(network.generation_config, "eos_token_id", None), tokenizer)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids up to where the assistant speaks."""
         return encode_chat(self._tokenizer, messages)[0]
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where the user speaks next."""
+        return encode_user_turn(self._tokenizer, messages)
 
     def encode_template(self, template: str) -> list[int]:
         """Token ids of trusted text, in which control tokens are meant."""
@@ -54,7 +59,7 @@ class TransformersGenerator:
         """One completion per prompt, in order; out of memory makes the forward batches smaller from there on."""
         import torch
 
-        room = check_request(prompts, seeds, sampling, context_tokens(self._network) - self._virtual_count())
+        room = check_request(prompts, seeds, sampling, self.context_tokens)
         stops = self._own_stops | stop_ids(self._tokenizer, sampling.stop)
         completions: list[Completion] = []
         while (start := len(completions)) < len(prompts):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resources.loading import load_tokenizer
 from resources.transformers_engine import check_request, own_stop_ids, stop_ids
-from synth_assets.chat import encode_chat
+from synth_assets.chat import encode_chat, encode_user_turn
 from synth_assets.protocols import Completion, Message, Sampling
 from synth_assets.records import Tier
 
@@ -29,7 +29,7 @@ class VllmGenerator:
 
         self.model, self.revision = model, revision
         self.engine = f"vllm {vllm.__version__}"
-        self._context_tokens = min(CONTEXT_TOKENS, _longest(folder))
+        self.context_tokens = min(CONTEXT_TOKENS, _longest(folder))
         self._tokenizer = load_tokenizer(folder)
         self._lora = LoRARequest(adapter.name, 1, str(adapter)) if adapter else None
         self._network = vllm.LLM(
@@ -39,7 +39,7 @@ class VllmGenerator:
             load_format="bitsandbytes" if tier.quantisation != "none" else "safetensors",
             trust_remote_code=False,
             gpu_memory_utilization=MEMORY_RATE,
-            max_model_len=self._context_tokens,
+            max_model_len=self.context_tokens,
             enable_lora=adapter is not None,
             max_lora_rank=MAX_LORA_RANK,
             generation_config="vllm",  # no sampling settings but the request's
@@ -51,13 +51,17 @@ class VllmGenerator:
         """Token ids up to where the assistant speaks."""
         return encode_chat(self._tokenizer, messages)[0]
 
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where the user speaks next."""
+        return encode_user_turn(self._tokenizer, messages)
+
     def encode_template(self, template: str) -> list[int]:
         """Token ids of trusted text, in which control tokens are meant."""
         return self._tokenizer.encode(template, add_special_tokens=False)
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
         """One completion per prompt, in order."""
-        room = check_request(prompts, seeds, sampling, self._context_tokens)
+        room = check_request(prompts, seeds, sampling, self.context_tokens)
         stops = self._own_stops | stop_ids(self._tokenizer, sampling.stop)
         texts: list[list[int]] = [[] for _ in prompts]
         if sampling.banned_first:

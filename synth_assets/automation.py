@@ -10,7 +10,7 @@ from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets import jobs
 from synth_assets.manifests import file_sha256
-from synth_assets.partitions import BATCHES_NAME
+from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH
 from synth_assets.promotion.assets import PromotionConfig
 from synth_assets.promotion.succession import moved_by_hand
 from synth_assets.records import ChampionRecord
@@ -18,6 +18,7 @@ from synth_assets.records import ChampionRecord
 EVERY_MONDAY = "0 3 * * 1"
 ALL_BATCHES = "all"  # the tag of runs that make no batch and read every one
 
+EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency")
 FROM_IMPORTS = dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(include_self=True)
 
 
@@ -34,15 +35,25 @@ def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.
     return dg.RunRequest(run_key=batch, partition_key=batch, tags=tags)
 
 
-@dg.sensor(asset_selection=FROM_IMPORTS, minimum_interval_seconds=60)
-def new_imports(home: Home, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
-    """New files under SYNTH_HOME/imports: one run per set of file contents, from the imports on."""
+@dg.sensor(asset_selection=EVERYTHING, minimum_interval_seconds=60)
+def new_imports(context: dg.SensorEvaluationContext, home: Home, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
+    """New files under SYNTH_HOME/imports: one run per set of file contents, from the imports on.
+
+    Where no batch was ever made there is nothing to go on from: the first run makes everything, a first batch included.
+    """
     files = sorted(p for p in home.imports().iterdir() if p.is_file() and not p.name.startswith("."))
     if not files:
         return dg.SkipReason("nothing was imported yet: synth import FILE")
     contents = hashlib.sha256("".join(sorted(map(file_sha256, files))).encode()).hexdigest()[:16]
-    tags = {"trigger": "import", "imports": contents, "batch": ALL_BATCHES, "tier": hardware.name()}
-    return dg.RunRequest(run_key=contents, tags=tags)
+    tags = {"trigger": "import", "imports": contents, "tier": hardware.name()}
+    if not context.instance.get_dynamic_partitions(BATCHES_NAME):
+        context.instance.add_dynamic_partitions(BATCHES_NAME, [FIRST_BATCH])
+        tags |= {"batch": FIRST_BATCH, "dagster/partition": FIRST_BATCH}
+        return dg.RunRequest(run_key=contents, partition_key=FIRST_BATCH, tags=tags)
+    if context.repository_def is None:
+        raise ValueError("the sensor new_imports runs in a code location alone, where it sees the graph")
+    chosen = sorted(FROM_IMPORTS.resolve(context.repository_def.asset_graph))
+    return dg.RunRequest(run_key=contents, asset_selection=chosen, tags={**tags, "batch": ALL_BATCHES})
 
 
 @dg.run_failure_sensor

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TEMPLATE_DATE = "26 Jul 2024"  # the Llama 3.1 template's own default; without it some templates write today's date
 MARKER = re.compile(r"<.+>|\[.+\]", re.DOTALL)  # shape of an added token that is a control token, special or not
 PLACEHOLDERS = range(0xF0000, 0xFFFFD)  # private use plane 15: no template and no strip() touches these characters
+USER_WORDS = "\U00100000"  # stands for what the user will say; of plane 16, as no placeholder is
 
 LLAMA_3 = (
     "{{ bos_token }}{% for message in messages %}"
@@ -64,6 +65,30 @@ def encode_chat(
     if not rendered.startswith(prompt):
         raise ValueError(f"the chat template of {tokenizer.name_or_path} changes the prompt once an answer follows")
     return prompt_ids, _end_turn(tokenizer, _encode(tokenizer, rendered[len(prompt) :], tokens))
+
+
+def encode_user_turn(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> list[int]:
+    """Token ids of a chat up to where the user speaks next.
+
+    Args:
+        tokenizer: as in `encode_chat`.
+        messages: what was said so far: a system turn, whole exchanges, or nothing.
+
+    Raises:
+        ValueError: the template refuses these turns (some take no system turn), or does not write the user's words.
+    """
+    from jinja2 import TemplateError
+
+    hidden, tokens = _hide_control_tokens(tokenizer, [dict(message) for message in messages])
+    turns = [*hidden, {"role": "user", "content": USER_WORDS}]
+    try:
+        text = _render(tokenizer, turns, add_generation_prompt=False)
+    except TemplateError as error:
+        raise ValueError(f"the chat template of {tokenizer.name_or_path} refuses these turns: {error}") from error
+    before, found, _ = text.rpartition(USER_WORDS)
+    if not found:
+        raise ValueError(f"the chat template of {tokenizer.name_or_path} does not write the user's words")
+    return _encode(tokenizer, before.rstrip(" "), tokens)  # a space belongs to the token of the word after it
 
 
 def encode_plain(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
@@ -132,7 +157,8 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: dict[str, s
 
 
 def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-    options: dict[str, Any] = {"date_string": TEMPLATE_DATE, "tokenize": False}
+    # Qwen3's template writes an empty <think> block into the prompt; it would else be part of the answer to learn
+    options: dict[str, Any] = {"date_string": TEMPLATE_DATE, "enable_thinking": False, "tokenize": False}
     if tokenizer.chat_template is None:
         options["chat_template"] = template_of_vocabulary(tokenizer)
     text = tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, **options)

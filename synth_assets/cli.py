@@ -71,6 +71,21 @@ def plan(samples: int | None = None, tier: TierOption = None) -> None:
 
 
 @app.command()
+def preview(
+    batch: Annotated[str | None, typer.Option(help="Batch of new instructions; else the newest, else `first`.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Raw instructions of the run that is thought of.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="raw_instructions.field=value.")] = None,
+    tier: TierOption = None,
+) -> None:
+    """Ten rows as a run would make them, with the rules' verdicts, the speed, and what the run would take."""
+    from synth_assets.commands.preview import make_preview, preview_text
+    from synth_assets.commands.session import open_session
+
+    made = make_preview(open_session(tier), batch, tuple(setting or ()), lambda line: console.print(line, markup=False))
+    console.print(preview_text(made, samples), markup=False)
+
+
+@app.command()
 def scoreboard(write: Annotated[bool, typer.Option("--write", help="Into README.md and docs/.")] = False) -> None:
     """Show the last run's scores, or write them into README with the items they are computed from."""
     from synth_assets.commands.scoreboard import scoreboard_text, write_scoreboard
@@ -100,19 +115,21 @@ def status() -> None:
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSON, JSONL, CSV or Parquet.")],
+    source: Annotated[str, typer.Argument(help="A JSON, JSONL, CSV or Parquet file, a folder of them, or hub:alpaca.")],
     format: Annotated[  # noqa: A002 - the option is called so
-        str | None, typer.Option(help="alpaca, sharegpt, messages, prompt_completion, preference.")
+        str | None, typer.Option(help="alpaca, sharegpt, messages, completion, preference, tree; else by looking.")
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option(help="ours=theirs, for your own column names; repeatable.")
+        list[str] | None,
+        typer.Option("--column", "--columns", help="ours=theirs,..., for your own column names; repeatable."),
     ] = None,
 ) -> None:
     """Take your own data in: it is judged like the rest at the next run."""
-    from synth_assets.commands.imports import import_text
+    from synth_assets.commands.imports import allow_network, import_text
     from synth_assets.commands.session import open_session
 
-    console.print(import_text(open_session(), file, format, tuple(column or ())), markup=False)
+    allow_network(source)
+    console.print(import_text(open_session(), source, format, tuple(column or ())), markup=False)
 
 
 @app.command()

@@ -8,7 +8,10 @@ Xu et al. 2024, arXiv 2406.08464). The rows are from the chat templates that the
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PROBE = "probe7391"  # stands for the user's words; occurs in no template
 
@@ -20,16 +23,19 @@ class Family:
     Attributes:
         pre_query: template text before a user's first word, without any system turn.
         stop: control tokens that end a text, beside the tokenizer's own end of sequence.
-        marker: text that the family's chat templates hold and the rows above it do not.
+        marker: text that the family's chat templates hold and the rows below it, of another family, do not.
         names: regular expression for model names, searched in lower case.
+        system: whether the chat template takes a system turn, and the model knows one: as a turn of its own or before
+            the user's words. Without, topics cannot be steered by system prompts.
         banned_first: texts that an instruction may not begin with, each one token of the family's tokenizers.
-        compared_with: the tokenizer that `pre_query` was compared with; empty where nobody has done it.
+        compared_with: the tokenizer that the row was compared with; empty where nobody has done it.
     """
 
     pre_query: str
     stop: tuple[str, ...]
     marker: str
     names: str
+    system: bool = True
     banned_first: tuple[str, ...] = ()
     compared_with: str = ""
 
@@ -38,7 +44,7 @@ class Family:
 MARKDOWN_HEADINGS = ("#", "##", "###", "####")  # ids 2, 567, 14711, 827 in Llama 3's tokenizer
 
 FAMILIES: dict[str, Family] = {
-    "llama3": Family(
+    "llama3": Family(  # 3, 3.1, 3.2, 3.3
         pre_query="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
         stop=("<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
         marker="<|start_header_id|>",
@@ -50,19 +56,33 @@ FAMILIES: dict[str, Family] = {
         stop=("<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
         marker="<|start_header_id|>",
         names=r"^embedded",
+        system=False,  # its template would write one, but the model never saw any
         compared_with="the tokenizer that is shipped",
     ),
-    "qwen2.5": Family(
+    "qwen3": Family(  # answers begin with the template's empty <think> block: chat.py asks for no thinking
+        pre_query="<|im_start|>user\n",
+        stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
+        marker="enable_thinking",
+        names=r"qwen-?3",
+    ),
+    "qwen2": Family(  # 2, 2.5; the template of 2.5 writes a system turn of its own, which the row leaves out
         pre_query="<|im_start|>user\n",
         stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
         marker="<|im_start|>",
         names=r"qwen-?2",
+    ),
+    "gemma3": Family(  # a system turn is written before the first user's words
+        pre_query="<bos><start_of_turn>user\n",
+        stop=("<end_of_turn>", "<eos>", "<start_of_turn>"),
+        marker="first_user_prefix",
+        names=r"gemma-?3",
     ),
     "gemma2": Family(
         pre_query="<bos><start_of_turn>user\n",
         stop=("<end_of_turn>", "<eos>", "<start_of_turn>"),
         marker="<start_of_turn>",
         names=r"gemma-?2",
+        system=False,  # its template raises an exception
     ),
     "phi3": Family(
         pre_query="<|user|>\n",
@@ -70,7 +90,7 @@ FAMILIES: dict[str, Family] = {
         marker="<|end|>",
         names=r"phi-?3",
     ),
-    "mistral": Family(
+    "mistral": Family(  # a system turn is written before the user's words, within [INST]
         pre_query="<s>[INST]",  # the space after it belongs to the first word's token
         stop=("</s>", "[/INST]"),
         marker="[INST]",
@@ -140,3 +160,29 @@ def opens_like(row: Family, derived: str) -> bool:
     begin = re.match(r"<\|begin_of_text\|>|<bos>|<s>", row.pre_query)
     opening = begin.group() if begin else ""
     return derived.startswith(opening) and derived.endswith(row.pre_query.removeprefix(opening))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row of FAMILIES beside the tokenizer of a model that it is to be used with."""
+
+    key: str
+    derived: str  # what the tokenizer's chat template writes before a user's first word
+    missing_stops: tuple[str, ...]  # stop tokens of the row that the tokenizer does not have
+    banned: tuple[str, ...]  # of the row's banned first texts, those that are one token here
+
+    @property
+    def fits(self) -> bool:
+        """Whether the model can be asked by the row."""
+        return opens_like(FAMILIES[self.key], self.derived) and not self.missing_stops
+
+
+def compare(key: str, tokenizer: "PreTrainedTokenizerBase") -> Comparison:
+    """The row `key` beside a tokenizer; ValueError where there is no such row."""
+    row, known = family(key), tokenizer.get_vocab()
+    return Comparison(
+        key=key,
+        derived=pre_query_of_template(tokenizer),  # pyright: ignore[reportArgumentType]
+        missing_stops=tuple(token for token in row.stop if token not in known),
+        banned=tuple(t for t in row.banned_first if len(tokenizer.encode(t, add_special_tokens=False)) == 1),
+    )

@@ -57,8 +57,17 @@ class TextGenerator(Protocol):
         """Name and version, such as "transformers 5.23.0"."""
         ...
 
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens a prompt and its completion may have together."""
+        ...
+
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids up to where the assistant speaks; text of a message never becomes a control token."""
+        ...
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to where the user speaks next; ValueError where the chat template refuses these turns."""
         ...
 
     def encode_template(self, template: str) -> list[int]:
@@ -83,8 +92,11 @@ class RewardModel(Protocol):
         """Commit, or the hash of the files."""
         ...
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """(n,) float64 rewards of (instruction, response); NaN where the model gave one."""
+    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
+        """(n,) float64 rewards of (instruction, response); NaN where the model gave one.
+
+        `histories` are the turns before each instruction; none at all where no pair has any.
+        """
         ...
 
 

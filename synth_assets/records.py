@@ -37,12 +37,14 @@ INSTRUCTIONS = pl.Schema(
         "revision": pl.String,
         "engine": pl.String,
         "template": pl.String,  # model family, a key of FAMILIES
+        "topic": pl.String,  # whose system prompt steered the user's turns, a key of MagpieSpec.topics; null: none
         "seed": pl.Int64,
         "temperature": pl.Float64,
         "response_temperature": pl.Float64,
         "top_p": pl.Float64,
         "instruction_tokens": pl.Int32,
         "response_tokens": pl.Int32,
+        "history_tokens": pl.Int32,  # generated in the turns of `history`, all of which ended by themselves
         "instruction_finish_reason": pl.String,  # "stop", "length"; null for imports
         "response_finish_reason": pl.String,
     }
@@ -69,6 +71,7 @@ CANDIDATES = pl.Schema(
         "row_id": pl.String,  # of the instruction in sft_dataset
         "group": pl.String,
         "split": pl.String,
+        "history": pl.List(TURN),  # of the instruction's row
         "instruction": pl.String,
         "response": pl.String,
         "temperature": pl.Float64,
@@ -87,6 +90,7 @@ PAIRS = pl.Schema(
         "group": pl.String,
         "split": pl.String,  # "train" or "validation"
         "source": pl.String,
+        "history": pl.List(TURN),  # turns before the instruction, the same for both responses
         "instruction": pl.String,
         "chosen": pl.String,
         "rejected": pl.String,
@@ -282,6 +286,7 @@ class Tier:
     min_rows: int
     usd_per_hour: float
     capability: tuple[int, int] = (0, 0)  # CUDA compute capability wanted
+    bandwidth_gb_s: float = 0.0  # of the device's memory, 1e9 bytes a second; 0: measured where it is needed
     grouping: Literal["length", "packing"] = "length"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec name -> field -> value
     suites: tuple[str, ...] = ()

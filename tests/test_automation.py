@@ -114,16 +114,44 @@ def test_a_week_is_one_batch_however_often_it_is_asked(
     assert list(instance.get_dynamic_partitions("batches")) == [batch]
 
 
-def test_each_set_of_imported_files_is_one_run(home: Home) -> None:
+def looks_for_imports(home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions) -> SensorExecutionData:
+    resources = {"home": home, "hardware": CPU}
+    repository = definitions.get_repository_def()
+    with dg.build_sensor_context(instance, repository_def=repository, resources=resources) as context:
+        return automation.new_imports.evaluate_tick(context)
+
+
+def test_imports_alone_start_a_first_batch(
+    home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> None:
+    assert not looks_for_imports(home, instance, definitions).run_requests
+    assert list(instance.get_dynamic_partitions("batches")) == []
+    (home.imports() / "b.jsonl").write_text("one\n")
+    (request,) = looks_for_imports(home, instance, definitions).run_requests or []
+    assert (request.partition_key, request.tags["batch"], request.tags["trigger"]) == ("first", "first", "import")
+    assert list(instance.get_dynamic_partitions("batches")) == ["first"]
+    keys = {key.to_user_string() for key in request.asset_selection or []}
+    assert not keys or {"teacher_model", "raw_instructions", "imported_instructions", "champion"} <= keys
+    (again,) = looks_for_imports(home, instance, definitions).run_requests or []
+    assert again.run_key == request.run_key  # the daemon starts no second run for a key
+
+
+def test_each_set_of_imported_files_is_one_run(
+    home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> None:
+    instance.add_dynamic_partitions("batches", ["2026-W47"])
+
     def ask() -> dg.RunRequest:
-        request = automation.new_imports(home=home, hardware=CPU)
-        assert isinstance(request, dg.RunRequest)
+        (request,) = looks_for_imports(home, instance, definitions).run_requests or []
         return request
 
-    assert isinstance(automation.new_imports(home=home, hardware=CPU), dg.SkipReason)
+    assert not looks_for_imports(home, instance, definitions).run_requests
     (home.imports() / "b.jsonl").write_text("one\n")
     first = ask()
     assert first.tags.items() >= {"batch": "all", "tier": "cpu", "trigger": "import"}.items()
+    chosen = {key.to_user_string() for key in first.asset_selection or []}
+    assert {"imported_instructions", "filtered_instructions", "champion"} <= chosen
+    assert not chosen & {"raw_instructions", "teacher_model"}
     (home.imports() / ".half.jsonl.tmp").write_text("t")
     assert ask().run_key == first.run_key
     (home.imports() / "a.jsonl").write_text("two\n")

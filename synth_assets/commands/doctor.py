@@ -12,6 +12,7 @@ from resources.deployment import home_folder
 from resources.hardware import Hardware, Role, deployed
 from resources.inference import Inference
 from resources.storage import Home
+from synth_assets.families import compare, family
 
 WANTED_FREE_GB = 5.0
 GIB = 2**30
@@ -26,6 +27,7 @@ def examine(tier: str | None, console: Console) -> bool:
         ("machine", _machine),
         ("tier", lambda: _tier(hardware)),
         ("models", lambda: "; ".join(_model(hardware, role) for role in ("teacher", "base", "reward"))),
+        ("pre-query", lambda: _pre_query(hardware)),
         ("hub token", _token),
         ("state", lambda: str(Home(folder=str(home_folder())).root())),
         ("disk", _disk),
@@ -53,6 +55,21 @@ def _tier(hardware: Hardware) -> str:
 def _model(hardware: Hardware, role: Role) -> str:
     record = Inference(hardware=hardware).resolve(role)
     return f"{role} {record.location} at {record.revision}"
+
+
+def _pre_query(hardware: Hardware) -> str:
+    """The teacher's row of FAMILIES beside its own tokenizer."""
+    inference = Inference(hardware=hardware)
+    record = inference.resolve("teacher")
+    found = compare(record.family, inference.tokenizer(record))
+    if not found.fits:
+        missing = f"; it has no {', '.join(found.missing_stops)}" if found.missing_stops else ""
+        raise ValueError(
+            f"the row {record.family} opens a user's turn with {family(record.family).pre_query!r}, the tokenizer with "
+            f"{found.derived!r}{missing}: correct the row in synth_assets/families.py"
+        )
+    before = family(record.family).compared_with or "no real tokenizer before this one"
+    return f"{record.family}: as the tokenizer's own chat template; the row was compared with {before}"
 
 
 def _token() -> str:

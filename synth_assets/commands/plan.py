@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from synth_assets.commands.session import Session
-from synth_assets.generation.magpie import MagpieSpec
+from synth_assets.generation.spec import MagpieSpec
 
 BYTES_PER_TOKEN = 16  # text of about 4 bytes a token, kept as raw, judged, split and paired row
 GIB = 2**30

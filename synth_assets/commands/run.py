@@ -20,9 +20,8 @@ from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
 from synth_assets.commands.watch import RunWatcher
 from synth_assets.filtering.safety import KEY
-from synth_assets.partitions import BATCHES_NAME
+from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH
 
-FIRST_BATCH = "first"
 TRIGGER = "synth run"
 PROCESS_TAG = "synth/process"
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]

@@ -52,7 +52,7 @@ class Decontaminator:
             raise ValueError(f"decontamination needs every benchmark item, and these have no prompt: {empty}")
         self._ids, self._cover = asked["item_id"].to_list(), cover
         self._index_whole(words, asked)
-        self._index_ngrams(words, asked["item_id"].rank("dense").to_numpy().astype(np.uint64))
+        self._index_ngrams(words, asked["item_id"].fill_null("").rank("dense").to_numpy().astype(np.uint64))
 
     def find(self, *texts: pl.Series) -> Hits:
         """Look for items in the rows of a chunk.

@@ -13,11 +13,12 @@ from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
 from resources.storage import Home
 from synth_assets.generation.imports import imported_files, read_import
-from synth_assets.generation.magpie import RECIPE, MagpieSpec, generate
+from synth_assets.generation.magpie import RECIPE, generate
+from synth_assets.generation.spec import MagpieSpec
 from synth_assets.manifests import content_hash
 from synth_assets.partitions import BATCHES
 from synth_assets.records import INSTRUCTIONS, PAIRS, ModelRecord, fingerprint
-from synth_assets.shards import sweep_temporaries
+from synth_assets.shards import BLOCK_ROWS, sweep_temporaries
 from synth_assets.text_samples import escaped_sample
 
 SAMPLE_ROWS = 5
@@ -35,6 +36,10 @@ class MagpieConfig(dg.Config):
     max_instruction_tokens: int | None = None
     max_response_tokens: int | None = None
     seed: int | None = None
+    topics: dict[str, str] | None = None
+    topic_weights: dict[str, float] | None = None
+    turns: int | None = None
+    turn_weights: list[float] | None = None
 
 
 @dg.asset(
@@ -67,7 +72,7 @@ def raw_instructions(
             **_counts(made.rows),
             "sample": _sample(made.rows),
             "new_tokens": made.new_tokens,
-            **({"tokens_per_s": made.new_tokens / generator.writing_s} if made.new_tokens else {}),
+            **(_speed(made.new_tokens / generator.writing_s, inference, teacher_model) if made.new_tokens else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
         },
     )
@@ -122,14 +127,34 @@ def _all_kept(rows: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _counts(rows: pl.LazyFrame) -> dict[str, Any]:
-    """Row count, distinct instructions, and how texts ended."""
-    columns = ["instruction", "instruction_finish_reason", "response_finish_reason"]
-    frame = rows.select(columns).collect()
-    ends = {name: dict(frame[name].fill_null("not asked").value_counts(sort=True).iter_rows()) for name in columns[1:]}
+    """Row count, distinct instructions, how texts ended, how long they are, and the mix of topics and turns."""
+    ends = ("instruction_finish_reason", "response_finish_reason")
+    lengths = ("instruction_tokens", "response_tokens", "history_tokens")
+    exchanges = (pl.col("history").list.len() // 2 + 1).cast(pl.String).alias("exchanges")
+    frame = rows.select("instruction", "topic", *ends, *lengths, exchanges).collect()
+    measures = {"mean": pl.Series.mean, "max": pl.Series.max, "all": pl.Series.sum}
+    tokens = {name: {word: of(frame[name]) for word, of in measures.items()} for name in lengths}
     return {
         "dagster/row_count": frame.height,
         "distinct_instructions_rate": frame["instruction"].n_unique() / max(frame.height, 1),
-        "finish_reasons": dg.MetadataValue.json(ends),
+        "finish_reasons": dg.MetadataValue.json({name: _mix(frame[name], "not asked") for name in ends}),
+        "tokens": dg.MetadataValue.json(tokens),
+        "topics": dg.MetadataValue.json(_mix(frame["topic"], "none")),
+        "exchanges": dg.MetadataValue.json(_mix(frame["exchanges"], "none")),
+    }
+
+
+def _mix(values: pl.Series, absent: str) -> dict[str, int]:
+    return dict(values.fill_null(absent).value_counts(sort=True).iter_rows())
+
+
+def _speed(tokens_per_s: float, inference: Inference, teacher: ModelRecord) -> dict[str, Any]:
+    """Tokens per second, and as a share of what the device's memory allows a block of rows at most."""
+    bound = inference.roofline(teacher, BLOCK_ROWS)
+    return {
+        "tokens_per_s": tokens_per_s,
+        "roofline_share": tokens_per_s / bound.tokens_per_s,
+        "roofline": dg.MetadataValue.json(bound.facts()),
     }
 
 

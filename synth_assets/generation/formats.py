@@ -1,12 +1,15 @@
 """The shapes in which instruction data is published, and how a record of each becomes a row.
 
-A format maps roles to the column names that are in use for them. Adding one is a row in FORMATS.
+A format maps roles to the column names that are in use for them. Adding one is a row in FORMATS. A tree of messages
+is flattened to conversations before its records come here (trees.py).
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
+
+from synth_assets.generation.trees import TREE_COLUMNS
 
 PLACEHOLDER_INPUT = re.compile(r"<?\s*(no ?input|none|n/?a|empty)\s*>?\.?", re.IGNORECASE)  # Alpaca's "<noinput>"
 USER_ROLES = frozenset({"user", "human", "prompter"})
@@ -35,6 +38,7 @@ FORMATS: dict[str, Format] = {
         },
         frozenset({"instruction", "conversation"}),
     ),
+    "tree": Format("instructions", {name: (name,) for name in TREE_COLUMNS}),
     "sharegpt": Format("instructions", {"conversation": ("conversations", "conversation")}),
     "messages": Format("instructions", {"conversation": ("messages",)}),
     "alpaca": Format(

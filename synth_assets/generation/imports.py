@@ -5,7 +5,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ import polars as pl
 from synth_assets.generation.formats import Chosen, RowFaultError, Turns, format_of, turns_of
 from synth_assets.generation.readers import READERS, ImportFileError, Record, read_records
 from synth_assets.generation.seeds import content_row_id
+from synth_assets.generation.trees import conversations
 from synth_assets.records import INSTRUCTIONS, PAIRS
 from synth_assets.shards import temporary_beside, write_atomically
 
@@ -49,6 +50,21 @@ class ImportReport:
         """The report as JSON values."""
         facts = {"name": self.name, "format": self.format, "gives": self.gives, "kept": self.kept}
         return facts | {"repaired": dict(self.repaired), "rejected": dict(self.rejected), "lines": self.lines}
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How a file is read, and where it is from.
+
+    Attributes:
+        format: a key of FORMATS; found by looking where None.
+        columns: role -> column name, for files of other columns.
+        origin: where a file of the hub is from: repository, revision, file, licence.
+    """
+
+    format: str | None = None
+    columns: Mapping[str, str] | None = None
+    origin: Mapping[str, str] | None = None
 
 
 class Imported(NamedTuple):
@@ -90,30 +106,27 @@ def read_file(
 def import_file(
     path: Path,
     folder: Path,
-    format: str | None = None,  # noqa: A002
-    columns: Mapping[str, str] | None = None,
+    options: ImportOptions | None = None,
     name: str | None = None,
 ) -> ImportReport:
-    """Judge a file and copy it into the imports folder, its options beside it; returns the report.
+    """Judge a file and copy it into the imports folder, its options and report beside it; returns the report.
 
     Args:
         path: the user's file.
         folder: where imports lie.
-        format: a key of FORMATS; found by looking where None.
-        columns: role -> column name.
+        options: how to read it, and where it is from.
         name: the file's name among the imports; its own where None. An import of that name is replaced.
 
     Raises:
         ImportFileError: the name is unsafe, the file cannot be read, or not one row of it is usable.
     """
     target = folder / safe_file_name(name or path.name)
-    report = ImportReport(target.name)
-    for _ in _rows(path, format, columns, report):
+    report, options = ImportReport(target.name), options or ImportOptions()
+    for _ in _rows(path, options.format, options.columns, report):
         pass
     if not report.kept:
         raise ImportFileError(f"{path} holds no usable row; rejected: {dict(report.rejected)}")
-    options = {"format": format, "columns": dict(columns) if columns else None}
-    text = json.dumps(options, sort_keys=True)
+    text = json.dumps({**asdict(options), "report": report.facts()}, sort_keys=True, ensure_ascii=False)
     write_atomically(options_path(target), lambda temporary: _write(temporary, text))
     write_atomically(target, lambda temporary: _copy(path, temporary))
     return report
@@ -168,7 +181,10 @@ def _rows(
         raise ImportFileError(f"{path}: {error}") from error
     report.format, report.gives = chosen.name, chosen.gives
     seen: Counter[str] = Counter()
-    for record in chain(first, records):
+    every = chain(first, records)
+    if chosen.name == "tree":
+        every, chosen = conversations(every), format_of(["messages"], "messages")
+    for record in every:
         try:
             row = _row(record, chosen, report, seen)
         except RowFaultError as fault:
@@ -199,13 +215,11 @@ def _instruction(turns: Turns, row_id: str) -> dict[str, Any]:
 
 
 def _preference(turns: Turns, row_id: str) -> dict[str, Any]:
-    if turns.history:
-        raise RowFaultError("earlier_turns")  # a pair holds one instruction; without its context it would mislead
     chosen, rejected = turns.responses
     if chosen == rejected:
         raise RowFaultError("chosen_equals_rejected")
     row: dict[str, Any] = dict.fromkeys(PAIRS.names())
-    row |= {"pair_id": row_id, "row_id": row_id, "instruction": turns.instruction}
+    row |= {"pair_id": row_id, "row_id": row_id, "history": turns.history, "instruction": turns.instruction}
     return row | {"chosen": chosen, "rejected": rejected}
 
 

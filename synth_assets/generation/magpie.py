@@ -1,11 +1,12 @@
 """Magpie: a chat model that continues the opening of a user's turn invents an instruction, then answers it.
 
-Xu et al. 2024, arXiv 2406.08464. Rows are made in whole blocks, so that a table with more samples begins with the
-very rows of the one with fewer.
+Xu et al. 2024, arXiv 2406.08464. Later turns come by the same method: the model continues the conversation where the
+user would speak next. Rows are made in whole blocks, so that a table with more samples begins with the very rows of
+the one with fewer.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import polars as pl
 
 from synth_assets.families import Family, family
 from synth_assets.generation.seeds import row_id, row_seed
+from synth_assets.generation.spec import MagpieSpec, drawn_by, topic_of, turns_of
 from synth_assets.protocols import Completion, Sampling, TextGenerator
 from synth_assets.records import INSTRUCTIONS, fingerprint
 from synth_assets.shards import BLOCK_ROWS, Block, Progress, compute_blocks
@@ -21,40 +23,63 @@ SOURCE = "magpie"
 RECIPE = 1  # raise it when the same spec would give other rows
 
 
-@dataclass(frozen=True)
-class MagpieSpec:
-    """How many instructions are made, and how they are drawn.
-
-    The number of samples is that of the study this project grew from; temperatures and nucleus follow Magpie's own
-    runs (instruction T 0.8-1.0, top-p 1.0; answers nearer to greedy). Lengths are in tokens of the teacher: of a
-    published run of Llama-3.1-8B-Instruct with 256 for answers most were cut, and a cut answer is a lost row.
-    """
-
-    samples: int = 1_500
-    temperature: float = 1.0
-    response_temperature: float = 0.7
-    top_p: float = 1.0
-    max_instruction_tokens: int = 256
-    max_response_tokens: int = 1_024
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work, naming the field."""
-        for name in ("samples", "max_instruction_tokens", "max_response_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"MagpieSpec.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("temperature", "response_temperature"):
-            if not 0 <= getattr(self, name) <= 2:
-                raise ValueError(f"MagpieSpec.{name} is {getattr(self, name)}; it must be within 0 and 2")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"MagpieSpec.top_p is {self.top_p}; it must be above 0 and at most 1")
-
-
 class Generated(NamedTuple):
     """The rows of a batch, and how many tokens had to be generated for them now."""
 
     rows: pl.LazyFrame
     new_tokens: int
+
+
+class Exchange(NamedTuple):
+    """What the user said and what came back; no answer to an empty text."""
+
+    asked: Completion
+    answered: Completion | None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of both texts."""
+        return self.asked.completion_tokens + (self.answered.completion_tokens if self.answered else 0)
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether both texts say something and ended by themselves, so that a conversation can go on from them."""
+        both = (self.asked, self.answered)
+        return all(c is not None and c.finish_reason == "stop" and c.text.strip() for c in both)
+
+    def turns(self) -> list[dict[str, str]]:
+        """The exchange as turns of a conversation."""
+        said = self.answered.text.strip() if self.answered else ""
+        return [{"role": "user", "content": self.asked.text.strip()}, {"role": "assistant", "content": said}]
+
+
+@dataclass
+class Conversation:
+    """A row in the making."""
+
+    seed: int
+    topic: str | None
+    wanted: int  # exchanges
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another exchange is wanted and the last one can be gone on from."""
+        return len(self.exchanges) < self.wanted and all(exchange.ended_well for exchange in self.exchanges)
+
+    def said(self) -> list[dict[str, str]]:
+        """All turns so far."""
+        return [turn for exchange in self.exchanges for turn in exchange.turns()]
+
+    def add(self, exchange: Exchange) -> None:
+        """Take an exchange in; a later one that did not end well ends the conversation before it.
+
+        The first is kept whatever it is: a row that is cut is judged and counted, not hidden.
+        """
+        if self.exchanges and not exchange.ended_well:
+            self.wanted = len(self.exchanges)
+        else:
+            self.exchanges.append(exchange)
 
 
 def generate(
@@ -71,9 +96,15 @@ def generate(
         progress: receives progress lines.
 
     Raises:
-        ValueError: no family of that name.
+        ValueError: no family of that name, or topics for a family that takes no system turn.
     """
-    maker = _RowMaker(generator, spec, batch, template, family(template))
+    row = family(template)
+    if any(spec.topics.values()) and not row.system:
+        raise ValueError(
+            f"topics steer by a system prompt and models of the family {template} know none: leave MagpieSpec.topics "
+            "out, or choose a teacher that takes a system turn"
+        )
+    maker = _RowMaker(generator, spec, batch, template, row)
     starts = range(0, spec.samples, BLOCK_ROWS)
     blocks = [Block(maker.key(start), BLOCK_ROWS, range(start, start + BLOCK_ROWS)) for start in starts]
     paths = compute_blocks(blocks, maker.make, folder, what="instructions", progress=progress)
@@ -86,27 +117,47 @@ class _RowMaker:
 
     def __init__(self, generator: TextGenerator, spec: MagpieSpec, batch: str, template: str, row: Family) -> None:
         self.generator, self.spec, self.batch, self.template, self.family = generator, spec, batch, template, row
-        recipe = {name: value for name, value in asdict(spec).items() if name != "samples"}
         made_by = [RECIPE, generator.model, generator.revision]
-        self.made_from = fingerprint(recipe, made_by, row.pre_query, row.stop, row.banned_first)
+        self.made_from = fingerprint(drawn_by(spec), made_by, row.pre_query, row.stop, row.banned_first)
         self.new_tokens = 0
 
     def key(self, start: int) -> str:
-        """The key of the block that begins with row `start`; unlike a row's id it changes with the engine."""
-        return fingerprint("magpie", self.made_from, self.generator.engine, self.batch, start)
+        """The key of the block that begins with row `start`; unlike a row's id it changes with engine and columns."""
+        return fingerprint("magpie", self.made_from, self.generator.engine, self.batch, start, INSTRUCTIONS.names())
 
     def make(self, indices: range) -> pl.DataFrame:
-        """The rows of a block: instructions from the pre-query template, then answers through the chat template."""
+        """The rows of a block: turn by turn, a user's text for all that go on, then the answers."""
         seeds = [row_seed(self.spec.seed, self.batch, index) for index in indices]
-        asked = self._instructions(seeds)
-        texts = [completion.text.strip() for completion in asked]
-        answered = self._responses(texts, seeds)
-        self.new_tokens += sum(c.completion_tokens for c in [*asked, *answered] if c)
-        rows = [self._row(*parts) for parts in zip(seeds, texts, asked, answered, strict=True)]
-        return pl.DataFrame(rows, schema=INSTRUCTIONS)
+        block = [Conversation(seed, topic_of(seed, self.spec), turns_of(seed, self.spec)) for seed in seeds]
+        for turn in range(self.spec.turns):
+            going = [one for one in block if one.goes_on]
+            if turn:
+                going = self._with_room(going)
+            asked = self._instructions(going, turn)
+            answered = self._responses(going, asked, turn)
+            for one, said, answer in zip(going, asked, answered, strict=True):
+                exchange = Exchange(said, answer)
+                one.add(exchange)
+                self.new_tokens += exchange.tokens
+        return pl.DataFrame([self._row(one) for one in block], schema=INSTRUCTIONS)
 
-    def _instructions(self, seeds: Sequence[int]) -> list[Completion]:
-        prompt = self.generator.encode_template(self.family.pre_query)
+    def _with_room(self, going: Sequence[Conversation]) -> list[Conversation]:
+        """Those whose next exchange fits the context at its longest, so that no text is cut but by its own limit."""
+        longest = self.spec.max_instruction_tokens + self.spec.max_response_tokens
+        opened = [len(self._opening(one)) for one in going]
+        return [
+            one for one, tokens in zip(going, opened, strict=True) if tokens + longest <= self.generator.context_tokens
+        ]
+
+    def _opening(self, one: Conversation) -> list[int]:
+        """The prompt up to where the user speaks."""
+        system = self.spec.topics.get(one.topic, "") if one.topic else ""
+        if not system and not one.exchanges:
+            return self.generator.encode_template(self.family.pre_query)
+        steering = [{"role": "system", "content": system}] if system else []
+        return self.generator.encode_user_turn([*steering, *one.said()])
+
+    def _instructions(self, going: Sequence[Conversation], turn: int) -> list[Completion]:
         banned = [self.generator.encode_template(text) for text in self.family.banned_first]
         sampling = Sampling(
             temperature=self.spec.temperature,
@@ -115,12 +166,18 @@ class _RowMaker:
             stop=self.family.stop,
             banned_first=tuple(ids[0] for ids in banned if len(ids) == 1),
         )
-        return self.generator.generate([prompt] * len(seeds), seeds, sampling)
+        seeds = [row_seed(one.seed, "instruction", turn) if turn else one.seed for one in going]
+        return self.generator.generate([self._opening(one) for one in going], seeds, sampling) if going else []
 
-    def _responses(self, texts: Sequence[str], seeds: Sequence[int]) -> list[Completion | None]:
-        """Answers to the instructions that say something; None for the empty ones."""
-        asked = [at for at, text in enumerate(texts) if text]
-        prompts = [self.generator.encode_chat([{"role": "user", "content": texts[at]}]) for at in asked]
+    def _responses(
+        self, going: Sequence[Conversation], asked: Sequence[Completion], turn: int
+    ) -> list[Completion | None]:
+        """Answers to the texts that say something; None for the empty ones."""
+        places = [at for at, completion in enumerate(asked) if completion.text.strip()]
+        prompts = [
+            self.generator.encode_chat([*going[at].said(), {"role": "user", "content": asked[at].text.strip()}])
+            for at in places
+        ]
         sampling = Sampling(
             temperature=self.spec.response_temperature,
             top_p=self.spec.top_p,
@@ -128,31 +185,34 @@ class _RowMaker:
             stop=self.family.stop,
         )
         # another stream than the instruction's, or its first tokens would be drawn by the same noise
-        answer_seeds = [row_seed(seeds[at], "response", 0) for at in asked]
-        given = self.generator.generate(prompts, answer_seeds, sampling) if asked else []
-        answers: list[Completion | None] = [None] * len(texts)
-        for at, completion in zip(asked, given, strict=True):
+        seeds = [row_seed(going[at].seed, "response", turn) for at in places]
+        given = self.generator.generate(prompts, seeds, sampling) if places else []
+        answers: list[Completion | None] = [None] * len(asked)
+        for at, completion in zip(places, given, strict=True):
             answers[at] = completion
         return answers
 
-    def _row(self, seed: int, text: str, asked: Completion, answered: Completion | None) -> dict[str, object]:
+    def _row(self, one: Conversation) -> dict[str, object]:
+        *earlier, (asked, answered) = one.exchanges
         return {
-            "row_id": row_id(seed, self.made_from),
+            "row_id": row_id(one.seed, self.made_from),
             "source": SOURCE,
             "batch": self.batch,
-            "history": [],
-            "instruction": text,
+            "history": [turn for exchange in earlier for turn in exchange.turns()],
+            "instruction": asked.text.strip(),
             "response": answered.text.strip() if answered else "",
             "model": self.generator.model,
             "revision": self.generator.revision,
             "engine": self.generator.engine,
             "template": self.template,
-            "seed": seed,
+            "topic": one.topic,
+            "seed": one.seed,
             "temperature": self.spec.temperature,
             "response_temperature": self.spec.response_temperature,
             "top_p": self.spec.top_p,
             "instruction_tokens": asked.completion_tokens,
             "response_tokens": answered.completion_tokens if answered else 0,
+            "history_tokens": sum(exchange.tokens for exchange in earlier),
             "instruction_finish_reason": asked.finish_reason,
             "response_finish_reason": answered.finish_reason if answered else None,
         }

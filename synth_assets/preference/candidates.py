@@ -49,16 +49,13 @@ class Sampled(NamedTuple):
 
 
 def instructions_to_sample(sft_rows: pl.LazyFrame, spec: CandidateSpec) -> pl.DataFrame:
-    """The training rows that get candidates: `row_id`, `group`, `instruction`, in the order of the dataset.
+    """The training rows that get candidates: `row_id`, `group`, `history`, `instruction`, in the order of the dataset.
 
-    Rows with earlier turns are left out, since a pair holds one instruction. Where more are left than the spec asks
-    for, a sample is taken that depends on each row alone, so that a growing dataset keeps most of it.
+    Where there are more than the spec asks for, a sample is taken that depends on each row alone, so that a growing
+    dataset keeps most of it.
     """
-    rows = (
-        sft_rows.filter((pl.col("split") == "train") & (pl.col("history").list.len() == 0))
-        .select("row_id", "group", "instruction")
-        .collect()
-    )
+    train = sft_rows.filter(pl.col("split") == "train")
+    rows = train.select("row_id", "group", "history", "instruction").collect()
     if rows.height <= spec.instructions:
         return rows
     ranks = pl.Series("rank", [fingerprint("sample", spec.seed, row_id) for row_id in rows["row_id"]])
@@ -83,7 +80,9 @@ def score_candidates(sampled: Sequence[Path], reward: RewardModel, folder: Path,
 
     def score(path: Path) -> pl.DataFrame:
         texts = pl.read_parquet(path)
-        rewards = reward.score(list(zip(texts["instruction"], texts["response"], strict=True)))
+        histories = texts["history"].to_list()
+        pairs = list(zip(texts["instruction"], texts["response"], strict=True))
+        rewards = reward.score(pairs, histories if any(histories) else ())
         return texts.with_columns(pl.Series("reward", rewards, dtype=pl.Float64)).select(CANDIDATES.names())
 
     blocks = [
@@ -120,8 +119,14 @@ class _Sampler:
         return fingerprint("candidates", self.made_from, self.generator.engine, list(rows))
 
     def make(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-        """All candidates of a block: each instruction's together, in the order of the temperatures."""
-        prompts = [self.generator.encode_chat([{"role": "user", "content": row["instruction"]}]) for row in rows]
+        """All candidates of a block: each instruction's together, in the order of the temperatures.
+
+        An instruction that fills the teacher's context with what was said before it gets none.
+        """
+        asked = [[*row["history"], {"role": "user", "content": row["instruction"]}] for row in rows]
+        encoded = [(row, self.generator.encode_chat(turns)) for row, turns in zip(rows, asked, strict=True)]
+        fitting = [(row, prompt) for row, prompt in encoded if len(prompt) < self.generator.context_tokens]
+        rows, prompts = [row for row, _ in fitting], [prompt for _, prompt in fitting]
         drawn = [self._draw(rows, prompts, draw) for draw in range(len(self.spec.temperatures))]
         in_order = [draws[at] for at in range(len(rows)) for draws in drawn]
         return pl.DataFrame(in_order, schema=CANDIDATES)
@@ -141,6 +146,7 @@ class _Sampler:
                 "row_id": row["row_id"],
                 "group": row["group"],
                 "split": "train",
+                "history": row["history"],
                 "instruction": row["instruction"],
                 "response": answer.text.strip(),
                 "temperature": temperature,

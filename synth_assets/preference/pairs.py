@@ -167,6 +167,7 @@ def _with_ids(both: pl.DataFrame) -> pl.DataFrame:
         "group",
         split=pl.lit(None, pl.String),
         source=pl.lit(CANDIDATE_SOURCE),
+        history="history",
         instruction="instruction",
         chosen="response",
         rejected="response_other",
@@ -187,10 +188,8 @@ def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: Room | None) -> Verdicts
     """Pairs of which either side, after the instruction, fits the base model's context."""
     if room is None:
         return Verdicts(pairs, pairs.clear().with_columns(reason=pl.lit("")))
-    asked, chosen, rejected = (
-        pl.Series(room.count_tokens(pairs[name].to_list()), dtype=pl.Int64)
-        for name in ("instruction", "chosen", "rejected")
-    )
+    texts = pairs.select(_asked().alias("asked"), "chosen", "rejected")
+    asked, chosen, rejected = (pl.Series(room.count_tokens(text.to_list()), dtype=pl.Int64) for text in texts)
     longest = pl.DataFrame({"chosen": chosen, "rejected": rejected}).max_horizontal() + asked + spec.template_tokens
     over = longest > room.context_tokens
     return Verdicts(pairs.filter(~over), pairs.filter(over).with_columns(reason=pl.lit("too_long_for_base")))
@@ -217,3 +216,9 @@ def _fates(candidates: pl.DataFrame, kept: pl.DataFrame, *dropped: pl.DataFrame)
     rest = candidates.select("row_id", fate=pl.lit("no_usable_response"))
     fates: Sequence[pl.DataFrame] = [kept.select("row_id", fate=pl.lit("kept")), *reasons, rest]
     return pl.concat(fates).unique("row_id", keep="first", maintain_order=True)
+
+
+def _asked() -> pl.Expr:
+    """The instruction with all that was said before it, a line for each turn."""
+    said = pl.col("history").list.eval(pl.element().struct.field("content"))
+    return said.fill_null([]).list.concat(pl.col("instruction")).list.join("\n")

@@ -57,10 +57,10 @@ def encode_rows(rows: pl.DataFrame, tokenizer: "PreTrainedTokenizerBase", contex
 
 
 def encode_pairs(pairs: pl.DataFrame, tokenizer: "PreTrainedTokenizerBase", context_tokens: int) -> list[PairExample]:
-    """Preference pairs as examples, in order; TrainingError as in `encode_rows`."""
+    """Pairs (`history`, `instruction`, `chosen`, `rejected`) as examples, in order; errors as in `encode_rows`."""
     examples = []
     for row in pairs.iter_rows(named=True):
-        messages = [{"role": "user", "content": row["instruction"]}]
+        messages = [*(row.get("history") or []), {"role": "user", "content": row["instruction"]}]
         prompt, chosen = encode_chat(tokenizer, messages, answer=row["chosen"])
         _, rejected = encode_chat(tokenizer, messages, answer=row["rejected"])
         examples.append(PairExample(row["pair_id"], prompt, chosen, rejected))
@@ -75,7 +75,7 @@ def best_responses(pairs: pl.DataFrame) -> pl.DataFrame:
     """
     best = pairs.with_row_index("position").sort("chosen_reward", "position", descending=[True, False], nulls_last=True)
     rows = best.unique("row_id", keep="first", maintain_order=True).sort("position")
-    return rows.select("instruction", pl.col("chosen").alias("response"), "split")
+    return rows.select("history", "instruction", pl.col("chosen").alias("response"), "split")
 
 
 def by_split(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -52,6 +52,7 @@ def pairs(rows: pl.DataFrame) -> pl.DataFrame:
         pair_id=[f"p{i}" for i in range(rows.height)],
         row_id=rows["row_id"],
         split=rows["split"],
+        history=[[]] * rows.height,
         instruction=rows["instruction"],
         chosen=rows["response"],
         rejected=["No idea, sorry."] * rows.height,

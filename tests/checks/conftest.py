@@ -1,6 +1,7 @@
 """Good data of every asset, by hand, and a way to run the checks that read it."""
 
 import inspect
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from safetensors.numpy import save_file
 
 import checks
 from resources.hardware import TIERS, Hardware
+from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import Home
+from synth_assets.embedded import model_path
 from synth_assets.manifests import folder_hash, write_manifest
 from synth_assets.partitions import BATCHES
-from synth_assets.protocols import RewardModel
+from synth_assets.protocols import Message, RewardModel
 from synth_assets.records import (
     BENCHMARK_ITEMS,
     CANDIDATES,
@@ -76,13 +79,15 @@ def instructions(rows: int, prefix: str, batch: str = BATCH) -> pl.DataFrame:
                 "model": "teacher",
                 "revision": COMMIT,
                 "engine": "transformers",
-                "template": "llama-3",
+                "template": "llama3",
+                "topic": None,
                 "seed": i,
                 "temperature": 1.0,
                 "response_temperature": 0.7,
                 "top_p": 1.0,
                 "instruction_tokens": 8,
                 "response_tokens": 9,
+                "history_tokens": 0,
                 "instruction_finish_reason": "stop",
                 "response_finish_reason": "stop",
             }
@@ -101,7 +106,7 @@ def sft_rows(rows: int) -> pl.DataFrame:
 
 def candidates(sft: pl.DataFrame) -> pl.DataFrame:
     """Two responses to each of the first twelve train rows, of rewards 0 and 1."""
-    rows = sft.head(12).select("row_id", "group", "split", "instruction")
+    rows = sft.head(12).select("row_id", "group", "split", "history", "instruction")
     good = [
         rows.with_columns(
             candidate_id=pl.concat_str("row_id", pl.lit(f"-{reward}")),
@@ -127,6 +132,7 @@ def pairs(sft: pl.DataFrame) -> pl.DataFrame:
         "group",
         pl.when(pl.int_range(pl.len()) < 10).then(pl.lit("train")).otherwise(pl.lit("validation")).alias("split"),
         pl.lit("candidates").alias("source"),
+        "history",
         "instruction",
         pl.lit("A good answer.").alias("chosen"),
         pl.lit("A bad answer.").alias("rejected"),
@@ -136,7 +142,13 @@ def pairs(sft: pl.DataFrame) -> pl.DataFrame:
     )
     imported = pl.DataFrame(
         {"pair_id": ["imported"], "row_id": ["imported"], "group": ["imported"], "split": ["train"]}
-        | {"source": ["mine.jsonl"], "instruction": ["Say hello."], "chosen": ["Hello!"], "rejected": ["Bye."]},
+        | {
+            "source": ["mine.jsonl"],
+            "history": [[]],
+            "instruction": ["Say hello."],
+            "chosen": ["Hello!"],
+            "rejected": ["Bye."],
+        },
     )
     return pl.concat([made.cast(PAIRS), imported], how="diagonal_relaxed").cast(PAIRS)
 
@@ -256,8 +268,9 @@ def models(home: Path) -> dict[str, ModelRecord]:
     """A teacher in a folder, and a base and a reward model on a hub."""
     folder = home / "teacher"
     folder.mkdir()
-    (folder / "config.json").write_text("{}", "utf-8")
-    teacher = ModelRecord("teacher", str(folder), folder_hash(folder), "llama-3", 512)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(model_path("teacher") / name, folder / name)
+    teacher = ModelRecord("teacher", str(folder), folder_hash(folder), "embedded", 512)
     return {
         "teacher_model": teacher,
         "base_model": replace(teacher, role="base", location="owner/base", revision=COMMIT),
@@ -343,7 +356,7 @@ class SharedWords:
     def __init__(self, location: str) -> None:
         self.sign = -1.0 if location == "owner/backwards" else 1.0
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
         shared = [len(set(asked.strip("?").split()) & set(answer.split())) for asked, answer in pairs]
         return self.sign * np.array(shared, dtype=np.float64)
 
@@ -413,6 +426,7 @@ def resources_of(world: World) -> dict[str, Any]:
     return {
         "home": Home(folder=str(world.home)),
         "hardware": hardware,
+        "inference": Inference(hardware=hardware),
         "rewards": SharedWordsModels(hardware=hardware),
     }
 

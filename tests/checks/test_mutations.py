@@ -119,6 +119,7 @@ RAW = {
     "top_p_is_in_range": cells(BY_BATCH, "top_p", 1.1),
     "instruction_tokens_are_counted": cells(BY_BATCH, "instruction_tokens", -1),
     "response_tokens_are_counted": cells(BY_BATCH, "response_tokens", -1),
+    "history_tokens_are_counted": cells(BY_BATCH, "history_tokens", -1),
     "instruction_finish_reasons_are_known": cells(BY_BATCH, "instruction_finish_reason", "crash"),
     "response_finish_reasons_are_known": cells(BY_BATCH, "response_finish_reason", "crash"),
     "instructions_end_by_themselves": cells(BY_BATCH, "instruction_finish_reason", "length", range(9)),
@@ -371,6 +372,7 @@ def failed_clause(world: World) -> None:
 
 RECORDS: dict[tuple[str, str], Mutation] = {
     ("teacher_model", "model_files_match"): changed_file,
+    ("teacher_model", "teacher_opens_as_its_family"): fields("teacher_model", family="qwen2"),
     ("base_model", "model_files_match"): fields("base_model", revision="main"),
     ("reward_model", "model_files_match"): fields("reward_model", location="no/such/folder"),
     ("reward_model", "reward_model_is_sane"): fields("reward_model", location="owner/backwards"),
@@ -423,6 +425,7 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     ("lora_adapter", "loss_is_finite", fields("lora_adapter", final_loss=-0.1)),
     ("lora_adapter", "a_small_share_was_trained", fields("lora_adapter", trainable_parameters=1_000)),
     ("teacher_model", "model_files_match", fields("teacher_model", revision="0" * 16)),
+    ("teacher_model", "teacher_opens_as_its_family", fields("teacher_model", family="unheard-of")),
     ("comparison", "metrics_carry_n_and_interval", first_metric(value=0.9)),
     ("comparison", "metrics_carry_n_and_interval", first_metric(ci_high=float("nan"))),
     ("comparison", "metrics_carry_n_and_interval", first_metric(items_sha256="")),

@@ -27,11 +27,15 @@ class FakeGenerator:
     model: str = "fake"
     revision: str = "1"
     engine: str = "fake 1"
+    context_tokens: int = 256
     asked: list[str] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         return list(messages[-1]["content"].encode())
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        return self.encode_chat(messages)
 
     def encode_template(self, template: str) -> list[int]:
         return list(template.encode())

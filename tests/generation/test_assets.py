@@ -1,6 +1,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -23,10 +24,13 @@ PAIR = {"prompt": "Add 1 and 2.", "chosen": "3", "rejected": "4"}
 class Echo:
     """A teacher that says its seed, with HTML and ANSI codes around it."""
 
-    model, revision, engine = "echo", "r1", "fake 1"
+    model, revision, engine, context_tokens = "echo", "r1", "fake 1", 256
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         return [1]
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        return self.encode_chat(messages)
 
     def encode_template(self, template: str) -> list[int]:
         return [2]
@@ -96,6 +100,29 @@ def test_a_batch_is_stored_with_its_version_and_facts(home: Home, instance: dg.D
     assert made.metadata["distinct_instructions_rate"].value == 1.0
     assert made.metadata["new_tokens"].value == 2 * 2 * 128  # two blocks, instruction and answer of two tokens each
     assert json.loads(json.dumps(made.metadata["spec"].value))["samples"] == 70
+
+
+def facts(made: dg.AssetMaterialization, name: str) -> dict[str, Any]:
+    return json.loads(json.dumps(made.metadata[name].value))
+
+
+def test_the_mix_of_a_batch_is_in_its_metadata(home: Home, instance: dg.DagsterInstance) -> None:
+    config = {"samples": 70, "topics": {"plain": ""}, "turns": 2, "turn_weights": [1.0, 0.0]}
+    made = generate(home, instance, **config)
+    assert facts(made, "finish_reasons")["response_finish_reason"] == {"stop": 70}
+    assert facts(made, "tokens")["response_tokens"] == {"mean": 2.0, "max": 2, "all": 140}
+    assert facts(made, "topics") == {"plain": 70}
+    assert facts(made, "exchanges") == {"1": 70}
+
+
+def test_speed_is_a_share_of_what_memory_allows(home: Home, instance: dg.DagsterInstance) -> None:
+    made = generate(home, instance, samples=5)
+    bound = facts(made, "roofline")
+    weight_bytes = 984_192 * 4  # parameters of the shipped teacher, float32
+    assert (bound["kind"], bound["bandwidth_kind"], bound["weight_bytes"]) == ("derived", "measured", weight_bytes)
+    assert bound["tokens_per_s_at_most"] == pytest.approx(64 * bound["bandwidth_gb_s"] * 1e9 / weight_bytes, rel=1e-3)
+    share = made.metadata["tokens_per_s"].value / bound["tokens_per_s_at_most"]  # pyright: ignore
+    assert made.metadata["roofline_share"].value == pytest.approx(share, rel=1e-3)
 
 
 def test_samples_in_metadata_are_escaped_and_small(home: Home, instance: dg.DagsterInstance) -> None:  # fault 12

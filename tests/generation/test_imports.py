@@ -8,6 +8,7 @@ import pytest
 from synth_assets.generation import imports
 from synth_assets.generation.imports import (
     LINES_SHOWN,
+    ImportOptions,
     import_file,
     imported_files,
     options_path,
@@ -101,10 +102,11 @@ def test_earlier_turns_become_history(tmp_path: Path) -> None:
     assert [turn["role"] for turn in row["history"]] == ["system", "user", "assistant"]
 
 
-def test_pairs_with_earlier_turns_are_rejected(tmp_path: Path) -> None:
-    row = {"conversations": [{"from": "system", "value": "Be kind."}, SHAREGPT[0]], "chosen": "3", "rejected": "4"}
-    report = read_file(jsonl(tmp_path / "a.jsonl", row)).report
-    assert report.rejected == {"earlier_turns": 1}
+def test_pairs_keep_their_earlier_turns(tmp_path: Path) -> None:
+    row = {"conversations": [*SHAREGPT, {"from": "human", "value": "And 3?"}], "chosen": "6", "rejected": "7"}
+    pair = read_file(jsonl(tmp_path / "a.jsonl", row)).preferences.collect().row(0, named=True)
+    assert (pair["instruction"], pair["chosen"], pair["rejected"]) == ("And 3?", "6", "7")
+    assert pair["history"] == CHAT
 
 
 @pytest.mark.parametrize("text", ["<noinput>", "< noinput >", "<No input>", "no input", "N/A", "None.", ""])
@@ -292,7 +294,7 @@ def test_chunks_on_disk_give_the_table_held_in_memory(tmp_path: Path, monkeypatc
 def test_an_import_is_copied_with_its_options(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "mine.jsonl", {"frage": "a", "antwort": "b"})
     folder = tmp_path / "imports"
-    report = import_file(source, folder, columns={"instruction": "frage", "response": "antwort"})
+    report = import_file(source, folder, ImportOptions(columns={"instruction": "frage", "response": "antwort"}))
     assert report.kept == 1
     assert [path.name for path in imported_files(folder)] == ["mine.jsonl"]
     read = read_import(folder / "mine.jsonl")
@@ -303,7 +305,7 @@ def test_an_import_is_copied_with_its_options(tmp_path: Path) -> None:
 def test_importing_again_replaces_the_file_and_its_options(tmp_path: Path) -> None:
     folder = tmp_path / "imports"
     own = jsonl(tmp_path / "a.jsonl", {"frage": "a", "antwort": "b"})
-    import_file(own, folder, columns={"instruction": "frage", "response": "antwort"})
+    import_file(own, folder, ImportOptions(columns={"instruction": "frage", "response": "antwort"}))
     import_file(jsonl(tmp_path / "a.jsonl", ALPACA), folder)
     assert read_import(folder / "a.jsonl").instructions.collect()["response"].to_list() == ["3"]
     assert sorted(path.name for path in folder.iterdir()) == ["a.jsonl", "a.jsonl.options.json"]
@@ -337,7 +339,7 @@ def test_options_cannot_be_overwritten_by_an_import(tmp_path: Path) -> None:
         ("alpaca_en_first500.jsonl", "alpaca", 500, {}),
         ("magpie_llama31_first750.jsonl", "completion", 750, {}),
         ("preference_llama31_first300.jsonl", "preference", 300, {}),
-        ("dpo_en_first150.jsonl", "preference", 52, {"earlier_turns": 97}),
+        ("dpo_en_first150.jsonl", "preference", 149, {}),
     ],
 )
 def test_real_files(test_data: Path, name: str, format_name: str, kept: int, rejected: dict[str, int]) -> None:

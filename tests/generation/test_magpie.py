@@ -8,8 +8,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from synth_assets.families import FAMILIES
-from synth_assets.generation.magpie import MagpieSpec, generate
+from synth_assets.generation.magpie import generate
 from synth_assets.generation.seeds import row_seed
+from synth_assets.generation.spec import MagpieSpec
 from synth_assets.protocols import Completion, Message, Sampling
 from synth_assets.records import INSTRUCTIONS
 
@@ -26,11 +27,19 @@ class Teacher:
     model: str = "arithmetic"
     revision: str = "r1"
     engine: str = "fake 1"
+    context_tokens: int = 1_000
     asked: list[tuple[int, Sampling]] = field(default_factory=list)  # rows and sampling of each call
     seeds: list[int] = field(default_factory=list)
+    openings: list[Sequence[Message]] = field(default_factory=list)  # what was said before each user's turn
+    chats: list[Sequence[Message]] = field(default_factory=list)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return [1, *self.encode_template(messages[-1]["content"]), 2]
+        self.chats.append(messages)
+        return [1, *self.encode_template("/".join(message["content"] for message in messages)), 2]
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        self.openings.append(messages)
+        return [3, *self.encode_template("/".join(message["content"] for message in messages))]
 
     def encode_template(self, template: str) -> list[int]:
         return [ord(character) for character in template]

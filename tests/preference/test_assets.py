@@ -21,10 +21,13 @@ ROWS = 20
 class Echo:
     """A teacher that says its seed."""
 
-    model, revision, engine = "echo", "r1", "fake 1"
+    model, revision, engine, context_tokens = "echo", "r1", "fake 1", 256
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         return [1]
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        return self.encode_chat(messages)
 
     def encode_template(self, template: str) -> list[int]:
         return [2]
@@ -38,7 +41,7 @@ class LastDigit:
 
     model, revision = "digit", "r1"
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
         return np.array([float(response[-1]) for _, response in pairs])
 
 
@@ -47,7 +50,7 @@ class NoReward(LastDigit):
 
     revision = "broken"
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
         return np.full(len(pairs), np.nan)
 
 
@@ -91,7 +94,7 @@ def sft_dataset() -> pl.LazyFrame:
 @dg.asset
 def filtered_preferences() -> pl.LazyFrame:
     row = dict.fromkeys(PAIRS.names()) | {"pair_id": "i", "row_id": "i", "group": "import-i", "source": "mine.jsonl"}
-    return pl.LazyFrame([row | {"instruction": "own", "chosen": "3", "rejected": "4"}], schema=PAIRS)
+    return pl.LazyFrame([row | {"history": [], "instruction": "own", "chosen": "3", "rejected": "4"}], schema=PAIRS)
 
 
 @pytest.fixture

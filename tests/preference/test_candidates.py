@@ -27,10 +27,16 @@ class Teacher:
     model: str = "arithmetic"
     revision: str = "r1"
     engine: str = "fake 1"
+    context_tokens: int = 256
     rows_asked: list[int] = field(default_factory=list)
+    chats: list[Sequence[Message]] = field(default_factory=list)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        self.chats.append(messages)
         return self.encode_template(messages[-1]["content"])
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        return self.encode_chat(messages)
 
     def encode_template(self, template: str) -> list[int]:
         return [ord(character) for character in template]
@@ -51,9 +57,11 @@ class Judge:
     model: str = "judge"
     revision: str = "r1"
     pairs_scored: int = 0
+    histories: list[Sequence[Message]] = field(default_factory=list)
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
         self.pairs_scored += len(pairs)
+        self.histories += histories
         return np.array([np.nan if "nan" in asked else len(said) for asked, said in pairs], dtype=np.float64)
 
 
@@ -100,10 +108,26 @@ def test_nan_rewards_stay_nan(tmp_path: Path) -> None:  # fault 18
     assert rewards.is_nan().to_list() == [True, True, False, False]
 
 
-def test_validation_rows_and_rows_with_history_get_none() -> None:
-    turn = {"role": "user", "content": "before"}
-    rows = pl.concat([sft("train"), sft("held out", split="validation"), sft("later", history=[turn])])
+def test_validation_rows_get_none() -> None:
+    rows = pl.concat([sft("train"), sft("held out", split="validation")])
     assert instructions_to_sample(rows.lazy(), SPEC)["instruction"].to_list() == ["train"]
+
+
+def test_earlier_turns_are_answered_and_judged_with_their_instruction(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    teacher, judge = Teacher(), Judge()
+    rows = candidates(teacher, judge, pl.concat([sft("And then?", history=turns), sft("Alone")]), tmp_path)
+    by_instruction = dict(rows.select("instruction", "history").iter_rows())
+    assert by_instruction == {"And then?": turns, "Alone": []}
+    assert [message["content"] for message in teacher.chats[0]] == ["Hi", "Hello", "And then?"]
+    assert sorted(len(history) for history in judge.histories) == [0, 0, 2, 2]
+
+
+def test_an_instruction_without_room_in_the_context_gets_none(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    rows = pl.concat([sft("x" * 255), sft("y" * 256), sft("short", history=turns)])
+    table = candidates(Teacher(), Judge(), rows, tmp_path)  # the fake has a token a character, and 256 in all
+    assert set(table["instruction"]) == {"x" * 255, "short"}
 
 
 def test_a_sample_keeps_order_and_most_of_itself_when_data_grows() -> None:

@@ -20,6 +20,7 @@ def candidate(row: str, text: str, reward: float | None = None, **changes: Any) 
         "instruction": f"instruction of {row}",
         "response": text,
         "temperature": 1.0,
+        "history": [],
         "seed": 1,
         "response_tokens": 3,
         "finish_reason": "stop",
@@ -36,7 +37,7 @@ def table(*rows: dict[str, Any]) -> pl.DataFrame:
 def brought(instruction: str, chosen: str, rejected: str, number: int = 0) -> dict[str, Any]:
     row = dict.fromkeys(PAIRS.names()) | {"pair_id": f"i{number}", "row_id": f"i{number}", "source": "mine.jsonl"}
     row["group"] = f"import-i{number}"
-    return row | {"instruction": instruction, "chosen": chosen, "rejected": rejected}
+    return row | {"history": [], "instruction": instruction, "chosen": chosen, "rejected": rejected}
 
 
 def imported(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -51,6 +52,7 @@ def counted(reasons: pl.DataFrame) -> dict[tuple[str, str], int]:
     return {(of, reason): count for of, reason, count in reasons.iter_rows()}
 
 
+EARLIER = [{"role": "user", "content": "Add 1 and 2."}, {"role": "assistant", "content": "3"}]
 GOOD = [candidate("z", "good", 2.0), candidate("z", "bad", 0.0)]  # a pair that always remains
 
 

@@ -112,6 +112,20 @@ def test_the_pair_form_scores_two_segments(tokenizer: "PreTrainedTokenizerBase")
     assert reward.score([("Hi " * 30, "Ho " * 30)]).tolist() == [40]
 
 
+def test_earlier_turns_are_read_before_the_instruction(tokenizer: "PreTrainedTokenizerBase") -> None:
+    history = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "The Nile."}]
+    pairs = [("And another?", "The Amazon."), ("Hi", "Ho")]
+    chat = Recorder()
+    scores = reward_of(chat, tokenizer, Form("chat")).score(pairs, [history, []])
+    prompt, answer = encode_chat(tokenizer, [*history, {"role": "user", "content": pairs[0][0]}], answer=pairs[0][1])
+    assert scores[0] == len(prompt) + len(answer)
+    assert scores[1] == reward_of(Recorder(), tokenizer, Form("chat")).score(pairs[1:])[0]
+    encoder, two = as_pairs(tokenizer), Recorder()
+    reward_of(two, encoder, Form("pair")).score(pairs[:1], [history])
+    said = encoder.decode(two.seen[0][0][0])
+    assert "Name a river.\n\nThe Nile.\n\nAnd another?<|eot_id|>The Amazon." in said
+
+
 def test_scores_are_in_order_and_do_not_depend_on_the_batch(record: ModelRecord) -> None:
     reward = RewardModels(hardware=Hardware(tier="cpu")).load(record)
     many = [(f"{question} {number}", answer * (number % 3)) for number in range(40) for question, answer in PAIRS]

@@ -54,6 +54,7 @@ def pairs(rows: pl.DataFrame) -> pl.DataFrame:
         pl.format("p{}", "row_id").alias("pair_id"),
         "row_id",
         "split",
+        "history",
         "instruction",
         pl.col("response").alias("chosen"),
         pl.lit("No idea, sorry.").alias("rejected"),

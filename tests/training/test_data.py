@@ -62,6 +62,18 @@ def test_history_comes_before_the_instruction(load: Callable[[], LoadedBase], ro
     assert 0 < text.index("Hello.") < text.index("Yes?") < text.index("What is 0 plus 1?")
 
 
+def test_history_comes_before_the_instruction_of_a_pair(
+    load: Callable[[], LoadedBase], pairs: pl.DataFrame, rows: pl.DataFrame
+) -> None:
+    _, tokenizer = load()
+    turns = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Yes?"}]
+    pair = pairs.head(1).with_columns(history=pl.Series([turns], dtype=rows.schema["history"]))
+    (example,) = encode_pairs(pair, tokenizer, 256)
+    (same,) = encode_rows(rows.head(1).with_columns(pair["history"]), tokenizer, 256)
+    assert example.prompt == same.prompt
+    assert example.chosen == same.answer
+
+
 def test_pairs_share_their_prompt(load: Callable[[], LoadedBase], pairs: pl.DataFrame) -> None:
     _, tokenizer = load()
     pair = encode_pairs(pairs.head(1), tokenizer, 256)[0]
@@ -83,6 +95,7 @@ def test_best_response_of_each_instruction() -> None:
     pairs = pl.DataFrame(
         {
             "row_id": ["x", "x", "y", "z"],
+            "history": [[], [], [], ["earlier"]],
             "instruction": ["X", "X", "Y", "Z"],
             "chosen": ["good", "best", "only", "imported"],
             "split": ["train", "train", "validation", "train"],
@@ -90,6 +103,8 @@ def test_best_response_of_each_instruction() -> None:
         }
     )
     best = best_responses(pairs)
-    assert best.rows() == [("X", "best", "train"), ("Y", "only", "validation"), ("Z", "imported", "train")]
+    kept = [("X", "best", "train"), ("Y", "only", "validation"), ("Z", "imported", "train")]
+    assert best.select("instruction", "response", "split").rows() == kept
+    assert best["history"].to_list() == [[], [], ["earlier"]]
     train, validation = by_split(best)
     assert (train["response"].to_list(), validation["response"].to_list()) == (["best", "imported"], ["only"])

@@ -1,0 +1,151 @@
+"""`synth preview`: ten rows of a batch before hours are spent on it, as the run would make them."""
+
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from resources.inference import Inference
+from resources.storage import Home
+from synth_assets.commands.run import Launch, run_config
+from synth_assets.commands.session import Session
+from synth_assets.filtering.features import Base, Features
+from synth_assets.filtering.rules import RULES
+from synth_assets.filtering.spec import FilterSpec
+from synth_assets.generation.assets import MagpieConfig
+from synth_assets.generation.magpie import generate
+from synth_assets.generation.spec import MagpieSpec
+from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH
+from synth_assets.shards import BLOCK_ROWS, Progress
+from synth_assets.text_samples import terminal_line
+
+SHOWN_ROWS = 10
+WIDTH = 80
+SHOWN_CHARACTERS = 300
+KEY = "raw_instructions"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first block of a batch, and what it cost.
+
+    Attributes:
+        rows: INSTRUCTIONS.
+        reasons: of each row, the filter rule that will reject it; empty where none does. Benchmarks and duplicates are
+            looked for in the run only.
+        spec: what the run would be made with.
+        tokens_per_s: while they were generated; None where the block was there already.
+        rows_per_s: the same in rows.
+    """
+
+    rows: pl.DataFrame
+    reasons: list[str]
+    spec: MagpieSpec
+    tokens_per_s: float | None
+    rows_per_s: float | None
+
+
+def make_preview(session: Session, batch: str | None, settings: tuple[str, ...], progress: Progress) -> Preview:
+    """Generate the first block of the batch where it is not there yet; the run goes on from it.
+
+    A block is what is always computed whole, so that nothing of the ten rows is made twice. No asset is materialised.
+
+    Args:
+        session: the deployment.
+        batch: its name; the newest there is, else `first`, where None.
+        settings: "raw_instructions.field=value", as `synth run --set` takes them.
+        progress: receives progress lines.
+
+    Raises:
+        ValueError: a setting of another asset, one that does not exist, or one that the spec refuses.
+    """
+    ops = run_config(Launch(settings=settings))["ops"]
+    if others := sorted(set(ops) - {KEY}):
+        raise ValueError(f"a preview makes {KEY} alone; a setting of {', '.join(others)} changes nothing in it")
+    spec = session.hardware.spec(MagpieSpec(), _config(ops.get(KEY, {}).get("config", {})))
+    inference = Inference(hardware=session.hardware)
+    teacher, base = inference.resolve("teacher"), inference.resolve("base")
+    generator = inference.generator(teacher)
+    existing = session.instance.get_dynamic_partitions(BATCHES_NAME)
+    name = batch or (existing[-1] if existing else FIRST_BATCH)
+    block = MagpieSpec(**{**vars(spec), "samples": BLOCK_ROWS})
+    made = generate(generator, block, name, teacher.family, _shards(session), progress)
+    rows = made.rows.collect()
+    judge = Base(inference.count_tokens(base), base.context_tokens)
+    speed = generator.writing_s if made.new_tokens else None
+    return Preview(
+        rows=rows,
+        reasons=reasons_of(rows, judge, session.hardware.spec(FilterSpec())),
+        spec=spec,
+        tokens_per_s=made.new_tokens / speed if speed else None,
+        rows_per_s=rows.height / speed if speed else None,
+    )
+
+
+def reasons_of(rows: pl.DataFrame, base: Base, spec: FilterSpec) -> list[str]:
+    """The first rule that rejects each row; empty where every rule lets it pass."""
+    features = Features(rows, spec, base)
+    reasons = [""] * rows.height
+    for rule in RULES:
+        for place in np.flatnonzero(rule.fails(features, rule.measure(features))):
+            reasons[place] = reasons[place] or rule.reason
+    return reasons
+
+
+def preview_text(preview: Preview, samples: int | None = None) -> str:
+    """Ten rows at 80 columns, how the whole block did, and what the run would take at that speed."""
+    shown = zip(preview.rows.head(SHOWN_ROWS).iter_rows(named=True), preview.reasons, strict=False)
+    parts = [_row_text(number, row, reason) for number, (row, reason) in enumerate(shown, start=1)]
+    kept = preview.reasons.count("")
+    rejected = Counter(reason for reason in preview.reasons if reason)
+    why = "; ".join(f"{count} {reason}" for reason, count in rejected.most_common())
+    parts.append(
+        f"{kept} of {len(preview.reasons)} rows pass the rules{f' (rejected: {why})' if why else ''}.\n"
+        f"{_speed_text(preview, samples or preview.spec.samples)}\n"
+        f"This block is kept: a run with the same settings goes on from it."
+    )
+    return "\n".join(parts)
+
+
+def _row_text(number: int, row: dict[str, object], reason: str) -> str:
+    ends = f"{row['instruction_finish_reason']}/{row['response_finish_reason'] or 'not asked'}"
+    counts = f"{row['instruction_tokens']} + {row['response_tokens']} tokens"
+    topic = f", topic {row['topic']}" if row["topic"] else ""
+    verdict = f"rejected: {reason}" if reason else "passes"
+    turns = row["history"] if isinstance(row["history"], list) else []
+    said = [(turn["role"], turn["content"]) for turn in turns]
+    said += [("user", row["instruction"]), ("assistant", row["response"])]
+    lines = [f"{number:2}  {ends}, {counts}{topic}: {verdict}"]
+    lines += [f"  {'>' if role == 'user' else '<'} {terminal_line(str(t), SHOWN_CHARACTERS)}" for role, t in said]
+    return "\n".join(_wrapped(line, "    ") for line in lines)
+
+
+def _speed_text(preview: Preview, samples: int) -> str:
+    if preview.tokens_per_s is None or preview.rows_per_s is None:
+        return "The block was made before, so no speed was measured now; synth plan knows past runs."
+    minutes = samples / preview.rows_per_s / 60
+    return (
+        f"{preview.tokens_per_s:,.0f} tokens/s, {preview.rows_per_s:.1f} rows/s; at that speed {samples:,} raw "
+        f"instructions\ntake about {minutes:.1f} minutes to generate."
+    )
+
+
+def _wrapped(text: str, indent: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _config(given: dict[str, object]) -> MagpieConfig:
+    if unknown := sorted(set(given) - set(MagpieConfig.model_fields)):
+        raise ValueError(f"{KEY} has no setting {', '.join(unknown)}; it has {', '.join(MagpieConfig.model_fields)}")
+    try:
+        return MagpieConfig(**given)  # pyright: ignore[reportArgumentType]
+    except dg.DagsterInvalidPythonicConfigDefinitionError as error:
+        raise ValueError(str(error)) from error
+
+
+def _shards(session: Session) -> Path:
+    return Home(folder=str(session.home)).shards("generation")
