@@ -63,8 +63,8 @@ class Home(dg.ConfigurableResource):
         """Where each stage leaves the fate of its rows."""
         return self._subfolder("manifests")
 
-    def leave_row_manifest(self, asset: str, data_version: str, rows: pl.DataFrame) -> None:
-        """Keep which rows went into one version of `asset` and what became of them.
+    def leave_row_manifest(self, asset: str, data_version: str, rows: pl.DataFrame) -> str:
+        """Keep which rows went into one version of `asset` and what became of them; returns where, as records say it.
 
         Args:
             asset: the asset's name.
@@ -75,6 +75,11 @@ class Home(dg.ConfigurableResource):
             raise ValueError(f"a row manifest has row_id and fate; {asset} gave none of {', '.join(sorted(missing))}")
         path = self._subfolder("manifests", asset) / f"{safe_name(data_version)}.parquet"
         write_atomically(path, lambda temporary: rows.write_parquet(temporary, compression="zstd"))
+        return self.relative(path)
+
+    def recalls(self) -> Path:
+        """The log of rows that people took back."""
+        return self.root() / "recalls.jsonl"
 
     def record(self, asset: str, kind: type[R]) -> R | None:
         """The record that the unpartitioned `asset` stored last, or None."""

@@ -17,7 +17,7 @@ ASSETS = {
     "models": {"teacher_model", "base_model", "reward_model"},
     "generation": {"raw_instructions", "imported_instructions", "imported_preferences"},
     "benchmarks": {"benchmark_items"},
-    "filtering": {"filtered_instructions", "rejected_instructions", "sft_dataset"},
+    "filtering": {"recalled_rows", "filtered_instructions", "rejected_instructions", "sft_dataset"},
     "preference": {"response_candidates", "preference_pairs"},
     "adapters": {
         "lora_adapter",

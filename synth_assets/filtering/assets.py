@@ -15,6 +15,7 @@ from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.split import SplitSpec, split
 from synth_assets.manifests import content_hash
+from synth_assets.recalls import recall_reasons, recalls_in_force
 from synth_assets.records import INSTRUCTIONS, ModelRecord, fingerprint
 from synth_assets.text_samples import escaped_sample
 
@@ -51,6 +52,17 @@ class SplitConfig(dg.Config):
     seed: int | None = None
 
 
+@dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
+def recalled_rows(home: Home) -> dg.MaterializeResult:
+    """Rows that people took back (`synth recall ROW`): they pass no filter, and nothing trained on them is promoted."""
+    rows = recalls_in_force(home.recalls())
+    return dg.MaterializeResult(
+        value=rows,
+        data_version=dg.DataVersion(content_hash(rows)),
+        metadata={"dagster/row_count": rows.height, "sample": dg.MetadataValue.md(escaped_sample(rows.to_dicts()))},
+    )
+
+
 @dg.multi_asset(
     outs={
         "filtered_instructions": dg.AssetOut(
@@ -74,6 +86,7 @@ def judged_instructions(
     raw_instructions: dict[str, pl.LazyFrame],
     imported_instructions: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
+    recalled_rows: pl.DataFrame,
     base_model: ModelRecord,
     hardware: Hardware,
     inference: Inference,
@@ -83,7 +96,8 @@ def judged_instructions(
     spec = hardware.spec(FilterSpec(), config)
     batches = [raw_instructions[name] for name in sorted(raw_instructions)]
     rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
-    verdicts = judge(rows, benchmark_items, spec, inference.count_tokens(base_model), base_model.context_tokens)
+    count_tokens, context_tokens = inference.count_tokens(base_model), base_model.context_tokens
+    verdicts = judge(rows, benchmark_items, spec, count_tokens, context_tokens, recall_reasons(recalled_rows))
     context.log.info(f"rejected by reason: {verdicts.reasons}")
     for name, table in (("filtered_instructions", verdicts.kept), ("rejected_instructions", verdicts.rejected)):
         version = content_hash(table)

@@ -3,8 +3,9 @@
 Benchmark items come before duplicates, so that a row is never dropped for the sake of one that is itself dropped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -16,11 +17,13 @@ from synth_assets.filtering.duplicates import NearDuplicates, first_of_kind
 from synth_assets.filtering.features import Base, CountTokens, Features
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
+from synth_assets.recalls import RECALLED
 from synth_assets.records import JUDGED, REJECTED
 from synth_assets.text import hash_words, normalise
 
 CHUNK_ROWS = 2048
 SMALLEST_LIMIT = 1e-9  # a limit of 0 leaves no distance to measure
+NO_RECALLS: Mapping[str, str] = MappingProxyType({})
 CONTAMINATED, EXACT, NEAR = "benchmark_item", "exact_duplicate", "near_duplicate"
 
 
@@ -44,12 +47,19 @@ class Verdicts:
 
 
 def judge(
-    rows: pl.LazyFrame, items: pl.DataFrame, spec: FilterSpec, count_tokens: CountTokens, context_tokens: int
+    rows: pl.LazyFrame,
+    items: pl.DataFrame,
+    spec: FilterSpec,
+    count_tokens: CountTokens,
+    context_tokens: int,
+    recalled: Mapping[str, str] = NO_RECALLS,
 ) -> Verdicts:
     """Keep one good row for each distinct task.
 
     Of duplicates the row of the lowest (batch, row_id) is kept, so that the order of the rows changes nothing and a new
-    batch does not displace rows of an older one. The table is read in chunks, twice if the result is collected.
+    batch does not displace rows of an older one. A recalled row comes before them all: what repeats it is rejected as
+    its duplicate, so that its text does not return under another id. The table is read in chunks, twice if the result
+    is collected.
 
     Args:
         rows: INSTRUCTIONS, of any length.
@@ -57,11 +67,13 @@ def judge(
         spec: the thresholds.
         count_tokens: the base model's token count of each text, without control tokens.
         context_tokens: how many tokens the base takes at once.
+        recalled: row_id -> why a person took the row back.
 
     Raises:
         ValueError: no benchmark items, no rows, or no row is left; says how many each reason rejected.
     """
-    verdicts = _judge_rows(rows, Decontaminator(items, spec.benchmark_cover), spec, Base(count_tokens, context_tokens))
+    base, decontaminator = Base(count_tokens, context_tokens), Decontaminator(items, spec.benchmark_cover)
+    verdicts = _without_recalled(_judge_rows(rows, decontaminator, spec, base, recalled), recalled)
     reasons = _counts(verdicts)
     if not (verdicts["reason"] == "").any():
         table = "\n".join(f"  {reason}: {count}" for reason, count in reasons.items()) or "  there were none to judge"
@@ -76,7 +88,20 @@ def judge(
     )
 
 
-def _judge_rows(rows: pl.LazyFrame, items: Decontaminator, spec: FilterSpec, base: Base) -> pl.DataFrame:
+def _without_recalled(verdicts: pl.DataFrame, recalled: Mapping[str, str]) -> pl.DataFrame:
+    """The verdicts with the reason `recalled` for each row that a person took back, whatever else speaks against it."""
+    if not recalled:
+        return verdicts
+    out = pl.col("row_id").is_in([*recalled])
+    return verdicts.with_columns(
+        reason=pl.when(out).then(pl.lit(RECALLED)).otherwise("reason"),
+        detail=pl.when(out).then(pl.col("row_id").replace(recalled)).otherwise("detail"),
+    )
+
+
+def _judge_rows(
+    rows: pl.LazyFrame, items: Decontaminator, spec: FilterSpec, base: Base, recalled: Mapping[str, str]
+) -> pl.DataFrame:
     """batch, row_id, reason (empty: kept), detail and score of every row, in order."""
     parts: list[pl.DataFrame] = []
     tasks: list[int] = []
@@ -92,7 +117,7 @@ def _judge_rows(rows: pl.LazyFrame, items: Decontaminator, spec: FilterSpec, bas
             tasks.extend(xxhash.xxh3_64_intdigest(normalise(text).encode()) for text in task_texts)
             parts.append(verdict.table())
         table = pl.concat(parts) if parts else pl.DataFrame(schema=_VERDICT)
-        return _reject_duplicates(table, np.array(tasks, np.uint64), near)
+        return _reject_duplicates(table, np.array(tasks, np.uint64), near, recalled)
 
 
 def _chunks(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
@@ -140,11 +165,14 @@ _VERDICT = pl.Schema(
 )
 
 
-def _reject_duplicates(table: pl.DataFrame, tasks: NDArray[np.uint64], near: NearDuplicates) -> pl.DataFrame:
+def _reject_duplicates(
+    table: pl.DataFrame, tasks: NDArray[np.uint64], near: NearDuplicates, recalled: Mapping[str, str]
+) -> pl.DataFrame:
     """The table with a reason for each row that repeats an earlier one; `tasks` hashes the rows without a reason."""
     passed = np.flatnonzero((table["reason"] == "").to_numpy())
     ids = table.select("batch", "row_id").with_row_index("place")[passed]
-    order = ids.with_row_index("survivor").sort("batch", "row_id", "place")["survivor"].to_numpy()
+    ranked = ids.with_row_index("survivor").with_columns(stays=~pl.col("row_id").is_in([*recalled]))
+    order = ranked.sort("stays", "batch", "row_id", "place")["survivor"].to_numpy()
     _, first, kind = np.unique(tasks[order], return_index=True, return_inverse=True)
     distinct = np.sort(first)
     rank = np.full(passed.size, -1)

@@ -17,7 +17,15 @@ from synth_assets.preference.candidates import (
     sample_candidates,
     score_candidates,
 )
-from synth_assets.preference.pairs import PairSpec, Room, build_pairs, known_instructions, length_bias, reasons_text
+from synth_assets.preference.pairs import (
+    PairSpec,
+    Room,
+    build_pairs,
+    known_instructions,
+    length_bias,
+    reasons_text,
+    take_back,
+)
 from synth_assets.records import ModelRecord, fingerprint
 from synth_assets.text_samples import escaped_sample
 
@@ -101,6 +109,7 @@ def preference_pairs(
     imported_preferences: pl.LazyFrame,
     sft_dataset: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
+    recalled_rows: pl.DataFrame,
     base_model: ModelRecord,
     inference: Inference,
     home: Home,
@@ -109,10 +118,14 @@ def preference_pairs(
     spec = inference.hardware.spec(PairSpec(), config)
     room = Room(inference.count_tokens(base_model), base_model.context_tokens)
     known = known_instructions(sft_dataset.select("instruction", "group", "split").collect(), benchmark_items)
-    built = build_pairs(response_candidates.collect(), imported_preferences.collect(), known, spec, room)
+    candidates, imported = (
+        take_back(rows.collect(), recalled_rows["row_id"]) for rows in (response_candidates, imported_preferences)
+    )
+    built = build_pairs(candidates.kept, imported.kept, known, spec, room)
     context.log.info("dropped:\n%s", reasons_text(built.reasons))
     version = content_hash(built.pairs)
-    home.leave_row_manifest("preference_pairs", version, built.fates)
+    taken_back = pl.concat([part.dropped.select("row_id", fate="reason") for part in (candidates, imported)]).unique()
+    home.leave_row_manifest("preference_pairs", version, pl.concat([built.fates, taken_back]))
     columns = ["instruction", "chosen", "rejected", "margin"]
     return dg.MaterializeResult(
         value=built.pairs,
@@ -120,6 +133,7 @@ def preference_pairs(
         metadata={
             "dagster/row_count": built.pairs.height,
             "validation_rows": built.pairs.filter(pl.col("split") == "validation").height,
+            "recalled_rows": taken_back.height,
             **length_bias(built.pairs),
             "dropped": dg.MetadataValue.json(built.reasons.to_dicts()),
             "sample": dg.MetadataValue.md(escaped_sample(built.pairs.select(columns).head(SAMPLE_ROWS).to_dicts())),
