@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 SAMPLE_BYTES = 4_000  # an event of Dagster stays under a few kB
 CELL_BYTES = 600
+LINE_CHARACTERS = 200
 MARKDOWN = re.compile(r"([\\`*_\[\]~|])")
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})  # controls, bidirectional overrides, surrogates
 
@@ -41,9 +42,17 @@ def escaped(text: str) -> str:
     return "".join(shown)
 
 
-def _plain(character: str) -> str:
+def terminal_line(text: str, limit: int = LINE_CHARACTERS) -> str:
+    """A text on one line of a terminal, control characters as code points; an ellipsis where it was cut."""
+    shown = "".join(_visible(character) for character in text[: limit + 1])
+    return shown if len(shown) <= limit and len(text) <= limit else shown[: limit - 1] + "…"
+
+
+def _visible(character: str) -> str:
     if character == "\n":
         return "⏎"
-    if unicodedata.category(character) in HIDDEN_CATEGORIES:
-        character = f"<U+{ord(character):04X}>"
-    return html.escape(MARKDOWN.sub(r"\\\1", character), quote=False)
+    return f"<U+{ord(character):04X}>" if unicodedata.category(character) in HIDDEN_CATEGORIES else character
+
+
+def _plain(character: str) -> str:
+    return html.escape(MARKDOWN.sub(r"\\\1", _visible(character)), quote=False)
