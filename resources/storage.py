@@ -77,6 +77,10 @@ class Home(dg.ConfigurableResource):
         write_atomically(path, lambda temporary: rows.write_parquet(temporary, compression="zstd"))
         return self.relative(path)
 
+    def card(self, asset: str, data_version: str) -> Path:
+        """Where the card of one version of a dataset lies, with its figures."""
+        return self._subfolder("cards", asset, data_version)
+
     def recalls(self) -> Path:
         """The log of rows that people took back."""
         return self.root() / "recalls.jsonl"

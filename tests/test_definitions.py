@@ -17,7 +17,7 @@ ASSETS = {
     "models": {"teacher_model", "base_model", "reward_model"},
     "generation": {"raw_instructions", "imported_instructions", "imported_preferences"},
     "benchmarks": {"benchmark_items"},
-    "filtering": {"recalled_rows", "filtered_instructions", "rejected_instructions", "sft_dataset"},
+    "filtering": {"recalled_rows", "filtered_instructions", "rejected_instructions", "sft_dataset", "dataset_card"},
     "preference": {"response_candidates", "preference_pairs"},
     "adapters": {
         "lora_adapter",

@@ -211,9 +211,13 @@ def test_imported_rows_are_judged_like_all(deployment: Deployment, second_batch:
     assert judged["row_id"].n_unique() == judged.height
 
 
-def test_a_bad_row_is_traced_recalled_and_trained_away(deployment: Deployment, second_batch: Outcome) -> None:
+def test_a_bad_row_is_traced_recalled_and_trained_away(
+    deployment: Deployment, second_batch: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Back from the version that serves to a row, forward from the row to all it touched, and out of the data."""
     assert second_batch.success
+    monkeypatch.setenv("SYNTH_HOME", str(deployment.home))
+    monkeypatch.setenv("DAGSTER_HOME", str(deployment.home / "dagster"))
     tracker = MlflowTracking(home=Home(folder=str(deployment.home))).tracker()
     session, screen = Session(deployment.home, "cpu"), Console(file=StringIO(), width=200)
     version = find_version(session, "lora_adapter")
@@ -234,7 +238,7 @@ def test_a_bad_row_is_traced_recalled_and_trained_away(deployment: Deployment, s
     clauses = json.loads((deployment.home / "tables/promotion_decision.json").read_text("utf-8"))["clauses"]
     assert "not tainted" in [clause["name"] for clause in clauses if not clause["passed"]]
 
-    again = deployment.run("second", "key:recalled_rows+ and not group:promotion and not group:evaluation")
+    again = deployment.run("second", "key:recalled_rows+ and +key:lora_adapter")
     assert again.success
     rejected = deployment.table("rejected_instructions").filter(row_id=row)
     assert rejected["reason"].to_list() == ["recalled"]

@@ -2,14 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 
+from resources.dataset_runs import log_dataset
+from resources.evidence import json_metadata, upstream_versions
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.storage import Home
+from resources.tracking import MlflowTracking
+from synth_assets.figures import filtering_stats, markdown_image, thumbnail
+from synth_assets.filtering.card import CardFacts, dataset_card
 from synth_assets.filtering.judge import Verdicts, judge
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
@@ -17,7 +23,11 @@ from synth_assets.filtering.split import SplitSpec, split
 from synth_assets.manifests import content_hash
 from synth_assets.recalls import recall_reasons, recalls_in_force
 from synth_assets.records import INSTRUCTIONS, ModelRecord, fingerprint
-from synth_assets.text_samples import escaped_sample
+from synth_assets.shards import write_atomically
+from synth_assets.text_samples import SAMPLE_BYTES, escaped_sample
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLE_ROWS = 10
 
@@ -137,10 +147,44 @@ def sft_dataset(
     )
 
 
+@dg.asset(name="dataset_card", group_name="filtering", kinds={"markdown", "mlflow"}, owners=["team:data"])
+def dataset_card_asset(
+    context: dg.AssetExecutionContext,
+    sft_dataset: pl.LazyFrame,
+    rejected_instructions: pl.LazyFrame,
+    benchmark_items: pl.DataFrame,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """What a person must know before training on sft_dataset, written from its rows; with a figure, also in MLflow."""
+    versions = upstream_versions(context)
+    specs = {
+        asset: json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
+        for asset in ("filtered_instructions", "sft_dataset")
+    }
+    facts = CardFacts(versions["sft_dataset"], specs["filtered_instructions"], specs["sft_dataset"], versions)
+    card = dataset_card(sft_dataset, rejected_instructions, benchmark_items, facts)
+    folder = tracking.home.card("sft_dataset", facts.data_version)
+    image = thumbnail(_stats_of(sft_dataset, rejected_instructions))
+    write_atomically(folder / "README.md", lambda path: _write(path, card.encode()))
+    write_atomically(folder / "filtering_stats.png", lambda path: _write(path, image))
+    numbers = {"rows": _rows(sft_dataset), "rejected_rows": _rows(rejected_instructions)}
+    run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(fingerprint(card)),
+        metadata={
+            **numbers,
+            "card": dg.MetadataValue.md(_first_lines(card)),
+            "path": tracking.home.relative(folder),
+            "mlflow_run": dg.MetadataValue.url(tracking.run_url(run_id)),
+        },
+    )
+
+
 def _metadata(verdicts: Verdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapping[str, Any]:
     rejected = "reason" in table.collect_schema()
     judged, kept = verdicts.fates.height, verdicts.fates.filter(fate="kept").height
     return {
+        **({} if rejected else {"filtering_stats": _stats_image(verdicts)}),
         "dagster/row_count": judged - kept if rejected else kept,
         "judged_rows": judged,
         "pass_rate": kept / judged,
@@ -150,6 +194,34 @@ def _metadata(verdicts: Verdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapp
         ),
         "spec": dg.MetadataValue.json(asdict(spec)),
     }
+
+
+def _stats_of(kept: pl.LazyFrame, rejected: pl.LazyFrame) -> "Figure":
+    """The figure filtering_stats of the rows kept, which have scores, and those rejected, which have reasons."""
+    scores = kept.select("score").collect()["score"].to_list()
+    reasons = dict(rejected.group_by("reason").len().collect().iter_rows())
+    return filtering_stats({"kept": len(scores), **reasons}, scores)
+
+
+def _first_lines(card: str) -> str:
+    """The card without its header, up to the last whole section that an event may hold."""
+    body = card.partition("---\n")[2].partition("---\n")[2].strip()
+    if len(body.encode()) <= SAMPLE_BYTES:
+        return body
+    sections = body.encode()[:SAMPLE_BYTES].decode(errors="ignore").split("\n## ")
+    return "\n## ".join(sections[:-1] or sections)
+
+
+def _rows(table: pl.LazyFrame) -> int:
+    return table.select(pl.len()).collect().item()
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _stats_image(verdicts: Verdicts) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(markdown_image("filtering stats", _stats_of(verdicts.kept, verdicts.rejected)))
 
 
 def _reasons_table(reasons: Mapping[str, int], judged: int) -> str:
