@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
+from synth_assets.columns import COLUMNS
 from synth_assets.records import from_json, to_json
 from synth_assets.shards import sweep_temporaries, write_atomically
 
@@ -220,7 +221,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def _table_metadata(path: Path) -> dict[str, Any]:
     scan = pl.scan_parquet(path)
-    columns = [dg.TableColumn(name, str(kind)) for name, kind in scan.collect_schema().items()]
+    schema = scan.collect_schema()
+    columns = [dg.TableColumn(name, str(kind), description=COLUMNS.get(name)) for name, kind in schema.items()]
     return {
         "dagster/row_count": scan.select(pl.len()).collect().item(),
         "dagster/column_schema": dg.TableSchema(columns),

@@ -149,6 +149,19 @@ def test_five_adapters_are_registered_and_one_is_judged(deployment: Deployment, 
     assert decision["clauses"]
 
 
+def test_the_dataset_has_a_card_and_a_figure_here_and_in_mlflow(deployment: Deployment, first: Outcome) -> None:
+    version = first.versions["sft_dataset"]
+    card = (deployment.home / "cards" / "sft_dataset" / version / "README.md").read_text("utf-8")
+    assert f"{SAMPLES} rows were judged, {deployment.table('sft_dataset').height} kept" in card
+    tracker = MlflowTracking(home=Home(folder=str(deployment.home))).tracker()
+    (run,) = tracker.client.search_runs([tracker.experiment], "tags.dataset = 'sft_dataset'")
+    assert run.data.tags["data_version"] == version
+    assert {file.path for file in tracker.client.list_artifacts(run.info.run_id)} == {
+        "README.md",
+        "filtering_stats.png",
+    }
+
+
 def test_nothing_changed_makes_nothing(first: Outcome, again: Outcome) -> None:  # fault 26
     assert changed(first, again) == set()
     assert again.versions.keys() == first.versions.keys()
