@@ -95,8 +95,8 @@ def no_leakage_between_splits(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
     """No instruction and no group of near-duplicates is in both train and validation."""
     return leakage_result(
         {
-            "shared_instructions": leaks_between_splits(sft_dataset, prompt_key(sft_dataset), SPLITS),
-            "shared_groups": leaks_between_splits(sft_dataset, pl.col("group"), SPLITS),
+            "instructions": leaks_between_splits(sft_dataset, prompt_key(sft_dataset), SPLITS),
+            "groups": leaks_between_splits(sft_dataset, pl.col("group"), SPLITS),
         }
     )
 

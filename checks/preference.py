@@ -120,8 +120,8 @@ def no_leakage_between_splits(preference_pairs: pl.LazyFrame, sft_dataset: pl.La
     held_out = sft_dataset.filter(pl.col("split") == "validation")
     return leakage_result(
         {
-            "shared_instructions": leaks_between_splits(preference_pairs, instruction, SPLITS),
-            "shared_groups": leaks_between_splits(preference_pairs, pl.col("group"), SPLITS),
+            "instructions": leaks_between_splits(preference_pairs, instruction, SPLITS),
+            "groups": leaks_between_splits(preference_pairs, pl.col("group"), SPLITS),
             "sft_validation_instructions": shared(train, instruction, held_out, instruction),
         }
     )
