@@ -17,7 +17,10 @@ from checks.great_expectations import (
 )
 from checks.grouping import checks_of
 from checks.leakage import normalised
+from checks.shape import SHAPES, batch_shape_checks, import_shape_checks
+from synth_assets.filtering.features import SIDES
 from synth_assets.protocols import FinishReason
+from synth_assets.records import TURN
 
 MIN_DISTINCT_RATE = 0.6  # the embedded teacher gives .885 at 1,000 samples; a collapsed one gives the same few
 REPLAY_ROWS = 6  # at 88 % distinct rows, six in a row are another six by chance once in 10^5 batches or less
@@ -119,8 +122,41 @@ def instructions_are_diverse(
     context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
 ) -> dg.AssetCheckResult:
     """Most instructions of the batch are said once only; a warning, for the duplicates are dropped later."""
-    texts = of_this_run(context, raw_instructions).select(normalised(pl.col("instruction"))).collect().to_series()
-    rate = texts.n_unique() / len(texts) if len(texts) else 0.0
+    return _diversity(of_this_run(context, raw_instructions), empty=0.0)
+
+
+def imports_are_not_replayed(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No run of imported rows says again, word for word, what rows before it said: so resumes that re-seed write."""
+    replayed = replayed_rows(imported_instructions, [])
+    return dg.AssetCheckResult(
+        passed=replayed == 0, severity=dg.AssetCheckSeverity.WARN, metadata={"replayed_rows": replayed}
+    )
+
+
+def imports_are_diverse(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Most imported instructions are said once only; a warning, for the duplicates are dropped later."""
+    return _diversity(imported_instructions, empty=1.0)
+
+
+def preferences_are_diverse(imported_preferences: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Most imported preference pairs have an instruction of their own; a warning, for copies are dropped later."""
+    return _diversity(imported_preferences, empty=1.0)
+
+
+def preferences_are_whole(imported_preferences: pl.LazyFrame) -> dg.AssetCheckResult:
+    """Few imported responses look cut off: where most are, the better one is the longer one that fitted."""
+    sides = [
+        imported_preferences.select("row_id", "instruction", response=side, history=pl.lit([], pl.List(TURN)))
+        for side in ("chosen", "rejected")
+    ]
+    unknown = [pl.lit(None, pl.String).alias(f"{side}_finish_reason") for side in SIDES]
+    whole = next(shape for shape in SHAPES if shape.name == "texts_are_whole")
+    return whole.judge(pl.concat(sides).with_columns(unknown))
+
+
+def _diversity(table: pl.LazyFrame, *, empty: float) -> dg.AssetCheckResult:
+    texts = table.select(normalised(pl.col("instruction"))).collect().to_series()
+    rate = texts.n_unique() / len(texts) if len(texts) else empty
     return dg.AssetCheckResult(
         passed=rate >= MIN_DISTINCT_RATE,
         severity=dg.AssetCheckSeverity.WARN,
@@ -131,5 +167,14 @@ def instructions_are_diverse(
 raw_instructions_checks = checks_of(
     "raw_instructions",
     blocking=(no_replayed_rows,),
-    watching=(instructions_are_diverse,),
+    watching=(instructions_are_diverse, *batch_shape_checks()),
+)
+
+imported_instructions_checks = checks_of(
+    "imported_instructions",
+    watching=(imports_are_not_replayed, imports_are_diverse, *import_shape_checks()),
+)
+
+imported_preferences_checks = checks_of(
+    "imported_preferences", watching=(preferences_are_diverse, preferences_are_whole)
 )

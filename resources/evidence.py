@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from dagster import AssetRecordsFilter, EventLogRecord
@@ -61,6 +62,14 @@ def upstream_versions(context: dg.AssetExecutionContext) -> dict[str, str]:
 def adapter_versions(instance: dg.DagsterInstance, asset: str, data_version: str) -> dict[str, str]:
     """The asset's own version, and those it was made from; empty where it never had that version."""
     return _closure(instance, list(_with_version(instance, dg.AssetKey(asset), None, data_version))[:1])
+
+
+def json_metadata(instance: dg.DagsterInstance, asset: str, data_version: str, name: str) -> dict[str, Any]:
+    """A JSON entry of the metadata that the newest materialisation of this data version left; empty without it."""
+    for record in _with_version(instance, dg.AssetKey(asset), None, data_version):
+        entry = record.asset_materialization.metadata.get(name) if record.asset_materialization else None
+        return entry.value if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
+    return {}
 
 
 def check_verdicts(

@@ -15,7 +15,7 @@ from resources.registry_entries import adapter_tags, score_tag, score_text, tag_
 from resources.retries import retried
 from resources.score_proof import prove
 from synth_assets.manifests import content_hash
-from synth_assets.records import AdapterRecord, Metric, to_json
+from synth_assets.records import AdapterRecord, Metric, fingerprint, to_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MODEL = "synth-instruct"
 DIGEST_LENGTH = 36  # of a dataset in MLflow's database
 PARAM_LENGTH = 6000  # of a parameter's value in MLflow's database
+DATA_VERSIONS = "data_versions.json"  # of what a version was made from; the version's tag carries its hash
 BATCH = 900  # metrics in one request; MLflow takes 1000
 
 
@@ -119,6 +120,11 @@ class MlflowTracker:
         self.version_tags(version)
         retried(lambda: self._tag_version(version, tags), self._uri)
 
+    def remove_tag(self, version: str, name: str) -> None:
+        """Take a tag off a version; nothing happens where it has none of that name."""
+        if name in self.version_tags(version):
+            retried(lambda: self.client.delete_model_version_tag(MODEL, version, name), self._uri)
+
     def scored_items(self, run_id: str) -> pl.DataFrame:
         """The per-item table that a run of `log_scores` stored; ValueError where it is not what was logged."""
 
@@ -163,6 +169,8 @@ class MlflowTracker:
         if run.info.status != "FINISHED":
             self._log_run(run, record, curve)
             self.client.set_terminated(run_id, "FINISHED", end_time=now)
+        versions = dict(record.data_versions)
+        self.client.log_text(run_id, json.dumps(versions, sort_keys=True, indent=1), DATA_VERSIONS)
         model = self._uploaded_model(run_id, record.name, folder, identity)
         self._ensure_registered_model()
         version = self.client.create_model_version(
@@ -170,7 +178,7 @@ class MlflowTracker:
             source=model.artifact_location,
             run_id=run_id,
             model_id=model.model_id,
-            tags={**tags, "model_id": model.model_id, "data_versions": json.dumps(dict(record.data_versions))},
+            tags={**tags, "model_id": model.model_id, "data_versions": fingerprint(versions)},
             description=f"{record.method} on {record.base}, made by the asset {record.name}",
         )
         return run_id, str(version.version)

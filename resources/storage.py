@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
+from synth_assets.columns import COLUMNS
 from synth_assets.records import from_json, to_json
 from synth_assets.shards import sweep_temporaries, write_atomically
 
@@ -64,8 +65,8 @@ class Home(dg.ConfigurableResource):
         """Where each stage leaves the fate of its rows."""
         return self._subfolder("manifests")
 
-    def leave_row_manifest(self, asset: str, data_version: str, rows: pl.DataFrame) -> None:
-        """Keep which rows went into one version of `asset` and what became of them.
+    def leave_row_manifest(self, asset: str, data_version: str, rows: pl.DataFrame) -> str:
+        """Keep which rows went into one version of `asset` and what became of them; returns where, as records say it.
 
         Args:
             asset: the asset's name.
@@ -76,6 +77,15 @@ class Home(dg.ConfigurableResource):
             raise ValueError(f"a row manifest has row_id and fate; {asset} gave none of {', '.join(sorted(missing))}")
         path = self._subfolder("manifests", asset) / f"{safe_name(data_version)}.parquet"
         write_atomically(path, lambda temporary: rows.write_parquet(temporary, compression="zstd"))
+        return self.relative(path)
+
+    def card(self, asset: str, data_version: str) -> Path:
+        """Where the card of one version of a dataset lies, with its figures."""
+        return self._subfolder("cards", asset, data_version)
+
+    def recalls(self) -> Path:
+        """The log of rows that people took back."""
+        return self.root() / "recalls.jsonl"
 
     def record(self, asset: str, kind: type[R]) -> R | None:
         """The record that the unpartitioned `asset` stored last, or None."""
@@ -212,7 +222,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def _table_metadata(path: Path) -> dict[str, Any]:
     scan = pl.scan_parquet(path)
-    columns = [dg.TableColumn(name, str(kind)) for name, kind in scan.collect_schema().items()]
+    schema = scan.collect_schema()
+    columns = [dg.TableColumn(name, str(kind), description=COLUMNS.get(name)) for name, kind in schema.items()]
     return {
         "dagster/row_count": scan.select(pl.len()).collect().item(),
         "dagster/column_schema": dg.TableSchema(columns),

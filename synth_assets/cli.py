@@ -133,6 +133,46 @@ def import_(
 
 
 @app.command()
+def why(row: Annotated[str, typer.Argument(help="A row id, or its beginning.")]) -> None:
+    """What became of one row: kept or rejected and why, where it came from, what it went into."""
+    from synth_assets.commands.session import open_session
+    from synth_assets.commands.why import why_text
+
+    console.print(why_text(open_session(), row), markup=False)
+
+
+@app.command()
+def trace(
+    version: Annotated[str, typer.Argument(help="A version's number, @champion, or an adapter asset.")],
+    row: Annotated[str | None, typer.Option(help="One row of it, by its id or the beginning.")] = None,
+    export: Annotated[Path | None, typer.Option(help="All its rows into a .csv, .jsonl or .parquet file.")] = None,
+) -> None:
+    """From a model version back to its rows: batches, seeds, models, scores and rewards."""
+    from synth_assets.commands.session import open_session
+    from synth_assets.commands.trace import trace_text
+
+    console.print(trace_text(open_session(), version, row, export), markup=False)
+
+
+@app.command()
+def recall(
+    rows: Annotated[list[str] | None, typer.Argument(help="Row ids, or their beginnings; none: show the log.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; the registry will show it.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Let the rows in again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what they touched.")] = False,
+) -> None:
+    """Take rows back: out of the data for good, and every version trained on them marked tainted."""
+    from synth_assets.commands import recall as command
+    from synth_assets.commands.session import open_session
+
+    session = open_session()
+    if not rows:
+        console.print(command.recalls_text(session), markup=False)
+        return
+    command.recall(session, command.Request(rows, reason, undo, dry_run), console)
+
+
+@app.command()
 def ask(question: str, seed: int = 42, tier: TierOption = None) -> None:
     """Put one question to base, adapters and champion, side by side, with the same seed."""
     from synth_assets.commands.ask import answers

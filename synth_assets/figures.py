@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_THUMBNAIL_BYTES = 30_000  # a base64 image of this size keeps an event under Dagster's comfortable 50 kB
 THUMBNAIL_DPIS = (80, 64, 48, 36)
+MAX_REASONS = 12  # bars of a figure; rarer reasons are one bar
+SCORE_BINS = 20
 INK, GRID = "#30343b", "#d9dce1"
 COLOURS = ("#3b6ea5", "#c8702a", "#4f8f5b", "#8a5a9e", "#a04b4b", "#6b7280")  # distinct in grey as well
 STYLE: Any = {
@@ -76,6 +78,45 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, valu
     panel.set_xlabel(step)
     panel.set_ylabel(value)
     panel.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def filtering_stats(fates: Mapping[str, int], scores: Sequence[float]) -> "Figure":
+    """What became of the judged rows: a bar of their number for "kept" and each reason; and the scores of the kept.
+
+    Args:
+        fates: "kept" or a reason to its number of rows.
+        scores: of the kept rows, 0..1.
+
+    Raises:
+        ValueError: nothing was judged, or the scores are not those of the kept rows.
+    """
+    judged, kept = sum(fates.values()), fates.get("kept", 0)
+    if not judged:
+        raise ValueError("filtering stats: no row was judged, there is nothing to draw")
+    if len(scores) != kept:
+        raise ValueError(f"filtering stats: {kept} rows were kept, and there are scores of {len(scores)}")
+    reasons = sorted(((n, name) for name, n in fates.items() if name != "kept"), reverse=True)
+    others = sum(number for number, _ in reasons[MAX_REASONS:])
+    bars = [
+        ("kept", kept),
+        *((name, n) for n, name in reasons[:MAX_REASONS]),
+        *([("others", others)] if others else []),
+    ]
+    figure, (counts, spread) = _panels(2, height=1.2 + 0.22 * max(len(bars), 5))
+    colours = [COLOURS[0] if name == "kept" else COLOURS[1] for name, _ in bars]
+    drawn = counts.barh(range(len(bars)), [number for _, number in bars], color=colours)
+    counts.bar_label(drawn, [f" {number:,}" for _, number in bars], fontsize=8)
+    counts.set_yticks(range(len(bars)), [name.replace("_", " ") for name, _ in bars], fontsize=8)
+    counts.set_ylim(len(bars) - 0.5, -0.5)
+    counts.margins(x=0.18)
+    counts.grid(visible=False, axis="y")
+    counts.set_title(f"{kept:,} of {judged:,} rows kept ({kept / judged:.1%})", fontsize=9)
+    counts.set_xlabel("rows, by the first reason against them", fontsize=8)
+    spread.hist(scores, bins=SCORE_BINS, range=(0, 1), color=COLOURS[0])
+    spread.set_xlim(0, 1)
+    spread.set_title(f"score of the rows kept, n={kept:,}", fontsize=9)
+    spread.set_xlabel("0: at a limit of the filter, 1: far from all", fontsize=8)
     return figure
 
 

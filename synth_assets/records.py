@@ -52,6 +52,7 @@ INSTRUCTIONS = pl.Schema(
 JUDGED = pl.Schema({**INSTRUCTIONS, "score": pl.Float64})
 REJECTED = pl.Schema({**INSTRUCTIONS, "reason": pl.String, "detail": pl.String})
 SFT_ROWS = pl.Schema({**JUDGED, "group": pl.String, "split": pl.String})
+RECALLS = pl.Schema({"row_id": pl.String, "reason": pl.String, "by": pl.String, "at": pl.String})
 BENCHMARK_ITEMS = pl.Schema(
     {
         "item_id": pl.String,

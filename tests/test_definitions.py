@@ -18,9 +18,11 @@ ASSETS = {
     "generation": {"raw_instructions", "imported_instructions", "imported_preferences"},
     "benchmarks": {"benchmark_items"},
     "filtering": {
+        "recalled_rows",
         "filtered_instructions",
         "rejected_instructions",
         "sft_dataset",
+        "dataset_card",
         "filtered_preferences",
         "rejected_preferences",
     },

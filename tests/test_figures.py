@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from synth_assets.figures import MAX_THUMBNAIL_BYTES, benchmark_comparison, learning_curves, thumbnail
+from synth_assets.figures import MAX_THUMBNAIL_BYTES, benchmark_comparison, filtering_stats, learning_curves, thumbnail
 from synth_assets.records import Metric
 
 
@@ -52,6 +52,28 @@ def test_no_data_no_figure() -> None:
         benchmark_comparison([])
     with pytest.raises(ValueError, match="no run of lora has loss over step"):
         learning_curves({"lora": [{"step": 1}]}, value="loss")
+
+
+def test_the_filter_is_drawn_as_counts_and_scores() -> None:
+    counts, spread = filtering_stats({"kept": 3, "echo": 1, "near_duplicate": 4}, [0.0, 0.51, 1.0]).axes
+    assert [bar.get_width() for bar in counts.patches] == [3, 4, 1]
+    assert [label.get_text() for label in counts.get_yticklabels()] == ["kept", "near duplicate", "echo"]
+    assert counts.get_title() == "3 of 8 rows kept (37.5%)"
+    # bins of .05: 0 in the first, .51 in the eleventh, 1 in the last
+    assert [place for place, bar in enumerate(spread.patches) if bar.get_height()] == [0, 10, 19]
+
+
+def test_rare_reasons_are_one_bar_and_the_thumbnail_stays_small() -> None:
+    figure = filtering_stats({f"reason_{n:02}": 40 - n for n in range(30)}, [])
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0, *range(40, 28, -1), sum(range(11, 29))]
+    assert len(thumbnail(figure)) < MAX_THUMBNAIL_BYTES
+
+
+def test_without_rows_or_with_others_scores_the_filter_is_not_drawn() -> None:
+    with pytest.raises(ValueError, match="no row was judged"):
+        filtering_stats({}, [])
+    with pytest.raises(ValueError, match="3 rows were kept, and there are scores of 2"):
+        filtering_stats({"kept": 3}, [0.5, 1.0])
 
 
 def test_a_thumbnail_is_a_small_png() -> None:

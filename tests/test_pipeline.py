@@ -7,17 +7,24 @@ import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
+from rich.console import Console
 
 from resources.evidence import DATA_VERSION
+from resources.model_versions import model_versions
 from resources.registry import MODEL
 from resources.storage import Home
 from resources.tracking import MlflowTracking
+from synth_assets.commands.recall import Request, recall
+from synth_assets.commands.session import Session
+from synth_assets.commands.trace import find_version, trace_text
 from synth_assets.generation.imports import BATCH, import_file
+from synth_assets.lineage import TAINTED, training_rows
 from synth_assets.shards import BLOCK_ROWS
 
 SAMPLES = 192  # of small_deployment.py
@@ -142,6 +149,19 @@ def test_five_adapters_are_registered_and_one_is_judged(deployment: Deployment, 
     assert decision["clauses"]
 
 
+def test_the_dataset_has_a_card_and_a_figure_here_and_in_mlflow(deployment: Deployment, first: Outcome) -> None:
+    version = first.versions["sft_dataset"]
+    card = (deployment.home / "cards" / "sft_dataset" / version / "README.md").read_text("utf-8")
+    assert f"{SAMPLES} rows were judged, {deployment.table('sft_dataset').height} kept" in card
+    tracker = MlflowTracking(home=Home(folder=str(deployment.home))).tracker()
+    (run,) = tracker.client.search_runs([tracker.experiment], "tags.dataset = 'sft_dataset'")
+    assert run.data.tags["data_version"] == version
+    assert {file.path for file in tracker.client.list_artifacts(run.info.run_id)} == {
+        "README.md",
+        "filtering_stats.png",
+    }
+
+
 def test_nothing_changed_makes_nothing(first: Outcome, again: Outcome) -> None:  # fault 26
     assert changed(first, again) == set()
     assert again.versions.keys() == first.versions.keys()
@@ -202,3 +222,44 @@ def test_imported_rows_are_judged_like_all(deployment: Deployment, second_batch:
     )
     assert set(judged["batch"]) == {"first", "second", BATCH}
     assert judged["row_id"].n_unique() == judged.height
+
+
+def test_a_bad_row_is_traced_recalled_and_trained_away(
+    deployment: Deployment, second_batch: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Back from the version that serves to a row, forward from the row to all it touched, and out of the data."""
+    assert second_batch.success
+    monkeypatch.setenv("SYNTH_HOME", str(deployment.home))
+    monkeypatch.setenv("DAGSTER_HOME", str(deployment.home / "dagster"))
+    tracker = MlflowTracking(home=Home(folder=str(deployment.home))).tracker()
+    session, screen = Session(deployment.home, "cpu"), Console(file=StringIO(), width=200)
+    version = find_version(session, "lora_adapter")
+    manifests = session.storage.manifests()
+    trained = training_rows(manifests, version)
+    row = trained["row_id"].sort()[0]
+    story = trace_text(session, version.version, row, None)
+    assert "by lora_adapter as" in story
+    assert "seed" in story
+
+    recall(session, Request([row], "it names a person"), screen)
+    tainted = {one.version for one in model_versions(tracker) if TAINTED in one.tags}
+    with_row = {v.version for v in model_versions(tracker) if row in set(training_rows(manifests, v)["row_id"])}
+    assert tainted == with_row
+    assert len(tainted) >= 5, "LoRA, prompt tuning, and what continues the LoRA"
+    refused = deployment.run("second", "key:promotion_decision", {"promotion_decision": {"version": version.version}})
+    assert refused.success
+    clauses = json.loads((deployment.home / "tables/promotion_decision.json").read_text("utf-8"))["clauses"]
+    assert "not tainted" in [clause["name"] for clause in clauses if not clause["passed"]]
+
+    again = deployment.run("second", "key:recalled_rows+ and +key:lora_adapter")
+    assert again.success
+    rejected = deployment.table("rejected_instructions").filter(row_id=row)
+    assert rejected["reason"].to_list() == ["recalled"]
+    assert row not in set(deployment.table("sft_dataset")["row_id"])
+    clean = find_version(session, "lora_adapter")
+    assert clean.version != version.version
+    assert row not in set(training_rows(manifests, clean)["row_id"])
+    assert TAINTED not in clean.tags
+
+    recall(session, Request([row], undo=True), screen)
+    assert not [one.version for one in model_versions(tracker) if TAINTED in one.tags]

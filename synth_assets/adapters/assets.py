@@ -20,6 +20,7 @@ from synth_assets.training.dpo import control_spec
 from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
 
 TRAINING_CODE = code_version()
+CHOSEN_BY = ("pair_id", "source", "batch", "group", "score", "chosen_reward", "rejected_reward", "margin")
 COMMON: Any = {
     "group_name": "adapters",
     "owners": ["team:training"],
@@ -212,12 +213,24 @@ def _materialised(
     run_id, version = tracker.log_training(record, stored.folder, stored.outcome.curve, tags)
     record = replace(record, mlflow_run_id=run_id, model_version=version)
     data_version = folder_hash(stored.folder)
-    tracking.home.leave_row_manifest(order.name, data_version, order.rows.select("row_id", fate="split"))
+    manifest = tracking.home.leave_row_manifest(order.name, data_version, _trained_on(order.rows))
     return dg.MaterializeResult(
         value=record,
         data_version=dg.DataVersion(data_version),
-        metadata={**_metadata(record, stored), **_links(record, tracking)},
+        metadata={
+            **_metadata(record, stored),
+            **_links(record, tracking),
+            "trained_on_rows": order.rows["row_id"].n_unique(),
+            "row_manifest": manifest,
+            "lineage": f"synth trace {version}",
+        },
     )
+
+
+def _trained_on(rows: pl.DataFrame) -> pl.DataFrame:
+    """The row manifest of a training: each row's split, and what it was chosen by."""
+    told = [name for name in CHOSEN_BY if name in rows.columns]
+    return rows.select("row_id", pl.col("split").alias("fate"), *told)
 
 
 def _metadata(record: AdapterRecord, stored: StoredAdapter) -> dict[str, Any]:

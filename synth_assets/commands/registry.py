@@ -5,6 +5,7 @@ from getpass import getuser
 import dagster as dg
 from rich.console import Console
 
+from synth_assets.commands.recall import champion_taint
 from synth_assets.commands.run import execute
 from synth_assets.commands.session import Session
 from synth_assets.evaluation.scoreboard import decision_text
@@ -32,7 +33,7 @@ def champion_text(session: Session) -> str:
     ]
     if record.path:
         lines.append(f"weights   {session.home / record.path}")
-    return "\n".join(lines)
+    return "\n".join(filter(None, [*lines, champion_taint(session)]))
 
 
 def promote_version(session: Session, version: str | None, console: Console) -> Decision:

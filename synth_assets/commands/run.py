@@ -1,7 +1,6 @@
 """`synth run`: one batch through the whole graph, watched from the terminal."""
 
 import json
-import os
 import platform
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +14,6 @@ from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from resources.inference import Inference
-from resources.storage import Home
-from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
 from synth_assets.commands.watch import RunWatcher
 from synth_assets.filtering.safety import KEY
@@ -137,7 +134,7 @@ def run_config(launch: Launch) -> dict[str, Any]:
 
 def preflight(session: Session) -> None:
     """Resolve every model, and the MLflow in use, before anything runs: what is wrong costs a line and not an hour."""
-    MlflowTracking(home=Home(folder=str(session.home)), tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", "")).uri()
+    session.tracking.uri()
     inference = Inference(hardware=session.hardware)
     for role in ("teacher", "base", "reward"):
         inference.resolve(role)

@@ -10,6 +10,9 @@ import dagster as dg
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
 from resources.hardware import GPU_POOL, Hardware, deployed
+from resources.registry import MlflowTracker
+from resources.storage import Home
+from resources.tracking import MlflowTracking
 from synth_assets.jobs import steps_at_once
 from synth_assets.records import Tier, from_json
 
@@ -41,6 +44,22 @@ class Session:
     def limit_model_steps(self) -> None:
         """Let as many steps at once run a model, over all runs of this instance, as the tier's device can hold."""
         self.instance.event_log_storage.set_concurrency_slots(GPU_POOL, steps_at_once(self.tier.device))
+
+    @property
+    def storage(self) -> Home:
+        """The home folder, as resources and stages see it."""
+        return Home(folder=str(self.home))
+
+    @cached_property
+    def tracking(self) -> MlflowTracking:
+        """MLflow of this deployment."""
+        return MlflowTracking(home=self.storage, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
+
+    @cached_property
+    def tracker(self) -> MlflowTracker | None:
+        """What MLflow was told; None while nothing was."""
+        told = self.tracking.tracking_uri or (self.home / "mlflow.db").is_file()
+        return self.tracking.tracker() if told else None
 
     def record(self, asset: str, kind: type[R]) -> R | None:
         """The stored record of an asset, or None where it was never materialised."""

@@ -4,6 +4,7 @@ import datetime as dt
 
 import dagster as dg
 
+from synth_assets.commands.recall import champion_taint
 from synth_assets.commands.session import Session
 
 
@@ -17,7 +18,7 @@ def status_text(session: Session) -> str:
         event = session.instance.get_latest_materialization_event(key)
         lines.append(f"{key.to_user_string():28} {_age(event)}")
     red = [name for key in graph.asset_check_keys if (name := _red(session.instance, key))]
-    lines += ["", *(red or ["no check is red"]), ""]
+    lines += ["", *(red or ["no check is red"]), "", *filter(None, [champion_taint(session)])]
     for run in session.instance.get_run_records(limit=5):
         started = dt.datetime.fromtimestamp(run.start_time or 0, dt.UTC)
         what = f"{run.dagster_run.run_id[:8]} {run.dagster_run.job_name:10} {run.dagster_run.status.value:10}"

@@ -1,6 +1,6 @@
 """Assets of the stage filtering: every row judged once, and what is left divided for training."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -10,30 +10,33 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from resources.dataset_runs import log_dataset
+from resources.evidence import json_metadata, upstream_versions
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.storage import Home
+from resources.tracking import MlflowTracking
+from synth_assets.figures import markdown_image, thumbnail
+from synth_assets.filtering.card import CardFacts, dataset_card
 from synth_assets.filtering.features import Base
 from synth_assets.filtering.judge import Verdicts, judge
 from synth_assets.filtering.pass_rates import markdown
 from synth_assets.filtering.preferences import (
     PREFERENCE_REASONS,
-    PREFIX,
     PreferenceVerdicts,
     Surroundings,
     judge_preferences,
 )
+from synth_assets.filtering.report import first_sections, items_found, reasons_table, sample, stats_figure
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.split import SplitSpec, split
-from synth_assets.filtering.verdicts import CONTAMINATED
 from synth_assets.manifests import content_hash
+from synth_assets.recalls import recall_reasons, recalls_in_force
 from synth_assets.records import INSTRUCTIONS, ModelRecord, fingerprint
-from synth_assets.shards import sweep_temporaries
-from synth_assets.text_samples import escaped, escaped_sample
+from synth_assets.shards import sweep_temporaries, write_atomically
+from synth_assets.text_samples import escaped_sample
 
-SAMPLE_ROWS = 10
-ITEM_CHARACTERS = 100  # of each cell of the table of benchmark items
 SAMPLE_COLUMNS = ("reason", "detail", "score", "instruction", "response", "chosen", "rejected")
 
 
@@ -67,6 +70,17 @@ class SplitConfig(dg.Config):
     seed: int | None = None
 
 
+@dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
+def recalled_rows(home: Home) -> dg.MaterializeResult:
+    """Rows that people took back (`synth recall ROW`): they pass no filter, and nothing trained on them is promoted."""
+    rows = recalls_in_force(home.recalls())
+    return dg.MaterializeResult(
+        value=rows,
+        data_version=dg.DataVersion(content_hash(rows)),
+        metadata={"dagster/row_count": rows.height, "sample": dg.MetadataValue.md(escaped_sample(rows.to_dicts()))},
+    )
+
+
 @dg.multi_asset(
     outs={
         "filtered_instructions": dg.AssetOut(
@@ -90,6 +104,7 @@ def judged_instructions(
     raw_instructions: dict[str, pl.LazyFrame],
     imported_instructions: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
+    recalled_rows: pl.DataFrame,
     base_model: ModelRecord,
     hardware: Hardware,
     inference: Inference,
@@ -101,7 +116,7 @@ def judged_instructions(
     rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
     base = Base(inference.count_tokens(base_model), base_model.context_tokens)
     with _scratch(home) as scratch:
-        verdicts = judge(rows, benchmark_items, spec, base, scratch)
+        verdicts = judge(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
         context.log.info(f"rejected by reason: {verdicts.reasons}")
         for name, table in (("filtered_instructions", verdicts.kept), ("rejected_instructions", verdicts.rejected)):
             version = content_hash(table)
@@ -139,8 +154,41 @@ def sft_dataset(
             "train_rows": counts.get("train", 0),
             "validation_rows": counts.get("validation", 0),
             "groups": sides["group"].n_unique(),
-            "sample": dg.MetadataValue.md(_sample(rows, ("split", "instruction", "response"))),
+            "sample": dg.MetadataValue.md(sample(rows, ("split", "instruction", "response"))),
             "spec": dg.MetadataValue.json(asdict(spec)),
+        },
+    )
+
+
+@dg.asset(name="dataset_card", group_name="filtering", kinds={"markdown", "mlflow"}, owners=["team:data"])
+def dataset_card_asset(
+    context: dg.AssetExecutionContext,
+    sft_dataset: pl.LazyFrame,
+    rejected_instructions: pl.LazyFrame,
+    benchmark_items: pl.DataFrame,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """What a person must know before training on sft_dataset, written from its rows; with a figure, also in MLflow."""
+    versions = upstream_versions(context)
+    specs = {
+        asset: json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
+        for asset in ("filtered_instructions", "sft_dataset")
+    }
+    facts = CardFacts(versions["sft_dataset"], specs["filtered_instructions"], specs["sft_dataset"], versions)
+    card = dataset_card(sft_dataset, rejected_instructions, benchmark_items, facts)
+    folder = tracking.home.card("sft_dataset", facts.data_version)
+    image = thumbnail(stats_figure(sft_dataset, rejected_instructions))
+    write_atomically(folder / "README.md", lambda path: _write(path, card.encode()))
+    write_atomically(folder / "filtering_stats.png", lambda path: _write(path, image))
+    numbers = {"rows": _rows(sft_dataset), "rejected_rows": _rows(rejected_instructions)}
+    run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(fingerprint(card)),
+        metadata={
+            **numbers,
+            "card": dg.MetadataValue.md(first_sections(card)),
+            "path": tracking.home.relative(folder),
+            "mlflow_run": dg.MetadataValue.url(tracking.run_url(run_id)),
         },
     )
 
@@ -205,47 +253,31 @@ def _metadata(verdicts: Verdicts | PreferenceVerdicts, table: pl.LazyFrame, spec
     judged, kept = verdicts.fates.height, verdicts.fates.filter(fate="kept").height
     shown = [name for name in SAMPLE_COLUMNS if name in columns]
     return {
+        **_pictures(verdicts, rejected=rejected),
         "dagster/row_count": judged - kept if rejected else kept,
         "judged_rows": judged,
         "pass_rate": kept / max(judged, 1),
-        "rejected_by_reason": dg.MetadataValue.md(_reasons_table(verdicts.reasons, judged)),
-        "sample": dg.MetadataValue.md(_sample(table, shown)),
+        "rejected_by_reason": dg.MetadataValue.md(reasons_table(verdicts.reasons, judged)),
+        "sample": dg.MetadataValue.md(sample(table, shown)),
         "spec": dg.MetadataValue.json(asdict(spec)),
-        **(
-            {"pass_rates": dg.MetadataValue.md(markdown(verdicts.pass_rates))}
-            if isinstance(verdicts, Verdicts) and not rejected
-            else {}
-        ),
-        **({"benchmark_items_found": dg.MetadataValue.md(_items_found(table))} if rejected else {}),
+        **({"benchmark_items_found": dg.MetadataValue.md(items_found(table))} if rejected else {}),
     }
 
 
-def _reasons_table(reasons: Mapping[str, int], judged: int) -> str:
-    family = {rule.reason: rule.family for rule in RULES}
-    rows = [
-        f"| {reason} | {family.get(reason.removeprefix(PREFIX), 'duplicates and benchmarks')} | {count} "
-        f"| {count / judged:.2%} |"
-        for reason, count in reasons.items()
-    ]
-    return "\n".join(["| reason | family | rows | share |", "|---|---|---:|---:|", *rows])
+def _pictures(verdicts: Verdicts | PreferenceVerdicts, *, rejected: bool) -> Mapping[str, Any]:
+    """How the instructions fared, drawn, and how they would with other thresholds."""
+    if rejected or not isinstance(verdicts, Verdicts):
+        return {}
+    figure = stats_figure(verdicts.kept, verdicts.rejected)
+    return {
+        "filtering_stats": dg.MetadataValue.md(markdown_image("filtering stats", figure)),
+        "pass_rates": dg.MetadataValue.md(markdown(verdicts.pass_rates)),
+    }
 
 
-def _items_found(rejected: pl.LazyFrame) -> str:
-    """A table of benchmark items and the rows that repeat them; the first ones, and how many there are."""
-    found = rejected.filter(reason=CONTAMINATED).select("row_id", "instruction", item="detail")
-    rows = found.select(pl.len()).collect().item()
-    if not rows:
-        return "No row repeats a benchmark item."
-    shown = found.select("item", "row_id", "instruction").sort("item", "row_id").head(SAMPLE_ROWS).collect()
-    lines = [
-        f"| {escaped(item)} | {row} | {escaped(text[:ITEM_CHARACTERS])} |" for item, row, text in shown.iter_rows()
-    ]
-    return "\n".join([f"{rows} in all.\n", "| item: share found | row | instruction |", "|---|---|---|", *lines])
+def _rows(table: pl.LazyFrame) -> int:
+    return table.select(pl.len()).collect().item()
 
 
-def _sample(table: pl.LazyFrame, columns: Sequence[str]) -> str:
-    """Escaped rows, of rejected ones a row of each reason first."""
-    rows = table.select(columns)
-    if "reason" in columns:
-        rows = rows.unique("reason", keep="first", maintain_order=True)
-    return escaped_sample(rows.head(SAMPLE_ROWS).collect().iter_rows(named=True))
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

@@ -3,6 +3,7 @@
 Benchmark items come before duplicates, so that a row is never dropped for the sake of one that is itself dropped.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from synth_assets.filtering.pass_rates import PassRates
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.score import score
 from synth_assets.filtering.spec import FilterSpec
-from synth_assets.filtering.verdicts import CONTAMINATED, EXACT, NEAR, Ledger, Verdict, chunks
+from synth_assets.filtering.verdicts import CONTAMINATED, EXACT, NEAR, NO_RECALLS, Ledger, Verdict, chunks
+from synth_assets.recalls import RECALLED
 from synth_assets.records import JUDGED, REJECTED
 from synth_assets.text import hash_words
 
-REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR)
+REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR, RECALLED)
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,20 @@ class Verdicts:
     pass_rates: pl.DataFrame
 
 
-def judge(rows: pl.LazyFrame, items: pl.DataFrame, spec: FilterSpec, base: Base, scratch: Path) -> Verdicts:
+def judge(
+    rows: pl.LazyFrame,
+    items: pl.DataFrame,
+    spec: FilterSpec,
+    base: Base,
+    scratch: Path,
+    recalled: Mapping[str, str] = NO_RECALLS,
+) -> Verdicts:
     """Keep one good row for each distinct task.
 
     Of duplicates the row of the lowest (batch, row_id) is kept, so that the order of the rows changes nothing and a new
-    batch does not displace rows of an older one. The table is read twice, in chunks; in memory stay some hundred bytes
-    a row.
+    batch does not displace rows of an older one. A recalled row comes before them all: what repeats it is rejected as
+    its duplicate, so that its text does not return under another id. The table is read twice, in chunks; in memory stay
+    some hundred bytes a row.
 
     Args:
         rows: INSTRUCTIONS, of any length.
@@ -55,12 +65,13 @@ def judge(rows: pl.LazyFrame, items: pl.DataFrame, spec: FilterSpec, base: Base,
         spec: the thresholds.
         base: the model to be trained.
         scratch: folder for temporary files, of which the results are read as long as they are used.
+        recalled: row_id -> why a person took the row back.
 
     Raises:
         ValueError: no benchmark items, no rows, or no row is left; says how many each reason rejected.
     """
     decontaminator = Decontaminator(items, spec.benchmark_cover)
-    ledger, rates = Ledger(("batch", "row_id"), REASONS, scratch), PassRates()
+    ledger, rates = Ledger(("batch", "row_id"), REASONS, scratch, recalled), PassRates()
     with NearDuplicates(spec.near_duplicate_similarity, scratch) as near:
         for chunk in chunks(rows):
             features, verdict = Features(chunk, spec, base), Verdict(chunk)
@@ -70,6 +81,7 @@ def judge(rows: pl.LazyFrame, items: pl.DataFrame, spec: FilterSpec, base: Base,
             near.add(tasks)
             ledger.add(chunk, verdict, tasks, pl.DataFrame({"score": score(features, measured)}))
         ledger.reject_repeats(near)
+    ledger.take_back()
     reasons = ledger.reasons()
     if not ledger.passed().size:
         table = "\n".join(f"  {reason}: {count}" for reason, count in reasons.items()) or "  there were none to judge"

@@ -4,19 +4,22 @@ In memory stay what tells rows apart, each one's reason and what it repeats: som
 goes to files, and the tables are written in a second pass over the rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from synth_assets.filtering.duplicates import NearDuplicates, hash_tasks, repeated
+from synth_assets.recalls import RECALLED
 from synth_assets.text import Integers
 
 CHUNK_ROWS = 2048
 FILE_ROWS = 4 * CHUNK_ROWS
 CONTAMINATED, EXACT, NEAR = "benchmark_item", "exact_duplicate", "near_duplicate"
+NO_RECALLS: Mapping[str, str] = MappingProxyType({})
 REPEATS = pl.Schema({"repeats": pl.String, "similarity": pl.Float64})
 
 
@@ -76,7 +79,9 @@ class Verdict:
 class Ledger:
     """The verdicts on all rows so far."""
 
-    def __init__(self, keys: tuple[str, str], reasons: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, keys: tuple[str, str], reasons: Sequence[str], folder: Path, recalled: Mapping[str, str] = NO_RECALLS
+    ) -> None:
         """Expect verdicts on chunks of rows.
 
         Args:
@@ -84,8 +89,9 @@ class Ledger:
                 the row's id.
             reasons: all there may be.
             folder: for files; it must be there as long as the tables are used.
+            recalled: id -> why a person took the row back; of rows that repeat each other such a one is the lowest.
         """
-        self._keys, self._folder = keys, folder
+        self._keys, self._folder, self._recalled = keys, folder, recalled
         self._reasons = pl.Enum(["", *dict.fromkeys(reasons)])
         self._tables: list[pl.DataFrame] = []
         self._tasks = [np.zeros(0, np.uint64)]
@@ -124,8 +130,9 @@ class Ledger:
 
     def in_order(self, places: Integers) -> Integers:
         """Positions in `places`, that of the lowest row first."""
-        rows = self.table.select(self._keys)[places].with_row_index("position")
-        return rows.sort(*self._keys, "position")["position"].to_numpy().astype(np.int64)
+        stays = ~pl.col(self._keys[1]).is_in([*self._recalled])
+        rows = self.table.select(*self._keys, stays=stays)[places].with_row_index("position")
+        return rows.sort("stays", *self._keys, "position")["position"].to_numpy().astype(np.int64)
 
     def reject(
         self, places: Integers, reasons: NDArray[np.str_], repeats: pl.Series, similarity: NDArray[np.float64]
@@ -147,6 +154,14 @@ class Ledger:
             similarity=pl.coalesce("share", "similarity"),
         ).drop("place", "why", "of", "share")
 
+    def take_back(self) -> None:
+        """Object to the recalled rows, whatever else speaks against them."""
+        out = pl.col(self._keys[1]).is_in([*self._recalled])
+        self.table = self.table.with_columns(
+            reason=pl.when(out).then(pl.lit(RECALLED, self._reasons)).otherwise("reason"),
+            repeats=pl.when(~out).then("repeats"),
+        )
+
     def reasons(self) -> dict[str, int]:
         """Rows by reason, most frequent first; kept rows left out."""
         rejected = self.table.filter(pl.col("reason") != "").with_columns(pl.col("reason").cast(pl.String))
@@ -163,7 +178,14 @@ class Ledger:
         stay, go = Parts(self._folder, "kept", kept), Parts(self._folder, "rejected", rejected)
         facts = self.table.drop(*self._keys).with_columns(pl.col("reason").cast(pl.String))
         repeats = pl.format("repeats {}, similarity {}", "repeats", pl.col("similarity").round(2))
-        detail = pl.when(pl.col("repeats").is_null()).then("detail").otherwise(repeats)
+        recall = pl.col(self._keys[1]).replace(self._recalled)
+        detail = (
+            pl.when(pl.col("reason") == RECALLED)
+            .then(recall)
+            .when(pl.col("repeats").is_null())
+            .then("detail")
+            .otherwise(repeats)
+        )
         at = 0
         for chunk, said in _side_by_side(chunks(rows), chunks(self._details.table())):
             own = facts.slice(at, chunk.height)

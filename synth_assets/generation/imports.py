@@ -140,14 +140,13 @@ def imported_files(folder: Path) -> list[Path]:
 
 def read_import(path: Path, scratch: Path | None = None) -> Imported:
     """A file of the imports folder, read with the options beside it, where there are any."""
-    options: dict[str, Any] = {}
-    beside = options_path(path)
-    if beside.is_file():
-        try:
-            options = json.loads(beside.read_text("utf-8"))
-        except ValueError as error:
-            raise ImportFileError(f"{beside} is not JSON ({error}); import {path.name} again") from error
-    return read_file(path, options.get("format"), options.get("columns"), scratch)
+    return read_file(path, *_options(path), scratch)
+
+
+def line_of(path: Path, row_id: str) -> int | None:
+    """The line (or the number of the record) that a row of an import came from; None where it holds no such row."""
+    rows = _numbered_rows(path, *_options(path), ImportReport(path.name))
+    return next((line for line, row in rows if row["row_id"] == row_id), None)
 
 
 def options_path(path: Path) -> Path:
@@ -165,10 +164,29 @@ def safe_file_name(name: str) -> str:
     return name
 
 
+def _options(path: Path) -> tuple[str | None, Mapping[str, str] | None]:
+    """The format and the column names that a file was imported with."""
+    beside = options_path(path)
+    if not beside.is_file():
+        return None, None
+    try:
+        options = json.loads(beside.read_text("utf-8"))
+    except ValueError as error:
+        raise ImportFileError(f"{beside} is not JSON ({error}); import {path.name} again") from error
+    return options.get("format"), options.get("columns")
+
+
 def _rows(
     path: Path, name: str | None, columns: Mapping[str, str] | None, report: ImportReport
 ) -> Iterator[dict[str, Any]]:
     """The usable rows of a file, while the report is filled."""
+    return (row for _, row in _numbered_rows(path, name, columns, report))
+
+
+def _numbered_rows(
+    path: Path, name: str | None, columns: Mapping[str, str] | None, report: ImportReport
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each usable row with its line, while the report is filled."""
     records = read_records(path)
     first = list(islice(records, LOOK_AT_RECORDS))
     found = list(dict.fromkeys(column for record in first for column in record.columns))
@@ -191,7 +209,7 @@ def _rows(
             report.reject(str(fault), record.line)
             continue
         report.kept += 1
-        yield row
+        yield record.line, row
 
 
 def _row(record: Record, chosen: Chosen, report: ImportReport, seen: Counter[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from synth_assets.preference.candidates import (
     sample_candidates,
     score_candidates,
 )
-from synth_assets.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text
+from synth_assets.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text, take_back
 from synth_assets.records import ModelRecord, fingerprint
 from synth_assets.text_samples import escaped_sample
 
@@ -99,6 +99,7 @@ def preference_pairs(
     config: PairConfig,
     response_candidates: pl.LazyFrame,
     filtered_preferences: pl.LazyFrame,
+    recalled_rows: pl.DataFrame,
     base_model: ModelRecord,
     inference: Inference,
     home: Home,
@@ -106,10 +107,14 @@ def preference_pairs(
     """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
     spec = inference.hardware.spec(PairSpec(), config)
     room = Room(inference.count_tokens(base_model), base_model.context_tokens)
-    built = build_pairs(response_candidates.collect(), filtered_preferences.collect(), spec, room)
+    candidates, imported = (
+        take_back(rows.collect(), recalled_rows["row_id"]) for rows in (response_candidates, filtered_preferences)
+    )
+    built = build_pairs(candidates.kept, imported.kept, spec, room)
     context.log.info("dropped:\n%s", reasons_text(built.reasons))
     version = content_hash(built.pairs)
-    home.leave_row_manifest("preference_pairs", version, built.fates)
+    taken_back = pl.concat([part.dropped.select("row_id", fate="reason") for part in (candidates, imported)]).unique()
+    home.leave_row_manifest("preference_pairs", version, pl.concat([built.fates, taken_back]))
     columns = ["instruction", "chosen", "rejected", "margin"]
     return dg.MaterializeResult(
         value=built.pairs,
@@ -117,6 +122,7 @@ def preference_pairs(
         metadata={
             "dagster/row_count": built.pairs.height,
             "validation_rows": built.pairs.filter(pl.col("split") == "validation").height,
+            "recalled_rows": taken_back.height,
             **length_bias(built.pairs),
             "dropped": dg.MetadataValue.json(built.reasons.to_dicts()),
             "sample": dg.MetadataValue.md(escaped_sample(built.pairs.select(columns).head(SAMPLE_ROWS).to_dicts())),

@@ -1,13 +1,14 @@
 """Preference pairs: a better and a worse response to one instruction, or the reason why there is no such pair."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from synth_assets.recalls import RECALLED
 from synth_assets.records import CANDIDATES, PAIRS, fingerprint
 
 CANDIDATE_SOURCE = "candidates"
@@ -90,6 +91,11 @@ def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec
         raise ValueError(f"not one preference pair is left of {candidates.height} candidates\n{reasons_text(reasons)}")
     dropped = (limited.dropped, fitting.dropped, pairs.dropped)
     return Pairs(limited.kept, reasons, _fates(candidates, limited.kept, *dropped))
+
+
+def take_back(rows: pl.DataFrame, recalled: Collection[str]) -> Verdicts:
+    """Candidates or imported pairs but for those of rows that a person took back."""
+    return _judged(rows, pl.when(pl.col("row_id").is_in([*recalled])).then(pl.lit(RECALLED)))
 
 
 def usable_candidates(candidates: pl.DataFrame) -> Verdicts:

@@ -1,6 +1,5 @@
 """Assets of the stage promotion: the decision with its clauses, and the version that serves."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -11,13 +10,17 @@ import dagster as dg
 import polars as pl
 
 from resources.evidence import Evidence, adapter_versions, upstream_versions
+from resources.model_versions import model_version
 from resources.registry import MlflowTracker
+from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suites import SUITES
+from synth_assets.lineage import LineageError, recalled_rows_of
 from synth_assets.promotion.contenders import CHALLENGER, CHAMPION, Scores, compared_candidate, contender
 from synth_assets.promotion.duel import fight
 from synth_assets.promotion.policy import Contender, PromotionPolicy, decide, outcome_version
 from synth_assets.promotion.succession import Occasion, SuccessionError, evidence_tags, rollback_decision, succeed
+from synth_assets.recalls import recalls_in_force, taint_text
 from synth_assets.records import (
     ADAPTERS,
     BASE,
@@ -77,6 +80,8 @@ def promotion_decision(
     else:
         recorded = tracking.home.record(CHAMPION, ChampionRecord)
         candidate, opponent = _contenders(tracker, config, occasion, comparison, list(adapters.values()), recorded)
+        candidate = candidate and _with_taint(candidate, tracker, tracking.home)
+        opponent = _with_taint(opponent, tracker, tracking.home)
         scores = Scores(tracker, benchmark_scores, comparison)
         if candidate:
             verdicts = evidence.verdicts(context, _versions_behind(context, tracker, candidate, scores))
@@ -145,6 +150,21 @@ def _contenders(
     return compared_candidate(tracker, comparison, adapters, approved_by), opponent
 
 
+def _with_taint(one: Contender, tracker: MlflowTracker, home: Home) -> Contender:
+    """The contender with the recalled rows it was trained on, also where nobody tagged its version: it may be newer.
+
+    Where its row manifest is missing nothing can clear it of a recall.
+    """
+    recalls = recalls_in_force(home.recalls())
+    if one.tainted or not one.version or recalls.is_empty():
+        return one
+    try:
+        rows = recalled_rows_of(home.manifests(), model_version(tracker, one.version), recalls)
+    except LineageError as error:
+        return replace(one, tainted=str(error))
+    return replace(one, tainted=taint_text(rows))
+
+
 def _judged(
     candidate: Contender | None,
     opponent: Contender,
@@ -164,9 +184,8 @@ def _versions_behind(
     """Data versions of the candidate, of all that made it, and of what measured it today."""
     if not candidate.version:
         return {}
-    tags = tracker.version_tags(candidate.version)
-    own = tags["data_version"]
-    manifest = json.loads(tags["data_versions"])
+    registered = model_version(tracker, candidate.version)
+    own, manifest = registered.data_version, registered.data_versions
     versions = {**adapter_versions(context.instance, candidate.name, own), **manifest, candidate.name: own}
     if scores.has(candidate):
         measured = {n: v for n, v in upstream_versions(context).items() if n in MEASURED_BY}

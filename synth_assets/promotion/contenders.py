@@ -7,6 +7,7 @@ from typing import Protocol
 
 import polars as pl
 
+from synth_assets.lineage import TAINTED
 from synth_assets.promotion.policy import Contender
 from synth_assets.protocols import Tracker
 from synth_assets.records import BASE, AdapterRecord, Comparison
@@ -53,6 +54,7 @@ def contender(registry: Registry, version: str, approved_by: str = "") -> Conten
         role="control" if tags["role"] == "control" else "candidate",
         approved_by=approved_by or tags.get(APPROVED_BY, ""),
         rolled_back=ROLLED_BACK_AT in tags,
+        tainted=tags.get(TAINTED, ""),
     )
 
 

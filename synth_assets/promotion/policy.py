@@ -50,6 +50,7 @@ class Contender:
         role: as in `AdapterRecord`.
         approved_by: who said yes to this version; empty where nobody did.
         rolled_back: it was champion and was taken back.
+        tainted: which recalled rows it was trained on; empty where there is none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Contender:
     role: Literal["candidate", "control"] = "candidate"
     approved_by: str = ""
     rolled_back: bool = False
+    tainted: str = ""
 
 
 def decide(
@@ -68,6 +70,9 @@ def decide(
     policy: PromotionPolicy,
 ) -> Decision:
     """Promoted where every clause holds; `unchanged` where the candidate is the champion already.
+
+    A champion that was trained on a recalled row is replaced by whoever is not clearly worse: by no more than the
+    minimum effect, whatever the p-value.
 
     Args:
         candidate: None where no adapter was trained that may serve.
@@ -93,6 +98,7 @@ def decide(
             "rolled back before" if candidate.rolled_back else "never rolled back",
             "never rolled back, or approved since",
         ),
+        Clause("not tainted", not candidate.tainted, candidate.tainted or "no recalled row", "no recalled row in it"),
     ]
     return _decision("promoted" if all(c.passed for c in clauses) else "refused", candidate, opponent, clauses)
 
@@ -114,19 +120,17 @@ def _measured(duel: PairedTest | None, opponent: Contender, policy: PromotionPol
         shown = f"{opponent.name} version {opponent.version}" if opponent.version else opponent.name
         return [Clause("same items", passed=False, found=f"no scores of {shown} on these items", wanted=wanted)]
     where = f"{duel.suite} {duel.metric}"
+    least = -policy.minimum_effect if opponent.tainted else policy.minimum_effect
+    relieved = " of a champion that must go: it is tainted" if opponent.tainted else ""
+    by_chance = f"p <= {policy.alpha:g}" if not opponent.tainted else "any p: the champion is tainted"
     return [
         Clause("same items", duel.n >= policy.minimum_items, f"{duel.n} items of {where}", wanted),
-        Clause(
-            "effect",
-            duel.difference >= policy.minimum_effect,
-            f"{duel.difference:+.3f} on {where}",
-            f">= {policy.minimum_effect:+.3f}",
-        ),
+        Clause("effect", duel.difference >= least, f"{duel.difference:+.3f} on {where}", f">= {least:+.3f}{relieved}"),
         Clause(
             "not by chance",
-            duel.p_value <= policy.alpha,
+            duel.p_value <= policy.alpha or bool(opponent.tainted),
             f"p = {duel.p_value:.2g} ({duel.test})",
-            f"p <= {policy.alpha:g}",
+            by_chance,
         ),
     ]
 

@@ -232,10 +232,52 @@ def planted(asset: str, row: int = UNPAIRED.start) -> Mutation:
     return mutate
 
 
+def replayed_imports(world: World) -> None:
+    table = world.data["imported_instructions"]
+    again = table.head(6).with_columns(row_id=pl.concat_str(pl.lit("again-"), "row_id"))
+    world.data["imported_instructions"] = pl.concat([table, again])
+
+
+CUT = "It is a crow,"
+FRENCH = "Quelle est la capitale de la France et pourquoi les gens aiment-ils tant cette belle ville?"
+SHAPES: dict[str, Callable[[str], Mutation]] = {
+    "instructions_ask": lambda asset: numbered(asset, "## Step 1: Understand problem {}", range(3)),
+    "texts_are_whole": lambda asset: all_mutations(
+        column(asset, "response_finish_reason", pl.lit(None, pl.String)), cells(asset, "response", CUT, range(5))
+    ),
+    "no_control_tokens_leak": lambda asset: cells(asset, "response", "It is red.<|eot_id|>"),
+    "texts_are_english": lambda asset: numbered(asset, "{}: " + FRENCH, range(3)),
+    "instructions_are_short": lambda asset: column(
+        asset, "instruction", pl.concat_str("instruction", pl.lit(" What else is red?" * 24))
+    ),
+    "topics_vary": lambda asset: column(
+        asset, "instruction", pl.concat_str(pl.lit("What colour is ball "), pl.int_range(pl.len()), pl.lit("?"))
+    ),
+}
+
+
+def numbered(asset: str, text: str, rows: range) -> Mutation:
+    return all_mutations(*(cells(asset, "instruction", text.format(row), range(row, row + 1)) for row in rows))
+
+
 TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     (BY_BATCH, "no_replayed_rows"): replay,
     (BY_BATCH, "instructions_are_diverse"): column(
         BY_BATCH, "instruction", pl.concat_str(pl.lit("Say "), pl.int_range(pl.len()) // 2)
+    ),
+    **{(BY_BATCH, name): mutation(BY_BATCH) for name, mutation in SHAPES.items() if name != "texts_are_whole"},
+    **{("imported_instructions", name): mutation("imported_instructions") for name, mutation in SHAPES.items()},
+    ("imported_instructions", "imports_are_not_replayed"): replayed_imports,
+    ("imported_instructions", "imports_are_diverse"): column(
+        "imported_instructions",
+        "instruction",
+        pl.concat_str(pl.lit("Say "), pl.int_range(pl.len()) // 2, pl.lit(" now")),
+    ),
+    ("imported_preferences", "preferences_are_diverse"): column(
+        "imported_preferences", "instruction", pl.lit("Name a bird.")
+    ),
+    ("imported_preferences", "preferences_are_whole"): cells(
+        "imported_preferences", "rejected", CUT, range(6)
     ),
     (ITEMS, "no_leakage_between_splits"): cells(
         ITEMS, "prompt", "in the VALIDATION item 0 of generation, what comes next?", range(5, 6)

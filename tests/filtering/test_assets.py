@@ -8,8 +8,9 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.storage import AssetStorage, Home
-from synth_assets.filtering.assets import judged_instructions, sft_dataset
+from synth_assets.filtering.assets import judged_instructions, recalled_rows, sft_dataset
 from synth_assets.partitions import BATCHES
+from synth_assets.recalls import Recall, add_recalls
 from synth_assets.records import INSTRUCTIONS, ModelRecord
 
 Rows = Callable[..., pl.DataFrame]
@@ -58,7 +59,7 @@ def materialise(home: Home, sources: list[dg.AssetsDefinition], config: dict[str
     hardware = Hardware(tier="cpu")
     resources = {"hardware": hardware, "inference": WordCounts(hardware=hardware), "home": home}
     resources["io_manager"] = AssetStorage(home=home)
-    assets = [*sources, judged_instructions, sft_dataset]
+    assets = [*sources, recalled_rows, judged_instructions, sft_dataset]
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("batches", ["2026-W47", "2026-W46"])
         for batch in ("2026-W46", "2026-W47"):
@@ -67,7 +68,7 @@ def materialise(home: Home, sources: list[dg.AssetsDefinition], config: dict[str
             )
         return dg.materialize(
             assets,
-            selection=[*sources[1:], judged_instructions, sft_dataset],
+            selection=[*sources[1:], recalled_rows, judged_instructions, sft_dataset],
             instance=instance,
             resources=resources,
             run_config={"ops": {"judged_instructions": {"config": config}}},
@@ -114,6 +115,19 @@ def test_every_row_has_a_fate_in_the_manifest(home: Home, rows_of: Rows, items_o
     fates = pl.read_parquet(manifest)
     assert fates.height == 28
     assert fates.filter(fate="kept").height == 12
+
+
+def test_a_recalled_row_is_out_with_what_repeats_it(
+    home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+) -> None:
+    row = "2026-W46r000"  # kept, and repeated by the same row of the later batch
+    add_recalls(home.recalls(), [Recall(row, "recalled", "names a person", "ada", "2026-11-20T12:00:00+00:00")])
+    assert materialise(home, upstream(rows_of, items_of("An item.")), {}).success
+    rejected = pl.read_parquet(home.tables() / "rejected_instructions.parquet")
+    told = {row_id: (reason, detail) for row_id, reason, detail in rejected.select("row_id", "reason", "detail").rows()}
+    assert told[row] == ("recalled", "recalled by ada on 2026-11-20: names a person")
+    assert told["2026-W47r000"] == ("exact_duplicate", f"repeats {row}, similarity 1.0")
+    assert row not in pl.read_parquet(home.tables() / "sft_dataset.parquet")["row_id"].to_list()
 
 
 def test_a_refused_threshold_names_its_field(home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:

@@ -13,6 +13,7 @@ from resources.storage import AssetStorage, Home
 from synth_assets.manifests import content_hash
 from synth_assets.preference.assets import preference_pairs, response_candidates
 from synth_assets.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
+from synth_assets.recalls import Recall, add_recalls, recalls_in_force
 from synth_assets.records import CANDIDATES, PAIRS, SFT_ROWS, ModelRecord
 
 ROWS = 20
@@ -97,12 +98,17 @@ def filtered_preferences() -> pl.LazyFrame:
     return pl.LazyFrame([row | {"history": [], "instruction": "own", "chosen": "3", "rejected": "4"}], schema=PAIRS)
 
 
+@dg.asset
+def recalled_rows(home: Home) -> pl.DataFrame:
+    return recalls_in_force(home.recalls())
+
+
 @pytest.fixture
 def home(own_home: Path) -> Home:
     return Home(folder=str(own_home))
 
 
-SOURCES = (teacher_model, reward_model, base_model, sft_dataset, filtered_preferences)
+SOURCES = (teacher_model, reward_model, base_model, sft_dataset, filtered_preferences, recalled_rows)
 
 
 def prefer(home: Home, *, broken: bool = False) -> dg.ExecuteInProcessResult:
@@ -146,3 +152,17 @@ def test_rewards_that_are_not_numbers_leave_only_what_was_brought(home: Home) ->
     pairs = pl.read_parquet(home.tables() / "preference_pairs.parquet")
     assert pairs["source"].to_list() == ["mine.jsonl"]
     assert pl.read_parquet(home.tables() / "response_candidates.parquet")["reward"].is_nan().all()
+
+
+def test_recalled_rows_are_in_no_pair(home: Home) -> None:
+    prefer(home)
+    before = pl.read_parquet(home.tables() / "preference_pairs.parquet")
+    taken_back = ["i", before["row_id"][0]]
+    add_recalls(home.recalls(), [Recall(row, "recalled", "wrong", "ada", "2026-11-20T12:00:00") for row in taken_back])
+    made = prefer(home).asset_materializations_for_node("preference_pairs")[0]
+    pairs = pl.read_parquet(home.tables() / "preference_pairs.parquet")
+    assert set(before["row_id"]) - set(pairs["row_id"]) == set(taken_back)
+    assert made.metadata["recalled_rows"].value == 2
+    version = (made.tags or {})["dagster/data_version"]
+    fates = pl.read_parquet(home.manifests() / "preference_pairs" / f"{version}.parquet")
+    assert set(fates.filter(fate="recalled")["row_id"]) == set(taken_back)

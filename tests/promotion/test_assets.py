@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from resources.evidence import Evidence, upstream_versions
+from resources.model_versions import model_version
 from resources.registry import MlflowTracker
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
@@ -20,6 +21,7 @@ from synth_assets.benchmarks.suites import SUITES
 from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.promotion.assets import PromotionConfig, champion, promotion_decision
 from synth_assets.promotion.succession import SuccessionError, moved_by_hand
+from synth_assets.recalls import Recall, add_recalls
 from synth_assets.records import (
     ADAPTERS,
     ITEM_SCORES,
@@ -94,6 +96,9 @@ def lora_adapter(
     )
     run_id, version = tracking.tracker(context).log_training(made, folder, [], {})
     made = replace(made, mlflow_run_id=run_id, model_version=version)
+    tracking.home.leave_row_manifest(
+        "lora_adapter", folder_hash(folder), pl.DataFrame({"row_id": [week.data], "fate": ["train"]})
+    )
     return dg.MaterializeResult(value=made, data_version=dg.DataVersion(folder_hash(folder)))
 
 
@@ -277,9 +282,33 @@ def test_a_hand_in_mlflow_is_recorded_and_flagged(deployment: Deployment) -> Non
     assert moved_by_hand(deployment.tracker, found) is None
 
 
+def test_a_version_with_a_recalled_row_is_replaced_and_never_promoted(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    add_recalls(deployment.home.recalls(), [Recall("week 1", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
+    deployment.run(Week(data="week 2", right=98))
+    assert deployment.champion().version == "2", "one point worse, and clean"
+    refused = deployment.promote(version="1", approve=True)
+    assert [c.name for c in refused.clauses if not c.passed] == ["effect", "not by chance", "not tainted"]
+    assert "week 1 (recalled by ada on 2026-11-20: wrong)" in refused.reason
+    add_recalls(deployment.home.recalls(), [Recall("week 1", "let in", "mistaken", "ada", "2026-11-21T12:00:00")])
+    again = deployment.promote(version="1", approve=True)
+    assert [c.name for c in again.clauses if not c.passed] == ["effect", "not by chance"]
+
+
+def test_without_its_row_manifest_nothing_clears_a_version_of_a_recall(deployment: Deployment) -> None:
+    add_recalls(deployment.home.recalls(), [Recall("other", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
+    assert deployment.run(GOOD).outcome == "promoted"
+    deployment.promote(rollback=True)
+    for manifest in (deployment.home.manifests() / "lora_adapter").iterdir():
+        manifest.unlink()
+    refused = deployment.promote(approve=True)
+    assert [c.name for c in refused.clauses if not c.passed] == ["not tainted"]
+    assert "left no row manifest" in refused.reason
+
+
 def test_the_evidence_of_each_version_is_in_the_registry(deployment: Deployment) -> None:
     deployment.run(GOOD)
     tags = deployment.tracker.version_tags("1")
-    assert json.loads(tags["data_versions"]) == {"sft_dataset": "week 1"}
+    assert model_version(deployment.tracker, "1").data_versions == {"sft_dataset": "week 1"}
     attached = json.loads(tags[f"score.{SUITE}.test.{METRIC}"])
     assert (attached["value"], attached["n"]) == (0.5, ITEMS)

@@ -11,6 +11,7 @@ from synth_assets.promotion.policy import Contender, PromotionPolicy, decide, ou
 from synth_assets.records import ITEM_SCORES, Decision, PairedTest, Verdict
 
 BASE = Contender("base", "", "")
+TAINTED = Contender("lora_adapter", "2", "f2", tainted="1 recalled row: a")
 GOOD: dict[str, Any] = {
     "candidate": Contender("dpo_adapter", "3", "f3"),
     "opponent": Contender("lora_adapter", "2", "f2"),
@@ -50,6 +51,9 @@ def verdict(status: str) -> list[Verdict]:
         ("checks", {"verdicts": []}),
         ("approval", {"policy": PromotionPolicy(approval="human")}),
         ("not rolled back", {"candidate": replace(GOOD["candidate"], rolled_back=True)}),
+        ("not tainted", {"candidate": replace(GOOD["candidate"], tainted="1 recalled row: a")}),
+        ("not tainted", {"candidate": replace(GOOD["candidate"], tainted="1 recalled row: a", approved_by="ada")}),
+        ("effect", {"opponent": TAINTED, "duel": replace(GOOD["duel"], difference=-0.0201, p_value=1.0)}),
     ],
 )
 def test_each_clause_alone_refuses(clause: str, changes: dict[str, Any]) -> None:
@@ -65,6 +69,7 @@ def test_each_clause_alone_refuses(clause: str, changes: dict[str, Any]) -> None
         {"duel": replace(GOOD["duel"], n=100, difference=0.02, p_value=0.05)},
         {"policy": PromotionPolicy(approval="human"), "candidate": replace(GOOD["candidate"], approved_by="ada")},
         {"candidate": replace(GOOD["candidate"], rolled_back=True, approved_by="ada")},
+        {"opponent": TAINTED, "duel": replace(GOOD["duel"], difference=-0.02, p_value=1.0)},
     ],
 )
 def test_the_other_side_of_each_edge(changes: dict[str, Any]) -> None:

@@ -20,10 +20,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from resources import retries
+from resources.model_versions import model_version, model_versions
 from resources.registry import MODEL, MlflowTracker
 from resources.retries import TrackingError
 from resources.storage import Home
 from resources.tracking import MlflowTracking
+from synth_assets.lineage import LineageError
 from synth_assets.manifests import content_hash
 from synth_assets.records import ITEM_SCORES, AdapterRecord, Metric, fingerprint
 from synth_assets.statistics import estimate
@@ -105,9 +107,37 @@ def test_a_training_is_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
     assert {d.dataset.name: d.dataset.digest for d in run.inputs.dataset_inputs} == dict(record.data_versions)
     tags = tracker.version_tags(version)
     assert {"tier", "method", "role", "fingerprint", "data_version", "dagster.run_id", "manifest_sha256"} <= tags.keys()
-    assert json.loads(tags["data_versions"]) == record.data_versions
+    assert model_version(tracker, version).data_versions == record.data_versions
+    assert tags["data_versions"] == fingerprint(dict(record.data_versions))
     assert tracker.find_version(record.fingerprint) == version == "1"
     assert not (Path.cwd() / "mlruns").exists()
+
+
+def test_versions_say_what_they_were_made_from(home: Path, tmp_path: Path) -> None:
+    tracker = resource(home).tracker()
+    record = adapter(tmp_path / "a")
+    run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
+    tracker.set_alias("champion", version, {})
+    (found,) = model_versions(tracker)
+    assert (found.version, found.asset, found.aliases) == ("1", "lora_adapter", ("champion",))
+    assert found == model_version(tracker, "1")
+    with pytest.raises(KeyError, match="no version 2"):
+        model_version(tracker, "2")
+    tracker.client.log_text(run_id, "{}", "data_versions.json")
+    with pytest.raises(LineageError, match="was changed since"):
+        model_versions(tracker)
+    (home / "mlartifacts" / run_id / "artifacts" / "data_versions.json").unlink()
+    with pytest.raises((LineageError, TrackingError), match=r"data_versions\.json"):
+        model_version(tracker, "1")
+
+
+def test_a_tag_is_taken_off(home: Path, tmp_path: Path) -> None:
+    tracker = resource(home).tracker()
+    _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
+    tracker.tag_version(version, {"tainted": "1 recalled row"})
+    tracker.remove_tag(version, "tainted")
+    tracker.remove_tag(version, "tainted")
+    assert "tainted" not in tracker.version_tags(version)
 
 
 def test_the_same_adapter_again_is_the_same_version(home: Path, tmp_path: Path) -> None:

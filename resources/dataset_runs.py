@@ -1,0 +1,41 @@
+"""Datasets in MLflow: one run for each data version, with its numbers and its files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from resources.registry import MlflowTracker
+from resources.registry_entries import tag_filter
+from resources.retries import retried
+
+
+def log_dataset(
+    tracker: MlflowTracker, name: str, data_version: str, numbers: Mapping[str, float], folder: Path
+) -> str:
+    """Log a data version once, with all files of `folder`; returns the run id, the same for the same version.
+
+    Raises:
+        TrackingError: MLflow stays unreachable; the files are safe in `folder`.
+    """
+    identity = {"dataset": name, "data_version": data_version}
+
+    def log() -> str:
+        client = tracker.client
+        found = client.search_runs([tracker.experiment], tag_filter(identity), max_results=1)
+        run = (
+            found[0]
+            if found
+            else client.create_run(
+                tracker.experiment, run_name=f"{name}/{data_version[:8]}", tags={**tracker.tags, **identity}
+            )
+        )
+        run_id = run.info.run_id
+        if run.info.status != "FINISHED":
+            for metric, value in numbers.items():
+                client.log_metric(run_id, metric, value, timestamp=run.info.start_time)
+            client.log_artifacts(run_id, str(folder))
+            client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+    safe = f"The files are safe in {folder}; run the asset again once MLflow answers"
+    with tracker.lock(f"dataset-{data_version}"):
+        return retried(log, tracker.client.tracking_uri, safe)

@@ -1,0 +1,74 @@
+"""What the registry knows about where its versions came from."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resources.registry import DATA_VERSIONS, MODEL, MlflowTracker
+from resources.retries import retried
+from synth_assets.lineage import LineageError, ModelVersion
+from synth_assets.records import fingerprint
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as Registered
+
+NEEDED_TAGS = {"asset", "data_version", "data_versions"}  # of a version that an adapter asset registered
+
+
+def model_versions(tracker: MlflowTracker) -> list[ModelVersion]:
+    """Every version that an adapter asset registered, with what it was made from and its aliases; oldest first.
+
+    Raises:
+        LineageError: what a version was made from is gone, or is not what it was registered with.
+        TrackingError: MLflow stays unreachable.
+    """
+    client = tracker.client
+    found = retried(lambda: client.search_model_versions(f"name = '{MODEL}'"), client.tracking_uri)
+    made = sorted((one for one in found if one.tags.keys() >= NEEDED_TAGS), key=lambda one: int(one.version))
+    aliases = retried(lambda: _aliases(client), client.tracking_uri)
+    return [_described(client, one, aliases) for one in made]
+
+
+def model_version(tracker: MlflowTracker, number: str) -> ModelVersion:
+    """One version; KeyError where it does not exist or no adapter asset registered it, else as `model_versions`."""
+    client = tracker.client
+    if missing := NEEDED_TAGS - tracker.version_tags(number).keys():
+        raise KeyError(f"version {number} was not registered by an adapter asset: it has no tag {min(missing)}")
+    one = retried(lambda: client.get_model_version(MODEL, number), client.tracking_uri)
+    return _described(client, one, retried(lambda: _aliases(client), client.tracking_uri))
+
+
+def _described(client: "MlflowClient", one: "Registered", aliases: list[tuple[str, str]]) -> ModelVersion:
+    return ModelVersion(
+        version=str(one.version),
+        asset=one.tags["asset"],
+        data_version=one.tags["data_version"],
+        data_versions=_data_versions(client, one),
+        aliases=tuple(sorted(name for name, version in aliases if version == str(one.version))),
+        tags=dict(one.tags),
+    )
+
+
+def _aliases(client: "MlflowClient") -> list[tuple[str, str]]:
+    models = client.search_registered_models(f"name = '{MODEL}'")
+    return [(name, str(version)) for model in models for name, version in model.aliases.items()]
+
+
+def _data_versions(client: "MlflowClient", version: "Registered") -> dict[str, str]:
+    """Data versions of everything that a version was made from, by asset, as its run holds them."""
+    from mlflow.exceptions import MlflowException
+
+    def fetch() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(client.download_artifacts(str(version.run_id), DATA_VERSIONS, folder)).read_text("utf-8")
+
+    where = f"{DATA_VERSIONS} of MLflow run {version.run_id}, which says what version {version.version} was made from,"
+    try:
+        found = json.loads(retried(fetch, client.tracking_uri))
+    except MlflowException as error:
+        raise LineageError(f"{where} is gone: delete that version, or train again (synth run)") from error
+    if fingerprint(found) != version.tags["data_versions"]:
+        raise LineageError(f"{where} was changed since: train again (synth run)")
+    return found
