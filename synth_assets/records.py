@@ -56,8 +56,8 @@ BENCHMARK_ITEMS = pl.Schema(
     {
         "item_id": pl.String,
         "suite": pl.String,
-        "split": pl.String,  # "validation" or "test"
-        "kind": pl.String,  # "generation" or "choice"
+        "split": pl.String,  # "validation", "test", or "sealed": asked at a promotion only
+        "kind": pl.String,  # "generation", "choice", or "harness": a task of lm-eval's own
         "prompt": pl.String,
         "choices": pl.List(pl.String),  # empty for generation
         "answer": pl.String,  # the choice's index as text, or what the suite's verifier needs

@@ -3,9 +3,32 @@
 from collections.abc import Iterable, Mapping
 
 from synth_assets.benchmarks.suite import Suite
-from synth_assets.benchmarks.suites import world_choice, world_instructions
+from synth_assets.benchmarks.suites import (
+    arc_challenge,
+    arc_easy,
+    gsm8k,
+    hellaswag,
+    ifeval,
+    mmlu,
+    truthfulqa_mc2,
+    world_choice,
+    world_instructions,
+)
 
-SUITES: Mapping[str, Suite] = {suite.name: suite for suite in (world_instructions.SUITE, world_choice.SUITE)}
+SUITES: Mapping[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        world_instructions.SUITE,
+        world_choice.SUITE,
+        mmlu.SUITE,
+        hellaswag.SUITE,
+        arc_easy.SUITE,
+        arc_challenge.SUITE,
+        truthfulqa_mc2.SUITE,
+        gsm8k.SUITE,
+        ifeval.SUITE,
+    )
+}
 
 
 def find_suites(names: Iterable[str]) -> list[Suite]:
