@@ -4,12 +4,17 @@ from collections.abc import Iterable, Mapping
 
 from synth_assets.benchmarks.suite import Suite
 from synth_assets.benchmarks.suites import (
+    agent_scenarios,
     arc_challenge,
     arc_easy,
+    domain,
     gsm8k,
     hellaswag,
     ifeval,
+    instruction_following,
+    knowledge,
     mmlu,
+    refusal_balance,
     truthfulqa_mc2,
     world_choice,
     world_instructions,
@@ -20,6 +25,11 @@ SUITES: Mapping[str, Suite] = {
     for suite in (
         world_instructions.SUITE,
         world_choice.SUITE,
+        instruction_following.SUITE,
+        knowledge.SUITE,
+        refusal_balance.SUITE,
+        agent_scenarios.SUITE,
+        domain.SUITE,
         mmlu.SUITE,
         hellaswag.SUITE,
         arc_easy.SUITE,
