@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -89,7 +89,7 @@ class Suite:
         delimiter: between prompt and choice, for kind "choice".
         task: for kind "harness".
         turns: for kind "generation": what the user says, turn by turn; each reply is generated before the next turn.
-        guards: what a model must not lose while it gains elsewhere.
+        guards: metric to what it guards: a model must not lose it while it gains elsewhere.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Suite:
     delimiter: str = ""
     task: HarnessTask | None = None
     turns: Callable[[Item], Sequence[str]] = lambda item: (item.prompt,)
-    guards: Literal["", "safety", "knowledge"] = ""
+    guards: Mapping[str, Literal["safety", "knowledge"]] = field(default_factory=dict)
 
 
 def joined(replies: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare
+from synth_assets.evaluation.profiles import profiles
+from synth_assets.evaluation.safeguards import detectable_effects, detectable_table, guarded
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
 from synth_assets.figures import benchmark_comparison, markdown_image
@@ -68,6 +70,7 @@ def benchmark_scores(
         metadata={
             "dagster/row_count": scores.height,
             **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in found if m.split == "test"},
+            "profiles": dg.MetadataValue.json([asdict(profile) for profile in profiles(scores)]),
             "sample": dg.MetadataValue.md(_sample(scores, benchmark_items)),
             **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
@@ -106,6 +109,7 @@ def comparison(
             "candidate": result.candidate or "none",
             "scores": dg.MetadataValue.md(markdown_table(result)),
             "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
+            **_small_print(benchmark_scores, result.candidate),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
             "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
@@ -140,6 +144,16 @@ def _subject(
         generator=lambda: inference.generator(base, folder),
         pair=lambda: inference.load_adapted(base, folder),
     )
+
+
+def _small_print(scores: pl.DataFrame, candidate: str) -> dict[str, dg.MetadataValue]:
+    """The smallest difference that each suite can show, and what the candidate must not lose."""
+    if not candidate:
+        return {}
+    return {
+        "detectable": dg.MetadataValue.md(detectable_table(detectable_effects(scores, BASE, candidate))),
+        "guards": dg.MetadataValue.json([asdict(guard) for guard in guarded(scores, candidate)]),
+    }
 
 
 def _sample(scores: pl.DataFrame, items: pl.DataFrame) -> str:

@@ -26,7 +26,7 @@ def arc(name: str, configuration: str) -> Suite:
         score=score,
         chat=False,
         task=HarnessTask(lambda item: f"arc/{name}.yaml", {"acc": ("acc", "none"), "acc_norm": ("acc_norm", "none")}),
-        guards="knowledge",
+        guards={"acc": "knowledge"},
     )
 
 

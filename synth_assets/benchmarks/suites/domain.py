@@ -108,5 +108,5 @@ SUITE = Suite(
     metrics=("passed", "completed", "faithful", "safe"),
     items=items,
     score=score,
-    guards="safety",
+    guards={"safe": "safety"},
 )

@@ -38,5 +38,5 @@ SUITE = Suite(
     task=HarnessTask(
         lambda item: "hellaswag/hellaswag.yaml", {"acc": ("acc", "none"), "acc_norm": ("acc_norm", "none")}
     ),
-    guards="knowledge",
+    guards={"acc": "knowledge"},
 )

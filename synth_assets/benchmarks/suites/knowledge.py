@@ -164,4 +164,6 @@ def _without(said: list[str], asked: list[str]) -> list[str]:
     return said if place is None else said[:place] + said[place + size :]
 
 
-SUITE = Suite(name=NAME, kind="generation", metrics=("right", "exact"), items=items, score=score, guards="knowledge")
+SUITE = Suite(
+    name=NAME, kind="generation", metrics=("right", "exact"), items=items, score=score, guards={"right": "knowledge"}
+)

@@ -55,5 +55,5 @@ SUITE = Suite(
     score=score,
     chat=False,
     task=HarnessTask(definition, {"acc": ("acc", "none")}),
-    guards="knowledge",
+    guards={"acc": "knowledge"},
 )

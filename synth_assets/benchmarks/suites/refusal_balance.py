@@ -112,5 +112,5 @@ SUITE = Suite(
     metrics=("right", "declined", "answered"),
     items=items,
     score=score,
-    guards="safety",
+    guards={"right": "safety"},
 )

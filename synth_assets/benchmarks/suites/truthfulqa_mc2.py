@@ -54,5 +54,5 @@ SUITE = Suite(
     score=score,
     chat=False,
     task=HarnessTask(lambda item: "truthfulqa/truthfulqa_mc2.yaml", {"mc2": ("acc", "none")}),
-    guards="knowledge",
+    guards={"mc2": "knowledge"},
 )

@@ -26,4 +26,4 @@ def items(folder: Path | None = None) -> list[Item]:
     ]
 
 
-SUITE = Suite(name=NAME, kind="choice", metrics=("acc",), items=items, score=choice_score)
+SUITE = Suite(name=NAME, kind="choice", metrics=("acc",), items=items, score=choice_score, guards={"acc": "knowledge"})
