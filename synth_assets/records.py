@@ -214,6 +214,7 @@ class Comparison:
     candidate: str
     failures: Mapping[str, str]
     samples: list[Mapping[str, str]] = field(default_factory=list)
+    without_overlap: list[Metric] = field(default_factory=list)  # on test items of which training saw nothing
 
 
 @dataclass(frozen=True)
@@ -306,9 +307,12 @@ def from_json(kind: type[R], text: str) -> R:
     known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
-    nested = {Comparison: {"metrics": Metric, "tests": PairedTest}, Decision: {"clauses": Clause}}.get(kind, {})
+    nested = {
+        Comparison: {"metrics": Metric, "tests": PairedTest, "without_overlap": Metric},
+        Decision: {"clauses": Clause},
+    }.get(kind, {})
     for name, inner in nested.items():
-        raw[name] = [inner(**entry) for entry in raw[name]]
+        raw[name] = [inner(**entry) for entry in raw.get(name, [])]
     try:
         return kind(**raw)
     except TypeError as error:

@@ -1,6 +1,6 @@
 """Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import dagster as dg
 import polars as pl
@@ -9,6 +9,7 @@ from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare
+from synth_assets.evaluation.overlap import overlap_table, overlapping_items, without_overlap
 from synth_assets.evaluation.profiles import profiles
 from synth_assets.evaluation.safeguards import detectable_effects, detectable_table, guarded
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
@@ -91,6 +92,8 @@ def comparison(
     context: dg.AssetExecutionContext,
     benchmark_scores: pl.DataFrame,
     benchmark_items: pl.DataFrame,
+    sft_dataset: pl.LazyFrame,
+    preference_pairs: pl.LazyFrame,
     tracking: MlflowTracking,
     **adapters: AdapterRecord,
 ) -> dg.MaterializeResult:
@@ -99,9 +102,10 @@ def comparison(
     run_id = tracker.scores_run(content_hash(benchmark_scores))
     if run_id is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
-    result = compare(
-        tracker.scored_metrics(run_id), benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS]
-    )
+    found = tracker.scored_metrics(run_id)
+    result = compare(found, benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS])
+    overlapping = overlapping_items(benchmark_items, _trained_on(sft_dataset, preference_pairs))
+    result = replace(result, without_overlap=without_overlap(found, benchmark_scores, overlapping))
     return dg.MaterializeResult(
         value=result,
         data_version=dg.DataVersion(fingerprint(to_json(result))),
@@ -109,6 +113,8 @@ def comparison(
             "candidate": result.candidate or "none",
             "scores": dg.MetadataValue.md(markdown_table(result)),
             "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
+            "overlapping_items": len(overlapping),
+            "without_overlap": dg.MetadataValue.md(overlap_table(found, result.without_overlap)),
             **_small_print(benchmark_scores, result.candidate),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
             "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
@@ -144,6 +150,15 @@ def _subject(
         generator=lambda: inference.generator(base, folder),
         pair=lambda: inference.load_adapted(base, folder),
     )
+
+
+def _trained_on(sft_dataset: pl.LazyFrame, preference_pairs: pl.LazyFrame) -> list[str]:
+    """The texts that an adapter may have been trained on."""
+    texts = [
+        rows.filter(split="train").select(pl.col(columns).fill_null("")).collect()
+        for rows, columns in ((sft_dataset, ["instruction", "response"]), (preference_pairs, ["instruction", "chosen"]))
+    ]
+    return [text for table in texts for name in table.columns for text in table[name].to_list()]
 
 
 def _small_print(scores: pl.DataFrame, candidate: str) -> dict[str, dg.MetadataValue]:

@@ -90,11 +90,16 @@ def score_model(
         folder: where blocks of answers are kept.
         progress: receives a line each few seconds.
     """
-    chosen = items_of(choose_items(items, spec))
+    return _ask(subject, items_of(choose_items(items, spec)), spec, folder, progress)
+
+
+def _ask(
+    subject: Subject, items: Sequence[Item], spec: EvaluationSpec, folder: Path, progress: Progress
+) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
-    for name in dict.fromkeys(item.suite for item in chosen):
+    for name in dict.fromkeys(item.suite for item in items):
         suite = SUITES[name]
-        asked = [item for item in chosen if item.suite == name]
+        asked = [item for item in items if item.suite == name]
         blocks = {"generation": _generation_blocks, "choice": _choice_blocks, "harness": _harness_blocks}[suite.kind]
         todo, answer = blocks(subject, suite, asked, spec)
         shards = compute_blocks(todo, answer, folder, what=f"{subject.name} {name} answers", progress=progress)
@@ -120,6 +125,25 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
     limit = pl.col("split").replace_strict(limits, return_dtype=pl.UInt32)
     deciding = (pl.col("split") == "test") | (pl.col("suite") == items["suite"][0])
     return items.filter(deciding & ((limit == 0) | (place <= limit)))
+
+
+def sealed_scores(
+    subjects: Sequence[Subject], items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
+) -> pl.DataFrame:
+    """ITEM_SCORES of a promotion's candidate and opponent on every sealed item; empty where no suite has any.
+
+    Called where a promotion is decided and nowhere else: what is asked more often ends by choosing models.
+
+    Args:
+        subjects: the two models.
+        items: BENCHMARK_ITEMS.
+        spec: how they are examined; its limits of items do not apply.
+        folder: where blocks of answers are kept.
+        progress: receives a line each few seconds.
+    """
+    asked = items_of(items.filter(split=SEALED))
+    tables = [_ask(subject, asked, spec, folder, progress) for subject in subjects]
+    return pl.concat(tables) if tables else pl.DataFrame(schema=ITEM_SCORES)
 
 
 def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str) -> list[Metric]:
