@@ -215,6 +215,7 @@ class Comparison:
     failures: Mapping[str, str]
     samples: list[Mapping[str, str]] = field(default_factory=list)
     without_overlap: list[Metric] = field(default_factory=list)  # on test items of which training saw nothing
+    win_rates: list[Metric] = field(default_factory=list)  # over the base, by the reward model
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ def from_json(kind: type[R], text: str) -> R:
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
     nested = {
-        Comparison: {"metrics": Metric, "tests": PairedTest, "without_overlap": Metric},
+        Comparison: {"metrics": Metric, "tests": PairedTest, "without_overlap": Metric, "win_rates": Metric},
         Decision: {"clauses": Clause},
     }.get(kind, {})
     for name, inner in nested.items():

@@ -7,10 +7,11 @@ import polars as pl
 
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
+from resources.reward import RewardModels
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare
 from synth_assets.evaluation.overlap import overlap_table, overlapping_items, without_overlap
-from synth_assets.evaluation.profiles import profiles
+from synth_assets.evaluation.profiles import PreferenceSpec, preferred, profiles
 from synth_assets.evaluation.safeguards import detectable_effects, detectable_table, guarded
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
@@ -33,6 +34,13 @@ class EvaluationConfig(dg.Config):
     validation_items: int | None = None
     test_items: int | None = None
     seed: int | None = None
+
+
+class ComparisonConfig(dg.Config):
+    """Overrides of PreferenceSpec for one run."""
+
+    items: int | None = None
+    tie: float | None = None
 
 
 @dg.asset(
@@ -84,16 +92,20 @@ def benchmark_scores(
 @dg.asset(
     ins=ADAPTER_INS,
     group_name="evaluation",
-    kinds={"python", "json"},
+    kinds={"transformers", "json"},
+    pool=GPU_POOL,
     owners=["team:evaluation"],
-    code_version=str(RECIPE),
+    code_version=fingerprint(RECIPE, PreferenceSpec()),
 )
 def comparison(
     context: dg.AssetExecutionContext,
+    config: ComparisonConfig,
     benchmark_scores: pl.DataFrame,
     benchmark_items: pl.DataFrame,
     sft_dataset: pl.LazyFrame,
     preference_pairs: pl.LazyFrame,
+    reward_model: ModelRecord,
+    rewards: RewardModels,
     tracking: MlflowTracking,
     **adapters: AdapterRecord,
 ) -> dg.MaterializeResult:
@@ -105,7 +117,13 @@ def comparison(
     found = tracker.scored_metrics(run_id)
     result = compare(found, benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS])
     overlapping = overlapping_items(benchmark_items, _trained_on(sft_dataset, preference_pairs))
-    result = replace(result, without_overlap=without_overlap(found, benchmark_scores, overlapping))
+    tables = benchmark_scores, benchmark_items
+    spec = rewards.hardware.spec(PreferenceSpec(), config)
+    result = replace(
+        result,
+        without_overlap=without_overlap(found, benchmark_scores, overlapping),
+        win_rates=preferred(lambda: rewards.load(reward_model), tables, found, result.candidate, spec),
+    )
     return dg.MaterializeResult(
         value=result,
         data_version=dg.DataVersion(fingerprint(to_json(result))),
@@ -114,6 +132,7 @@ def comparison(
             "scores": dg.MetadataValue.md(markdown_table(result)),
             "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
             "overlapping_items": len(overlapping),
+            **{f"{m.model}_{m.metric}": m.value for m in result.win_rates},
             "without_overlap": dg.MetadataValue.md(overlap_table(found, result.without_overlap)),
             **_small_print(benchmark_scores, result.candidate),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),

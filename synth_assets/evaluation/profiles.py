@@ -1,7 +1,7 @@
 """How models write, beside how well: length, sentences, variety, refusals; and whose answer a reward model prefers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 from synth_assets.benchmarks.constraints import sentences, words
 from synth_assets.benchmarks.refusals import refuses
 from synth_assets.protocols import RewardModel
+from synth_assets.records import BASE, Metric
 from synth_assets.statistics import Estimate, estimate
 
 
@@ -35,6 +36,25 @@ class Profile:
     distinct_pairs: float | None
     refusal_rate: float
     cut_rate: float
+
+
+@dataclass(frozen=True)
+class PreferenceSpec:
+    """How the reward model compares the candidate's answers with the base's.
+
+    Attributes:
+        items: at most so many, the first by hash; 0: not at all.
+        tie: rewards at most so far apart are a tie, in the reward model's unit.
+    """
+
+    items: int = 500
+    tie: float = 0.0
+
+    def __post_init__(self) -> None:
+        """ValueError naming the field."""
+        for name in ("items", "tie"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
 
 
 def profiles(scores: pl.DataFrame) -> list[Profile]:
@@ -84,13 +104,49 @@ def win_rate(
     clusters: Sequence[str],
     tie: float = 0.0,
 ) -> Estimate:
-    """How often the reward model prefers the second answer to a prompt, ties as one half, with a bootstrap interval.
+    """How often the reward model prefers the second answer to a prompt, ties as one half, with its interval.
 
     Equal texts are ties whatever the model says. It shares the reward model's bias, for length above all: look at
-    `profiles` beside it. The same model must not have made the pairs that the winner was trained on.
+    `profiles` beside it. A model that was trained on pairs of the same reward model has an advantage.
     """
     first, second = answers
     scores = [rewards.score(list(zip(prompts, texts, strict=True))).tolist() for texts in answers]
     outcomes = wins(scores[0], scores[1], tie)
     equal = [a == b for a, b in zip(first, second, strict=True)]
     return estimate([0.5 if same else won for same, won in zip(equal, outcomes, strict=True)], clusters)
+
+
+def preferred(
+    judge: Callable[[], RewardModel],
+    tables: tuple[pl.DataFrame, pl.DataFrame],
+    found: Sequence[Metric],
+    candidate: str,
+    spec: PreferenceSpec,
+) -> list[Metric]:
+    """The candidate's win rate over the base, of kind "derived", on test items of the first suite of generated text.
+
+    Args:
+        judge: loads the reward model, where there is something to judge.
+        tables: ITEM_SCORES, and BENCHMARK_ITEMS for the prompts.
+        found: metrics built from the scores; the win rate takes over their evidence.
+        candidate: the model that may win; empty: there is none.
+        spec: how many items, and what a tie is.
+    """
+    scores, items = tables
+    written = items.filter(split="test", kind="generation").sort("item_hash")
+    like = next(
+        (m for m in found if (m.model, m.split) == (candidate, "test") and m.suite in set(written["suite"])), None
+    )
+    if like is None or not spec.items:
+        return []
+    both = written.filter(suite=like.suite).select("item_id", "prompt", "cluster")
+    told = scores.filter(suite=like.suite, split="test").unique(["model", "item_id"], maintain_order=True)
+    for model, column in ((BASE, "first"), (candidate, "second")):
+        own = told.filter(model=model).select("item_id", pl.col("response").alias(column))
+        both = both.join(own, on="item_id", maintain_order="left")
+    both, rewards = both.head(spec.items), judge()
+    answers = both["first"].to_list(), both["second"].to_list()
+    rate = win_rate(rewards, both["prompt"].to_list(), answers, both["cluster"].to_list(), spec.tie)
+    numbers = {"value": rate.value, "n": rate.n, "ci_low": rate.low, "ci_high": rate.high}
+    harness = f"reward model {rewards.model} {rewards.revision}"
+    return [replace(like, metric="win_rate", **numbers, interval=rate.method, harness=harness, kind="derived")]

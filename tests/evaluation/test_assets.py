@@ -11,6 +11,7 @@ import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
+from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.assets import benchmark_items
@@ -113,7 +114,11 @@ class Deployment:
         def preference_pairs() -> pl.LazyFrame:
             return pl.LazyFrame([{"split": "train", "instruction": "Say yes.", "chosen": "Yes."}])
 
-        data = [base_model, sft_dataset, preference_pairs, *(given(name) for name in ADAPTERS)]
+        @dg.asset
+        def reward_model() -> ModelRecord:
+            return self.inference.resolve("reward")
+
+        data = [base_model, reward_model, sft_dataset, preference_pairs, *(given(name) for name in ADAPTERS)]
         return dg.materialize(
             [*data, benchmark_items, benchmark_scores, comparison],
             selection=list(selection) or None,
@@ -121,11 +126,17 @@ class Deployment:
                 "home": self.home,
                 "hardware": self.hardware,
                 "inference": self.inference,
+                "rewards": RewardModels(hardware=self.hardware),
                 "tracking": self.tracking,
                 "io_manager": AssetStorage(home=self.home),
             },
             instance=self.instance,
-            run_config={"ops": {"benchmark_scores": {"config": LIMITS}}},
+            run_config={
+                "ops": {
+                    "benchmark_scores": {"config": LIMITS},
+                    "comparison": {"config": {"items": 8}},
+                }
+            },
         )
 
 
@@ -175,6 +186,10 @@ def test_scores_without_what_training_saw_stand_beside_those_of_all(result: dg.E
         ("world_choice", "acc", 12, "derived"),
     }
     assert from_json(Comparison, to_json(found)) == found
+    (win_rate,) = found.win_rates
+    assert (win_rate.model, win_rate.suite, win_rate.n) == (found.candidate, "world_instructions", 8)
+    assert (win_rate.kind, win_rate.harness.split(" ")[:2]) == ("derived", ["reward", "model"])
+    assert 0 <= win_rate.ci_low <= win_rate.value <= win_rate.ci_high <= 1
     (event,) = result.asset_materializations_for_node("comparison")
     assert event.metadata["overlapping_items"].value == 1
     assert "| base | world_choice | acc |" in str(event.metadata["without_overlap"].value)

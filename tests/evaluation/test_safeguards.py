@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from synth_assets.evaluation.profiles import profiles, win_rate, wins
+from synth_assets.evaluation.profiles import PreferenceSpec, profiles, win_rate, wins
 from synth_assets.evaluation.safeguards import above_null, detectable_effects, detectable_table, guarded
 from synth_assets.records import ITEM_SCORES
 
@@ -116,3 +116,9 @@ def test_win_rate_counts_equal_texts_as_ties() -> None:
     prompts, clusters = ["a", "b", "c", "d"], ["1", "2", "3", "4"]
     found = win_rate(Lengthy(), prompts, (["x", "x", "xx", "xx"], ["xx", "xxx", "xx", "x"]), clusters)
     assert (found.value, found.n, found.method) == (2.5 / 4, 4, "bootstrap 0.95")
+
+
+@pytest.mark.parametrize("wrong", [{"items": -1}, {"tie": -0.1}])
+def test_a_preference_spec_names_the_field(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        PreferenceSpec(**wrong)
