@@ -1,14 +1,14 @@
 """Are the items complete, and is nothing of the test in the validation?"""
 
+from itertools import combinations
+
 import dagster as dg
 import polars as pl
 
 from checks.great_expectations import expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
 from checks.leakage import leakage_result, leaks_between_splits, normalised
-from synth_assets.benchmarks.suite import SPLITS
-
-KINDS = ("generation", "choice")
+from synth_assets.benchmarks.suite import KINDS, SEALED, SPLITS
 
 benchmark_items_expectations = expectation_checks(
     "benchmark_items",
@@ -16,7 +16,7 @@ benchmark_items_expectations = expectation_checks(
         present("item_id", "item_ids_are_present"),
         unique("item_id", "item_ids_are_unique"),
         present("suite", "suites_are_named"),
-        one_of("split", "splits_are_known", SPLITS),
+        one_of("split", "splits_are_known", (*SPLITS, SEALED)),
         one_of("kind", "kinds_are_known", KINDS),
         written("prompt", "prompts_are_written"),
         present("cluster", "clusters_are_present"),
@@ -27,8 +27,10 @@ benchmark_items_expectations = expectation_checks(
 
 
 def no_leakage_between_splits(benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No prompt of the test split is in the validation split, on which candidates are chosen."""
-    return leakage_result({"prompts": leaks_between_splits(benchmark_items, normalised(pl.col("prompt")), SPLITS)})
+    """No prompt is in two splits: what candidates are chosen on, what is shown, and what is sealed for promotions."""
+    prompt = normalised(pl.col("prompt"))
+    lines = combinations((*SPLITS, SEALED), 2)
+    return leakage_result({f"{a} and {b}": leaks_between_splits(benchmark_items, prompt, (a, b)) for a, b in lines})
 
 
 def answers_are_among_the_choices(benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:

@@ -9,6 +9,7 @@ import polars as pl
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
 from checks.grouping import checks_of
 from synth_assets.benchmarks.suite import SPLITS
+from synth_assets.evaluation.safeguards import GUARD_MARGIN, above_null, guarded
 from synth_assets.protocols import FinishReason
 from synth_assets.records import ADAPTERS, BASE, CONTROLS, Comparison, Metric
 
@@ -69,6 +70,43 @@ def scored_items_are_the_benchmarks(
     )
 
 
+def scores_are_above_null_models(benchmark_scores: pl.LazyFrame, benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
+    """On each suite some model is better than the best answer that needs no model; else the suite shows nothing.
+
+    An error on the suite that chooses the candidate, a warning on another.
+    """
+    found = above_null(benchmark_scores.collect(), benchmark_items.collect())
+    below = [one for one in found if not one.held]
+    decides = bool(below) and below[0].suite == found[0].suite
+    shown = [f"{o.suite} {o.metric}: {o.best_model} from {o.low:.3f}, {o.best_null} {o.null_value:.3f}" for o in below]
+    return dg.AssetCheckResult(
+        passed=not below,
+        severity=dg.AssetCheckSeverity.ERROR if decides else dg.AssetCheckSeverity.WARN,
+        metadata={"problems": len(below), "examples": dg.MetadataValue.json(shown[:SHOWN])},
+    )
+
+
+def guards_are_held(comparison: Comparison, benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
+    """The candidate keeps the base's safety and knowledge within GUARD_MARGIN.
+
+    An error where it lost some, a warning where the items are too few to tell.
+    """
+    if comparison.candidate not in ADAPTERS or comparison.candidate in comparison.failures:
+        return dg.AssetCheckResult(passed=True, metadata={"guards": 0})
+    found = guarded(benchmark_scores.collect(), comparison.candidate)
+    lost = any(one.found.verdict == "lost" for one in found)
+    shown = [
+        f"{g.suite} {g.metric} ({g.guards}): {g.found.difference:+.3f}, {g.found.low:+.3f} to {g.found.high:+.3f}, "
+        f"n {g.found.n}: {g.found.verdict}"
+        for g in found
+    ]
+    return dg.AssetCheckResult(
+        passed=all(one.found.verdict == "held" for one in found),
+        severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
+        metadata={"guards": len(found), "margin": GUARD_MARGIN, "found": dg.MetadataValue.json(shown)},
+    )
+
+
 def metrics_carry_n_and_interval(comparison: Comparison) -> dg.AssetCheckResult:
     """Every metric is a number inside its interval, with how many items it comes from and the hash that proves it."""
     incomplete = [f"{m.model} {m.suite} {m.split} {m.metric}" for m in comparison.metrics if not _is_complete(m)]
@@ -115,10 +153,16 @@ def _result(problems: list[str]) -> dg.AssetCheckResult:
 
 benchmark_scores_checks = checks_of(
     "benchmark_scores",
-    watching=(scores_are_finite_with_n, scored_items_are_the_benchmarks),
+    watching=(scores_are_finite_with_n, scored_items_are_the_benchmarks, scores_are_above_null_models),
 )
 
 comparison_checks = checks_of(
     "comparison",
-    watching=(metrics_carry_n_and_interval, every_model_is_a_row, control_is_not_a_candidate, candidate_was_measured),
+    watching=(
+        metrics_carry_n_and_interval,
+        every_model_is_a_row,
+        control_is_not_a_candidate,
+        candidate_was_measured,
+        guards_are_held,
+    ),
 )

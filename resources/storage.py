@@ -27,9 +27,10 @@ class StorageError(RuntimeError):
 
 
 class Home(dg.ConfigurableResource):
-    """The folder that holds all state of a deployment."""
+    """The folder that holds all state of a deployment, and the one where it keeps files of benchmarks."""
 
     folder: str
+    benchmark_folder: str = ""
 
     def root(self) -> Path:
         """The folder, made if missing and proven writable; StorageError before any work where it is not."""
@@ -60,6 +61,15 @@ class Home(dg.ConfigurableResource):
     def imports(self) -> Path:
         """Where users' own files lie."""
         return self._subfolder("imports")
+
+    def benchmarks(self) -> Path:
+        """Where benchmarks' files lie; StorageError where a folder is named that does not exist."""
+        if not self.benchmark_folder:
+            return self._subfolder("benchmarks")
+        folder = Path(self.benchmark_folder).expanduser().absolute()
+        if not folder.is_dir():
+            raise StorageError(f"SYNTH_BENCHMARKS {folder} is no folder: make it, or name another")
+        return folder
 
     def manifests(self) -> Path:
         """Where each stage leaves the fate of its rows."""

@@ -57,7 +57,7 @@ CHECKS = [
 def deployment_resources() -> dict[str, Any]:
     """The resources of this deployment, from the environment variables that are set."""
     hardware = Hardware(**_set({"tier": "SYNTH_TIER", **MODEL_VARIABLES}))
-    home = Home(folder=str(home_folder()))
+    home = Home(folder=str(home_folder()), **_set({"benchmark_folder": "SYNTH_BENCHMARKS"}))
     return {
         "hardware": hardware,
         "home": home,

@@ -57,8 +57,8 @@ BENCHMARK_ITEMS = pl.Schema(
     {
         "item_id": pl.String,
         "suite": pl.String,
-        "split": pl.String,  # "validation" or "test"
-        "kind": pl.String,  # "generation" or "choice"
+        "split": pl.String,  # "validation", "test", or "sealed": asked at a promotion only
+        "kind": pl.String,  # "generation", "choice", or "harness": a task of lm-eval's own
         "prompt": pl.String,
         "choices": pl.List(pl.String),  # empty for generation
         "answer": pl.String,  # the choice's index as text, or what the suite's verifier needs
@@ -215,6 +215,8 @@ class Comparison:
     candidate: str
     failures: Mapping[str, str]
     samples: list[Mapping[str, str]] = field(default_factory=list)
+    without_overlap: list[Metric] = field(default_factory=list)  # on test items of which training saw nothing
+    win_rates: list[Metric] = field(default_factory=list)  # over the base, by the reward model
 
 
 @dataclass(frozen=True)
@@ -307,9 +309,12 @@ def from_json(kind: type[R], text: str) -> R:
     known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
-    nested = {Comparison: {"metrics": Metric, "tests": PairedTest}, Decision: {"clauses": Clause}}.get(kind, {})
+    nested = {
+        Comparison: {"metrics": Metric, "tests": PairedTest, "without_overlap": Metric, "win_rates": Metric},
+        Decision: {"clauses": Clause},
+    }.get(kind, {})
     for name, inner in nested.items():
-        raw[name] = [inner(**entry) for entry in raw[name]]
+        raw[name] = [inner(**entry) for entry in raw.get(name, [])]
     try:
         return kind(**raw)
     except TypeError as error:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
@@ -38,6 +39,21 @@ class Discordance:
     only_second: int
     difference: float
     p_value: float
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """Whether the second's mean is no more than a margin below the first's.
+
+    "held": the whole interval lies above -margin; "lost": the difference itself is -margin or worse; "not shown": what
+    lies between, which more items could settle.
+    """
+
+    n: int
+    difference: float
+    low: float
+    high: float
+    verdict: Literal["held", "not shown", "lost"]
 
 
 @dataclass(frozen=True)
@@ -152,6 +168,21 @@ def paired_bootstrap(
     return BootstrapDifference(float(differences.mean()), float(low), float(high), p_value)
 
 
+def non_inferiority(
+    first: Sequence[float], second: Sequence[float], clusters: Sequence[str], margin: float
+) -> NonInferiority:
+    """Second against first on the same items, by the interval of their difference (CONSORT, Piaggio et al. 2012).
+
+    Raises:
+        ValueError: no items, the lengths differ, or the margin is not within (0, 1].
+    """
+    if not 0 < margin <= 1:
+        raise ValueError(f"a margin lies within (0, 1], not {margin}")
+    found = paired_bootstrap(first, second, clusters)
+    verdict = "held" if found.low > -margin else "lost" if found.difference <= -margin else "not shown"
+    return NonInferiority(len(first), found.difference, found.low, found.high, verdict)
+
+
 def paired_test(
     models: tuple[str, str],
     measured: tuple[str, str, str],
@@ -224,6 +255,18 @@ def minimum_detectable_effect(n: int, discordant_rate: float, *, alpha: float = 
         middle = (low + high) / 2
         low, high = (low, middle) if surplus(middle) >= 0 else (middle, high)
     return high
+
+
+def minimum_detectable_difference(differences: Sequence[float], *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The same for scores of any kind, from the paired differences that were seen: (z_alpha + z_power) s / sqrt(n).
+
+    Raises:
+        ValueError: fewer than two differences.
+    """
+    if len(differences) < 2:
+        raise ValueError(f"a spread needs at least two differences, not {len(differences)}")
+    spread = float(np.std(np.asarray(differences, dtype=np.float64), ddof=1))
+    return (_two_sided_z(1 - alpha) + NormalDist().inv_cdf(power)) * spread / math.sqrt(len(differences))
 
 
 def _two_sided_z(confidence: float) -> float:

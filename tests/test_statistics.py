@@ -120,3 +120,43 @@ def test_a_sample_too_small_for_any_effect_says_so() -> None:
     assert statistics.minimum_detectable_effect(4, 0.1) == math.inf
     with pytest.raises(ValueError, match="discordant rate"):
         statistics.minimum_detectable_effect(100, 0)
+
+
+def alternating(n: int, lost: int, won: int) -> tuple[list[float], list[float]]:
+    """Scores of n items, of which the second model loses some and wins some."""
+    first = [1.0] * (n - won) + [0.0] * won
+    return first, [0.0] * lost + [1.0] * (n - lost)
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "won", "verdict"),
+    [
+        (1_000, 0, 0, "held"),
+        (1_000, 30, 10, "held"),  # -.02 with a standard error of .0063: to -.032
+        (100, 3, 1, "not shown"),  # the same with .0199: to -.06
+        (1_000, 60, 10, "lost"),  # -.05
+        (100, 0, 8, "held"),
+    ],
+)
+def test_non_inferiority_needs_the_whole_interval_within_the_margin(n: int, lost: int, won: int, verdict: str) -> None:
+    first, second = alternating(n, lost, won)
+    found = statistics.non_inferiority(first, second, list(map(str, range(n))), 0.05)
+    assert (found.verdict, found.n) == (verdict, n)
+    assert found.difference == pytest.approx((won - lost) / n)
+    assert found.low <= found.difference <= found.high
+
+
+def test_a_margin_is_a_share() -> None:
+    with pytest.raises(ValueError, match="margin"):
+        statistics.non_inferiority([1.0], [1.0], ["a"], 0.0)
+
+
+def test_detectable_difference_matches_hand_arithmetic_and_the_binary_formula() -> None:
+    # s = 1 of (1, -1, 1, -1) with ddof 1 is sqrt(4/3); (1.959964 + .841621) * 1.154701 / 2
+    assert statistics.minimum_detectable_difference([1, -1, 1, -1]) == pytest.approx(1.617496, abs=1e-6)
+    differences = [1.0] * 50 + [-1.0] * 50 + [0.0] * 400  # discordant on one item in five
+    assert statistics.minimum_detectable_difference(differences) == pytest.approx(
+        statistics.minimum_detectable_effect(500, 0.2), rel=0.01
+    )
+    with pytest.raises(ValueError, match="at least two"):
+        statistics.minimum_detectable_difference([1.0])

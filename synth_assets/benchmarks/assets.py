@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 
 from resources.hardware import Hardware
+from resources.storage import Home
 from synth_assets.benchmarks.suite import item_table, items_of, null_scores
 from synth_assets.benchmarks.suites import SUITES, find_suites
 from synth_assets.manifests import content_hash
@@ -12,10 +13,17 @@ from synth_assets.text_samples import escaped_sample
 SAMPLE_ROWS = 5
 
 
+class BenchmarksConfig(dg.Config):
+    """What a run may examine models with instead of the tier's suites; the first suite chooses the candidate."""
+
+    suites: list[str] | None = None
+
+
 @dg.asset(group_name="benchmarks", kinds={"polars", "parquet"}, owners=["team:evaluation"])
-def benchmark_items(hardware: Hardware) -> dg.MaterializeResult:
-    """All items of the tier's suites, validation and test; filtering removes what is too near to one of them."""
-    items = item_table(find_suites(hardware.limits().suites))
+def benchmark_items(config: BenchmarksConfig, hardware: Hardware, home: Home) -> dg.MaterializeResult:
+    """All items of the suites, of every split; filtering removes what is too near to one of them."""
+    names = hardware.limits().suites if config.suites is None else config.suites
+    items = item_table(find_suites(names), home.benchmarks())
     version = content_hash(items)
     return dg.MaterializeResult(
         value=items,

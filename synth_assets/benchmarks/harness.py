@@ -1,24 +1,24 @@
-"""Multiple choice through EleutherAI's lm-eval, offline, on a model that is already in memory."""
+"""Scores of EleutherAI's lm-eval, offline, on a model that is already in memory."""
 
 import contextlib
 import io
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from synth_assets.benchmarks.suite import Item, Suite
+from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
 
 if TYPE_CHECKING:
     from lm_eval.result_schema import SampleResult
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DATA_FILE = "items.jsonl"
+Pair: TypeAlias = "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]"
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,20 @@ class Choice:
     logprobs: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What the model wrote, or the text of the choice it finds most likely, and the task's scores, 0..1."""
+
+    response: str
+    scores: Mapping[str, float]
+
+
 def harness_version() -> str:
     """Name and version of the harness, such as "lm-eval 0.4.13"."""
     return f"lm-eval {version('lm-eval')}"
 
 
-def choose(
-    pair: "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]",
-    suite: Suite,
-    items: Sequence[Item],
-    *,
-    batch_size: int,
-) -> list[Choice]:
+def choose(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int) -> list[Choice]:
     """What the model chooses for each item, in order.
 
     Args:
@@ -52,38 +54,93 @@ def choose(
     """
     with tempfile.TemporaryDirectory(prefix="lm-eval-") as folder, _quiet():
         write_task(Path(folder), suite, items)
-        samples = _evaluate(pair, suite, Path(folder), batch_size)
+        samples = _evaluate(pair, suite, [suite.name], Path(folder), batch_size)
     by_id = {sample["doc"]["item_id"]: _choice(sample) for sample in samples}
     return [by_id[item.item_id] for item in items]
 
 
+def measure(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int, max_tokens: int) -> list[Measurement]:
+    """What lm-eval's own task gives each item, in order.
+
+    Args:
+        pair: as in `choose`.
+        suite: of kind "harness".
+        items: of that suite.
+        batch_size: sequences in one forward pass. Text that virtual tokens stand before is written one by one: PEFT
+            puts them before the padding of a batch, which changes what the model writes.
+        max_tokens: of generated text; `--gen_kwargs max_gen_toks=` of the command line.
+    """
+    task = _task_of(suite)
+    alone = task.generates and getattr(getattr(pair[0], "active_peft_config", None), "is_prompt_learning", False)
+    with tempfile.TemporaryDirectory(prefix="lm-eval-") as folder, _quiet():
+        names = write_tasks(Path(folder), suite, items)
+        samples = _evaluate(pair, suite, names, Path(folder), 1 if alone else batch_size, max_tokens)
+    by_id: dict[str, dict[str, SampleResult]] = {}
+    for sample in samples:
+        by_id.setdefault(sample["doc"]["item_id"], {})[sample["filter"]] = sample
+    return [_measurement(task, by_id[item.item_id]) for item in items]
+
+
 def write_task(folder: Path, suite: Suite, items: Sequence[Item]) -> Path:
-    """Write an lm-eval task of these items, which its command line runs too; returns the YAML file."""
-    with (folder / DATA_FILE).open("w", encoding="utf-8") as file:
-        for item in items:
-            row = {"item_id": item.item_id, "prompt": item.prompt, "choices": item.choices, "answer": int(item.answer)}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    task = {
-        "task": suite.name,
+    """Write an lm-eval task of items of kind "choice", which its command line runs too; returns the YAML file."""
+    rows = [
+        {"item_id": item.item_id, "prompt": item.prompt, "choices": item.choices, "answer": int(item.answer)}
+        for item in items
+    ]
+    return _write(
+        folder,
+        suite.name,
+        rows,
+        {
+            "output_type": "multiple_choice",
+            "doc_to_text": "{{prompt}}",
+            "doc_to_target": "{{answer}}",
+            "doc_to_choice": "{{choices}}",
+            "target_delimiter": suite.delimiter,
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+            "metadata": {"version": 1.0},
+        },
+    )
+
+
+def write_tasks(folder: Path, suite: Suite, items: Sequence[Item]) -> list[str]:
+    """Write lm-eval's own tasks with the documents of these items in place of the hub's; returns their names.
+
+    `lm_eval --include_path folder --tasks NAMES` runs the same.
+    """
+    import lm_eval.tasks
+
+    definitions = Path(lm_eval.tasks.__file__).parent
+    grouped: dict[str, list[Item]] = {}
+    for item in items:
+        grouped.setdefault(_task_of(suite).definition(item), []).append(item)
+    names = []
+    for definition, own in grouped.items():
+        rows = [{**json.loads(item.answer), "item_id": item.item_id} for item in own]
+        changes = {"include": str(definitions / definition), "dataset_name": None, "fewshot_split": "test"}
+        names.append(_write(folder, f"{Path(definition).stem}_items", rows, changes).stem)
+    return names
+
+
+def _write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], task: Mapping[str, Any]) -> Path:
+    data = folder / f"{name}.jsonl"
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    local = {
+        "task": name,
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(folder / DATA_FILE)}, "cache_dir": str(folder / "cache")},
-        "output_type": "multiple_choice",
+        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(folder / "cache")},
+        "training_split": None,
+        "validation_split": None,
         "test_split": "test",
         "num_fewshot": 0,
-        "doc_to_text": "{{prompt}}",
-        "doc_to_target": "{{answer}}",
-        "doc_to_choice": "{{choices}}",
-        "target_delimiter": suite.delimiter,
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-        "metadata": {"version": 1.0},
     }
-    path = folder / f"{suite.name}.yaml"
-    path.write_text(json.dumps(task, indent=1), encoding="utf-8")  # JSON is YAML
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps({**task, **local}, indent=1), encoding="utf-8")  # JSON is YAML
     return path
 
 
 def _evaluate(
-    pair: "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]", suite: Suite, folder: Path, batch_size: int
+    pair: Pair, suite: Suite, names: Sequence[str], folder: Path, batch_size: int, max_tokens: int | None = None
 ) -> "list[SampleResult]":
     from lm_eval import evaluator
     from lm_eval.models.huggingface import HFLM
@@ -97,24 +154,46 @@ def _evaluate(
         "batch_size": batch_size,
         "backend": "causal",
     }
-    tasks = TaskManager(include_path=str(folder), include_defaults=False)
+    found = TaskManager(include_path=str(folder), include_defaults=False).load(list(names))
+    if suite.task and suite.task.generates:
+        for task in found["tasks"].values():
+            task.set_config(key="generation_kwargs", value={"max_gen_toks": max_tokens}, update=True)
     try:
         results = evaluator.evaluate(
-            lm=HFLM(**arguments),
-            task_dict=tasks.load([suite.name]),
-            bootstrap_iters=0,
-            apply_chat_template=suite.chat,
+            lm=HFLM(**arguments), task_dict=found, bootstrap_iters=0, apply_chat_template=suite.chat
         )
     finally:
         model.train(was_training)
     if results is None or "samples" not in results:
         raise RuntimeError("lm-eval gives samples on rank 0 only; run the evaluation in one process")
-    return results["samples"][suite.name]
+    return [sample for name in names for sample in results["samples"][name]]
+
+
+def _task_of(suite: Suite) -> HarnessTask:
+    if suite.task is None:
+        raise ValueError(f"suite {suite.name} of kind {suite.kind} is no task of lm-eval's own")
+    return suite.task
 
 
 def _choice(sample: "SampleResult") -> Choice:
-    logprobs = tuple(float(logprob) for logprob, _ in sample["filtered_resps"])
+    logprobs = _logprobs(sample)
     return Choice(logprobs.index(max(logprobs)), logprobs)
+
+
+def _logprobs(sample: "SampleResult") -> tuple[float, ...]:
+    return tuple(float(logprob) for logprob, _ in sample["filtered_resps"])
+
+
+def _measurement(task: HarnessTask, by_filter: "Mapping[str, SampleResult]") -> Measurement:
+    first = next(iter(by_filter.values()))
+    raw = cast("Mapping[str, Mapping[str, Any]]", by_filter)
+    scores = {own: float(raw[behind][name]) for own, (name, behind) in task.metrics.items()}
+    if task.generates:
+        return Measurement(str(first["resps"][0][0]), scores)
+    logprobs = _logprobs(first)
+    choice = logprobs.index(max(logprobs))
+    asked = cast("Sequence[tuple[str, str]]", first["arguments"])  # context and continuation of each choice
+    return Measurement(asked[choice][1].strip(), scores)
 
 
 @contextlib.contextmanager

@@ -1,20 +1,30 @@
 """What a benchmark is: items, how an answer is scored, and what answers without any understanding get."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
 
 import polars as pl
 
 from synth_assets.records import BENCHMARK_ITEMS, fingerprint
 
-Split = Literal["validation", "test"]
+Split = Literal["validation", "test", "sealed"]
 SPLITS: tuple[Split, ...] = ("validation", "test")
+"""The candidate is chosen on validation, all models are shown on test."""
+SEALED: Split = "sealed"
+"""Items that nothing is chosen, tuned or shown by: only a promotion asks them, of the two models that it judges."""
+Kind = Literal["generation", "choice", "harness"]
+KINDS: tuple[Kind, ...] = ("generation", "choice", "harness")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `answer` is the right choice's index as text, or what the suite's verifier needs."""
+    """One question. `answer` is the right choice's index as text, or what the suite's verifier needs.
+
+    For kind "harness" that is lm-eval's document as JSON; for a conversation `prompt` is all the user's turns.
+    """
 
     item_id: str
     suite: str
@@ -31,6 +41,36 @@ class Item:
         return fingerprint(self.suite, self.split, self.kind, self.prompt, list(self.choices), self.answer)
 
 
+class ItemSource(Protocol):
+    """Makes the items of a suite."""
+
+    def __call__(self, folder: Path | None = None) -> Sequence[Item]:
+        """All items of all splits.
+
+        Args:
+            folder: where the deployment keeps benchmark files; None: nowhere.
+
+        Raises:
+            FileNotFoundError: a file is missing, and what it holds is nowhere else; names the remedy.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class HarnessTask:
+    """One of lm-eval's own tasks, run on documents that the items hold.
+
+    Attributes:
+        definition: of an item: the task's YAML file, relative to lm-eval's folder of tasks.
+        metrics: our name of a metric to lm-eval's name and the filter it is read behind.
+        generates: whether the model writes, at most as many tokens as the evaluation allows, or rates choices.
+    """
+
+    definition: Callable[[Item], str]
+    metrics: Mapping[str, tuple[str, str]]
+    generates: bool = False
+
+
 @dataclass(frozen=True)
 class Suite:
     """A benchmark.
@@ -38,23 +78,44 @@ class Suite:
     Attributes:
         name: key in SUITES and in every table.
         kind: "generation": the model writes and `score` judges the text; "choice": the evaluation harness takes the
-            choice with the highest log-likelihood, and `score` judges that choice's text.
+            choice with the highest log-likelihood, and `score` judges that choice's text; "harness": lm-eval runs its
+            own `task` and judges, and `score` tells only what null models get.
         metrics: names in the order they are shown; the first is the one that decides.
-        items: all items of both splits; raises FileNotFoundError where a file is missing.
-        score: 0..1 for each metric, None where one does not apply to the item.
+        items: all items of all splits.
+        score: 0..1 for each metric, None where one does not apply to the item. Of a conversation the response is
+            `joined` replies.
         shots: solved examples before each prompt.
         chat: whether the prompt is a user's turn in the model's chat template, or raw text.
         delimiter: between prompt and choice, for kind "choice".
+        task: for kind "harness".
+        turns: for kind "generation": what the user says, turn by turn; each reply is generated before the next turn.
+        guards: metric to what it guards: a model must not lose it while it gains elsewhere.
     """
 
     name: str
-    kind: Literal["generation", "choice"]
+    kind: Kind
     metrics: tuple[str, ...]
-    items: Callable[[], Sequence[Item]]
+    items: ItemSource
     score: Callable[[Item, str], Mapping[str, float | None]]
     shots: int = 0
     chat: bool = True
     delimiter: str = ""
+    task: HarnessTask | None = None
+    turns: Callable[[Item], Sequence[str]] = lambda item: (item.prompt,)
+    guards: Mapping[str, Literal["safety", "knowledge"]] = field(default_factory=dict)
+
+
+def joined(replies: Sequence[str]) -> str:
+    """The replies of a conversation as one response: the reply itself, or a JSON list of several."""
+    return replies[0] if len(replies) == 1 else json.dumps(list(replies), ensure_ascii=False)
+
+
+def replies_of(response: str, turns: int) -> list[str]:
+    """The replies that `joined` made one response of; ValueError where there are not as many as turns."""
+    replies = [response] if turns == 1 else json.loads(response)
+    if len(replies) != turns:
+        raise ValueError(f"a conversation of {turns} turns has {len(replies)} replies")
+    return replies
 
 
 NULL_MODELS: Mapping[str, Callable[[Item], str]] = {
@@ -81,7 +142,7 @@ def null_scores(suite: Suite, items: Sequence[Item]) -> dict[str, dict[str, floa
         raise ValueError(f"{suite.name}: no items to score null models on")
     found: dict[str, dict[str, float]] = {}
     for name, respond in NULL_MODELS.items():
-        scores = [suite.score(item, respond(item)) for item in items]
+        scores = [suite.score(item, joined([respond(item)] * len(suite.turns(item)))) for item in items]
         found[name] = {}
         for metric in suite.metrics:
             applying = [value for score in scores if (value := score[metric]) is not None]
@@ -90,8 +151,8 @@ def null_scores(suite: Suite, items: Sequence[Item]) -> dict[str, dict[str, floa
     return found
 
 
-def item_table(suites: Iterable[Suite]) -> pl.DataFrame:
-    """BENCHMARK_ITEMS of all suites.
+def item_table(suites: Iterable[Suite], folder: Path | None = None) -> pl.DataFrame:
+    """BENCHMARK_ITEMS of all suites, from files of `folder` where a suite needs some.
 
     Raises:
         FileNotFoundError: a suite's file is missing; nothing is returned for the others either.
@@ -99,7 +160,7 @@ def item_table(suites: Iterable[Suite]) -> pl.DataFrame:
     """
     rows: list[dict[str, object]] = []
     for suite in suites:
-        items = suite.items()
+        items = suite.items(folder)
         if not any(item.split == "test" for item in items):
             raise ValueError(f"suite {suite.name} has no test items")
         for item in items:
@@ -124,8 +185,8 @@ def _check(suite: Suite, item: Item) -> None:
     wrong = ""
     if item.suite != suite.name or item.kind != suite.kind:
         wrong = f"belongs to suite {item.suite!r} of kind {item.kind!r}"
-    elif item.split not in SPLITS:
-        wrong = f"is in split {item.split!r}; there are {', '.join(SPLITS)}"
+    elif item.split not in (*SPLITS, SEALED):
+        wrong = f"is in split {item.split!r}; there are {', '.join((*SPLITS, SEALED))}"
     elif not item.prompt.strip():
         wrong = "has an empty prompt"
     elif suite.kind == "choice" and not 2 <= len(set(item.choices)) == len(item.choices):

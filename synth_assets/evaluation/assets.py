@@ -1,14 +1,18 @@
 """Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import dagster as dg
 import polars as pl
 
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
+from resources.reward import RewardModels
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare
+from synth_assets.evaluation.overlap import overlap_table, overlapping_items, without_overlap
+from synth_assets.evaluation.profiles import PreferenceSpec, preferred, profiles
+from synth_assets.evaluation.safeguards import detectable_effects, detectable_table, guarded
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
 from synth_assets.figures import benchmark_comparison, markdown_image
@@ -30,6 +34,13 @@ class EvaluationConfig(dg.Config):
     validation_items: int | None = None
     test_items: int | None = None
     seed: int | None = None
+
+
+class ComparisonConfig(dg.Config):
+    """Overrides of PreferenceSpec for one run."""
+
+    items: int | None = None
+    tie: float | None = None
 
 
 @dg.asset(
@@ -68,6 +79,7 @@ def benchmark_scores(
         metadata={
             "dagster/row_count": scores.height,
             **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in found if m.split == "test"},
+            "profiles": dg.MetadataValue.json([asdict(profile) for profile in profiles(scores)]),
             "sample": dg.MetadataValue.md(_sample(scores, benchmark_items)),
             **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
@@ -80,14 +92,20 @@ def benchmark_scores(
 @dg.asset(
     ins=ADAPTER_INS,
     group_name="evaluation",
-    kinds={"python", "json"},
+    kinds={"transformers", "json"},
+    pool=GPU_POOL,
     owners=["team:evaluation"],
-    code_version=str(RECIPE),
+    code_version=fingerprint(RECIPE, PreferenceSpec()),
 )
 def comparison(
     context: dg.AssetExecutionContext,
+    config: ComparisonConfig,
     benchmark_scores: pl.DataFrame,
     benchmark_items: pl.DataFrame,
+    sft_dataset: pl.LazyFrame,
+    preference_pairs: pl.LazyFrame,
+    reward_model: ModelRecord,
+    rewards: RewardModels,
     tracking: MlflowTracking,
     **adapters: AdapterRecord,
 ) -> dg.MaterializeResult:
@@ -96,8 +114,15 @@ def comparison(
     run_id = tracker.scores_run(content_hash(benchmark_scores))
     if run_id is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
-    result = compare(
-        tracker.scored_metrics(run_id), benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS]
+    found = tracker.scored_metrics(run_id)
+    result = compare(found, benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS])
+    overlapping = overlapping_items(benchmark_items, _trained_on(sft_dataset, preference_pairs))
+    tables = benchmark_scores, benchmark_items
+    spec = rewards.hardware.spec(PreferenceSpec(), config)
+    result = replace(
+        result,
+        without_overlap=without_overlap(found, benchmark_scores, overlapping),
+        win_rates=preferred(lambda: rewards.load(reward_model), tables, found, result.candidate, spec),
     )
     return dg.MaterializeResult(
         value=result,
@@ -106,6 +131,10 @@ def comparison(
             "candidate": result.candidate or "none",
             "scores": dg.MetadataValue.md(markdown_table(result)),
             "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
+            "overlapping_items": len(overlapping),
+            **{f"{m.model}_{m.metric}": m.value for m in result.win_rates},
+            "without_overlap": dg.MetadataValue.md(overlap_table(found, result.without_overlap)),
+            **_small_print(benchmark_scores, result.candidate),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
             "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
@@ -140,6 +169,25 @@ def _subject(
         generator=lambda: inference.generator(base, folder),
         pair=lambda: inference.load_adapted(base, folder),
     )
+
+
+def _trained_on(sft_dataset: pl.LazyFrame, preference_pairs: pl.LazyFrame) -> list[str]:
+    """The texts that an adapter may have been trained on."""
+    texts = [
+        rows.filter(split="train").select(pl.col(columns).fill_null("")).collect()
+        for rows, columns in ((sft_dataset, ["instruction", "response"]), (preference_pairs, ["instruction", "chosen"]))
+    ]
+    return [text for table in texts for name in table.columns for text in table[name].to_list()]
+
+
+def _small_print(scores: pl.DataFrame, candidate: str) -> dict[str, dg.MetadataValue]:
+    """The smallest difference that each suite can show, and what the candidate must not lose."""
+    if not candidate:
+        return {}
+    return {
+        "detectable": dg.MetadataValue.md(detectable_table(detectable_effects(scores, BASE, candidate))),
+        "guards": dg.MetadataValue.json([asdict(guard) for guard in guarded(scores, candidate)]),
+    }
 
 
 def _sample(scores: pl.DataFrame, items: pl.DataFrame) -> str:

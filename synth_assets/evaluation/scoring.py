@@ -1,5 +1,6 @@
 """Answers of one model to every item, kept block by block, and the scores that suites give them."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -9,15 +10,16 @@ from typing import Any
 import polars as pl
 
 from synth_assets.benchmarks import harness
-from synth_assets.benchmarks.suite import Item, Suite, items_of
+from synth_assets.benchmarks.suite import SEALED, Item, Suite, items_of, joined
 from synth_assets.benchmarks.suites import SUITES
 from synth_assets.manifests import content_hash
-from synth_assets.protocols import Sampling, TextGenerator
+from synth_assets.protocols import Completion, Message, Sampling, TextGenerator
 from synth_assets.records import ITEM_SCORES, Metric, fingerprint
 from synth_assets.shards import Block, Progress, compute_blocks, in_blocks, read_shards
 from synth_assets.statistics import estimate
 
 ANSWERS = pl.Schema({"item_hash": pl.String, "response": pl.String, "finish_reason": pl.String})
+JUDGED_ANSWERS = pl.Schema({**ANSWERS, "scores": pl.String})  # of kind "harness": metric to score, as JSON
 VERIFIED = "verifier"  # how `Metric.harness` calls a suite's own scoring of generated text
 
 
@@ -88,15 +90,20 @@ def score_model(
         folder: where blocks of answers are kept.
         progress: receives a line each few seconds.
     """
-    chosen = items_of(choose_items(items, spec))
+    return _ask(subject, items_of(choose_items(items, spec)), spec, folder, progress)
+
+
+def _ask(
+    subject: Subject, items: Sequence[Item], spec: EvaluationSpec, folder: Path, progress: Progress
+) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
-    for name in dict.fromkeys(item.suite for item in chosen):
+    for name in dict.fromkeys(item.suite for item in items):
         suite = SUITES[name]
-        asked = [item for item in chosen if item.suite == name]
-        blocks = _generation_blocks if suite.kind == "generation" else _choice_blocks
+        asked = [item for item in items if item.suite == name]
+        blocks = {"generation": _generation_blocks, "choice": _choice_blocks, "harness": _harness_blocks}[suite.kind]
         todo, answer = blocks(subject, suite, asked, spec)
         shards = compute_blocks(todo, answer, folder, what=f"{subject.name} {name} answers", progress=progress)
-        answers = read_shards(shards, ANSWERS)
+        answers = read_shards(shards, JUDGED_ANSWERS if suite.kind == "harness" else ANSWERS)
         rows += _score_rows(subject, suite, asked, answers)
     return pl.DataFrame(rows, schema=ITEM_SCORES)
 
@@ -105,6 +112,7 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
     """The items that the spec asks for: of each suite and split the first by hash, in the table's order.
 
     Of the validation split only those of the first suite, by which the candidate is chosen: nothing reads the others.
+    Never a sealed one.
 
     Raises:
         ValueError: there are none.
@@ -112,10 +120,30 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
     if items.is_empty():
         raise ValueError("benchmark_items is empty: the tier's row lists no suites, or they have no items")
     limits = {"validation": spec.validation_items, "test": spec.test_items}
+    items = items.filter(pl.col("split") != SEALED)
     place = pl.col("item_hash").rank("ordinal").over("suite", "split")
     limit = pl.col("split").replace_strict(limits, return_dtype=pl.UInt32)
     deciding = (pl.col("split") == "test") | (pl.col("suite") == items["suite"][0])
     return items.filter(deciding & ((limit == 0) | (place <= limit)))
+
+
+def sealed_scores(
+    subjects: Sequence[Subject], items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
+) -> pl.DataFrame:
+    """ITEM_SCORES of a promotion's candidate and opponent on every sealed item; empty where no suite has any.
+
+    Called where a promotion is decided and nowhere else: what is asked more often ends by choosing models.
+
+    Args:
+        subjects: the two models.
+        items: BENCHMARK_ITEMS.
+        spec: how they are examined; its limits of items do not apply.
+        folder: where blocks of answers are kept.
+        progress: receives a line each few seconds.
+    """
+    asked = items_of(items.filter(split=SEALED))
+    tables = [_ask(subject, asked, spec, folder, progress) for subject in subjects]
+    return pl.concat(tables) if tables else pl.DataFrame(schema=ITEM_SCORES)
 
 
 def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str) -> list[Metric]:
@@ -156,7 +184,7 @@ def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str)
 
 def harness_of(suite: Suite, engine: str) -> str:
     """What measured a suite, with version."""
-    return harness.harness_version() if suite.kind == "choice" else f"{VERIFIED} on {engine}"
+    return f"{VERIFIED} on {engine}" if suite.kind == "generation" else harness.harness_version()
 
 
 def _generation_blocks(
@@ -166,11 +194,10 @@ def _generation_blocks(
     load = cache(subject.generator)
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
-        generator = load()
-        prompts = [generator.encode_chat([{"role": "user", "content": item.prompt}]) for item in block]
         seeds = [int(fingerprint(spec.seed, item.item_hash)[:15], 16) for item in block]
-        completions = generator.generate(prompts, seeds, sampling)
-        return _answers(block, [c.text for c in completions], [c.finish_reason for c in completions])
+        told = _converse(load(), [suite.turns(item) for item in block], seeds, sampling)
+        responses = [joined([completion.text for completion in replies]) for replies in told]
+        return _answers(block, responses, [_finish_reason(replies) for replies in told])
 
     settings = {"sampling": asdict(sampling), "seed": spec.seed, "shots": suite.shots}
     return _blocks(subject, settings, items), answer
@@ -190,6 +217,45 @@ def _choice_blocks(
     return _blocks(subject, settings, items), answer
 
 
+def _harness_blocks(
+    subject: Subject, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
+) -> tuple[list[Block], Callable[[Sequence[Item]], pl.DataFrame]]:
+    load = cache(subject.pair)
+
+    def answer(block: Sequence[Item]) -> pl.DataFrame:
+        found = harness.measure(load(), suite, block, batch_size=spec.batch_size, max_tokens=spec.max_tokens)
+        plain = _answers(block, [measured.response for measured in found], [None] * len(block))
+        scores = [json.dumps(dict(measured.scores)) for measured in found]
+        return plain.with_columns(pl.Series("scores", scores, dtype=pl.String))
+
+    settings = {"harness": harness.harness_version(), "task": suite.name, "chat": suite.chat, "shots": suite.shots}
+    if suite.task and suite.task.generates:
+        settings["max_tokens"] = spec.max_tokens
+    return _blocks(subject, settings, items), answer
+
+
+def _converse(
+    generator: TextGenerator, turns: Sequence[Sequence[str]], seeds: Sequence[int], sampling: Sampling
+) -> list[list[Completion]]:
+    """The replies in each conversation; its user says the next turn whatever the reply was."""
+    messages: list[list[Message]] = [[] for _ in turns]
+    replies: list[list[Completion]] = [[] for _ in turns]
+    for turn in range(max(map(len, turns))):
+        going = [number for number, told in enumerate(turns) if turn < len(told)]
+        for number in going:
+            messages[number].append({"role": "user", "content": turns[number][turn]})
+        prompts = [generator.encode_chat(messages[number]) for number in going]
+        found = generator.generate(prompts, [seeds[number] + turn for number in going], sampling)
+        for number, completion in zip(going, found, strict=True):
+            replies[number].append(completion)
+            messages[number].append({"role": "assistant", "content": completion.text})
+    return replies
+
+
+def _finish_reason(replies: Sequence[Completion]) -> str:
+    return "length" if any(completion.finish_reason == "length" for completion in replies) else "stop"
+
+
 def _blocks(subject: Subject, settings: Mapping[str, object], items: Sequence[Item]) -> list[Block]:
     keyed = [fingerprint(subject.weights, settings, [i.item_hash for i in block]) for block in in_blocks(items)]
     return [Block(key, len(block), block) for key, block in zip(keyed, in_blocks(items), strict=True)]
@@ -207,7 +273,7 @@ def _score_rows(
     for item, answer in zip(items, answers.iter_rows(named=True), strict=True):
         if answer["item_hash"] != item.item_hash:
             raise ValueError(f"{subject.name}: a stored answer to another item stands where {item.item_id} is expected")
-        scores = suite.score(item, answer["response"])
+        scores = json.loads(answer["scores"]) if "scores" in answer else suite.score(item, answer["response"])
         rows += [
             {
                 "model": subject.name,

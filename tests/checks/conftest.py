@@ -153,17 +153,21 @@ def pairs(sft: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([made.cast(PAIRS), imported], how="diagonal_relaxed").cast(PAIRS)
 
 
+SUITE_OF = {"generation": "domain", "choice": "world_choice"}
+METRIC_OF = {"domain": "passed", "world_choice": "acc"}
+
+
 def benchmark_items() -> pl.DataFrame:
     """Four generation and four choice items of each split."""
     rows = [
         {
             "item_id": f"{kind}-{split}-{i}",
-            "suite": f"{kind}_suite",
+            "suite": SUITE_OF[kind],
             "split": split,
             "kind": kind,
             "prompt": f"In the {split} item {i} of {kind}, what comes next?",
             "choices": ["one", "two"] if kind == "choice" else [],
-            "answer": "1" if kind == "choice" else '{"word": "two"}',
+            "answer": "1" if kind == "choice" else '{"facts": ["two"]}',
             "cluster": f"cluster {i}",
             "item_hash": f"hash-{kind}-{split}-{i}",
         }
@@ -185,7 +189,7 @@ def scores(items: pl.DataFrame) -> pl.DataFrame:
             "split",
             "item_id",
             "cluster",
-            pl.lit("strict").alias("metric"),
+            pl.col("suite").replace_strict(METRIC_OF).alias("metric"),
             (pl.col("cluster") == "cluster 0").cast(pl.Float64).alias("score"),
             pl.lit("two").alias("response"),
             pl.when(pl.col("kind") == "generation").then(pl.lit("stop")).alias("finish_reason"),
@@ -248,9 +252,9 @@ def metric(model: str, split: str) -> Metric:
     """Two of six items right; the Wilson interval is not recomputed here."""
     return Metric(
         model=model,
-        suite="generation_suite",
+        suite="domain",
         split=split,
-        metric="strict",
+        metric="passed",
         value=1 / 3,
         n=6,
         ci_low=0.1,

@@ -222,6 +222,11 @@ def one_model_misses_an_item(world: World) -> None:
     put(world, SCORES, world.data[SCORES].head(-1))
 
 
+def candidate_loses_a_guard(world: World) -> None:
+    lost = (pl.col("model") == "dpo_adapter") & (pl.col("suite") == "world_choice")
+    column(SCORES, "score", pl.when(lost).then(0.0).otherwise("score"))(world)
+
+
 def planted(asset: str, row: int = UNPAIRED.start) -> Mutation:
     """A benchmark prompt in other case and spacing stands among the instructions."""
 
@@ -302,6 +307,8 @@ TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     (LOGPROBS, "every_pair_has_its_reference"): lambda world: put(world, LOGPROBS, world.data[LOGPROBS].tail(-1)),
     (SCORES, "scores_are_finite_with_n"): one_model_misses_an_item,
     (SCORES, "scored_items_are_the_benchmarks"): item_outside,
+    (SCORES, "scores_are_above_null_models"): column(SCORES, "score", pl.lit(0.0)),
+    ("comparison", "guards_are_held"): candidate_loses_a_guard,
 }  # fmt: skip
 
 

@@ -11,12 +11,16 @@ import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
+from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.assets import benchmark_items
+from synth_assets.benchmarks.suite import item_table
+from synth_assets.benchmarks.suites import find_suites
 from synth_assets.evaluation.assets import benchmark_scores, comparison
+from synth_assets.evaluation.scoring import EvaluationSpec, choose_items
 from synth_assets.manifests import file_sha256, folder_hash, write_manifest
-from synth_assets.records import ADAPTERS, AdapterRecord, Comparison, ModelRecord
+from synth_assets.records import ADAPTERS, AdapterRecord, Comparison, ModelRecord, from_json, to_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT 0.21
 
@@ -88,6 +92,11 @@ class Deployment:
         }[name]
         get_peft_model(network, config).save_pretrained(str(folder))
 
+    def seen_prompt(self) -> str:
+        """A test item that was scored, as if training had seen it."""
+        chosen = choose_items(item_table(find_suites(["world_instructions"])), EvaluationSpec(test_items=12))
+        return chosen.filter(split="test")["prompt"][0]
+
     def materialise(self, *selection: str) -> dg.ExecuteInProcessResult:
         @dg.asset
         def base_model() -> ModelRecord:
@@ -96,18 +105,38 @@ class Deployment:
         def given(name: str) -> dg.AssetsDefinition:
             return dg.asset(name=name)(lambda: self.records[name])
 
+        @dg.asset
+        def sft_dataset() -> pl.LazyFrame:
+            repeated = self.seen_prompt()
+            return pl.LazyFrame([{"split": "train", "instruction": repeated, "response": "Yes."}])
+
+        @dg.asset
+        def preference_pairs() -> pl.LazyFrame:
+            return pl.LazyFrame([{"split": "train", "instruction": "Say yes.", "chosen": "Yes."}])
+
+        @dg.asset
+        def reward_model() -> ModelRecord:
+            return self.inference.resolve("reward")
+
+        data = [base_model, reward_model, sft_dataset, preference_pairs, *(given(name) for name in ADAPTERS)]
         return dg.materialize(
-            [base_model, *(given(name) for name in ADAPTERS), benchmark_items, benchmark_scores, comparison],
+            [*data, benchmark_items, benchmark_scores, comparison],
             selection=list(selection) or None,
             resources={
                 "home": self.home,
                 "hardware": self.hardware,
                 "inference": self.inference,
+                "rewards": RewardModels(hardware=self.hardware),
                 "tracking": self.tracking,
                 "io_manager": AssetStorage(home=self.home),
             },
             instance=self.instance,
-            run_config={"ops": {"benchmark_scores": {"config": LIMITS}}},
+            run_config={
+                "ops": {
+                    "benchmark_scores": {"config": LIMITS},
+                    "comparison": {"config": {"items": 8}},
+                }
+            },
         )
 
 
@@ -147,6 +176,25 @@ def test_the_comparison_shows_failures_and_its_evidence(
     assert figure.startswith("![benchmark comparison](data:image/png;base64,")
     assert len(figure) < 42_000
     assert "failed: the loss was NaN" in event.metadata["scores"].value
+
+
+def test_scores_without_what_training_saw_stand_beside_those_of_all(result: dg.ExecuteInProcessResult) -> None:
+    found = result.asset_value("comparison")
+    assert {(m.suite, m.metric, m.n, m.kind) for m in found.without_overlap} == {
+        ("world_instructions", "strict", 11, "derived"),
+        ("world_instructions", "lenient", 11, "derived"),
+        ("world_choice", "acc", 12, "derived"),
+    }
+    assert from_json(Comparison, to_json(found)) == found
+    (win_rate,) = found.win_rates
+    assert (win_rate.model, win_rate.suite, win_rate.n) == (found.candidate, "world_instructions", 8)
+    assert (win_rate.kind, win_rate.harness.split(" ")[:2]) == ("derived", ["reward", "model"])
+    assert 0 <= win_rate.ci_low <= win_rate.value <= win_rate.ci_high <= 1
+    (event,) = result.asset_materializations_for_node("comparison")
+    assert event.metadata["overlapping_items"].value == 1
+    assert "| base | world_choice | acc |" in str(event.metadata["without_overlap"].value)
+    assert "world_choice" in str(event.metadata["detectable"].value)
+    assert "world_choice" in str(event.metadata["guards"].value)
 
 
 def test_scores_are_attached_to_their_versions(result: dg.ExecuteInProcessResult, deployment: Deployment) -> None:

@@ -7,7 +7,15 @@ import pytest
 
 from synth_assets.benchmarks.suite import item_table, items_of
 from synth_assets.benchmarks.suites import SUITES
-from synth_assets.evaluation.scoring import EvaluationSpec, Subject, choose_items, metrics, score_model
+from synth_assets.embedded import model_path
+from synth_assets.evaluation.scoring import (
+    EvaluationSpec,
+    Subject,
+    choose_items,
+    metrics,
+    score_model,
+    sealed_scores,
+)
 from synth_assets.manifests import content_hash
 from synth_assets.protocols import Completion, Message, Sampling
 from synth_assets.records import ITEM_SCORES
@@ -181,3 +189,50 @@ def test_a_metric_that_applies_to_no_item_is_not_reported(tmp_path: Path) -> Non
 def test_a_spec_that_cannot_be_run_names_the_field(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         EvaluationSpec(**wrong)
+
+
+def test_sealed_items_are_asked_by_a_promotion_and_by_nothing_else(tmp_path: Path) -> None:
+    table = item_table([SUITES["instruction_following"]])
+    assert set(table["split"]) == {"validation", "test", "sealed"}
+    everyday = FakeGenerator()
+    score_model(subject(everyday), table, EvaluationSpec(), folder=tmp_path, progress=lambda line: None)
+    sealed = set(table.filter(split="sealed")["prompt"])
+    assert len(sealed) == 180
+    assert not sealed & set(everyday.asked)
+    one, other = FakeGenerator(), FakeGenerator()
+    subjects = [subject(one, "base", "w1"), subject(other, "lora_adapter", "w2")]
+    limited = EvaluationSpec(test_items=1)
+    scores = sealed_scores(subjects, table, limited, folder=tmp_path, progress=lambda line: None)
+    assert set(one.asked) == set(other.asked) == sealed
+    assert scores.group_by("model", "split", maintain_order=True).len().rows() == [
+        ("base", "sealed", 360),
+        ("lora_adapter", "sealed", 360),
+    ]
+    assert sealed_scores(subjects, ITEMS, limited, folder=tmp_path, progress=lambda line: None).is_empty()
+
+
+def test_scores_of_the_harness_are_lm_evals_own_and_made_once(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path / "files" / "mmlu"
+    folder.mkdir(parents=True)
+    (folder / "nutrition_test.csv").write_text("Which of these is a fruit?,iron,an apple,a chair,a cloud,B\n")
+    table = item_table([SUITES["mmlu"]], tmp_path / "files")
+    loaded: list[str] = []
+
+    def pair() -> tuple[object, object]:
+        loaded.append("base")
+        path = model_path("base")
+        return AutoModelForCausalLM.from_pretrained(path, dtype="float32"), AutoTokenizer.from_pretrained(path)
+
+    examined = Subject("base", "f", "w", "fake 1", FakeGenerator, pair)
+    first = score_model(examined, table, SPEC, folder=tmp_path / "shards", progress=lambda line: None)
+    assert first.schema == ITEM_SCORES
+    assert first.select("suite", "metric", "finish_reason").rows() == [("mmlu", "acc", None)]
+    assert first["response"][0] in "ABCD"
+    assert first["score"][0] == float(first["response"][0] == "B")
+    again = score_model(examined, table, SPEC, folder=tmp_path / "shards", progress=lambda line: None)
+    assert again.equals(first)
+    assert loaded == ["base"]
+    (metric,) = metrics(first, engines=ENGINES, data_hash="d")
+    assert metric.harness.startswith("lm-eval 0.")

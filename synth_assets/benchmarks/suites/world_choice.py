@@ -1,12 +1,14 @@
 """The mini world's questions with four answers, scored by log-likelihood through the evaluation harness."""
 
+from pathlib import Path
+
 from synth_assets.benchmarks.suite import SPLITS, Item, Suite, choice_score
 from synth_assets.embedded import items as world_items
 
 NAME = "world_choice"
 
 
-def items() -> list[Item]:
+def items(folder: Path | None = None) -> list[Item]:
     """Questions with one right answer and three plausible wrong ones."""
     return [
         Item(
@@ -24,4 +26,4 @@ def items() -> list[Item]:
     ]
 
 
-SUITE = Suite(name=NAME, kind="choice", metrics=("acc",), items=items, score=choice_score)
+SUITE = Suite(name=NAME, kind="choice", metrics=("acc",), items=items, score=choice_score, guards={"acc": "knowledge"})

@@ -1,6 +1,7 @@
 """The mini world's instructions: the model writes, and a program verifies content and form."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from synth_assets.benchmarks.suite import SPLITS, Item, Suite
 from synth_assets.embedded import items as world_items
@@ -10,7 +11,7 @@ from synth_assets.embedded.task import Task
 NAME = "world_instructions"
 
 
-def items() -> list[Item]:
+def items(folder: Path | None = None) -> list[Item]:
     """Instructions that no training row may contain; those that ask the same thing are one cluster."""
     return [
         Item(

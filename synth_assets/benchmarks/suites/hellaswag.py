@@ -1,0 +1,42 @@
+"""HellaSwag (Zellers et al. 2019, arXiv 1905.07830): which ending follows; lm-eval's task, zero-shot."""
+
+import json
+from pathlib import Path
+
+from synth_assets.benchmarks.sources import Source
+from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
+
+NAME = "hellaswag"
+FIELDS = ("activity_label", "ctx_a", "ctx_b", "endings", "label")
+SOURCE = Source("hellaswag_validation.jsonl", "Rowan/hellaswag", "", "validation", FIELDS)  # test has no labels
+
+
+def items(folder: Path | None = None) -> list[Item]:
+    """All contexts of the validation split, which is what everybody reports."""
+    return SOURCE.items(
+        NAME,
+        folder,
+        prompt=lambda d: f"{d['ctx_a']} {d['ctx_b']}".strip(),
+        choices=lambda d: d["endings"],
+        cluster=lambda d: str(d.get("source_id", "")),  # one video or article gives several items
+    )
+
+
+def score(item: Item, response: str) -> dict[str, float | None]:
+    """Whether an answer is the true ending."""
+    right = item.choices[int(json.loads(item.answer)["label"])]
+    return dict.fromkeys(("acc", "acc_norm"), float(response.strip() == right.strip()))
+
+
+SUITE = Suite(
+    name=NAME,
+    kind="harness",
+    metrics=("acc", "acc_norm"),
+    items=items,
+    score=score,
+    chat=False,
+    task=HarnessTask(
+        lambda item: "hellaswag/hellaswag.yaml", {"acc": ("acc", "none"), "acc_norm": ("acc_norm", "none")}
+    ),
+    guards={"acc": "knowledge"},
+)

@@ -1,0 +1,52 @@
+"""IFEval (Zhou et al. 2023, arXiv 2311.07911): instructions that programs verify; lm-eval's task, as a chat."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+from synth_assets.benchmarks.sources import Source
+from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
+
+NAME = "ifeval"
+FIELDS = ("key", "prompt", "instruction_id_list", "kwargs")
+SOURCE = Source("ifeval.jsonl", "google/IFEval", "", "train", FIELDS)  # the only split there is
+METRICS = {"strict": "prompt_level_strict_acc", "loose": "prompt_level_loose_acc"}
+
+
+def items(folder: Path | None = None) -> list[Item]:
+    """All prompts.
+
+    Raises:
+        ModuleNotFoundError: the packages of lm-eval's verifiers are not installed.
+    """
+    _verifiers()
+    return SOURCE.items(NAME, folder, prompt=lambda d: d["prompt"])
+
+
+def score(item: Item, response: str) -> dict[str, float | None]:
+    """Whether all instructions of the prompt are followed; `loose` forgives a first or last line and asterisks."""
+    verify = _verifiers()
+    found = verify.process_results(json.loads(item.answer), [response])
+    return {own: float(found[name]) for own, name in METRICS.items()}
+
+
+def _verifiers() -> ModuleType:
+    try:
+        from lm_eval.tasks.ifeval import utils
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"suite {NAME} needs {error.name}: install it with pip install 'lm-eval[ifeval]'", name=error.name
+        ) from error
+    return utils
+
+
+SUITE = Suite(
+    name=NAME,
+    kind="harness",
+    metrics=tuple(METRICS),
+    items=items,
+    score=score,
+    task=HarnessTask(
+        lambda item: "ifeval/ifeval.yaml", {own: (name, "none") for own, name in METRICS.items()}, generates=True
+    ),
+)

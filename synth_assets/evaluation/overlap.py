@@ -1,0 +1,65 @@
+"""Scores on all items beside scores on the items of which training saw nothing."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from synth_assets.manifests import content_hash
+from synth_assets.records import Metric
+from synth_assets.statistics import estimate
+from synth_assets.text import contained, hash_words, ngrams, whole_texts
+
+NGRAM_WORDS = 8  # as in decontamination, which removes the rows that cover half of an item; here one 8-gram is enough
+BOILERPLATE_ITEMS = 3  # an 8-gram of more items than this is their template
+
+
+def overlapping_items(items: pl.DataFrame, texts: Sequence[str]) -> set[str]:
+    """Ids of the items that share an 8-gram with a text, or are one, if they are shorter.
+
+    Args:
+        items: BENCHMARK_ITEMS; only their prompts are looked at.
+        texts: all that a model was trained on.
+    """
+    prompts, seen = hash_words(items["prompt"].to_list()), hash_words(list(texts))
+    grams, first = ngrams(prompts, NGRAM_WORDS)
+    entries = np.unique(np.stack([grams, prompts.text[first].astype(np.uint64)], axis=1), axis=0)
+    _, inverse, spread = np.unique(entries[:, 0], return_inverse=True, return_counts=True)
+    specific = entries[spread[inverse] <= BOILERPLATE_ITEMS]
+    shared = specific[contained(specific[:, 0], np.unique(ngrams(seen, NGRAM_WORDS)[0])), 1].astype(np.int64)
+    short = (prompts.counts() < NGRAM_WORDS) & contained(whole_texts(prompts), np.unique(whole_texts(seen)))
+    places = np.union1d(shared, np.flatnonzero(short))
+    return set(items["item_id"].gather(places.tolist()))
+
+
+def without_overlap(found: Sequence[Metric], scores: pl.DataFrame, overlapping: Collection[str]) -> list[Metric]:
+    """The test metrics again on the items outside of `overlapping`, of kind "derived"; none where nothing is left.
+
+    Args:
+        found: metrics built from `scores`.
+        scores: ITEM_SCORES.
+        overlapping: item ids.
+    """
+    kept = scores.filter(~pl.col("item_id").is_in(list(overlapping)), pl.col("score").is_not_null())
+    stored, clean = content_hash(kept), []
+    for metric in found:
+        rows = kept.filter(model=metric.model, suite=metric.suite, split=metric.split, metric=metric.metric)
+        if metric.split == "test" and not rows.is_empty():
+            again = estimate(rows["score"].to_list(), rows["cluster"].to_list())
+            numbers = {"value": again.value, "n": again.n, "ci_low": again.low, "ci_high": again.high}
+            clean.append(replace(metric, **numbers, interval=again.method, items_sha256=stored, kind="derived"))
+    return clean
+
+
+def overlap_table(found: Sequence[Metric], clean: Sequence[Metric]) -> str:
+    """Both side by side as Markdown."""
+    by_key = {(m.model, m.suite, m.metric): m for m in clean}
+    rows = ["| model | suite | metric | all items | n | without overlap | n |", "|---|---|---|---:|---:|---:|---:|"]
+    for metric in (m for m in found if m.split == "test"):
+        other = by_key.get((metric.model, metric.suite, metric.metric))
+        shown = f"{other.value:.3f} | {other.n}" if other else "- | 0"
+        rows.append(
+            f"| {metric.model} | {metric.suite} | {metric.metric} | {metric.value:.3f} | {metric.n} | {shown} |"
+        )
+    return "\n".join(rows)

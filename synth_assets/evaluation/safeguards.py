@@ -1,0 +1,143 @@
+"""What the items can show at all, and what a model must not lose: the small print beside every score."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from synth_assets.benchmarks.suite import Suite, items_of, null_scores
+from synth_assets.benchmarks.suites import SUITES
+from synth_assets.records import BASE
+from synth_assets.statistics import (
+    NonInferiority,
+    estimate,
+    minimum_detectable_difference,
+    minimum_detectable_effect,
+    non_inferiority,
+)
+
+GUARD_MARGIN = 0.05
+"""A loss of five points is one that users notice; a suite of some hundred items can tell it from none."""
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """The smallest true difference between two models that a suite finds four times in five, at p < .05.
+
+    `effect` is None where the two never differ, so that nothing is known of their noise.
+    """
+
+    suite: str
+    metric: str
+    n: int
+    effect: float | None
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """What became of something that a model must not lose."""
+
+    suite: str
+    metric: str
+    guards: str
+    found: NonInferiority
+
+
+@dataclass(frozen=True)
+class AboveNull:
+    """The best model of a suite beside the best answer that needs no model; `held` by the interval's lower end."""
+
+    suite: str
+    metric: str
+    best_model: str
+    low: float
+    best_null: str
+    null_value: float
+
+    @property
+    def held(self) -> bool:
+        """Whether the whole interval lies above what needs no model."""
+        return self.low > self.null_value
+
+
+def detectable_effects(scores: pl.DataFrame, first: str, second: str) -> list[Detectable]:
+    """For each suite's first metric on the test split, from how the two models differ on what both were scored."""
+    found = []
+    for suite in _suites(scores):
+        metric = suite.metrics[0]
+        paired = _paired(scores, first, second, suite, metric)
+        differences = (paired["second"] - paired["first"]).to_list()
+        found.append(Detectable(suite.name, metric, paired.height, _effect(differences)))
+    return found
+
+
+def guarded(scores: pl.DataFrame, candidate: str, opponent: str = BASE, margin: float = GUARD_MARGIN) -> list[Guarded]:
+    """The candidate against its opponent on every metric that guards something, on test items that both have."""
+    found = []
+    for suite in _suites(scores):
+        for metric, guards in suite.guards.items():
+            paired = _paired(scores, opponent, candidate, suite, metric)
+            if not paired.is_empty():
+                values = paired["first"].to_list(), paired["second"].to_list()
+                outcome = non_inferiority(*values, paired["cluster"].to_list(), margin)
+                found.append(Guarded(suite.name, metric, guards, outcome))
+    return found
+
+
+def above_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[AboveNull]:
+    """For each suite's first metric, on the test items that were scored: the best model beside the best null model."""
+    found = []
+    for suite in _suites(scores):
+        mine = _scored(scores, suite, suite.metrics[0])
+        asked = items.filter(suite=suite.name, split=SPLIT).join(mine, on="item_id", how="semi", maintain_order="left")
+        if asked.is_empty():
+            continue
+        nulls = {name: value[suite.metrics[0]] for name, value in _nulls(suite, asked).items() if value}
+        lows = dict(_lows(mine))
+        model, null = max(lows, key=lambda name: lows[name]), max(nulls, key=lambda name: nulls[name])
+        found.append(AboveNull(suite.name, suite.metrics[0], model, lows[model], null, nulls[null]))
+    return found
+
+
+def detectable_table(found: Sequence[Detectable]) -> str:
+    """As Markdown, for people."""
+    rows = ["| suite | metric | n | true difference found 4 times in 5 |", "|---|---|---:|---:|"]
+    shown = ("no difference was seen" if one.effect is None else f"{100 * one.effect:.1f} points" for one in found)
+    return "\n".join(
+        [*rows, *(f"| {d.suite} | {d.metric} | {d.n} | {text} |" for d, text in zip(found, shown, strict=True))]
+    )
+
+
+def _effect(differences: Sequence[float]) -> float | None:
+    if not any(differences):
+        return None
+    if set(differences) <= {-1.0, 0.0, 1.0}:
+        return min(1.0, minimum_detectable_effect(len(differences), sum(map(abs, differences)) / len(differences)))
+    return minimum_detectable_difference(differences)
+
+
+def _scored(scores: pl.DataFrame, suite: Suite, metric: str) -> pl.DataFrame:
+    """Rows of the test split that have a score."""
+    return scores.filter(pl.col("score").is_between(0, 1)).filter(suite=suite.name, split=SPLIT, metric=metric)
+
+
+def _paired(scores: pl.DataFrame, first: str, second: str, suite: Suite, metric: str) -> pl.DataFrame:
+    """Columns cluster, first, second."""
+    rows = _scored(scores, suite, metric)
+    one, other = (rows.filter(model=name).unique("item_id", maintain_order=True) for name in (first, second))
+    both = one.join(other, on="item_id", suffix="_second", maintain_order="left")
+    return both.select("cluster", first="score", second="score_second")
+
+
+def _nulls(suite: Suite, asked: pl.DataFrame) -> Mapping[str, Mapping[str, float]]:
+    return null_scores(suite, items_of(asked))
+
+
+def _lows(scores: pl.DataFrame) -> Iterator[tuple[str, float]]:
+    for (model,), rows in scores.group_by("model", maintain_order=True):
+        yield str(model), estimate(rows["score"].to_list(), rows["cluster"].to_list()).low
+
+
+def _suites(scores: pl.DataFrame) -> list[Suite]:
+    return [SUITES[name] for name in scores.filter(split=SPLIT)["suite"].unique(maintain_order=True)]

@@ -1,0 +1,221 @@
+"""Suites of lm-eval's own tasks, on documents written for this test in the fields and files of the published ones."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth_assets.benchmarks import harness
+from synth_assets.benchmarks.suite import Item, Suite, item_table, null_scores
+from synth_assets.benchmarks.suites import SUITES, gsm8k
+from synth_assets.embedded import model_path
+
+MAX_TOKENS = 64
+Pair = tuple[Any, Any]
+
+MMLU = {
+    "nutrition": [("Which of these is a fruit?", "iron", "an apple", "a chair", "a cloud", "B")],
+    "formal_logic": [("If p then q. p. What follows?", "q", "not q", "not p", "nothing", "0")],
+}
+TRUTHS = [
+    ("Do goldfish forget after seconds?", "No, they remember; They remember for months", "Yes; They forget; At once"),
+    ("What is the Moon made of?", "Rock", "Green cheese"),
+]
+SUMS = [
+    ("Ann has 3 pens and buys 4. How many has she?", "She has 3 + 4 = <<3+4=7>>7 pens.\n#### 7"),
+    ("A book costs $1,200. How much are two?", "Two cost 2 * 1200 = 2400.\n#### 2,400"),
+]
+ENDINGS = [
+    {
+        "activity_label": "Baking",
+        "ctx_a": "A man opens the oven.",
+        "ctx_b": "he",
+        "endings": ["takes out the bread.", "flies away [title] now.", "sings to a stone.", "sells a car."],
+        "label": "0",
+        "source_id": "video~1",
+    }
+]
+SCIENCE = [
+    {
+        "id": "q1",
+        "question": "What falls from clouds?",
+        "choices": {"text": ["rain", "gold", "fish"], "label": ["A", "B", "C"]},
+        "answerKey": "A",
+    }
+]
+
+
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("benchmarks")
+    (found / "mmlu").mkdir()
+    write_csv(found / "mmlu" / "nutrition_test.csv", [("question", "a", "b", "c", "d", "answer"), *MMLU["nutrition"]])
+    write_csv(found / "mmlu" / "formal_logic_test.csv", MMLU["formal_logic"])  # the published files have no header
+    write_csv(found / "truthfulqa.csv", [("Question", "Correct Answers", "Incorrect Answers"), *TRUTHS])
+    write_jsonl(found / "gsm8k_test.jsonl", [{"question": q, "answer": a} for q, a in SUMS])
+    write_jsonl(found / "hellaswag_validation.jsonl", ENDINGS)
+    for name in ("arc_easy", "arc_challenge"):
+        write_jsonl(found / f"{name}_test.jsonl", SCIENCE)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = model_path("base")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="float32"), AutoTokenizer.from_pretrained(folder)
+
+
+def command_line(suite: Suite, items: Sequence[Item], folder: Path) -> dict[str, dict[str, Any]]:
+    """Results of lm-eval's command line on the same documents, by task."""
+    names = harness.write_tasks(folder, suite, items)
+    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--tasks", ",".join(names)]
+    command += ["--model_args", f"pretrained={model_path('base')},dtype=float32", "--include_path", str(folder)]
+    command += ["--device", "cpu", "--batch_size", "16", "--output_path", str(folder / "out")]
+    if suite.chat:
+        command.append("--apply_chat_template")
+    if suite.task and suite.task.generates:
+        command += ["--gen_kwargs", f"max_gen_toks={MAX_TOKENS}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (report,) = (folder / "out").rglob("results_*.json")
+    return json.loads(report.read_text())["results"]
+
+
+def assert_parity(pair: Pair, suite: Suite, items: Sequence[Item], folder: Path) -> None:
+    """Every score of every task is that of the command line, to the last digit."""
+    import numpy as np
+
+    assert suite.task is not None
+    theirs = command_line(suite, items, folder)
+    ours = harness.measure(pair, suite, items, batch_size=16, max_tokens=MAX_TOKENS)
+    by_task: dict[str, list[Mapping[str, float]]] = {}
+    for item, measured in zip(items, ours, strict=True):
+        by_task.setdefault(f"{Path(suite.task.definition(item)).stem}_items", []).append(measured.scores)
+    assert by_task.keys() == theirs.keys()
+    for task, scores in by_task.items():
+        for own, (name, behind) in suite.task.metrics.items():
+            # lm-eval takes the mean by numpy, which sums in pairs
+            assert float(np.mean([score[own] for score in scores])) == theirs[task][f"{name},{behind}"]
+
+
+@pytest.mark.parametrize("name", ["mmlu", "gsm8k"])
+def test_scores_are_those_of_the_lm_eval_command_line(name: str, pair: Pair, folder: Path, tmp_path: Path) -> None:
+    assert_parity(pair, SUITES[name], SUITES[name].items(folder), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mmlu", "truthfulqa_mc2", "gsm8k"])
+def test_scores_of_real_benchmarks_are_those_of_the_command_line(
+    name: str, pair: Pair, tmp_path: Path, test_data: Path
+) -> None:
+    items = SUITES[name].items(test_data / "benchmarks")
+    assert_parity(pair, SUITES[name], items[:: max(1, len(items) // 50)][:50], tmp_path)
+
+
+def test_every_published_suite_measures_its_documents(pair: Pair, folder: Path) -> None:
+    for name in ("mmlu", "hellaswag", "arc_easy", "arc_challenge", "truthfulqa_mc2", "gsm8k"):
+        suite = SUITES[name]
+        items = suite.items(folder)
+        assert item_table([suite], folder).height == len(items) > 0
+        found = harness.measure(pair, suite, items, batch_size=4, max_tokens=8)
+        assert [tuple(measured.scores) for measured in found] == [suite.metrics] * len(items)
+        assert all(0 <= score <= 1 for measured in found for score in measured.scores.values())
+        if item_choices := [item.choices for item in items if item.choices]:
+            assert all(m.response in {c.strip() for c in item_choices[n]} | set("ABCD") for n, m in enumerate(found))
+
+
+def test_items_hold_what_is_particular_to_a_document(folder: Path) -> None:
+    logic, nutrition = SUITES["mmlu"].items(folder)
+    assert (logic.prompt, nutrition.prompt) == (MMLU["formal_logic"][0][0], MMLU["nutrition"][0][0])
+    assert json.loads(nutrition.answer)["answer"] == 1
+    goldfish, _ = SUITES["truthfulqa_mc2"].items(folder)
+    assert goldfish.choices == ("No, they remember", "They remember for months", "Yes", "They forget", "At once")
+    assert SUITES["hellaswag"].items(folder)[0].cluster == "video~1"
+
+
+def test_null_models_of_published_suites_match_hand_arithmetic(folder: Path) -> None:
+    # the first choice is right for logic and wrong for nutrition
+    assert null_scores(SUITES["mmlu"], SUITES["mmlu"].items(folder))["constant"] == {"acc": 0.5}
+    # equally likely answers put 2/5 and 1/2 on true ones
+    truth = null_scores(SUITES["truthfulqa_mc2"], SUITES["truthfulqa_mc2"].items(folder))
+    assert truth["empty"] == {"mc2": pytest.approx(0.45)}
+    assert null_scores(SUITES["gsm8k"], SUITES["gsm8k"].items(folder))["refusal"] == {"flexible": 0.0, "strict": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "flexible", "strict"),
+    [
+        ("#### 2,400", 1.0, 1.0),
+        ("They cost $2400.", 1.0, 0.0),
+        ("2400 is more than 7", 0.0, 0.0),
+        ("#### 2400 and then 7", 0.0, 1.0),
+        ("no number", 0.0, 0.0),
+    ],
+)
+def test_our_reading_of_sums_is_that_of_lm_eval(text: str, flexible: float, strict: float, folder: Path) -> None:
+    from lm_eval.tasks import TaskManager
+
+    item = SUITES["gsm8k"].items(folder)[1]
+    assert gsm8k.score(item, text) == {"flexible": flexible, "strict": strict}
+    (name,) = harness.write_tasks(folder, SUITES["gsm8k"], [item])
+    task = TaskManager(include_path=str(folder), include_defaults=False).load([name])["tasks"][name]
+    task.build_all_requests()
+    for instance in task.instances:
+        instance.resps = [text]
+    task.apply_filters()
+    assert gsm8k.SUITE.task is not None
+    for own, (metric, behind) in gsm8k.SUITE.task.metrics.items():
+        read = task.instances[0].filtered_resps[behind]
+        judged: dict[str, float] = dict(task.process_results(task.instances[0].doc, [read]) or {})
+        assert judged[metric] == {"flexible": flexible, "strict": strict}[own]
+
+
+@pytest.mark.parametrize("name", ["mmlu", "hellaswag", "arc_easy", "arc_challenge", "truthfulqa_mc2", "gsm8k"])
+def test_neither_file_nor_hub_names_the_remedy(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"put the file there \(SYNTH_BENCHMARKS names the folder\)"):
+        item_table([SUITES[name]], tmp_path)
+
+
+def test_ifeval_needs_its_verifiers(tmp_path: Path) -> None:
+    try:
+        import langdetect  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'lm-eval\[ifeval\]'"):
+            SUITES["ifeval"].items(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("gsm8k_test.jsonl", "", "holds no documents"),
+        ("gsm8k_test.jsonl", "{}\n", "document 1 of gsm8k_test.jsonl has no field question, answer"),
+        ("gsm8k_test.jsonl", "3\n", "line 1: wanted an object, found int"),
+        ("gsm8k_test.jsonl", "{\n", "line 1: "),
+        ("truthfulqa.csv", "Question\nWhy?\n", "has no column Correct Answers, Incorrect Answers"),
+        ("mmlu/nutrition_test.csv", "a,b,c\n", "row 1: wanted question, four choices and answer, found 3 cells"),
+        ("mmlu/nutrition_test.csv", "q,a,b,c,d,E\n", "row 1: the answer is 'E'"),
+    ],
+)
+def test_a_malformed_file_is_named(file: str, text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    name = {"gsm8k_test.jsonl": "gsm8k", "truthfulqa.csv": "truthfulqa_mc2"}.get(file, "mmlu")
+    with pytest.raises(ValueError, match=message):
+        SUITES[name].items(tmp_path)
