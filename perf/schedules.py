@@ -1,8 +1,8 @@
 """The three-phase schedule beside cosine, over seeds: validation loss of LoRA adapters of the embedded base.
 
 `python perf/schedules.py HOME [ROWS]`: trains on the first ROWS training rows of `sft_dataset` under a SYNTH_HOME that
-`synth run` has filled, and validates on all its validation rows. Both sides take the cpu tier's settings; the three-phase
-rates are its multiples of the same learning rate, or of that divided by 2.5, so that the two begin alike.
+`synth run` has filled, and validates on all its validation rows. Both sides take the cpu tier's settings; the rates of
+three phases are multiples of the same learning rate, or of that divided by 2.5, so that the two begin alike.
 """
 
 import sys
