@@ -14,7 +14,7 @@ from synth_assets.training.logprobs import answer_logprobs
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec, PromptTuningSpec
-from synth_assets.training.validation import greedy_answers, text_scores, token_scores, word_f1
+from synth_assets.training.validation import greedy_answers, rouge_l, text_scores, token_scores, word_f1
 
 QUICK = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
 
@@ -33,6 +33,15 @@ def test_text_scores_by_hand() -> None:
     assert text_scores(["Привет мир"], ["Привет мир"])["rouge_l"] == 1.0  # every script counts
     # longest common subsequence "a c" of 3 and 2 words: precision 2/3, recall 1
     assert text_scores(["a b c"], ["a c"])["rouge_l"] == pytest.approx(0.8)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_rouge_l_is_that_of_rouge_score() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"])
+    for answer, reference in [("a b c d", "b d a c"), ("x y", "a b"), ("one two two", "two one two two"), ("a", "a")]:
+        assert rouge_l(answer, reference) == pytest.approx(scorer.score(reference, answer)["rougeL"].fmeasure)
 
 
 def test_token_scores_are_over_answer_tokens(
