@@ -1,8 +1,8 @@
 """The three-phase schedule beside cosine, over seeds: validation loss of LoRA adapters of the embedded base.
 
-`python perf/schedules.py HOME [ROWS]`: trains on the first ROWS training rows of `sft_dataset` under a SYNTH_HOME that
-`synth run` has filled, and validates on all its validation rows. Both sides take the cpu tier's settings; the rates of
-three phases are multiples of the same learning rate, or of that divided by 2.5, so that the two begin alike.
+`python perf/schedules.py HOME [ROWS]`: trains on ROWS rows of the training split of `sft_dataset` under a SYNTH_HOME
+that `synth run` has filled, and validates on all its validation rows. Both sides take the cpu tier's settings; the
+rates of three phases are multiples of the same learning rate, or of that divided by 2.5, so that the two begin alike.
 """
 
 import sys
@@ -31,7 +31,8 @@ def main() -> None:
     inference = Inference(hardware=hardware)
     base = inference.resolve("base")
     table = pl.read_parquet(home / "tables" / "sft_dataset.parquet")
-    train = table.filter(pl.col("split") == "train").head(int(sys.argv[2]) if len(sys.argv) > 2 else ROWS)
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else ROWS
+    train = table.filter(pl.col("split") == "train").sample(count, seed=0)
     rows = pl.concat([train, table.filter(pl.col("split") == "validation")])
     own = replace(hardware.spec(LoraSpec()), scored_rows=0)
     three = replace(own, schedule="three_phase")

@@ -21,8 +21,9 @@ from synth_assets.training.costs import (
 )
 from synth_assets.training.data import Example
 from synth_assets.training.engine import Outcome, Setting, Trained, save_adapter
-from synth_assets.training.loop import Session, TrainingInterruptedError, deliver, ending_gently, resumed_session, watch
+from synth_assets.training.loop import resumed_session, watch
 from synth_assets.training.memory import out_of_memory, release, smaller
+from synth_assets.training.session import Session, TrainingInterruptedError, deliver, ending_gently
 from synth_assets.training.specs import OptimizationSpec
 from synth_assets.training.validation import scores_of
 

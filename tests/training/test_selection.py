@@ -1,12 +1,15 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from synth_assets.training.budget import UNLIMITED, Budget, budget_of
 from synth_assets.training.callbacks import Curve
 from synth_assets.training.contract import TrainingError
+from synth_assets.training.loop import Supervised
 from synth_assets.training.memory import out_of_memory, smaller
 from synth_assets.training.selection import Best
+from synth_assets.training.session import Session
 from synth_assets.training.specs import LoraSpec
 
 SPEC = LoraSpec(stop_patience=2, stop_threshold=0.1)
@@ -85,3 +88,30 @@ def test_what_out_of_memory_looks_like() -> None:
     assert out_of_memory(caught.value)
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not out_of_memory(RuntimeError("shape mismatch"))
+
+
+class Evaluating:
+    """A trainer whose validation needs more memory than there is for more than four rows."""
+
+    def __init__(self) -> None:
+        self.args = SimpleNamespace(per_device_eval_batch_size=16, per_device_train_batch_size=16)
+
+    def evaluate(self, loss: float) -> dict[str, float]:
+        import torch
+
+        if self.args.per_device_eval_batch_size > 4:
+            torch.empty(2**60, dtype=torch.uint8)
+        return {"eval_loss": loss}
+
+
+class Watched(Supervised, Evaluating):
+    """As TRL's trainers are put together."""
+
+
+# fault 16
+def test_memory_that_runs_out_in_validation_shrinks_its_batch_alone() -> None:
+    trainer = Watched()
+    trainer.session = Session(SPEC, Curve("a", lambda _: None), None, UNLIMITED, ())
+    assert trainer.evaluate(1.5) == {"eval_loss": 1.5}
+    assert (trainer.args.per_device_eval_batch_size, trainer.args.per_device_train_batch_size) == (4, 16)
+    assert trainer.session.events[-1].endswith("its batch goes from 8 to 4 rows")
