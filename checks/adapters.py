@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +15,8 @@ import numpy as np
 from resources.storage import Home
 from synth_assets.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
 from synth_assets.records import ADAPTERS, AdapterRecord
+from synth_assets.training.schedules import AdaptiveRate
+from synth_assets.training.specs import OptimizationSpec
 
 FROM_SCRATCH = ("lora_adapter", "prompt_tuning_adapter")
 CONTINUED = ("dpo_adapter", "dpo_control_adapter", "rejection_sampling_adapter")
@@ -44,18 +48,19 @@ def read_weights(folder: Path) -> Weights:
         for name, entry in header.items():
             if name != "__metadata__":
                 low, high = entry["data_offsets"]
-                weights[name] = _floats(data[start + low : start + high], entry["dtype"], name)
+                weights[name] = _floats(data[start + low : start + high], entry["dtype"], entry["shape"], name)
     if not weights:
         raise ValueError(f"no weights in {folder}: wanted a safetensors file")
     return weights
 
 
-def _floats(data: bytes, dtype: str, name: str) -> np.ndarray:
+def _floats(data: bytes, dtype: str, shape: Sequence[int], name: str) -> np.ndarray:
     if dtype not in NUMPY:
         raise ValueError(f"{name} is {dtype}; an adapter has {', '.join(NUMPY)}")
     values = np.frombuffer(data, NUMPY[dtype])
     # bfloat16 is the upper half of a float32
-    return (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else values
+    values = (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else values
+    return values.reshape(shape)
 
 
 def wrong_files(record: AdapterRecord, folder: Path) -> str:
@@ -91,13 +96,34 @@ DESCRIPTIONS = {
     "adapter_is_complete": "The folder holds exactly what its manifest says, and no pickles.",
     "adapter_is_non_zero": "The weights are finite, not zero, and not those that training started from.",
     "loss_is_finite": "The last loss is a number, and not below 0.",
+    "curve_is_finite": "Every number of the training's curve is finite.",
+    "rates_are_as_configured": "Each step took the learning rate that its schedule and the losses before it give.",
+    "target_modules_are_adapted": "Each target module of the configuration has its matrices, and no other module.",
+    "trained_count_is_the_closed_form": "As many parameters were trained as rank, or virtual tokens, and shapes give.",
     "a_small_share_was_trained": "Some parameters were trained, and fewer than all.",
     "loss_fell": "The loss of the last tenth of the steps is below that of the first tenth.",
     "chosen_became_likelier": "At the end the policy prefers the chosen responses more than the reference does.",
 }
 WARNINGS = {"loss_fell", "chosen_became_likelier"}
-ONLY_FOR = {"loss_fell": FROM_SCRATCH, "chosen_became_likelier": ("dpo_adapter",)}
+LORA = ("lora_adapter", *CONTINUED)
+ONLY_FOR = {
+    "target_modules_are_adapted": LORA,
+    "loss_fell": FROM_SCRATCH,
+    "chosen_became_likelier": ("dpo_adapter",),
+}
 """A continued adapter starts near its end: its loss is mostly noise of the batches."""
+
+
+ON_DISK = (
+    "adapter_is_complete",
+    "adapter_is_non_zero",
+    "curve_is_finite",
+    "rates_are_as_configured",
+    "target_modules_are_adapted",
+    "trained_count_is_the_closed_form",
+    "loss_fell",
+    "chosen_became_likelier",
+)
 
 
 def problems(record: AdapterRecord, root: Path, continued: AdapterRecord | None = None) -> dict[str, str]:
@@ -119,21 +145,66 @@ def problems(record: AdapterRecord, root: Path, continued: AdapterRecord | None 
 
 
 def _problems_on_disk(record: AdapterRecord, root: Path, continued: AdapterRecord | None) -> dict[str, str]:
-    names = ("adapter_is_complete", "adapter_is_non_zero", "loss_fell", "chosen_became_likelier")
     try:
         folder = folder_of(record, root)
         weights = read_weights(folder)
         start = read_weights(folder_of(continued, root)) if continued else None
         outcome = json.loads((folder / MANIFEST).read_text("utf-8"))["facts"]["outcome"]
     except (OSError, KeyError, ValueError) as error:
-        return dict.fromkeys(names, f"{type(error).__name__}: {error}")
-    curve = outcome["curve"]
+        return dict.fromkeys(ON_DISK, f"{type(error).__name__}: {error}")
+    curve, shape = outcome["curve"], (continued or record).spec
     return {
         "adapter_is_complete": wrong_files(record, folder),
         "adapter_is_non_zero": wrong_weights(weights, start),
+        "curve_is_finite": not_finite(curve),
+        "rates_are_as_configured": wrong_rates(record.spec, outcome),
+        "target_modules_are_adapted": wrong_modules(weights, shape.get("target_modules", ())),
+        "trained_count_is_the_closed_form": wrong_count(weights, shape, record.trainable_parameters),
         "loss_fell": loss_that_did_not_fall(curve),
         "chosen_became_likelier": margin_that_did_not_grow(curve),
     }
+
+
+def not_finite(curve: Curve) -> str:
+    """The first number of the curve that is not finite; float16 alone may skip steps whose gradient overflows."""
+    for point in curve:
+        for name, value in point.items():
+            if name != "grad_norm" and not math.isfinite(value):
+                return f"{name} is {value} at step {point['step']:.0f}"
+    return ""
+
+
+def wrong_rates(settings: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
+    """The first step whose rate is not the one of its schedule, lowered as the losses before it demand."""
+    spec = OptimizationSpec(**{field.name: settings[field.name] for field in fields(OptimizationSpec)})
+    plan = AdaptiveRate(spec, outcome["phases"][-1]["last_step"])
+    done = 0
+    for point in outcome["curve"]:
+        if "loss" not in point:
+            continue
+        wanted = spec.learning_rate * plan.factor(done)
+        if not math.isclose(point["learning_rate"], wanted, rel_tol=1e-6, abs_tol=1e-15):
+            return f"step {point['step']:.0f} took the rate {point['learning_rate']:g} where {wanted:g} is configured"
+        plan.observe(point["loss"])
+        done += math.isfinite(point.get("grad_norm", 0.0))  # a step that overflowed in float16 was not taken
+    return "" if done else "no step was logged"
+
+
+def wrong_modules(weights: Weights, wanted: Sequence[str]) -> str:
+    """Target modules without matrices, and modules that have some and are no target."""
+    found = {match[1] for name in weights if (match := re.search(r"([^.]+)\.lora_[AB]\.", name))}
+    if missing := sorted(set(wanted) - found):
+        return f"{', '.join(missing)} has no matrices"
+    return f"{', '.join(extra)} is no target" if (extra := sorted(found - set(wanted))) else ""
+
+
+def wrong_count(weights: Weights, settings: Mapping[str, Any], trained: int) -> str:
+    """Where rank x (inputs + outputs) of each module, or virtual tokens x width, is not what was trained."""
+    rank = settings["rank"] if "rank" in settings else settings["virtual_tokens"]
+    wanted = sum(
+        rank * (sum(values.shape) - rank) for values in weights.values()
+    )  # one side of each matrix is the rank
+    return "" if wanted == trained else f"{trained} parameters were trained where the shapes give {wanted}"
 
 
 def folder_of(record: AdapterRecord, root: Path) -> Path:

@@ -1,5 +1,6 @@
 """Assets of the stage adapters: LoRA, prompt tuning, DPO and its two controls, and the reference they share."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,15 @@ from resources.evidence import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
-from synth_assets.adapters.production import Order, Workshop, produce, reference_of
+from synth_assets.adapters.production import CHECKPOINT_EVERY_S, Order, Workshop, produce, reference_of
 from synth_assets.figures import learning_curves, markdown_image
 from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, fingerprint
 from synth_assets.training.adapter_store import StoredAdapter, code_version
+from synth_assets.training.budget import budget_of
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.dpo import control_spec
+from synth_assets.training.engine import Outcome
 from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
 
 TRAINING_CODE = code_version()
@@ -29,6 +32,9 @@ COMMON: Any = {
 }
 
 
+SHOWN_EVENTS = 20
+
+
 class TrainingConfig(dg.Config):
     """Overrides of a training for one run; what is left out comes from the tier and the spec."""
 
@@ -36,12 +42,28 @@ class TrainingConfig(dg.Config):
     epochs: float | None = None
     schedule: str | None = None
     warmup_ratio: float | None = None
+    phases: list[float] | None = None
+    phase_rates: list[float] | None = None
+    reduce_patience: int | None = None
+    reduce_factor: float | None = None
+    reduce_floor: float | None = None
     weight_decay: float | None = None
     max_grad_norm: float | None = None
     batch_size: int | None = None
     accumulation: int | None = None
+    batch_tokens: int | None = None
+    order: str | None = None
+    difficulty: str | None = None
+    validate_every: int | None = None
+    stop_patience: int | None = None
+    stop_threshold: float | None = None
+    keep_best: bool | None = None
+    scored_rows: int | None = None
     seed: int | None = None
     force: bool = False  # train again although the adapter exists
+    max_minutes: float | None = None  # of wall time; a training that would take more is refused or stopped
+    max_cost: float | None = None  # US dollars at the tier's price, likewise
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
 
 
 class LoraConfig(TrainingConfig):
@@ -201,7 +223,12 @@ def _materialised(
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
     """Fill the order, then register it: the adapter is safe on disk before MLflow hears of it."""
-    workshop = _workshop(context, inference, tracking)
+    tier = inference.hardware.limits()
+    workshop = replace(
+        _workshop(context, inference, tracking),
+        budget=budget_of(config.max_minutes, config.max_cost, tier.usd_per_hour),
+        checkpoint_every_s=config.checkpoint_every_s,
+    )
     record, stored = produce(order, workshop, lambda: inference.load_base(order.base), force=config.force)
     record = replace(record, data_versions=upstream_versions(context))
     if stored is None:
@@ -209,8 +236,8 @@ def _materialised(
         version = dg.DataVersion(fingerprint(order.name, record.failure))
         return dg.MaterializeResult(value=record, data_version=version, metadata={"failure": record.failure})
     tracker = tracking.tracker(context, tier=inference.hardware.name())
-    tags = {"method": record.method, "role": record.role}
-    run_id, version = tracker.log_training(record, stored.folder, stored.outcome.curve, tags)
+    tags = {"method": record.method, "role": record.role, "phases": json.dumps(stored.outcome.phases)}
+    run_id, version = tracker.log_training(record, stored.folder, _logged(stored.outcome), tags)
     record = replace(record, mlflow_run_id=run_id, model_version=version)
     data_version = folder_hash(stored.folder)
     manifest = tracking.home.leave_row_manifest(order.name, data_version, _trained_on(order.rows))
@@ -233,6 +260,14 @@ def _trained_on(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select("row_id", pl.col("split").alias("fate"), *told)
 
 
+def _logged(outcome: Outcome) -> list[dict[str, float]]:
+    """The curve, and after it what the whole training took and reached."""
+    totals = {"fill_rate": outcome.fill_rate, "host_peak_bytes": float(outcome.host_peak_bytes)}
+    totals |= {f"predicted_{name}": value for name, value in outcome.predicted.items()}
+    totals |= {f"validation_{name}": value for name, value in outcome.validation.items()}
+    return [*outcome.curve, {"step": float(outcome.steps)} | totals]
+
+
 def _metadata(record: AdapterRecord, stored: StoredAdapter) -> dict[str, Any]:
     outcome = stored.outcome
     return {
@@ -245,6 +280,14 @@ def _metadata(record: AdapterRecord, stored: StoredAdapter) -> dict[str, Any]:
         "trainable_parameters": record.trainable_parameters,
         "total_parameters": record.total_parameters,
         f"peak_memory_bytes_{record.peak_memory_kind}": record.peak_memory_bytes,
+        "fill_rate": outcome.fill_rate,
+        "host_peak_bytes": outcome.host_peak_bytes,
+        "batch": f"{outcome.batch_size} rows x {outcome.accumulation}",
+        "weights_of_step": outcome.best_step or outcome.steps,
+        **{f"predicted_{name}": value for name, value in outcome.predicted.items()},
+        **{f"validation_{name}": value for name, value in outcome.validation.items()},
+        "phases": dg.MetadataValue.json(outcome.phases),
+        "events": dg.MetadataValue.json(outcome.events[-SHOWN_EVENTS:]),
         "trained_before": stored.reused,
         "spec": dg.MetadataValue.json(dict(record.spec)),
         "record": dg.MetadataValue.json({"fingerprint": record.fingerprint, "path": record.path}),

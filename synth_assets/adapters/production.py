@@ -12,7 +12,16 @@ import polars as pl
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, Tier, fingerprint
 from synth_assets.shards import BLOCK_ROWS, Block, Progress, compute_blocks, read_shards
-from synth_assets.training.adapter_store import Recipe, StoredAdapter, code_version, library_versions, stored_or_trained
+from synth_assets.training.adapter_store import (
+    Recipe,
+    StoredAdapter,
+    code_version,
+    known_rate,
+    library_versions,
+    stored_or_trained,
+)
+from synth_assets.training.budget import UNLIMITED, Budget
+from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.contract import TrainingError, batch_rows, check_precision, check_steps
 from synth_assets.training.costs import cost_usd
 from synth_assets.training.data import best_responses, by_split
@@ -23,6 +32,8 @@ from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.sft import train_lora, train_on_best
 from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
 
+CHECKPOINT_EVERY_S = 60.0  # a killed training loses a minute at most; one of LoRA's checkpoints is written in under 1 s
+CHECKPOINTS = "checkpoints"  # folder of SYNTH_HOME
 ARITHMETIC = ("device", "dtype", "quantisation", "attention", "grouping")  # of a tier: they change the numbers
 METHODS: Mapping[str, Literal["lora", "prompt_tuning", "dpo", "rejection_sampling"]] = {
     "LoraSpec": "lora",
@@ -57,13 +68,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where orders are filled: SYNTH_HOME, its adapters and shards, the tier, and who is told."""
+    """Where orders are filled: SYNTH_HOME, its adapters and shards, the tier, who is told, and what it may take."""
 
     root: Path
     store: Path
     shards: Path
     tier: Tier
     progress: Progress
+    budget: Budget = UNLIMITED
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
 
 
 def produce(
@@ -81,8 +94,16 @@ def produce(
     try:
         parent = parent_folder(order.continued, workshop.root)
         recipe = _recipe(order, parent, workshop.tier)
-        setting = setting_of(order.name, order.base, workshop)
+        checkpoints = checkpoints_of(recipe, workshop)
+        setting = replace(
+            setting_of(order.name, order.base, workshop),
+            checkpoints=checkpoints,
+            known_tokens_per_s=known_rate(workshop.store, recipe),
+        )
+        if force:
+            checkpoints.clear()
         stored = stored_or_trained(workshop.store, recipe, lambda: _trained(order, parent, load, setting), force=force)
+        checkpoints.clear()
     except TrainingError as error:
         return _failed(order, str(error)), None
     if stored.reused:
@@ -136,7 +157,13 @@ def parent_folder(adapter: AdapterRecord | None, root: Path) -> Path:
 
 def setting_of(name: str, base: ModelRecord, workshop: Workshop) -> Setting:
     """What the engine is told about the place."""
-    return Setting(name, base.name, base.context_tokens, workshop.tier, workshop.progress)
+    return Setting(name, base.name, base.context_tokens, workshop.tier, workshop.progress, budget=workshop.budget)
+
+
+def checkpoints_of(recipe: Recipe, workshop: Workshop) -> Checkpoints:
+    """Where a training leaves what it can be resumed from; gone once its adapter exists."""
+    key = recipe.fingerprint()
+    return Checkpoints(workshop.root / CHECKPOINTS / key, key, workshop.checkpoint_every_s)
 
 
 def _trained(order: Order, parent: Path, load: Callable[[], LoadedBase], setting: Setting) -> Trained:

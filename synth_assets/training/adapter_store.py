@@ -1,6 +1,7 @@
 """Adapters by content: one folder for each set of inputs, whole or not there at all."""
 
 import hashlib
+import json
 import logging
 import os
 import time
@@ -14,7 +15,7 @@ from typing import Any
 from synth_assets import chat
 from synth_assets.manifests import MANIFEST, ManifestError, file_sha256, read_manifest, write_manifest
 from synth_assets.records import fingerprint
-from synth_assets.shards import STALE_TEMPORARY_S
+from synth_assets.shards import STALE_TEMPORARY_S, sync_folder_tree
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.engine import Outcome, Trained
 from synth_assets.training.specs import AdapterSpec
@@ -94,7 +95,7 @@ def stored_or_trained(
         if pickles := [p.name for p in draft.rglob("*") if p.suffix in {".bin", ".pt", ".pth", ".pkl"}]:
             raise TrainingError(f"the adapter would hold {pickles[0]}: only safetensors are published")
         write_manifest(draft, {"recipe": asdict(recipe), "fingerprint": key, "outcome": asdict(trained.outcome)})
-        _sync(draft)
+        sync_folder_tree(draft)
         if not force and (found := _intact(folder, key)):
             return found  # another process was faster
         _set_aside(folder)
@@ -102,6 +103,20 @@ def stored_or_trained(
     finally:
         rmtree(draft, ignore_errors=True)
     return StoredAdapter(folder, key, trained.outcome, file_sha256(folder / MANIFEST), reused=False)
+
+
+def known_rate(store: Path, recipe: Recipe) -> float | None:
+    """Tokens a second of the newest adapter here of the same method, base and hardware; None where there is none."""
+    alike = ("method", "base", "tier")
+    wanted = {name: asdict(recipe)[name] for name in alike}
+    for manifest in sorted(store.glob(f"[!.]*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            facts = json.loads(manifest.read_text("utf-8"))["facts"]
+            if {name: facts["recipe"][name] for name in alike} == wanted:
+                return float(facts["outcome"]["tokens_per_s"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: whoever wants this adapter will say so
+    return None
 
 
 def _intact(folder: Path, key: str) -> StoredAdapter | None:
@@ -130,12 +145,3 @@ def _sweep(store: Path) -> None:
     for folder in store.glob(".*.tmp"):
         if folder.stat().st_mtime <= limit:
             rmtree(folder, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    for path in (*(p for p in folder.rglob("*")), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -3,13 +3,10 @@
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from synth_assets.shards import REPORT_EVERY_S, Progress
 from synth_assets.training.contract import TrainingError
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
 
 CURVE_KEYS = {
     "loss": "loss",
@@ -38,20 +35,44 @@ class Curve:
         self.what, self.progress, self.overflows = what, progress, overflows
         self.points: list[dict[str, float]] = []
         self.tokens = 0
+        self.slots = 0
         self.overflowed = 0
         self.validation_s = 0.0
         self.started = self.reported = time.monotonic()
 
-    def add(self, step: int, steps: int, logs: Mapping[str, Any]) -> None:
-        """Keep one log entry of the Trainer; TrainingError where its loss or gradient norm is not finite."""
+    def add(self, step: int, steps: int, logs: Mapping[str, Any], facts: Mapping[str, float] | None = None) -> None:
+        """Keep one log entry of the Trainer, with `facts` of the step beside a training loss.
+
+        Raises:
+            TrainingError: its loss or gradient norm is not finite.
+        """
         point = {ours: float(logs[name]) for name, ours in CURVE_KEYS.items() if name in logs}
         if not point:
             return
+        if "loss" in point:
+            point |= facts or {}
         self.tokens = int(logs.get("num_tokens", self.tokens))
         self.validation_s += float(logs.get("eval_runtime", 0.0))
         self._refuse_broken(step, point)
         self.points.append({"step": float(step), "epoch": float(logs.get("epoch", 0.0))} | point)
         self._report(step, steps, point)
+
+    def seconds(self) -> float:
+        """Of the wall since the training began, in all its processes."""
+        return time.monotonic() - self.started
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        kept = ("points", "tokens", "slots", "overflowed", "validation_s")
+        return {**{name: getattr(self, name) for name in kept}, "seconds": self.seconds()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for name, value in state.items():
+            if name != "seconds":
+                setattr(self, name, value)
+        self.points = list(self.points)
+        self.started = time.monotonic() - state["seconds"]
 
     def losses(self) -> list[float]:
         """The training loss of each step."""
@@ -85,21 +106,3 @@ class Curve:
         self.progress(
             f"{self.what}: step {step} of {steps}, {numbers}, {self.tokens / spent:,.0f} tokens/s, {left:.0f} s left"
         )
-
-
-def watch(curve: Curve) -> "TrainerCallback":
-    """A callback that hands every log entry of a Trainer to `curve`."""
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-    class Watcher(TrainerCallback):
-        def on_log(
-            self,
-            args: TrainingArguments,
-            state: TrainerState,
-            control: TrainerControl,
-            logs: dict[str, Any] | None = None,
-            **_: object,
-        ) -> None:
-            curve.add(state.global_step, state.max_steps, logs or {})
-
-    return Watcher()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from synth_assets.records import Tier
+from synth_assets.training.schedules import phases_of, warmup_steps
 from synth_assets.training.specs import LoraSpec, OptimizationSpec
 
 if TYPE_CHECKING:
@@ -31,7 +32,13 @@ def check_steps(rows: int, spec: OptimizationSpec, tier: Tier) -> None:
     if rows == 0:
         raise TrainingError("there is no row to train on")
     steps = optimizer_steps(rows, spec, tier)
-    warmup = math.ceil(spec.warmup_ratio * steps)
+    if spec.batch_tokens:
+        return  # the number of steps is known once the rows are tokens
+    try:
+        phases_of(spec, steps)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    warmup = warmup_steps(spec, steps)
     if warmup >= steps:
         raise TrainingError(f"warm-up of {warmup} steps is not below the {steps} steps that {rows} rows give")
 

@@ -1,7 +1,11 @@
 """What a training takes: parameters by their true shapes, peak memory, price."""
 
 import math
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from synth_assets.records import Tier
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -10,6 +14,8 @@ if TYPE_CHECKING:
 ADAMW_STATES = 2  # first and second moment, float32
 ACTIVATION_BYTES_PER_HIDDEN = 34  # at 16 bits, by layer and token, attention matrix not kept
 """Korthikanti et al. 2022 (arXiv 2205.05198), eq. 2 without its last term; fused attention recomputes that."""
+
+HOST_RESET, HOST_STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def parameter_counts(model: "nn.Module") -> tuple[int, int]:
@@ -29,6 +35,28 @@ def reset_peak_memory() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+
+def reset_host_peak() -> None:
+    """Start measuring the peak of this process's memory, where the system counts it (Linux, proc(5))."""
+    if HOST_RESET.exists():
+        HOST_RESET.write_text("5")
+
+
+def host_peak_bytes() -> int:
+    """The peak of this process's resident memory since `reset_host_peak`; 0 where the system does not tell."""
+    if not HOST_STATUS.exists():
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB", HOST_STATUS.read_text("utf-8"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def predicted_cost(tokens: float, tokens_per_s: float | None, tier: Tier) -> dict[str, float]:
+    """Tokens of a training and, where a rate is known, its seconds and US dollars; validation is not in it."""
+    if not tokens_per_s:
+        return {"tokens": tokens}
+    seconds = tokens / tokens_per_s
+    return {"tokens": tokens, "seconds": seconds, "cost_usd": cost_usd(seconds, tier.usd_per_hour)}
 
 
 def peak_memory(model: "PeftModel", tokens_in_batch: int) -> tuple[int, Literal["measured", "derived"]]:

@@ -9,16 +9,17 @@ import polars as pl
 
 from synth_assets.records import REFERENCE_LOGPROBS
 from synth_assets.training.contract import check_answers, check_precision, check_steps
-from synth_assets.training.data import PairExample, by_split, encode_pairs, pair_table
+from synth_assets.training.data import Example, PairExample, by_split, encode_pairs, pair_table
+from synth_assets.training.difficulty import difficulty_of
 from synth_assets.training.engine import (
     LoadedBase,
     Setting,
     Trained,
-    WithoutTelemetry,
-    fit,
     load_adapter,
     trainer_arguments,
 )
+from synth_assets.training.fitting import Rows, fit
+from synth_assets.training.loop import Supervised
 from synth_assets.training.specs import DpoSpec
 
 if TYPE_CHECKING:
@@ -61,10 +62,16 @@ def train_dpo(
     adapted = load_adapter(model, adapter, trained_further=True)
     columns = reference.select(REFERENCE_LOGPROBS.names())
     known = {pair_id: (chosen, rejected) for pair_id, chosen, rejected in columns.iter_rows()}
+    rows = Rows(
+        [len(pair.prompt) + len(answer) for pair in train for answer in (pair.chosen, pair.rejected)],
+        [Example(pair.prompt, pair.chosen) for pair in validation],
+        difficulty_of(spec, (adapted, tokenizer), [Example(p.prompt, p.chosen) for p in train], by_split(pairs)[0]),
+    )
     return fit(
-        lambda scratch: _trainer((adapted, tokenizer), (train, validation), known, (spec, setting), scratch),
+        lambda spec, scratch: _trainer((adapted, tokenizer), (train, validation), known, (spec, setting), scratch),
+        spec,
         setting,
-        [len(pair) for pair in train for _ in range(2)],
+        rows,
     )
 
 
@@ -89,7 +96,7 @@ def _trainer(
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    class PairTrainer(WithoutTelemetry, DPOTrainer):
+    class PairTrainer(Supervised, DPOTrainer):
         """TRL's trainer, on pairs that are token ids already and know their reference log-probabilities."""
 
         def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:

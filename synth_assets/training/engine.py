@@ -1,30 +1,26 @@
-"""What all trainers share: arguments from spec and tier, the run itself, and what it leaves."""
+"""What all trainers share: where they work, what they leave, arguments from spec and tier, adapters and their files."""
 
 import json
-import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_assets.records import Tier
 from synth_assets.shards import Progress
-from synth_assets.training.callbacks import OVERFLOWS_IN_FLOAT16, Curve, watch
-from synth_assets.training.contract import TrainingError, batch_rows, check_trained, trainable
-from synth_assets.training.costs import parameter_counts, peak_memory, reset_peak_memory
+from synth_assets.training.budget import UNLIMITED, Budget
+from synth_assets.training.checkpoints import Checkpoints
+from synth_assets.training.contract import batch_rows
 from synth_assets.training.specs import OptimizationSpec
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CHECKPOINT_ACTIVATIONS_BELOW_GB = 40.0
 """Llama-3.2-3B in bf16 with 8 rows of 2,048 tokens keeps about 30 GB of activations (costs.py)."""
-
-SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 LoadedBase = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 """A base model in the tier's precision, and its tokenizer."""
@@ -34,7 +30,8 @@ LoadedBase = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 class Setting:
     """Where a training happens: the adapter's name, its base, the tier, and who is told how it goes.
 
-    `base` is the name that the adapter's files give the base, `context_tokens` the base's longest sequence.
+    `base` is the name that the adapter's files give the base, `context_tokens` the base's longest sequence. Without
+    `checkpoints` nothing survives the process; `known_tokens_per_s` is what the last such training here reached.
     """
 
     name: str
@@ -42,14 +39,18 @@ class Setting:
     context_tokens: int
     tier: Tier
     progress: Progress
+    checkpoints: Checkpoints | None = None
+    budget: Budget = UNLIMITED
+    known_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The measured numbers of a training.
 
-    `tokens` are those trained on, without padding; `seconds` are of the wall and include validation, `tokens_per_s`
-    leaves it out.
+    `tokens` are those trained on, without padding, and `fill_rate` their share of all slots; `seconds` are of the wall
+    and include validation, `tokens_per_s` leaves it out. `host_peak_bytes` is of this process (0 where the system does
+    not tell), `predicted` what was expected before, `validation` what the kept weights reach on validation rows.
     """
 
     curve: list[dict[str, float]]
@@ -62,6 +63,15 @@ class Outcome:
     total_parameters: int
     peak_memory_bytes: int
     peak_memory_kind: Literal["measured", "derived"]
+    fill_rate: float = 1.0
+    host_peak_bytes: int = 0
+    batch_size: int = 0
+    accumulation: int = 0
+    best_step: int = 0  # whose weights were kept; 0: the last ones
+    phases: list[dict[str, Any]] = field(default_factory=list)
+    predicted: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,16 +90,15 @@ def trainer_arguments(spec: OptimizationSpec, setting: Setting, *, validates: bo
     return {
         "learning_rate": spec.learning_rate,
         "num_train_epochs": spec.epochs,
-        "lr_scheduler_type": SCHEDULERS[spec.schedule],
-        "warmup_steps": spec.warmup_ratio,  # below 1 it is a share of all steps
+        "lr_scheduler_type": "constant",  # the loop's own schedule replaces it
         "weight_decay": spec.weight_decay,
         "max_grad_norm": spec.max_grad_norm,
         "optim": "adamw_torch",
         "per_device_train_batch_size": batch,
         "per_device_eval_batch_size": batch,
         "gradient_accumulation_steps": accumulation,
-        "train_sampling_strategy": "group_by_length",
-        "remove_unused_columns": False,  # the sampler reads `length`
+        "train_sampling_strategy": "group_by_length",  # of validation too; training has the loop's own batches
+        "remove_unused_columns": False,  # both read `length`
         "seed": spec.seed,
         "use_cpu": not cuda,
         "fp16": cuda and tier.dtype == "float16",
@@ -97,7 +106,8 @@ def trainer_arguments(spec: OptimizationSpec, setting: Setting, *, validates: bo
         "activation_checkpointing": cuda and tier.memory_gb < CHECKPOINT_ACTIVATIONS_BELOW_GB,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_pin_memory": cuda,
-        "eval_strategy": "epoch" if validates else "no",
+        "eval_strategy": ("steps" if spec.validate_every else "epoch") if validates else "no",
+        "eval_steps": spec.validate_every,
         "prediction_loss_only": True,
         "save_strategy": "no",
         "logging_strategy": "steps",
@@ -106,61 +116,6 @@ def trainer_arguments(spec: OptimizationSpec, setting: Setting, *, validates: bo
         "report_to": [],
         "disable_tqdm": True,
     }
-
-
-class WithoutTelemetry:
-    """Put before a trainer of TRL: it reports its use to the hub each time it is made."""
-
-    def _send_telemetry(self) -> None:
-        return
-
-
-def fit(make: "Callable[[Path], Trainer]", setting: Setting, lengths: Sequence[int]) -> Trained:
-    """Train what `make` returns for a scratch folder.
-
-    Args:
-        make: builds a Trainer around a PeftModel whose adapter is called "default".
-        setting: the tier, and where progress goes.
-        lengths: tokens of each training sequence, for the derived peak of memory.
-
-    Raises:
-        TrainingError: a number was not finite, or the weights did not change.
-    """
-    from transformers import PrinterCallback
-
-    tier = setting.tier
-    curve = Curve(setting.name, setting.progress, OVERFLOWS_IN_FLOAT16 if tier.dtype == "float16" else 0)
-    with tempfile.TemporaryDirectory(prefix="training-") as scratch:
-        trainer = make(Path(scratch))
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(watch(curve))
-        model: Any = trainer.model
-        _keep_float32_adapters(model, tier)
-        _keep_four_bit_gradients_exact(model)
-        before = trainable(model)
-        reset_peak_memory()
-        started = time.monotonic()
-        trainer.train()
-        seconds = time.monotonic() - started
-        batch = trainer.args.per_device_train_batch_size
-    if not curve.losses():
-        raise TrainingError("no step was logged")
-    check_trained(model, before)
-    peak, kind = peak_memory(model, batch * max(lengths))
-    counts = parameter_counts(model)
-    outcome = Outcome(
-        curve=curve.points,
-        final_loss=curve.final_loss(),
-        steps=len(curve.losses()),
-        tokens=curve.tokens,
-        tokens_per_s=curve.tokens / (seconds - curve.validation_s),
-        seconds=seconds,
-        trainable_parameters=counts[0],
-        total_parameters=counts[1],
-        peak_memory_bytes=peak,
-        peak_memory_kind=kind,
-    )
-    return Trained(outcome, lambda folder: save_adapter(model, folder, setting.base))
 
 
 def save_adapter(model: "PeftModel", folder: Path, base: str) -> None:
@@ -203,19 +158,3 @@ def _peft_quieted() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
-
-
-def _keep_four_bit_gradients_exact(model: "PeftModel") -> None:
-    """Stop bitsandbytes 0.50 from repacking 4-bit weights in validation, after which gradients on a CPU are wrong."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # pyright: ignore[reportArgumentType]
-
-
-def _keep_float32_adapters(model: "PeftModel", tier: Tier) -> None:
-    """Undo TRL's cast of adapters on quantised bases to bfloat16 where the card has none (its scaler needs float32)."""
-    if tier.dtype != "float16":
-        return
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()

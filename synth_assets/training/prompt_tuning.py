@@ -22,8 +22,8 @@ def train_prompt(base: LoadedBase, rows: pl.DataFrame, spec: PromptTuningSpec, s
 
     model, tokenizer = base
     check_precision(setting.tier)
-    train, validation = (
-        _fitting(encode_rows(part, tokenizer, setting.context_tokens), spec, setting) for part in by_split(rows)
+    (table, train), (_, validation) = (
+        _fitting(part, encode_rows(part, tokenizer, setting.context_tokens), spec, setting) for part in by_split(rows)
     )
     config = PromptTuningConfig(
         task_type="CAUSAL_LM",
@@ -35,11 +35,13 @@ def train_prompt(base: LoadedBase, rows: pl.DataFrame, spec: PromptTuningSpec, s
     found = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     if found != wanted:
         raise TrainingError(f"the soft prompt has {found} parameters where tokens x width give {wanted}")
-    return fit_sft((adapted, tokenizer), train, validation, spec, setting)
+    return fit_sft((adapted, tokenizer), (train, validation), table, spec, setting)
 
 
-def _fitting(examples: list[Example], spec: PromptTuningSpec, setting: Setting) -> list[Example]:
-    fitting = [example for example in examples if len(example) + spec.virtual_tokens <= setting.context_tokens]
-    if left_out := len(examples) - len(fitting):
+def _fitting(
+    rows: pl.DataFrame, examples: list[Example], spec: PromptTuningSpec, setting: Setting
+) -> tuple[pl.DataFrame, list[Example]]:
+    fits = [len(example) + spec.virtual_tokens <= setting.context_tokens for example in examples]
+    if left_out := len(examples) - sum(fits):
         setting.progress(f"{setting.name}: {left_out} rows do not fit beside {spec.virtual_tokens} virtual tokens")
-    return fitting
+    return rows.filter(fits), [example for example, kept in zip(examples, fits, strict=True) if kept]

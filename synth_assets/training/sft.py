@@ -17,16 +17,17 @@ from synth_assets.training.contract import (
 )
 from synth_assets.training.costs import parameter_counts
 from synth_assets.training.data import Example, best_responses, by_split, encode_rows, sft_table
+from synth_assets.training.difficulty import difficulty_of
 from synth_assets.training.engine import (
     LoadedBase,
     Setting,
     Trained,
-    WithoutTelemetry,
-    fit,
     load_adapter,
     new_adapter,
     trainer_arguments,
 )
+from synth_assets.training.fitting import Rows, fit
+from synth_assets.training.loop import Supervised
 from synth_assets.training.specs import LoraSpec, OptimizationSpec, RejectionSamplingSpec
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Se
     found, _ = parameter_counts(adapted)
     if found != wanted:
         raise TrainingError(f"LoRA has {found} trainable parameters where rank and shapes give {wanted}")
-    train, validation = (encode_rows(part, tokenizer, setting.context_tokens) for part in by_split(rows))
-    return fit_sft((adapted, tokenizer), train, validation, spec, setting)
+    train, validation = by_split(rows)
+    examples = tuple(encode_rows(part, tokenizer, setting.context_tokens) for part in (train, validation))
+    return fit_sft((adapted, tokenizer), examples, train, spec, setting)
 
 
 def train_on_best(
@@ -71,27 +73,39 @@ def train_on_best(
     """
     model, tokenizer = base
     check_precision(setting.tier)
-    train, validation = (
-        encode_rows(part, tokenizer, setting.context_tokens) for part in by_split(best_responses(pairs))
-    )
+    train, validation = by_split(best_responses(pairs))
+    examples = tuple(encode_rows(part, tokenizer, setting.context_tokens) for part in (train, validation))
     adapted = load_adapter(model, adapter, trained_further=True)
-    return fit_sft((adapted, tokenizer), train, validation, spec, setting)
+    return fit_sft((adapted, tokenizer), examples, train, spec, setting)
 
 
 def fit_sft(
     adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
-    train: Sequence[Example],
-    validation: Sequence[Example],
+    examples: tuple[Sequence[Example], ...],
+    table: pl.DataFrame,
     spec: OptimizationSpec,
     setting: Setting,
 ) -> Trained:
-    """Train the adapter on the base under cross entropy of the answers, validating after each epoch.
+    """Train the adapter on the base under cross entropy of the answers.
 
-    Batches are grouped by length; where the tier packs and attention is exact for packed rows, they are packed.
+    Batches are grouped by length unless the spec says otherwise; where the tier packs and attention is exact for packed
+    rows, they are packed.
+
+    Args:
+        adapted: the model and its tokenizer.
+        examples: for training, and for validation.
+        table: the training rows, for a curriculum.
+        spec: the optimiser.
+        setting: the tier, and where progress goes.
     """
+    train, validation = examples
     check_steps(len(train), spec, setting.tier)
     check_answers(example.answer for example in (*train, *validation))
-    return fit(lambda scratch: _trainer(adapted, (train, validation), spec, setting, scratch), setting, _lengths(train))
+    packs(adapted[0], spec, setting)
+    rows = Rows(_lengths(train), validation, difficulty_of(spec, adapted, train, table))
+    return fit(
+        lambda spec, scratch: _trainer(adapted, (train, validation), spec, setting, scratch), spec, setting, rows
+    )
 
 
 def _lengths(examples: Sequence[Example]) -> list[int]:
@@ -108,12 +122,12 @@ def _trainer(
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    class ResponseTrainer(WithoutTelemetry, SFTTrainer):
+    class ResponseTrainer(Supervised, SFTTrainer):
         """TRL's trainer, on rows that carry their own labels."""
 
     model, tokenizer = adapted
     train, validation = examples
-    packing = packs(model, setting)
+    packing = packs(model, spec, setting)
     common = trainer_arguments(spec, setting, validates=bool(validation))
     arguments = SFTConfig(
         output_dir=str(scratch),
@@ -141,7 +155,18 @@ def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: Sett
     return {"per_device_train_batch_size": 1, "max_length": max(mean, *lengths)}
 
 
-def packs(model: "PeftModel", setting: Setting) -> bool:
-    """Whether several rows share a sequence: only where FlashAttention keeps them apart, and no prompt is prepended."""
-    exact = model.config.get_text_config()._attn_implementation == "flash_attention_2"
-    return setting.tier.grouping == "packing" and exact and not model.active_peft_config.is_prompt_learning
+def packs(model: "PeftModel", spec: OptimizationSpec, setting: Setting) -> bool:
+    """Whether several rows share a sequence: where the spec or the tier asks for it and attention keeps them apart.
+
+    Raises:
+        TrainingError: the spec asks for packing, and this attention or a soft prompt would let rows see each other.
+    """
+    attention = model.config.get_text_config()._attn_implementation
+    exact = attention == "flash_attention_2" and not model.active_peft_config.is_prompt_learning
+    if spec.order == "packed" and not exact:
+        raise TrainingError(
+            "packing needs flash_attention_2, which keeps packed rows apart, and an adapter without virtual tokens; "
+            f"the attention here is {attention}: order the rows by length instead"
+        )
+    own = spec.order == "length" and not spec.batch_tokens
+    return exact and (spec.order == "packed" or (own and setting.tier.grouping == "packing"))

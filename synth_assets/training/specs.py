@@ -4,41 +4,75 @@ A spec holds what the method decides. What the hardware decides (precision, quan
 `batch_size` and `accumulation` are None where the tier's are meant.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "three_phase")
+ORDERS = ("length", "random", "curriculum", "packed")
+DIFFICULTIES = ("length", "base_perplexity", "reward_margin", "score")
 PREFERENCE_LOSSES = ("sigmoid", "ipo")
 INITIALISATIONS = ("SAMPLE_VOCAB", "RANDOM")
+THREE_PHASE_PATIENCE = 20  # twice the steps that the smoothed loss remembers (schedules.py)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationSpec:
-    """What every method has: AdamW over `epochs` passes, warm-up then a schedule."""
+    """What every method has: AdamW over `epochs` passes, a schedule, an order of the rows, and when to stop.
+
+    Rates of the three-phase schedule are multiples of `learning_rate`: at 2e-4 they are 5e-4, 2e-4, 5e-6 and 1e-6. A
+    reduction of the rate lasts; `reduce_patience` counts steps whose smoothed loss is no new lowest.
+    """
 
     learning_rate: float
     epochs: float
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_ratio: float = 0.03  # of all steps; the constant schedule warms up as well
+    schedule: Literal["cosine", "linear", "constant", "three_phase"] = "cosine"
+    warmup_ratio: float = 0.03  # of all steps; the constant schedule warms up as well, the three-phase one does not
+    phases: Sequence[float] = (0.2, 0.6, 0.2)  # exploration, exploitation, refinement: shares, or whole steps
+    phase_rates: Sequence[float] = (2.5, 1.0, 0.025, 0.005)  # where the phases start, and where the last one ends
+    reduce_patience: int | None = None  # steps; None: THREE_PHASE_PATIENCE in that schedule, else never; 0: never
+    reduce_factor: float = 1.5
+    reduce_floor: float = 0.1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     batch_size: int | None = None  # rows in one forward pass; None: the tier's
     accumulation: int | None = None  # forward passes for one step; None: the tier's
+    batch_tokens: int | None = None  # slots of one forward pass, padding included, instead of a number of rows
+    order: Literal["length", "random", "curriculum", "packed"] = "length"  # packed: SFT with FlashAttention alone
+    difficulty: Literal["length", "base_perplexity", "reward_margin", "score"] = (
+        "length"  # what the curriculum sorts by
+    )
+    validate_every: int | None = None  # steps; None: after each epoch
+    stop_patience: int = 0  # validations without improvement before the training ends; 0: it never ends early
+    stop_threshold: float = 0.0  # nats by which the validation loss must fall to count as improvement
+    keep_best: bool = True  # the weights of the lowest validation loss, not the last ones
+    scored_rows: int = 32  # validation rows that the finished adapter answers, to be scored by their text
     seed: int = 42
 
     def __post_init__(self) -> None:
         """Refuse values no optimiser takes; ValueError names the field."""
+        object.__setattr__(self, "phases", tuple(self.phases))
+        object.__setattr__(self, "phase_rates", tuple(self.phase_rates))
         _positive(self, "learning_rate", "epochs", "max_grad_norm")
         _rate(self, "warmup_ratio")
         _one_of(self, "schedule", SCHEDULES)
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
-        for name in ("batch_size", "accumulation"):
+        _one_of(self, "order", ORDERS)
+        _one_of(self, "difficulty", DIFFICULTIES)
+        _not_negative(self, "weight_decay", "stop_patience", "stop_threshold", "scored_rows")
+        for name in ("batch_size", "accumulation", "batch_tokens", "validate_every"):
             if getattr(self, name) is not None:
                 _positive(self, name)
+        _check_phases(self)
+
+    @property
+    def patience_for_rate(self) -> int:
+        """Steps without a new lowest loss before the rate is reduced; 0: it never is."""
+        if self.reduce_patience is None:
+            return THREE_PHASE_PATIENCE if self.schedule == "three_phase" else 0
+        return self.reduce_patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,3 +168,23 @@ def _rate(spec: object, name: str) -> None:
 def _one_of(spec: object, name: str, known: tuple[str, ...]) -> None:
     if getattr(spec, name) not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(spec, name)!r}")
+
+
+def _not_negative(spec: object, *names: str) -> None:
+    for name in names:
+        if not getattr(spec, name) >= 0:
+            raise ValueError(f"{name} must be at least 0, not {getattr(spec, name)}")
+
+
+def _check_phases(spec: OptimizationSpec) -> None:
+    shares = math.isclose(sum(spec.phases), 1.0)
+    if len(spec.phases) != 3 or min(spec.phases) < 0 or not (shares or all(float(p).is_integer() for p in spec.phases)):
+        raise ValueError(f"phases must be three shares of 1 or three numbers of steps, not {spec.phases}")
+    if len(spec.phase_rates) != 4 or min(spec.phase_rates) <= 0:
+        raise ValueError(f"phase_rates must be four numbers above 0, not {spec.phase_rates}")
+    if spec.reduce_patience is not None:
+        _not_negative(spec, "reduce_patience")
+    if spec.reduce_factor <= 1:
+        raise ValueError(f"reduce_factor must be above 1, not {spec.reduce_factor}")
+    if not 0 < spec.reduce_floor <= 1:
+        raise ValueError(f"reduce_floor must be in (0, 1], not {spec.reduce_floor}")

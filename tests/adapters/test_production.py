@@ -8,6 +8,7 @@ import pytest
 from synth_assets.adapters.production import Order, Workshop, produce, reference_of
 from synth_assets.manifests import ManifestError
 from synth_assets.records import ModelRecord
+from synth_assets.training.budget import budget_of
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.engine import LoadedBase
@@ -124,3 +125,33 @@ def test_a_parent_whose_files_changed_is_not_continued(
     (stored.folder / "adapter_config.json").write_text("{}")
     with pytest.raises(ManifestError, match=r"adapter_config\.json"):
         produce(Order("rejection_sampling_adapter", RejectionSamplingSpec(), base, pairs, lora), workshop, never)
+
+
+def test_a_budget_ends_a_training_that_would_exceed_it(
+    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+) -> None:
+    frugal = replace(workshop, budget=budget_of(1e-4, None, 0.0))
+    order = Order("lora_adapter", QUICK, base, rows)
+    record, stored = produce(order, frugal, load)
+    assert stored is None
+    assert "stopped at step 3 of 3" in record.failure
+    assert "max_minutes 0.0001" in record.failure
+    assert not list(workshop.store.glob("*"))
+    made, stored = produce(order, workshop, load)
+    assert stored is not None
+    assert stored.outcome.predicted.keys() == {"tokens"}  # nobody had trained here
+    other = replace(order, spec=replace(QUICK, seed=43))
+    refused, _ = produce(other, frugal, load)
+    assert "predicted to take" in refused.failure  # from the rate of the first
+    assert made.tokens_per_s > 0
+
+
+def test_checkpoints_are_gone_once_the_adapter_exists(
+    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+) -> None:
+    order, often = Order("lora_adapter", QUICK, base, rows), replace(workshop, checkpoint_every_s=0.0)
+    without, _ = produce(order, workshop, load)
+    again, stored = produce(order, often, load, force=True)
+    assert not list((workshop.root / "checkpoints").glob("*"))
+    assert stored is not None
+    assert again.final_loss == without.final_loss  # saving at each step changes nothing

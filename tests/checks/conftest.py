@@ -1,9 +1,10 @@
 """Good data of every asset, by hand, and a way to run the checks that read it."""
 
 import inspect
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from synth_assets.records import (
     ModelRecord,
     Tier,
 )
+from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
 
 BATCH = "2026-W47"
 MIN_ROWS = 10
@@ -204,10 +206,27 @@ def write_adapter(folder: Path, weights: Mapping[str, np.ndarray], curve: Sequen
     folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(weights), folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text("{}", "utf-8")
-    return write_manifest(folder, {"outcome": {"curve": list(curve)}})
+    return write_manifest(folder, {"outcome": {"curve": list(curve), "phases": [{"last_step": len(curve)}]}})
 
 
-GOOD_CURVE = [{"step": i, "loss": 2.0 - i / 10, "reward_margin": i / 10} for i in range(10)]
+SPECS = {
+    "lora_adapter": LoraSpec(rank=2, target_modules=["q_proj"]),
+    "prompt_tuning_adapter": PromptTuningSpec(virtual_tokens=4),
+    "dpo_adapter": DpoSpec(),
+    "dpo_control_adapter": DpoSpec(dpo_weight=0.0, sft_weight=1.0),
+    "rejection_sampling_adapter": RejectionSamplingSpec(),
+}
+
+
+def good_curve(name: str) -> list[dict[str, float]]:
+    """Ten steps: one of warm-up from 0, then half a cosine over nine."""
+    rate = SPECS[name].learning_rate
+    rates = [0.0, *(rate * 0.5 * (1 + math.cos(math.pi * step / 9)) for step in range(9))]
+    losses = [2.0 - step / 10 for step in range(10)]
+    return [
+        {"step": step + 1, "loss": loss, "learning_rate": rate, "reward_margin": step / 10}
+        for step, (loss, rate) in enumerate(zip(losses, rates, strict=True))
+    ]
 
 
 def good_weights(name: str) -> dict[str, np.ndarray]:
@@ -230,14 +249,14 @@ def adapter(home: Path, name: str) -> AdapterRecord:
         role="control" if name == "dpo_control_adapter" else "candidate",
         fingerprint="f" * 16,
         path=path,
-        manifest_sha256=write_adapter(home / path, good_weights(name), GOOD_CURVE),
+        manifest_sha256=write_adapter(home / path, good_weights(name), good_curve(name)),
         model_version="1",
         mlflow_run_id="run",
         base="base",
         base_revision=COMMIT,
-        spec={},
+        spec=asdict(SPECS[name]),
         data_versions={},
-        trainable_parameters=100,
+        trainable_parameters=32,  # two matrices of 2 x 8, or one of 4 x 8
         total_parameters=1_000,
         peak_memory_bytes=1,
         peak_memory_kind="derived",

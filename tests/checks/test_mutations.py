@@ -335,6 +335,21 @@ def falling_margin(_: Path, facts: dict[str, Any]) -> None:
         point["reward_margin"] = -0.1 * point["step"]
 
 
+def curve_with(name: str, value: float, step: int = 5) -> Callable[[Path, dict[str, Any]], None]:
+    """One number of a training's curve is another."""
+    return lambda _, facts: facts["outcome"]["curve"][step].update({name: value})
+
+
+def renamed(old: str, new: str) -> Callable[[Path, dict[str, Any]], None]:
+    """A module's matrices stand under another name."""
+
+    def rename(folder: Path, _: dict[str, Any]) -> None:
+        path = folder / "adapter_model.safetensors"
+        save_file({name.replace(old, new): values for name, values in load_file(path).items()}, path)
+
+    return rename
+
+
 def extra_file(name: str) -> Callable[[str], Mutation]:
     return lambda asset: lambda world: write_text(world.home / "adapters" / asset / name, "later")
 
@@ -389,8 +404,13 @@ for adapter in FIVE_ADAPTERS:
         (adapter, "adapter_is_complete"): extra_file("notes.txt")(adapter),
         (adapter, "adapter_is_non_zero"): rewritten(adapter, weights_that(untrained_b)),
         (adapter, "loss_is_finite"): fields(adapter, final_loss=float("nan")),
-        (adapter, "a_small_share_was_trained"): fields(adapter, trainable_parameters=0),
+        (adapter, "a_small_share_was_trained"): fields(adapter, total_parameters=32),
+        (adapter, "curve_is_finite"): rewritten(adapter, curve_with("token_accuracy", float("nan"))),
+        (adapter, "rates_are_as_configured"): rewritten(adapter, curve_with("learning_rate", 1e-3)),
+        (adapter, "trained_count_is_the_closed_form"): fields(adapter, trainable_parameters=31),
     }
+for adapter in ("lora_adapter", *FIVE_ADAPTERS[2:]):
+    ADAPTERS[adapter, "target_modules_are_adapted"] = rewritten(adapter, renamed("q_proj", "v_proj"))
 for adapter in ("lora_adapter", "prompt_tuning_adapter"):
     ADAPTERS[adapter, "loss_fell"] = rewritten(adapter, flat_curve)
 ADAPTERS["dpo_adapter", "chosen_became_likelier"] = rewritten("dpo_adapter", falling_margin)
@@ -472,7 +492,7 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     *[(name, "adapter_is_non_zero", rewritten(name, weights_that(no_numbers))) for name in FIVE_ADAPTERS],
     *[(name, "adapter_is_non_zero", rewritten(name, weights_of_lora)) for name in FIVE_ADAPTERS[2:]],
     ("lora_adapter", "loss_is_finite", fields("lora_adapter", final_loss=-0.1)),
-    ("lora_adapter", "a_small_share_was_trained", fields("lora_adapter", trainable_parameters=1_000)),
+    ("lora_adapter", "a_small_share_was_trained", fields("lora_adapter", total_parameters=0)),
     ("teacher_model", "model_files_match", fields("teacher_model", revision="0" * 16)),
     ("teacher_model", "teacher_opens_as_its_family", fields("teacher_model", family="unheard-of")),
     ("comparison", "metrics_carry_n_and_interval", first_metric(value=0.9)),

@@ -47,6 +47,8 @@ def test_warmup_must_end_before_the_training() -> None:
     check_steps(16, LoraSpec(batch_size=8, epochs=1.0, warmup_ratio=0.5), CPU)  # 1 of 2 steps
     with pytest.raises(TrainingError, match="warm-up of 2 steps is not below the 2 steps"):
         check_steps(16, LoraSpec(batch_size=8, epochs=1.0, warmup_ratio=0.51), CPU)
+    with pytest.raises(TrainingError, match="phases of 1, 1, 1 steps are not the 2"):
+        check_steps(16, LoraSpec(batch_size=8, epochs=1.0, schedule="three_phase", phases=(1, 1, 1)), CPU)
     with pytest.raises(TrainingError, match="no row"):
         check_steps(0, LoraSpec(), CPU)
 

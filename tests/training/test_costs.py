@@ -1,8 +1,17 @@
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from synth_assets.training.costs import cost_usd, parameter_counts, peak_memory
+from resources.hardware import TIERS
+from synth_assets.training.costs import (
+    cost_usd,
+    host_peak_bytes,
+    parameter_counts,
+    peak_memory,
+    predicted_cost,
+    reset_host_peak,
+)
 
 
 def test_tied_weights_count_once() -> None:
@@ -39,3 +48,20 @@ def test_peak_memory_of_a_cpu_is_derived_from_shapes() -> None:
 
 def test_cost() -> None:
     assert cost_usd(1800.0, 4.0) == pytest.approx(2.0)
+
+
+def test_a_prediction_needs_a_rate() -> None:
+    h200 = TIERS["h200"]
+    assert predicted_cost(1000.0, None, h200) == {"tokens": 1000.0}
+    # 1,800 s at 4 dollars an hour
+    assert predicted_cost(3_600_000.0, 2_000.0, h200) == {"tokens": 3_600_000.0, "seconds": 1800.0, "cost_usd": 2.0}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_of_the_process_is_measured() -> None:
+    reset_host_peak()
+    before = host_peak_bytes()
+    block = bytearray(200_000_000)
+    block[::4096] = b"x" * len(block[::4096])
+    del block
+    assert 190_000_000 < host_peak_bytes() - before < 260_000_000

@@ -1,0 +1,279 @@
+"""What our training engine costs and saves: beside TRL plain, DPO without its asset, and a bare script.
+
+`python perf/training.py [ROWS]`: the embedded base in float32 on one thread; the same rows, model, precision and batch
+on both sides, activation checkpointing off. Rows join one to six tasks of the embedded world, so that their lengths
+differ as those of real instructions do. Times are CPU-seconds of this process, which a busy machine disturbs less than
+wall time; sides take turns, and the median of ROUNDS ratios is told.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from resources.deployment import set_up_process
+from resources.hardware import TIERS, Hardware
+from resources.inference import Inference
+from resources.storage import AssetStorage, Home
+from resources.tracking import MlflowTracking
+from synth_assets.adapters.assets import lora_adapter
+from synth_assets.embedded.answers import flawed_answer, good_answer
+from synth_assets.embedded.world import tasks
+from synth_assets.records import PAIRS, SFT_ROWS, ModelRecord
+from synth_assets.training.contract import batch_rows
+from synth_assets.training.data import by_split, encode_pairs, encode_rows, pair_table, sft_table
+from synth_assets.training.dpo import train_dpo
+from synth_assets.training.engine import LoadedBase, Setting, Trained, load_adapter, new_adapter
+from synth_assets.training.logprobs import pair_logprobs, reference_policy
+from synth_assets.training.sft import train_lora
+from synth_assets.training.specs import DpoSpec, LoraSpec, OptimizationSpec
+
+ROUNDS = 3
+ROWS = 384
+LONGEST = 6  # tasks in one row
+TEMPLATE = 32  # tokens that the chat template adds, at most
+BETAS = (0.1, 0.3, 1.0)
+CPU = TIERS["cpu"]
+SFT = LoraSpec(learning_rate=5e-3, epochs=1.0, scored_rows=0)
+DPO = DpoSpec(learning_rate=5e-4, epochs=1.0, scored_rows=0)
+INFERENCE = Inference(hardware=Hardware(tier="cpu"))
+BASE = INFERENCE.resolve("base")
+SETTING = Setting("perf", BASE.name, BASE.context_tokens, CPU, lambda _: None)
+
+
+def made_rows(count: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(SFT_ROWS, PAIRS) of unequal length, all of them to train on."""
+    draw, known = Random(0), tasks("train")  # noqa: S311
+    texts = []
+    for _ in range(count):
+        chosen = [draw.choice(known) for _ in range(min(draw.randint(1, LONGEST), draw.randint(1, LONGEST)))]
+        asked = " ".join(task.instruction for task in chosen)
+        texts.append((asked, *(" ".join(say(task, draw) for task in chosen) for say in (good_answer, flawed_answer))))
+    counter = INFERENCE.count_tokens(BASE)
+    longest = [max(counter([f"{asked} {good}", f"{asked} {bad}"])) for asked, good, bad in texts]
+    fitting = [text for text, tokens in zip(texts, longest, strict=True) if tokens < BASE.context_tokens - TEMPLATE]
+    columns = {"row_id": [f"r{i}" for i in range(len(fitting))], "split": ["train"] * len(fitting)}
+    columns |= {name: [text[i] for text in fitting] for i, name in enumerate(("instruction", "response", "rejected"))}
+    columns |= {"pair_id": columns["row_id"], "chosen": columns["response"], "history": [[] for _ in fitting]}
+    return _table(SFT_ROWS, columns), _table(PAIRS, columns)
+
+
+def _table(schema: pl.Schema, columns: dict[str, list[Any]]) -> pl.DataFrame:
+    height = len(columns["row_id"])
+    return pl.DataFrame({name: columns.get(name, [None] * height) for name in schema}, schema=schema)
+
+
+def load() -> LoadedBase:
+    """The embedded base, afresh: training changes the model it is given."""
+    return INFERENCE.load_base(BASE)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time of this process while it works."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def timed(trainer: Any) -> float:  # noqa: ANN401 - any of TRL's, whose types only that library has
+    """CPU-seconds of a plain trainer that prints nothing."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    return cpu_seconds(trainer.train)
+
+
+def plain_arguments(spec: OptimizationSpec, folder: Path) -> dict[str, Any]:
+    """What a plain script sets: method, batch and precision as ours, everything else TRL's default."""
+    batch, accumulation = batch_rows(spec, CPU)
+    return {
+        "output_dir": str(folder),
+        "learning_rate": spec.learning_rate,
+        "num_train_epochs": spec.epochs,
+        "lr_scheduler_type": "cosine",
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": accumulation,
+        "activation_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        "max_length": None,
+        "seed": spec.seed,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def plain_sft(rows: pl.DataFrame, folder: Path) -> float:
+    """CPU-seconds of TRL's SFTTrainer alone."""
+    from peft import LoraConfig
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    model, tokenizer = load()
+    config = LoraConfig(
+        r=SFT.rank,
+        lora_alpha=SFT.alpha,
+        lora_dropout=SFT.dropout,
+        target_modules=list(SFT.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    examples = encode_rows(rows, tokenizer, BASE.context_tokens)
+    arguments = SFTConfig(**plain_arguments(SFT, folder), dataset_kwargs={"skip_prepare_dataset": True})
+    trainer = SFTTrainer(
+        model=new_adapter(model, config, SFT.seed),
+        args=arguments,
+        train_dataset=sft_table(examples).remove_columns("length"),
+        processing_class=tokenizer,
+    )
+    return timed(trainer)
+
+
+def our_sft(rows: pl.DataFrame) -> float:
+    """CPU-seconds of our training, from rows to the last step."""
+    base = load()
+    return cpu_seconds(lambda: train_lora(base, rows, SFT, SETTING))
+
+
+def plain_dpo(pairs: pl.DataFrame, adapter: Path, spec: DpoSpec, folder: Path) -> float:
+    """CPU-seconds of TRL's DPOTrainer, which runs the reference at each step."""
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    class Encoded(DPOTrainer):
+        """Takes the token ids that our side takes, so that tokenizing is on neither."""
+
+        def _prepare_dataset(self, dataset: Any, *_: object) -> Any:  # noqa: ANN401
+            return dataset
+
+    model, tokenizer = load()
+    examples = encode_pairs(pairs, tokenizer, BASE.context_tokens)
+    table = pair_table(examples, {example.pair_id: (0.0, 0.0) for example in examples})
+    trainer = Encoded(
+        model=load_adapter(model, adapter, trained_further=True),
+        args=DPOConfig(**plain_arguments(spec, folder), beta=spec.beta),
+        train_dataset=table.remove_columns(["length", "ref_chosen_logps", "ref_rejected_logps"]),
+        processing_class=tokenizer,
+    )
+    return timed(trainer)
+
+
+def our_dpo(pairs: pl.DataFrame, reference: pl.DataFrame, adapter: Path, spec: DpoSpec) -> float:
+    """CPU-seconds of our DPO on log-probabilities that were computed before."""
+    base = load()
+    return cpu_seconds(lambda: train_dpo(base, adapter, (pairs, reference), spec, SETTING))
+
+
+def sweep(pairs: pl.DataFrame, adapter: Path, folder: Path) -> None:
+    """Three betas over two epochs on each side; ours pays for the asset."""
+    base = load()
+    tables: list[pl.DataFrame] = []
+    ours = asset = cpu_seconds(
+        lambda: tables.append(pair_logprobs(reference_policy(base, adapter, SETTING), pairs, SETTING))
+    )
+    plain = 0.0
+    for beta in BETAS:
+        spec = replace(DPO, beta=beta, epochs=2.0)
+        ours += our_dpo(pairs, tables[0], adapter, spec)
+        plain += plain_dpo(pairs, adapter, spec, folder)
+    print(
+        f"DPO, {len(BETAS)} betas x 2 epochs: plain {plain:.1f} s, ours {ours:.1f} s of which the asset {asset:.1f} s"
+    )
+    print(f"  ratio {plain / ours:.2f} (wanted 1.2)", flush=True)
+
+
+def asset_overhead(rows: pl.DataFrame, folder: Path) -> None:
+    """The asset `lora_adapter` under Dagster with MLflow, against the same training and saving in a bare script."""
+    spec = replace(SFT, epochs=6.0)
+
+    def bare() -> None:
+        train_lora(load(), rows, spec, SETTING).save(folder / "bare")
+
+    (folder / "bare").mkdir()
+    materialise(rows.head(32), replace(spec, epochs=1.0), folder / "warm-up")
+    alone = cpu_seconds(bare)
+    asset = cpu_seconds(lambda: materialise(rows, spec, folder / "asset"))
+    more = f"{asset / alone - 1:.1%} more (wanted < 5 %)"
+    print(f"lora_adapter: bare script {alone:.1f} s, asset with MLflow {asset:.1f} s: {more}")
+
+
+def materialise(rows: pl.DataFrame, spec: LoraSpec, home_folder: Path) -> None:
+    """Make the asset once, in this process."""
+
+    @dg.asset
+    def sft_dataset() -> dg.MaterializeResult:
+        return dg.MaterializeResult(value=rows, data_version=dg.DataVersion("rows"))
+
+    @dg.asset
+    def base_model() -> dg.MaterializeResult[ModelRecord]:
+        return dg.MaterializeResult(value=BASE, data_version=dg.DataVersion(BASE.revision))
+
+    home = Home(folder=str(home_folder))
+    config = {"learning_rate": spec.learning_rate, "epochs": spec.epochs, "scored_rows": 0}
+    dg.materialize(
+        [sft_dataset, base_model, lora_adapter],
+        resources={
+            "io_manager": AssetStorage(home=home),
+            "inference": INFERENCE,
+            "tracking": MlflowTracking(home=home),
+        },
+        run_config={
+            "ops": {"lora_adapter": {"config": config}},
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
+    )
+
+
+def trained_lora(rows: pl.DataFrame, folder: Path) -> Trained:
+    """An adapter for DPO to start from; also loads every library."""
+    trained = train_lora(load(), rows, SFT, SETTING)
+    trained.save(folder)
+    return trained
+
+
+def ratios(what: str, wanted: float, plain: Callable[[], float], ours: Callable[[], float]) -> None:
+    """Let both sides take turns and tell the median of plain over ours."""
+    found = [(plain(), ours()) for _ in range(ROUNDS)]
+    ratio = median(one / other for one, other in found)
+    times = ", ".join(f"{one:.1f}/{other:.1f}" for one, other in found)
+    print(f"{what}: plain/ours {times} CPU-s, ratio {ratio:.2f} (wanted {wanted})", flush=True)
+
+
+def main() -> None:
+    """Measure all four and print them."""
+    set_up_process(Path(tempfile.gettempdir()), "cpu")
+    rows, pairs = made_rows(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        adapter = folder / "lora"
+        adapter.mkdir()
+        fill = trained_lora(rows, adapter).outcome.fill_rate
+        train, _ = by_split(rows)
+        print(
+            f"{train.height} rows; load average {os.getloadavg()[0]:.1f}; {fill:.0%} of our slots hold a token",
+            flush=True,
+        )
+        ratios("SFT, same real tokens", 1.2, lambda: plain_sft(rows, folder), lambda: our_sft(rows))
+        reference = pair_logprobs(reference_policy(load(), adapter, SETTING), pairs, SETTING)
+        ratios(
+            "DPO, same steps", 1.25, lambda: plain_dpo(pairs, adapter, DPO, folder),
+            lambda: our_dpo(pairs, reference, adapter, DPO),
+        )  # fmt: skip
+        sweep(pairs, adapter, folder)
+        asset_overhead(rows, folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What a training may take, and the end of one that would take more."""
+
+from dataclasses import dataclass
+
+from synth_assets.training.callbacks import Curve
+from synth_assets.training.contract import TrainingError
+
+JUDGED_FROM_S = 5.0  # what was measured over less says little of the rest
+JUDGED_FROM_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds that a training may take; None: as many as it needs. `known_by` says what set them."""
+
+    seconds: float | None = None
+    known_by: str = ""
+
+    def refuse(self, predicted_s: float | None) -> None:
+        """TrainingError where the prediction is beyond the budget."""
+        if self.seconds is not None and predicted_s is not None and predicted_s > self.seconds:
+            raise TrainingError(
+                f"predicted to take {predicted_s:.0f} s, beyond the {self.seconds:.0f} s that {self.known_by} allows; "
+                "nothing was trained"
+            )
+
+    def check(self, step: int, steps: int, curve: Curve) -> None:
+        """TrainingError where the steps so far say that all of them exceed the budget."""
+        spent = curve.seconds()
+        if self.seconds is None or step < JUDGED_FROM_STEPS or spent < min(JUDGED_FROM_S, self.seconds):
+            return
+        wanted = spent / step * steps
+        if wanted > self.seconds:
+            raise TrainingError(
+                f"stopped at step {step} of {steps} after {spent:.0f} s: all steps would take about {wanted:.0f} s, "
+                f"more than the {self.seconds:.0f} s that {self.known_by} allows"
+            )
+
+
+UNLIMITED = Budget()
+
+
+def budget_of(max_minutes: float | None, max_cost: float | None, usd_per_hour: float) -> Budget:
+    """The tighter of two limits: minutes of wall time, and US dollars at the tier's price."""
+    limits = []
+    if max_minutes is not None:
+        limits.append(Budget(max_minutes * 60, f"max_minutes {max_minutes:g}"))
+    if max_cost is not None and usd_per_hour > 0:
+        limits.append(Budget(max_cost / usd_per_hour * 3600, f"max_cost {max_cost:g} at {usd_per_hour:g} USD an hour"))
+    return min(limits, key=lambda limit: limit.seconds or 0.0, default=UNLIMITED)

@@ -1,0 +1,246 @@
+"""What we add to the loop of TRL's trainers: our rates and batches, checkpoints that hold, an end that is chosen."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth_assets.training import checkpoints as parts
+from synth_assets.training.batches import Batches, in_batches
+from synth_assets.training.contract import TrainingError
+from synth_assets.training.memory import ADVICE, out_of_memory, release
+from synth_assets.training.schedules import AdaptiveRate, warmup_steps
+from synth_assets.training.session import Session, TrainingInterruptedError
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+    from torch.utils.data import DataLoader
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class Supervised:
+    """Put before a trainer of TRL, whose `session` is set once it is made. It reports nothing to the hub."""
+
+    session: Session
+
+    def _send_telemetry(self) -> None:
+        return
+
+    def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:  # noqa: ANN401
+        """Our schedule, which the loss may lower."""
+        from torch.optim.lr_scheduler import LambdaLR
+
+        try:
+            rate = AdaptiveRate(self.session.spec, num_training_steps)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
+        if (warmup := warmup_steps(self.session.spec, num_training_steps)) >= num_training_steps:
+            raise TrainingError(
+                f"warm-up of {warmup} steps is not below the {num_training_steps} steps of the training"
+            )
+        self.session.rate = rate
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, rate.factor)
+        return self.lr_scheduler
+
+    def get_train_dataloader(self: Any) -> "DataLoader":
+        """Batches in our order."""
+        from torch.utils.data import DataLoader
+
+        table, session = self.train_dataset, self.session
+        lengths = table["length"] if "length" in table.column_names else [len(ids) for ids in table["input_ids"]]
+        size, accumulation = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps
+        resumed = session.batches.resumed if session.batches else []
+        if session.difficulty and len(session.difficulty) != len(table):
+            raise TrainingError(f"{len(session.difficulty)} difficulties were given for {len(table)} rows")
+        if not session.spec.batch_tokens:
+            resumed = in_batches([row for batch in resumed for row in batch], size)
+        session.batches = Batches(list(lengths), session.spec, size, accumulation, session.difficulty, resumed=resumed)
+        loader = DataLoader(
+            table,
+            batch_sampler=session.batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    def training_step(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:  # noqa: ANN401
+        """Count the slots of the batch, padding included."""
+        self.session.curve.slots += inputs.get("attention_mask", inputs.get("input_ids")).numel()
+        return super().training_step(model, inputs, *rest)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def evaluate(self: Any, *arguments: Any, **named: Any) -> dict[str, float]:  # noqa: ANN401
+        """Validate, in smaller batches where memory runs out; the training's stay as they are."""
+        while True:
+            batch = self.args.per_device_eval_batch_size
+            try:
+                return super().evaluate(*arguments, **named)  # pyright: ignore[reportAttributeAccessIssue]
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            if batch == 1:
+                raise TrainingError(f"out of memory in validation of one row: {ADVICE}")
+            release()
+            self.args.per_device_eval_batch_size = batch // 2
+            self.session.tell(f"out of memory in validation: its batch goes from {batch} to {batch // 2} rows")
+
+    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:  # noqa: ANN401
+        session: Session = self.session
+        if session.checkpoints is None:
+            return
+        moments, groups = parts.optimizer_parts(self.optimizer)
+        generators, numbers = parts.random_parts()
+        scaler = getattr(self.accelerator, "scaler", None)
+        weights = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        state = {
+            **session.state(),
+            "optimizer": groups,
+            "random": numbers,
+            "scheduler": {k: v for k, v in self.lr_scheduler.state_dict().items() if k != "lr_lambdas"},
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+        if float(self.state.epoch or 0.0).is_integer():
+            state["epoch"] = []  # it is over: the next one draws its own order
+        tensors = {"weights": weights, "optimizer": moments, "random": generators}
+        if session.best.weights:
+            tensors["best"] = session.best.weights
+        text = json.dumps(asdict(self.state), sort_keys=True)
+        session.checkpoints.write(self.state.global_step, tensors, state, text)
+        session.saved = time.monotonic()
+
+    def _load_from_checkpoint(self: Any, checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
+        import torch
+
+        stored = parts.read_tensors(Path(checkpoint), "weights")
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(stored[name])
+
+    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        state = parts.read_state(Path(checkpoint))
+        moments = parts.read_tensors(Path(checkpoint), "optimizer")
+        self.optimizer.load_state_dict(parts.optimizer_state(moments, state["optimizer"]))
+        self.lr_scheduler.load_state_dict(
+            {**state["scheduler"], "lr_lambdas": [None] * len(self.lr_scheduler.base_lrs)}
+        )
+        self.session.rate.restore(state["rate"])
+        self._total_train_tokens = state["curve"]["tokens"]
+
+    def _load_scaler(self: Any, checkpoint: str | None) -> None:
+        state = parts.read_state(Path(checkpoint))["scaler"] if checkpoint else None
+        if state is not None:
+            self.accelerator.scaler.load_state_dict(state)
+
+    def _load_rng_state(self: Any, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            folder = Path(checkpoint)
+            parts.restore_random(parts.read_tensors(folder, "random"), parts.read_state(folder)["random"])
+
+
+def resumed_session(session: Session, checkpoint: Path, model: Any) -> None:  # noqa: ANN401
+    """Bring a session to where a checkpoint was written; the trainer restores the rest."""
+    state = parts.read_state(checkpoint)
+    session.curve.restore(state["curve"])
+    session.best.restore(state["best"], parts.read_tensors(checkpoint, "best"), model)
+    session.events = [*state["events"], *session.events]
+    session.batches = Batches([], session.spec, 1, 1, resumed=state["epoch"])
+
+
+def watch(session: Session) -> "TrainerCallback":
+    """The callback that keeps the curve, lowers the rate, chooses the best weights, saves, and ends the training."""
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):
+        def on_pre_optimizer_step(
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: "TrainerControl",
+            **kwargs: Any,  # noqa: ANN401
+        ) -> None:
+            session.applied_rate = kwargs["optimizer"].param_groups[0]["lr"]
+
+        def on_log(
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: "TrainerControl",
+            **kwargs: Any,  # noqa: ANN401
+        ) -> None:
+            logs: dict[str, Any] = kwargs.get("logs") or {}
+            step = state.global_step
+            session.curve.add(step, state.max_steps, logs, session.facts(step))
+            if "loss" not in logs:
+                return
+            if session.rate and session.rate.observe(float(logs["loss"])):
+                _lower(kwargs["optimizer"], kwargs["lr_scheduler"], session.rate)
+                scale = f"{session.rate.scale:.2f} of its plan"
+                session.tell(f"step {step}: the loss fell no further, the learning rate is {scale}")
+            session.budget.check(step, state.max_steps, session.curve)
+
+        def on_evaluate(
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: "TrainerControl",
+            **kwargs: Any,  # noqa: ANN401
+        ) -> None:
+            if session.best.judge(state.global_step, kwargs["metrics"]["eval_loss"], kwargs["model"]):
+                session.tell(f"stopped at step {state.global_step} of {state.max_steps}: {session.best.why()}")
+                control.should_training_stop = True
+
+        def on_step_end(
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: "TrainerControl",
+            **kwargs: Any,  # noqa: ANN401
+        ) -> None:
+            last_of_epoch = float(state.epoch or 0.0).is_integer()
+            if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
+                control.should_evaluate = True
+            if not last_of_epoch:
+                control.should_save = _wants_to_save(session)
+            if session.signal and not control.should_save and not last_of_epoch:
+                raise TrainingInterruptedError(f"signal {session.signal} at step {state.global_step}")
+
+        def on_epoch_end(
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: "TrainerControl",
+            **kwargs: Any,  # noqa: ANN401
+        ) -> None:
+            """A checkpoint between epochs comes after the validation there, which draws random numbers too."""
+            ends = state.global_step >= state.max_steps or control.should_training_stop
+            control.should_save = _wants_to_save(session) and (not ends or bool(session.signal))
+
+        def on_save(
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: "TrainerControl",
+            **kwargs: Any,  # noqa: ANN401
+        ) -> None:
+            if session.signal:
+                raise TrainingInterruptedError(
+                    f"signal {session.signal}: checkpoint written at step {state.global_step}"
+                )
+
+    return Watcher()
+
+
+def _lower(optimizer: "Optimizer", scheduler: "LambdaLR", rate: AdaptiveRate) -> None:
+    """Have the next step take the lowered rate: the scheduler has set that step's before the loss was told."""
+    for group, base in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
+        group["lr"] = base * rate.factor(scheduler.last_epoch)
+
+
+def _wants_to_save(session: Session) -> bool:
+    if session.checkpoints is None:
+        return False
+    return bool(session.signal) or time.monotonic() - session.saved >= session.checkpoints.every_s
