@@ -5,15 +5,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resources.registry import DATA_VERSIONS, MODEL, MlflowTracker
+from resources.registry import DATA_VERSIONS, MODEL, RECORD, MlflowTracker
 from resources.retries import retried
 from synth_assets.lineage import LineageError, ModelVersion
-from synth_assets.records import fingerprint
+from synth_assets.records import AdapterRecord, fingerprint, from_json
+from synth_assets.text_samples import first_sections
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as Registered
 
+CARD = "model_card.md"
 NEEDED_TAGS = {"asset", "data_version", "data_versions"}  # of a version that an adapter asset registered
 
 
@@ -40,6 +42,30 @@ def model_version(tracker: MlflowTracker, number: str) -> ModelVersion:
     return _described(client, one, retried(lambda: _aliases(client), client.tracking_uri))
 
 
+def adapter_record(tracker: MlflowTracker, number: str) -> AdapterRecord:
+    """What the training said of a version; KeyError where it does not exist, LineageError where its run lost it."""
+    from mlflow.exceptions import MlflowException
+
+    client = tracker.client
+    tracker.version_tags(number)
+    run_id = str(client.get_model_version(MODEL, number).run_id)
+    try:
+        return from_json(AdapterRecord, retried(lambda: _text(client, run_id, RECORD), client.tracking_uri))
+    except MlflowException as error:
+        raise LineageError(f"{RECORD} of MLflow run {run_id} is gone: train again (synth run)") from error
+
+
+def attach_card(tracker: MlflowTracker, number: str, card: str) -> None:
+    """Put a model card beside the training of a version, and what fits of it into the version's description."""
+    client = tracker.client
+
+    def attach() -> None:
+        client.log_text(str(client.get_model_version(MODEL, number).run_id), card, CARD)
+        client.update_model_version(MODEL, number, description=first_sections(card))
+
+    retried(attach, client.tracking_uri)
+
+
 def _described(client: "MlflowClient", one: "Registered", aliases: list[tuple[str, str]]) -> ModelVersion:
     return ModelVersion(
         version=str(one.version),
@@ -60,15 +86,16 @@ def _data_versions(client: "MlflowClient", version: "Registered") -> dict[str, s
     """Data versions of everything that a version was made from, by asset, as its run holds them."""
     from mlflow.exceptions import MlflowException
 
-    def fetch() -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(client.download_artifacts(str(version.run_id), DATA_VERSIONS, folder)).read_text("utf-8")
-
     where = f"{DATA_VERSIONS} of MLflow run {version.run_id}, which says what version {version.version} was made from,"
     try:
-        found = json.loads(retried(fetch, client.tracking_uri))
+        found = json.loads(retried(lambda: _text(client, str(version.run_id), DATA_VERSIONS), client.tracking_uri))
     except MlflowException as error:
         raise LineageError(f"{where} is gone: delete that version, or train again (synth run)") from error
     if fingerprint(found) != version.tags["data_versions"]:
         raise LineageError(f"{where} was changed since: train again (synth run)")
     return found
+
+
+def _text(client: "MlflowClient", run_id: str, artifact: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, artifact, folder)).read_text("utf-8")

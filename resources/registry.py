@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MODEL = "synth-instruct"
 DIGEST_LENGTH = 36  # of a dataset in MLflow's database
 PARAM_LENGTH = 6000  # of a parameter's value in MLflow's database
+RECORD = "adapter_record.json"  # an AdapterRecord before MLflow knew it
 DATA_VERSIONS = "data_versions.json"  # of what a version was made from; the version's tag carries its hash
 BATCH = 900  # metrics in one request; MLflow takes 1000
 
@@ -204,7 +205,7 @@ class MlflowTracker:
             for name, version in record.data_versions.items()
         ]
         self.client.log_inputs(run_id, data)
-        self.client.log_text(run_id, to_json(record), "adapter_record.json")
+        self.client.log_text(run_id, to_json(record), RECORD)
 
     def _uploaded_model(self, run_id: str, name: str, folder: Path, identity: Mapping[str, str]) -> "LoggedModel":
         from mlflow.entities import LoggedModelStatus

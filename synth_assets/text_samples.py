@@ -48,6 +48,15 @@ def terminal_line(text: str, limit: int = LINE_CHARACTERS) -> str:
     return shown if len(shown) <= limit and len(text) <= limit else shown[: limit - 1] + "…"
 
 
+def first_sections(card: str) -> str:
+    """A card in the hub's format without its header, up to the last whole section that an event may hold."""
+    body = card.partition("---\n")[2].partition("---\n")[2].strip()
+    if len(body.encode()) <= SAMPLE_BYTES:
+        return body
+    sections = body.encode()[:SAMPLE_BYTES].decode(errors="ignore").split("\n## ")
+    return "\n## ".join(sections[:-1] or sections)
+
+
 def _visible(character: str) -> str:
     if character == "\n":
         return "⏎"

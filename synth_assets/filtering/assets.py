@@ -27,7 +27,7 @@ from synth_assets.filtering.preferences import (
     Surroundings,
     judge_preferences,
 )
-from synth_assets.filtering.report import first_sections, items_found, reasons_table, sample, stats_figure
+from synth_assets.filtering.report import items_found, reasons_table, sample, stats_figure
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.filtering.split import SplitSpec, split
@@ -35,7 +35,7 @@ from synth_assets.manifests import content_hash
 from synth_assets.recalls import recall_reasons, recalls_in_force
 from synth_assets.records import INSTRUCTIONS, ModelRecord, fingerprint
 from synth_assets.shards import sweep_temporaries, write_atomically
-from synth_assets.text_samples import escaped_sample
+from synth_assets.text_samples import escaped_sample, first_sections
 
 SAMPLE_COLUMNS = ("reason", "detail", "score", "instruction", "response", "chosen", "rejected")
 

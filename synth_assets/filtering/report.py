@@ -9,7 +9,7 @@ from synth_assets.figures import filtering_stats
 from synth_assets.filtering.preferences import PREFIX
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.verdicts import CONTAMINATED
-from synth_assets.text_samples import SAMPLE_BYTES, escaped, escaped_sample
+from synth_assets.text_samples import escaped, escaped_sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,15 +23,6 @@ def stats_figure(kept: pl.LazyFrame, rejected: pl.LazyFrame) -> "Figure":
     scores = kept.select("score").collect()["score"].to_list()
     reasons = dict(rejected.group_by("reason").len().collect().iter_rows())
     return filtering_stats({"kept": len(scores), **reasons}, scores)
-
-
-def first_sections(card: str) -> str:
-    """The card without its header, up to the last whole section that an event may hold."""
-    body = card.partition("---\n")[2].partition("---\n")[2].strip()
-    if len(body.encode()) <= SAMPLE_BYTES:
-        return body
-    sections = body.encode()[:SAMPLE_BYTES].decode(errors="ignore").split("\n## ")
-    return "\n## ".join(sections[:-1] or sections)
 
 
 def reasons_table(reasons: Mapping[str, int], judged: int) -> str:

@@ -1,7 +1,7 @@
 """Assets of the stage promotion: the decision with its clauses, and the version that serves."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from getpass import getuser
@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from resources.evidence import Evidence, adapter_versions, upstream_versions
-from resources.model_versions import model_version
+from resources.model_versions import adapter_record, attach_card, model_version
 from resources.registry import MlflowTracker
 from resources.storage import Home
 from resources.tracking import MlflowTracking
@@ -18,6 +18,7 @@ from synth_assets.benchmarks.suites import SUITES
 from synth_assets.lineage import LineageError, recalled_rows_of
 from synth_assets.promotion.contenders import CHALLENGER, CHAMPION, Scores, compared_candidate, contender
 from synth_assets.promotion.duel import fight
+from synth_assets.promotion.model_card import model_card
 from synth_assets.promotion.policy import Contender, PromotionPolicy, decide, outcome_version
 from synth_assets.promotion.succession import Occasion, SuccessionError, evidence_tags, rollback_decision, succeed
 from synth_assets.recalls import recalls_in_force, taint_text
@@ -32,7 +33,7 @@ from synth_assets.records import (
     Verdict,
     fingerprint,
 )
-from synth_assets.text_samples import escaped
+from synth_assets.text_samples import escaped, first_sections
 
 LAST_OF_ALL = {"dagster/priority": "-100"}  # the other ready steps go first, the checks of the same run among them
 MEASURED_BY = ("comparison", "benchmark_scores", "benchmark_items", "base_model")
@@ -75,6 +76,8 @@ def promotion_decision(
     """Whether the best adapter becomes the champion, with each clause of the policy and what was found."""
     tracker, occasion = tracking.tracker(context), _occasion(context)
     verdicts: list[Verdict] = []
+    behind: dict[str, str] = {}
+    card = ""
     if config.rollback:
         decision = rollback_decision(tracker, occasion.who)
     else:
@@ -84,10 +87,12 @@ def promotion_decision(
         opponent = _with_taint(opponent, tracker, tracking.home)
         scores = Scores(tracker, benchmark_scores, comparison)
         if candidate:
-            verdicts = evidence.verdicts(context, _versions_behind(context, tracker, candidate, scores))
+            behind = _versions_behind(context, tracker, candidate, scores)
+            verdicts = evidence.verdicts(context, behind)
         decision = _judged(candidate, opponent, scores, verdicts, config.policy())
         if candidate and candidate.version and candidate.role == "candidate" and not config.adopt:
             tracker.set_alias(CHALLENGER, candidate.version, evidence_tags(decision, occasion, _counts(verdicts)))
+            card = _carded(tracker, decision, verdicts, behind)
     return dg.MaterializeResult(
         value=decision,
         data_version=dg.DataVersion(outcome_version(decision)),
@@ -97,6 +102,7 @@ def promotion_decision(
             "clauses": dg.MetadataValue.md(_clause_table(decision.clauses)),
             "checks": dg.MetadataValue.json(_counts(verdicts)),
             "policy": dg.MetadataValue.json(asdict(config.policy())),
+            **({"model_card": dg.MetadataValue.md(first_sections(card))} if card else {}),
             **_link(tracking, decision.candidate_version),
         },
     )
@@ -191,6 +197,16 @@ def _versions_behind(
         measured = {n: v for n, v in upstream_versions(context).items() if n in MEASURED_BY}
         versions |= {n if versions.get(n, v) == v else f"{n}@{v}": v for n, v in measured.items()}
     return versions
+
+
+def _carded(tracker: MlflowTracker, decision: Decision, verdicts: Sequence[Verdict], behind: Mapping[str, str]) -> str:
+    """The model card of the version that was judged, attached to it."""
+    version = decision.candidate_version
+    card = model_card(
+        adapter_record(tracker, version), tracker.version_tags(version), decision, _counts(verdicts), behind
+    )
+    attach_card(tracker, version, card)
+    return card
 
 
 def _occasion(context: dg.AssetExecutionContext) -> Occasion:

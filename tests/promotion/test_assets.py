@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from resources.evidence import Evidence, upstream_versions
-from resources.model_versions import model_version
-from resources.registry import MlflowTracker
+from resources.model_versions import CARD, model_version
+from resources.registry import MODEL, MlflowTracker
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suites import SUITES
@@ -241,6 +241,18 @@ def test_a_better_adapter_serves_until_one_is_better_still(deployment: Deploymen
     better = deployment.run(Week(data="week 3", right=150))
     assert (better.outcome, better.opponent_version) == ("promoted", "1"), better.reason
     assert (deployment.champion().version, deployment.champion().previous_version) == ("3", "1")
+
+
+def test_a_judged_version_has_its_card(deployment: Deployment, tmp_path: Path) -> None:
+    deployment.run(GOOD)
+    client = deployment.tracker.client
+    version = client.get_model_version(MODEL, "1")
+    card = Path(client.download_artifacts(str(version.run_id), CARD, str(tmp_path))).read_text("utf-8")
+    assert card.startswith("---\nbase_model:")
+    assert "- sft_dataset: `week 1`" in card
+    assert f"| {SUITE} | test | {METRIC} | 0.500 | {ITEMS} |" in card
+    assert str(version.description).startswith("# lora_adapter, version 1")
+    assert str(version.description) in card
 
 
 def test_a_check_that_failed_on_its_data_stops_a_version_for_ever(deployment: Deployment) -> None:  # fault 24
