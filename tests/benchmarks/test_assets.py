@@ -42,7 +42,9 @@ def test_without_config_the_tier_names_the_suites(tmp_path: Path, instance: dg.D
     assert table["suite"].unique(maintain_order=True).to_list() == ["world_instructions", "world_choice"]
 
 
-def test_a_suite_that_cannot_be_had_fails_with_the_remedy(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_a_suite_that_cannot_be_had_fails_with_the_remedy(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:  # fault 10
     with pytest.raises(FileNotFoundError, match=r"no file gsm8k_test.jsonl in .*put the file there"):
         materialise(Home(folder=str(tmp_path)), ["knowledge", "gsm8k"], instance)
     with pytest.raises(ValueError, match="no suite 'mmluu'"):

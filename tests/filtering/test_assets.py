@@ -130,6 +130,19 @@ def test_a_recalled_row_is_out_with_what_repeats_it(
     assert row not in pl.read_parquet(home.tables() / "sft_dataset.parquet")["row_id"].to_list()
 
 
+def test_where_no_row_is_left_nothing_is_stored_and_the_table_is_shown(
+    home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+) -> None:  # fault 8
+    result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_instruction_words": 1})
+    failure = result.failure_data_for_node("judged_instructions")
+    assert failure is not None
+    assert "no instruction row is left of 28" in str(failure.error)
+    assert "instruction_too_long: " in str(failure.error)
+    made = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
+    assert not made & {"filtered_instructions", "rejected_instructions", "sft_dataset"}
+    assert not list(home.tables().glob("filtered_instructions*"))
+
+
 def test_a_refused_threshold_names_its_field(home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:
     result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_echo_similarity": 2.0})  # fault 27
     assert not result.success
