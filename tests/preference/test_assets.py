@@ -156,9 +156,7 @@ def test_rewards_that_are_not_numbers_leave_only_what_was_brought(home: Home) ->
 
 def test_without_a_pair_nothing_is_stored_and_the_reasons_are_shown(home: Home) -> None:  # fault 8
     add_recalls(home.recalls(), [Recall("i", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
-    with pytest.raises(
-        ValueError, match=r"not one preference pair is left of 60 candidates\ncandidates reward_not_finite"
-    ):
+    with pytest.raises(ValueError, match=r"not one preference pair is left(.|\n)*reward_not_finite"):
         prefer(home, broken=True)
     assert not list(home.tables().glob("preference_pairs*"))
 
