@@ -13,9 +13,10 @@ from synth_assets.commands.rows import WIDTH, row_story, rows_made
 from synth_assets.commands.session import Session, open_session
 from synth_assets.commands.trace import trace_text
 from synth_assets.commands.why import why_text
+from synth_assets.filtering.preferences import PREFIX
 from synth_assets.generation.imports import import_file, read_import
 from synth_assets.lineage import LineageError
-from synth_assets.records import INSTRUCTIONS, JUDGED, PAIRS, REJECTED, SFT_ROWS
+from synth_assets.records import INSTRUCTIONS, JUDGED, PAIRS, REJECTED, REJECTED_PAIRS, SFT_ROWS
 
 ATTACK = "\x1b[31mred\x1b[0m " + "<b>" * 200
 
@@ -45,9 +46,20 @@ def session(own_home: Path) -> Session:
     pair = {"pair_id": "p1", "row_id": "aa11", "split": "train", "instruction": "Name a bird.", "chosen": "A crow."}
     rewards = {"rejected": "A cow.", "chosen_reward": 2.0, "rejected_reward": 0.5, "margin": 1.5}
     pl.DataFrame([pair | rewards], schema=PAIRS).write_parquet(tables / "preference_pairs.parquet")
-    fates = pl.DataFrame({"row_id": ["aa11", "ab22"], "fate": ["kept", "echo"]})
+    brought = {"pair_id": "p2", "row_id": "ac33", "source": "mine.jsonl", "history": [], "instruction": "Name a lake."}
+    sides = {"chosen": "Lake Como.", "rejected": "</s>"}
+    pair_out = brought | sides | {"reason": f"{PREFIX}control_token_in_response", "detail": "</s>"}
+    pl.DataFrame([brought | sides], schema=PAIRS).write_parquet(tables / "imported_preferences.parquet")
+    pl.DataFrame([pair_out], schema=REJECTED_PAIRS).write_parquet(tables / "rejected_preferences.parquet")
+    fates = pl.DataFrame({"row_id": ["aa11", "ab22", "ac33"], "fate": ["kept", "echo", "control_token_in_response"]})
     home.leave_row_manifest("filtered_instructions", "f1", fates)
     return open_session("cpu")
+
+
+def test_an_imported_pair_tells_which_side_was_wrong(session: Session) -> None:
+    told = why_text(session, "ac")
+    assert f"fate      rejected: {PREFIX}control_token_in_response (format)" in told
+    assert "rejected  </s>" in told
 
 
 def test_a_kept_row_tells_where_it_came_from_and_went_to(session: Session) -> None:
@@ -77,7 +89,7 @@ def test_a_rejected_row_tells_reason_value_and_what_would_change_it(session: Ses
     assert len(told) < 2_000
 
 
-@pytest.mark.parametrize(("given", "says"), [("zz", "no row 'zz'"), ("a", "2 rows begin with"), ("", "no row")])
+@pytest.mark.parametrize(("given", "says"), [("zz", "no row 'zz'"), ("a", "3 rows begin with"), ("", "no row")])
 def test_an_unknown_row_is_refused(session: Session, given: str, says: str) -> None:
     with pytest.raises(LineageError, match=says):
         why_text(session, given)

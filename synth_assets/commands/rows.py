@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from synth_assets.filtering.preferences import PREFIX
 from synth_assets.filtering.rules import RULES
 from synth_assets.generation.imports import imported_files, line_of
 from synth_assets.lineage import ModelVersion, fates_of
@@ -16,7 +17,14 @@ from synth_assets.text_samples import terminal_line
 WIDTH = 80
 LABEL = 10
 TEXT_CHARACTERS = 400
-DATASETS = ("filtered_instructions", "sft_dataset", "response_candidates", "preference_pairs")
+REJECTS = ("rejected_instructions", "rejected_preferences")
+DATASETS = (
+    "filtered_instructions",
+    "sft_dataset",
+    "response_candidates",
+    "filtered_preferences",
+    "preference_pairs",
+)
 MADE = [name for name in INSTRUCTIONS.names() if name not in ("instruction", "response", "history")]
 
 
@@ -88,7 +96,7 @@ def _with_ids(paths: Iterable[Path], row_ids: Sequence[str]) -> pl.DataFrame:
 
 
 def _fate(home: Path, row_id: str) -> list[str]:
-    rejected = table_rows(home, "rejected_instructions", row_id)
+    rejected = [found for asset in REJECTS for found in table_rows(home, asset, row_id)]
     if rejected:
         return _rejection(rejected[0])
     if kept := table_rows(home, "filtered_instructions", row_id):
@@ -99,15 +107,15 @@ def _fate(home: Path, row_id: str) -> list[str]:
 
 
 def _rejection(row: dict[str, Any]) -> list[str]:
-    rule = next((rule for rule in RULES if rule.reason == row["reason"]), None)
+    reason = row["reason"].removeprefix(PREFIX)  # of a pair, what speaks against its rejected side
+    rule = next((rule for rule in RULES if rule.reason == reason), None)
     family = rule.family if rule else "duplicates, benchmarks and recalls"
     lines = [entry("fate", f"rejected: {row['reason']} ({family})")]
     if row["detail"]:
         lines.append(entry("because", terminal_line(row["detail"])))
     if rule and rule.limit and rule.limit != "context_tokens":
-        lines.append(
-            entry("limit", f"{rule.limit}; other for one run: synth run --set judged_instructions.{rule.limit}=VALUE")
-        )
+        judge = "judged_preferences" if "chosen" in row else "judged_instructions"
+        lines.append(entry("limit", f"{rule.limit}; other for one run: synth run --set {judge}.{rule.limit}=VALUE"))
     return lines
 
 
