@@ -19,6 +19,7 @@ COLUMNS: Mapping[str, str] = {
     "finish_reason": "stop, or length where the token limit cut the text",
     "group": "lowest row id among rows of similar tasks; a group is in one split",
     "history": "earlier turns, often none",
+    "history_tokens": "tokens of the earlier turns, of the model that wrote them; 0 where there are none",
     "instruction": "what is asked",
     "instruction_finish_reason": "stop, or length where the token limit cut it; null for imports",
     "instruction_tokens": "tokens of the model that wrote it",
@@ -48,5 +49,6 @@ COLUMNS: Mapping[str, str] = {
     "suite": "the benchmark suite",
     "temperature": "of sampling the instruction, or the candidate",
     "template": "the model family whose chat template was used",
+    "topic": "name of the topic whose system prompt steered the instruction; null where none did",
     "top_p": "nucleus of the sampling",
 }
