@@ -137,8 +137,8 @@ def no_leakage_between_splits(sft_dataset: pl.LazyFrame, benchmark_items: pl.Laz
     suites = [name for name in found.splits if name not in SPLITS]
     return leakage_result(
         {
-            "instructions": found.found(*SPLITS),
-            "groups": leaks_between_splits(sft_dataset, pl.col("group"), SPLITS),
+            "shared_instructions": found.found(*SPLITS),
+            "shared_groups": leaks_between_splits(sft_dataset, pl.col("group"), SPLITS),
             "benchmark_items": [text for side in SPLITS for suite in suites for text in found.found(side, suite)],
         },
         found.table(),

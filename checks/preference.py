@@ -129,8 +129,8 @@ def no_leakage_between_splits(
     suites = found.splits[len(sides) :]
     return leakage_result(
         {
-            "instructions": found.found(*own),
-            "groups": leaks_between_splits(preference_pairs, pl.col("group"), SPLITS),
+            "shared_instructions": found.found(*own),
+            "shared_groups": leaks_between_splits(preference_pairs, pl.col("group"), SPLITS),
             "sft_validation_instructions": found.found("SFT validation", "pairs train"),
             "benchmark_items": [text for side in own for suite in suites for text in found.found(side, suite)],
         },

@@ -204,7 +204,7 @@ def test_planted_duplicate_keeps_training_from_starting(
     result = dg.materialize([sft_dataset, benchmark_items, lora_adapter, *asked], raise_on_error=False)
     [verdict] = [e for e in result.get_asset_check_evaluations() if not e.passed]
     assert verdict.check_name == key.name
-    assert verdict.metadata["instructions"].value == 1
+    assert verdict.metadata["shared_instructions"].value == 1
     assert verdict.description == "instructions: 1"
     assert trained == []
 

@@ -60,7 +60,7 @@ def test_its_validation_rows_stand_in_its_training_set(test_data: Path) -> None:
     rows = read_file(test_data / MAGPIE).instructions
     found = no_leakage_between_splits(randomly_split(rows), NO_ITEMS)
     assert not found.passed
-    assert int(str(found.metadata["instructions"].value)) > VALIDATION_ROWS // 4
+    assert int(str(found.metadata["shared_instructions"].value)) > VALIDATION_ROWS // 4
 
 
 def test_alpaca_has_none_of_them(test_data: Path) -> None:
