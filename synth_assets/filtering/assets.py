@@ -118,15 +118,7 @@ def judged_instructions(
     with _scratch(home) as scratch:
         verdicts = judge(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
         context.log.info(f"rejected by reason: {verdicts.reasons}")
-        for name, table in (("filtered_instructions", verdicts.kept), ("rejected_instructions", verdicts.rejected)):
-            version = content_hash(table)
-            home.leave_row_manifest(name, version, verdicts.fates)
-            yield dg.MaterializeResult(
-                asset_key=name,
-                value=table,
-                data_version=dg.DataVersion(version),
-                metadata=_metadata(verdicts, table, spec),
-            )
+        yield from _results(("filtered_instructions", "rejected_instructions"), verdicts, spec, home)
 
 
 @dg.asset(
@@ -227,15 +219,22 @@ def judged_preferences(
     with _scratch(home) as scratch:
         verdicts = judge_preferences(imported_preferences, around, spec, base, scratch)
         context.log.info(f"rejected by reason: {verdicts.reasons}")
-        for name, table in (("filtered_preferences", verdicts.kept), ("rejected_preferences", verdicts.rejected)):
-            version = content_hash(table)
-            home.leave_row_manifest(name, version, verdicts.fates)
-            yield dg.MaterializeResult(
-                asset_key=name,
-                value=table,
-                data_version=dg.DataVersion(version),
-                metadata=_metadata(verdicts, table, spec),
-            )
+        yield from _results(("filtered_preferences", "rejected_preferences"), verdicts, spec, home)
+
+
+def _results(
+    names: tuple[str, str], verdicts: Verdicts | PreferenceVerdicts, spec: FilterSpec, home: Home
+) -> Iterator[dg.MaterializeResult]:
+    """The table of what is kept and the one of what is rejected, each with the manifest of all rows."""
+    for name, table in zip(names, (verdicts.kept, verdicts.rejected), strict=True):
+        version = content_hash(table)
+        home.leave_row_manifest(name, version, verdicts.fates)
+        yield dg.MaterializeResult(
+            asset_key=name,
+            value=table,
+            data_version=dg.DataVersion(version),
+            metadata=_metadata(verdicts, table, spec),
+        )
 
 
 @contextmanager
