@@ -94,6 +94,14 @@ def normalise(text: str) -> str:
     return " ".join(fold(text).lower().split())
 
 
+def normalised_bytes(text: str) -> bytes:
+    """The same in UTF-8; a text of ASCII, as most are, is not split."""
+    if not text.isascii():
+        return normalise(text).encode("utf-8", "replace")
+    plain = text.encode().translate(_plain_bytes()).strip(b" ")
+    return b" ".join(plain.split()) if b"  " in plain else plain
+
+
 def hash_words(texts: Sequence[str]) -> Words:
     """Split texts into words and hash each word.
 
@@ -119,15 +127,23 @@ def hash_lexicon(words: str) -> Hashes:
 
 
 def contained(hashes: Hashes, lexicon: Hashes) -> NDArray[np.bool_]:
-    """Which hashes are in a lexicon; a table over the top bits settles most of them."""
+    """Which hashes are in a sorted lexicon without repetitions; a table over the top bits settles most of them."""
     if not lexicon.size:
         return np.zeros(hashes.size, bool)
     bits = max(16, (16 * lexicon.size).bit_length())
     shift = np.uint64(64 - bits)
-    table = np.zeros(1 << bits, bool)
-    table[(lexicon >> shift).astype(np.int64)] = True
-    found = table[(hashes >> shift).astype(np.int64)]
-    found[found] = np.isin(hashes[found], lexicon)
+    slots = (lexicon >> shift).view(np.int64)
+    first = np.flatnonzero(np.diff(slots, prepend=-1))
+    table, start = np.zeros(1 << bits, np.bool_), np.zeros(1 << bits, np.int32)
+    table[slots], start[slots[first]] = True, first
+    found = table[(hashes >> shift).view(np.int64)]
+    places = np.flatnonzero(found)
+    wanted = hashes[places]
+    at = start[(wanted >> shift).view(np.int64)]
+    same = lexicon[at] == wanted
+    for step in range(1, int(np.diff(first, append=slots.size).max())):
+        same |= lexicon[np.minimum(at + step, lexicon.size - 1)] == wanted
+    found[places] = same
     return found
 
 
@@ -266,6 +282,12 @@ def _byte_tables() -> tuple[bytes, bytes]:
         elif byte in OPERATORS:
             operators[byte] = 1
     return bytes(words), bytes(operators)
+
+
+@cache
+def _plain_bytes() -> bytes:
+    """For bytes.translate: ASCII in lower case, and all its white space as spaces."""
+    return bytes(ord(" " if chr(byte).isspace() else chr(byte).lower()) if byte < 0x80 else byte for byte in range(256))
 
 
 def _is_digit(values: NDArray[np.uint8]) -> NDArray[np.bool_]:

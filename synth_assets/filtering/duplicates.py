@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from synth_assets.filtering.minhash import SLOTS, band_hashes, band_rows, signatures, whole_hashes
 from synth_assets.filtering.spill import Spill
-from synth_assets.text import Hashes, Integers, Words, hash_words, normalise, shingles
+from synth_assets.text import Hashes, Integers, Words, hash_words, normalised_bytes, shingles
 
 SHINGLE_WORDS = 5
 BLOCK_TEXTS = 128  # the arrays of a block stay in the processor's cache
@@ -160,7 +160,7 @@ def jaccard(values: Hashes, sizes: Integers, pairs: Integers) -> NDArray[np.floa
 
 def hash_tasks(tasks: Sequence[str]) -> Hashes:
     """One hash for each text, equal where texts differ in case, spaces and typography only."""
-    return np.array([xxhash.xxh3_64_intdigest(normalise(task).encode("utf-8", "replace")) for task in tasks], np.uint64)
+    return np.array([xxhash.xxh3_64_intdigest(normalised_bytes(task)) for task in tasks], np.uint64)
 
 
 def repeated(order: Integers, tasks: Hashes, near: NearDuplicates) -> Repeats:

