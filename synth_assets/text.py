@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import pairwise
+from itertools import pairwise, starmap
 
 import numpy as np
 import xxhash
@@ -59,13 +59,26 @@ class Words:
 
     def parts(self, words: int) -> Iterator["Words"]:
         """The same texts in runs of about so many words."""
-        ends = np.cumsum(self._counts)
-        cuts = [0, *(np.flatnonzero(np.diff(ends // words)) + 1).tolist(), self.texts]
-        for first, last in pairwise(cuts):
-            start, end = (int(ends[text - 1]) if text else 0 for text in (first, last))
-            lines = self.lines[np.searchsorted(self.lines, start) : np.searchsorted(self.lines, end)]
-            inside = slice(start, end)
-            yield Words(self.hashes[inside], self.text[inside] - first, self.sizes[inside], last - first, lines - start)
+        cuts = [0, *(np.flatnonzero(np.diff(np.cumsum(self._counts) // words)) + 1).tolist(), self.texts]
+        return starmap(self.part, pairwise(cuts))
+
+    def part(self, first: int, last: int) -> "Words":
+        """The texts from the first to before the last."""
+        start, end = np.searchsorted(self.text, [first, last]).tolist()
+        lines = self.lines[slice(*np.searchsorted(self.lines, [start, end]))]
+        inside = slice(start, end)
+        return Words(self.hashes[inside], self.text[inside] - first, self.sizes[inside], last - first, lines - start)
+
+    def chosen(self, texts: Integers) -> "Words":
+        """Some of the texts, given by their indices in order."""
+        if texts.size == self.texts:
+            return self
+        kept = np.zeros(self.texts, bool)
+        kept[texts] = True
+        inside = kept[self.text]
+        number, place = np.cumsum(kept) - 1, np.cumsum(inside) - 1
+        lines = place[self.lines[inside[self.lines]]]
+        return Words(self.hashes[inside], number[self.text[inside]], self.sizes[inside], texts.size, lines)
 
     @cached_property
     def _counts(self) -> Integers:
@@ -126,25 +139,35 @@ def hash_lexicon(words: str) -> Hashes:
     return np.unique(hash_words([words]).hashes)
 
 
+class Lexicon:
+    """A set of hashes to look others up in; a table over their top bits settles most of them."""
+
+    def __init__(self, hashes: Hashes) -> None:
+        """Take hashes, sorted and without repetitions."""
+        bits = max(16, (16 * hashes.size).bit_length())
+        self._hashes, self._shift = hashes, np.uint64(64 - bits)
+        slots = (hashes >> self._shift).view(np.int64)
+        first = np.flatnonzero(np.diff(slots, prepend=-1))
+        self._used, self._start = np.zeros(1 << bits, np.bool_), np.zeros(1 << bits, np.int32)
+        self._used[slots], self._start[slots[first]] = True, first
+        self._most = int(np.diff(first, append=slots.size).max(initial=0))
+
+    def has(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Which hashes are in it."""
+        found = self._used[(hashes >> self._shift).view(np.int64)]
+        places = np.flatnonzero(found)
+        wanted = hashes[places]
+        at = self._start[(wanted >> self._shift).view(np.int64)]
+        same = np.zeros(at.size, np.bool_)
+        for step in range(self._most):
+            same |= self._hashes[np.minimum(at + step, self._hashes.size - 1)] == wanted
+        found[places] = same
+        return found
+
+
 def contained(hashes: Hashes, lexicon: Hashes) -> NDArray[np.bool_]:
-    """Which hashes are in a sorted lexicon without repetitions; a table over the top bits settles most of them."""
-    if not lexicon.size:
-        return np.zeros(hashes.size, bool)
-    bits = max(16, (16 * lexicon.size).bit_length())
-    shift = np.uint64(64 - bits)
-    slots = (lexicon >> shift).view(np.int64)
-    first = np.flatnonzero(np.diff(slots, prepend=-1))
-    table, start = np.zeros(1 << bits, np.bool_), np.zeros(1 << bits, np.int32)
-    table[slots], start[slots[first]] = True, first
-    found = table[(hashes >> shift).view(np.int64)]
-    places = np.flatnonzero(found)
-    wanted = hashes[places]
-    at = start[(wanted >> shift).view(np.int64)]
-    same = lexicon[at] == wanted
-    for step in range(1, int(np.diff(first, append=slots.size).max())):
-        same |= lexicon[np.minimum(at + step, lexicon.size - 1)] == wanted
-    found[places] = same
-    return found
+    """Which hashes are in a lexicon, sorted and without repetitions."""
+    return Lexicon(lexicon).has(hashes)
 
 
 def ngrams(words: Words, n: int) -> tuple[Hashes, Integers]:

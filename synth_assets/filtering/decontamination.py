@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from synth_assets.text import Hashes, Integers, Words, contained, hash_words, ngrams, whole_texts
+from synth_assets.text import Hashes, Integers, Lexicon, Words, hash_words, ngrams, whole_texts
 
 NGRAM_WORDS = 8  # PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 8) and Tulu 3 (arXiv 2411.15124)
 BOILERPLATE_ITEMS = 3  # an 8-gram of more items than this is their template or a shared passage
+WORDS_AT_ONCE = 1 << 14  # the arrays stay in the processor's cache
 LABELS = r"(?im)^[ \t]*(?:\(?[a-j][.):]|(?:question|q|problem|answer|choices|options):)(?:[ \t]|$)"
 """What stands before questions and choices: no part of what is asked."""
 GENERIC = r"(?i)^\s*(?:which|choose|select|pick|identify|all)\b.{0,24}\b(?:following|these|true|correct|false)\b"
@@ -81,7 +82,7 @@ class Decontaminator:
         for row, found, share in zip(*self._covered(*self._shared(texts)), strict=True):
             if share > cover[row]:
                 item[row], cover[row] = found, share
-        whole = whole_texts(texts[0])
+        whole = np.concatenate([whole_texts(part) for part in texts[0].parts(WORDS_AT_ONCE)])
         place = np.minimum(np.searchsorted(self._whole, whole), self._whole.size - 1)
         same = (self._whole[place] == whole) & (texts[0].counts() > 0)
         item[same], cover[same] = self._whole_item[place[same]], 1.0
@@ -100,8 +101,9 @@ class Decontaminator:
         entries = np.unique(np.stack([hashes, words.text[first].astype(np.uint64)], axis=1), axis=0)
         grams, item = entries[:, 0], entries[:, 1].astype(np.int64)
         of_items = np.unique(np.stack([grams, number[item]], axis=1), axis=0)[:, 0]
-        self._vocabulary, spread = np.unique(of_items, return_counts=True)
-        specific = spread[np.searchsorted(self._vocabulary, grams)] <= BOILERPLATE_ITEMS
+        vocabulary, spread = np.unique(of_items, return_counts=True)
+        self._known = Lexicon(vocabulary)
+        specific = spread[np.searchsorted(vocabulary, grams)] <= BOILERPLATE_ITEMS
         self._grams, self._gram_item = grams[specific], item[specific]
         self._specific = np.bincount(item[specific], minlength=words.texts)
         self._size = np.bincount(item, minlength=words.texts)
@@ -128,10 +130,13 @@ class Decontaminator:
         """Each row's distinct 8-grams that any item has, over all its texts, in order of the rows."""
         rows, grams = [], []
         for words in texts:
-            hashes, first = ngrams(words, NGRAM_WORDS)
-            known = contained(hashes, self._vocabulary)
-            rows.append(words.text[first[known]])
-            grams.append(hashes[known])
+            before = 0
+            for part in words.parts(WORDS_AT_ONCE):
+                hashes, first = ngrams(part, NGRAM_WORDS)
+                known = self._known.has(hashes)
+                rows.append(part.text[first[known]] + before)
+                grams.append(hashes[known])
+                before += part.texts
         both = np.unique(np.stack([np.concatenate(rows).astype(np.uint64), np.concatenate(grams)], axis=1), axis=0)
         return both[:, 0].astype(np.int64), both[:, 1]
 

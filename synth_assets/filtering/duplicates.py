@@ -75,9 +75,14 @@ class NearDuplicates:
     def add(self, texts: Sequence[str]) -> None:
         """Append texts; their positions go on from those before."""
         for start in range(0, len(texts), BLOCK_TEXTS):
-            self._add_words(hash_words(texts[start : start + BLOCK_TEXTS]))
+            self._add_block(hash_words(texts[start : start + BLOCK_TEXTS]))
 
-    def _add_words(self, words: Words) -> None:
+    def add_words(self, words: Words) -> None:
+        """Append texts whose words are known."""
+        for start in range(0, words.texts, BLOCK_TEXTS):
+            self._add_block(words.part(start, min(start + BLOCK_TEXTS, words.texts)))
+
+    def _add_block(self, words: Words) -> None:
         values, text = shingles(words, SHINGLE_WORDS)
         sizes = np.bincount(text, minlength=words.texts)
         bands = band_hashes(signatures(values, text, words.texts), self._band_rows)

@@ -121,6 +121,12 @@ class Features:
             pl.when(history == "").then(self.text("instruction")).otherwise(history + "\n" + self.text("instruction"))
         ).to_series()
 
+    def task_words(self, places: Integers) -> Words:
+        """The words of some of the tasks, given by their places in order."""
+        if self.history().str.len_bytes().sum():
+            return hash_words(self.tasks().gather(places).to_list())
+        return self.words("instruction").chosen(places)
+
     def conversation_tokens(self, limit: int) -> Floats:
         """Tokens of history, instruction and response together, where they may exceed `limit`; else NaN."""
         texts = [self.history(), *self._texts.values()]
