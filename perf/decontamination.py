@@ -4,7 +4,9 @@
 
 Each prompt of eight words or more is planted between two made-up sentences, with 0 to 40 % of its words replaced at
 random, and looked for. Prints the share that is found by the share of words changed, and by the share of the prompt's
-8-grams that survived; then which of those with half of them left were not found. FOLDER holds mmlu/*.csv,
+own 8-grams that survived; then which of those with half of them left were not found. A prompt's own are the 8-grams
+that at most BOILERPLATE_ITEMS prompts share: the others ("Which of the following is an example of") do not tell which
+item it is, and convict nobody alone. Prompts with none of their own are counted apart. FOLDER holds mmlu/*.csv,
 truthfulqa.csv and gsm8k_test.jsonl; without one, the embedded suites' items are used. FILE's rows, with the columns
 instruction and output or response, are looked through for items as well: what is found there was planted by nobody.
 """
@@ -20,7 +22,7 @@ import polars as pl
 
 from synth_assets.benchmarks.suite import item_table
 from synth_assets.benchmarks.suites import find_suites
-from synth_assets.filtering.decontamination import NGRAM_WORDS, Decontaminator
+from synth_assets.filtering.decontamination import BOILERPLATE_ITEMS, NGRAM_WORDS, Decontaminator
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.records import BENCHMARK_ITEMS
 from synth_assets.text import hash_words, ngrams
@@ -28,6 +30,7 @@ from synth_assets.text import hash_words, ngrams
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 AT_ONCE = 1024
 TEXT_BITS = np.uint64(48)
+GRAM = np.uint64((1 << 48) - 1)
 BEFORE, AFTER = "Somebody asked me this yesterday and I did not know: ", " Please explain it to me slowly."
 
 
@@ -70,11 +73,20 @@ def own_8grams(texts: list[str]) -> np.ndarray:
     return np.unique(words.text[first].astype(np.uint64) << TEXT_BITS | hashes >> np.uint64(16))
 
 
-def surviving(prompts: list[str], planted: list[str]) -> np.ndarray:
-    """The share of each prompt's distinct 8-grams that its planted copy still has."""
+def boilerplate(prompts: list[str]) -> np.ndarray:
+    """The 8-grams, without the number of a text, of more than BOILERPLATE_ITEMS prompts."""
+    grams, spread = np.unique(own_8grams(prompts) & GRAM, return_counts=True)
+    return grams[spread > BOILERPLATE_ITEMS]
+
+
+def surviving(prompts: list[str], planted: list[str], common: np.ndarray) -> np.ndarray:
+    """The share of each prompt's distinct 8-grams but the common ones that its planted copy has; NaN for none."""
     own, left = own_8grams(prompts), own_8grams(planted)
+    own = own[~np.isin(own & GRAM, common)]
     text = (own >> TEXT_BITS).astype(np.int64)
-    return np.bincount(text, np.isin(own, left), len(prompts)) / np.bincount(text, minlength=len(prompts))
+    sizes = np.bincount(text, minlength=len(prompts))
+    kept = np.bincount(text, np.isin(own, left), len(prompts))
+    return np.divide(kept, sizes, out=np.full(len(prompts), np.nan), where=sizes > 0)
 
 
 def measure(items: pl.DataFrame, cover: float) -> pl.DataFrame:
@@ -82,6 +94,7 @@ def measure(items: pl.DataFrame, cover: float) -> pl.DataFrame:
     decontaminator, random = Decontaminator(items, cover), np.random.default_rng(0)
     prompts = items["prompt"].unique(maintain_order=True).to_list()
     long = np.flatnonzero(hash_words(prompts).counts() >= NGRAM_WORDS).tolist()
+    common = boilerplate(prompts)
     parts: list[pl.DataFrame] = []
     for share in SHARES:
         for start in range(0, len(long), AT_ONCE):
@@ -89,7 +102,7 @@ def measure(items: pl.DataFrame, cover: float) -> pl.DataFrame:
             planted = [changed(prompt, share, random) for prompt in asked]
             hits = decontaminator.find(pl.Series([f"{BEFORE}{text}{AFTER}" for text in planted]))
             found = [bool(item) for item in hits.item]
-            facts = {"cover": surviving(asked, planted), "found": found, "planted": planted}
+            facts = {"cover": surviving(asked, planted, common), "found": found, "planted": planted}
             parts.append(pl.DataFrame(facts).with_columns(pl.lit(share).alias("words changed")))
     return pl.concat(parts)
 
@@ -100,14 +113,16 @@ def show(cases: pl.DataFrame) -> None:
     print("| words changed | planted | found |\n|---:|---:|---:|")
     for (share,), part in cases.group_by("words changed", maintain_order=True):
         print(f"| {share:.0%} | {part.height} | {part['found'].mean():.2%} |")
+    own = cases.filter(pl.col("cover").is_not_nan())
     print("\n| surviving cover | planted | found |\n|---|---:|---:|")
     for low, high in bands:
         last = high > 0.95
-        part = cases.filter((pl.col("cover") >= low) & (last | (pl.col("cover") < high)))
+        part = own.filter((pl.col("cover") >= low) & (last | (pl.col("cover") < high)))
         if part.height:
             print(f"| {low:.1f} to {high:.1f} | {part.height} | {part['found'].mean():.2%} |")
-    half = cases.filter(pl.col("cover") >= 0.5)
+    half, none = own.filter(pl.col("cover") >= 0.5), cases.filter(pl.col("cover").is_nan())
     print(f"\nof cover .5 or more: {half['found'].sum()} of {half.height} found")
+    print(f"of prompts without an 8-gram of their own: {none['found'].sum()} of {none.height} found")
     for cover, planted in half.filter(~pl.col("found")).select("cover", "planted").unique().sort("planted").iter_rows():
         print(f"  not found: {cover:.2f} {planted!r}")
 

@@ -53,7 +53,7 @@ class Parts:
         if not any(frame.height for frame in self._waiting):
             return
         path = self._folder / f"{self._name}-{len(self._files):06}.parquet"
-        pl.concat(self._waiting).cast(dict(self._schema)).write_parquet(path, compression="zstd")  # pyright: ignore[reportArgumentType]
+        pl.concat(self._waiting).cast(dict(self._schema)).write_parquet(path, compression="uncompressed")  # pyright: ignore[reportArgumentType]
         self._files.append(path)
         self._waiting.clear()
 
