@@ -148,8 +148,9 @@ def carries_solution(rows: Features) -> Floats:
     calculates = rows.lacking("instruction", ENDS_WITH_A_REQUEST, calculates)
     marks = rows.matches("instruction", DERIVATION, calculates)
     derived = marks > rows.contains("instruction", REFERS_TO_TEXT, marks > 0)
-    marks = (WORKED_SOLUTION, STATED_ANSWER, ANSWER_BELOW)
-    return np.sum([rows.matches("instruction", mark) for mark in marks], axis=0) + derived + _answers_itself(rows)
+    marks, marked = (WORKED_SOLUTION, STATED_ANSWER, ANSWER_BELOW), rows.contains("instruction", CARRIED_SOLUTION)
+    counts = [rows.matches("instruction", mark, marked) for mark in marks]
+    return np.sum(counts, axis=0) + derived + _answers_itself(rows)
 
 
 def _answers_itself(rows: Features) -> Flags:

@@ -79,7 +79,12 @@ def judge(
             apply_items(features, verdict, decontaminator)
             passed = verdict.passed()
             near.add_words(features.task_words(passed))
-            ledger.add(chunk, verdict, features.tasks().gather(passed).to_list(), pl.DataFrame({"score": score(features, measured)}))
+            ledger.add(
+                chunk,
+                verdict,
+                features.tasks().gather(passed).to_list(),
+                pl.DataFrame({"score": score(features, measured)}),
+            )
         ledger.reject_repeats(near)
     ledger.take_back()
     reasons = ledger.reasons()
