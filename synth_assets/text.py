@@ -73,22 +73,27 @@ class Words:
         """Some of the texts, given by their indices in order."""
         if texts.size == self.texts:
             return self
-        kept = np.zeros(self.texts, bool)
+        kept, moved = np.zeros(self.texts, bool), np.zeros(self.texts, np.int64)
         kept[texts] = True
-        inside = kept[self.text]
-        number, place = np.cumsum(kept) - 1, np.cumsum(inside) - 1
-        lines = place[self.lines[inside[self.lines]]]
-        return Words(self.hashes[inside], number[self.text[inside]], self.sizes[inside], texts.size, lines)
+        counts = self._counts[texts]
+        moved[texts] = (np.cumsum(self._counts) - self._counts)[texts] - (np.cumsum(counts) - counts)
+        inside = np.repeat(kept, self._counts)
+        lines = self.lines[inside[self.lines]]
+        lines = lines - moved[self.text[lines]]
+        return Words(
+            self.hashes[inside], np.repeat(np.arange(texts.size), counts), self.sizes[inside], texts.size, lines
+        )
 
     @cached_property
     def _counts(self) -> Integers:
-        return np.bincount(self.text, minlength=self.texts)
+        return np.diff(np.searchsorted(self.text, np.arange(self.texts + 1)))
 
     @cached_property
     def _letters(self) -> Integers:
-        before = np.concatenate([[0], np.cumsum(self.sizes)])
-        ends = np.cumsum(self._counts)
-        return before[ends] - before[ends - self._counts]
+        letters, written = np.zeros(self.texts, np.int64), self._counts > 0
+        if self.sizes.size:
+            letters[written] = np.add.reduceat(self.sizes, (np.cumsum(self._counts) - self._counts)[written])
+        return letters
 
 
 def fold(text: str) -> str:

@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from synth_assets.text import contained, fold, hash_lexicon, hash_words, ngrams, normalise, shingles, whole_texts
+from synth_assets.text import (
+    Words,
+    contained,
+    fold,
+    hash_lexicon,
+    hash_words,
+    ngrams,
+    normalise,
+    normalised_bytes,
+    shingles,
+    whole_texts,
+)
 
 
 def test_words_are_counted_per_text_and_equal_words_have_equal_hashes() -> None:
@@ -52,6 +63,13 @@ def test_fold_and_normalise() -> None:
     assert normalise("  What\u2019s\n\tUP? ") == "what's up?"
 
 
+@pytest.mark.parametrize(
+    "text", ["", "  A  b ", "A\tB\nC", "a\x1cb \x0b\x0c\r c", "a\x00 \x7fb", "\u00a0 Caf\u00c9\u2003x", "\ud800 A"]
+)
+def test_normalised_bytes_are_those_of_the_normalised_text(text: str) -> None:
+    assert normalised_bytes(text) == normalise(text).encode("utf-8", "replace")
+
+
 def test_lone_surrogates_are_no_words() -> None:
     assert hash_words(["a \ud800 b"]).counts().tolist() == [2]
 
@@ -87,3 +105,24 @@ def test_contained_is_exact() -> None:
     found = contained(hash_words(["skill KILL bombs bomb"]).hashes, lexicon)
     assert found.tolist() == [False, True, False, True]
     assert not contained(lexicon, np.empty(0, np.uint64)).any()
+
+
+def test_contained_finds_hashes_that_share_a_slot() -> None:
+    lexicon = np.array([0, 1, 2, 2**63, 2**64 - 1], np.uint64)  # the first three have the same upper bits
+    asked = np.array([2, 3, 1, 0, 2**63 + 1, 2**64 - 1, 2**63, 2**64 - 2], np.uint64)
+    assert contained(asked, lexicon).tolist() == [True, False, True, True, False, True, True, False]
+
+
+def same_words(one: Words, other: Words) -> bool:
+    fields = ((one.hashes, other.hashes), (one.text, other.text), (one.sizes, other.sizes), (one.lines, other.lines))
+    return one.texts == other.texts and all(np.array_equal(*pair) for pair in fields)
+
+
+def test_chosen_texts_have_the_words_that_they_have_alone() -> None:
+    texts = ["one two\nthree", "", "four", "!", "five\n\nsix seven"]
+    words = hash_words(texts)
+    for places in ([0, 1, 2, 3, 4], [1, 2, 4], [3], [0, 4], []):
+        assert same_words(words.chosen(np.array(places, np.int64)), hash_words([texts[place] for place in places]))
+    assert same_words(words.part(1, 4), hash_words(texts[1:4]))
+    assert same_words(words.part(5, 5), hash_words([]))
+    assert words.letters().tolist() == [11, 0, 4, 0, 12]

@@ -4,6 +4,7 @@ import pytest
 from synth_assets.filtering.duplicates import BUCKET_LEADS, NearDuplicates, Pairs, components, first_of_kind, jaccard
 from synth_assets.filtering.minhash import SLOTS, band_rows, signatures
 from synth_assets.filtering.spill import Spill
+from synth_assets.text import hash_words
 
 
 def pairs_of(*pairs: tuple[int, int]) -> Pairs:
@@ -76,6 +77,15 @@ def test_planted_near_duplicates_are_found_among_many() -> None:
     pairs = found([" ".join(text) for text in [*words, *planted]], 0.8)
     assert len({pair for pair in pairs if pair[1] == pair[0] + 2000}) >= 0.99 * 600
     assert not {pair for pair in pairs if pair[1] != pair[0] + 2000}
+
+
+def test_texts_whose_words_are_known_are_compared_alike() -> None:
+    texts = [f"a b c d e f g {number % 150}" for number in range(400)]
+    with NearDuplicates(0.5) as near:
+        near.add_words(hash_words(texts))
+        pairs = near.pairs()
+    known = zip(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), pairs.similarity, strict=True)
+    assert dict(known) == found(texts, 0.5)
 
 
 @pytest.mark.parametrize("similarity", [0.0, 1.1])
