@@ -151,20 +151,23 @@ class Lexicon:
         """Take hashes, sorted and without repetitions."""
         bits = max(16, (16 * hashes.size).bit_length())
         self._hashes, self._shift = hashes, np.uint64(64 - bits)
-        slots = (hashes >> self._shift).view(np.int64)
-        first = np.flatnonzero(np.diff(slots, prepend=-1))
-        self._used, self._start = np.zeros(1 << bits, np.bool_), np.zeros(1 << bits, np.int32)
-        self._used[slots], self._start[slots[first]] = True, first
-        self._most = int(np.diff(first, append=slots.size).max(initial=0))
+        self._used = np.zeros(1 << bits, np.bool_)
+        self._used[(hashes >> self._shift).view(np.int64)] = True
+        coarse = max(16, hashes.size.bit_length())
+        self._coarse, self._start = np.uint64(64 - coarse), np.zeros(1 << coarse, np.int32)
+        runs = (hashes >> self._coarse).view(np.int64)
+        first = np.flatnonzero(np.diff(runs, prepend=-1))
+        self._start[runs[first]] = first
+        self._longest = int(np.diff(first, append=runs.size).max(initial=0))
 
     def has(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Which hashes are in it."""
         found = self._used[(hashes >> self._shift).view(np.int64)]
         places = np.flatnonzero(found)
         wanted = hashes[places]
-        at = self._start[(wanted >> self._shift).view(np.int64)]
+        at = self._start[(wanted >> self._coarse).view(np.int64)]
         same = np.zeros(at.size, np.bool_)
-        for step in range(self._most):
+        for step in range(self._longest):
             same |= self._hashes[np.minimum(at + step, self._hashes.size - 1)] == wanted
         found[places] = same
         return found
