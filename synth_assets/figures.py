@@ -137,7 +137,7 @@ def tradeoff_analysis(
     axes = [
         ("training seconds from the base model", {m.model: seconds[m.model] for m in scores if m.model in seconds}),
         (
-            f"peak memory of training in MiB, {memory_kind}",
+            f"peak memory of training in MiB ({memory_kind})",
             {m.model: memory_bytes[m.model] / 2**20 for m in scores if m.model in memory_bytes},
         ),
     ]

@@ -72,7 +72,7 @@ def test_a_trade_off_shows_score_and_interval_over_each_cost_that_is_known() -> 
     ]
     assert drawn == [[(40.0, 0.7), (50.0, 0.8)], [(3.0, 0.7), (4.0, 0.8)]]
     assert (time.get_ylim(), time.get_xlim()[0], space.get_xlim()[0]) == ((0, 1), 0, 0)
-    assert "MiB, measured" in space.get_xlabel()
+    assert "MiB (measured)" in space.get_xlabel()
     (only,) = tradeoff_analysis(scores, seconds, {}, memory_kind="measured").axes
     assert "seconds" in only.get_xlabel()
     with pytest.raises(ValueError, match="no model has a score and a training time or a peak memory"):

@@ -12,7 +12,8 @@ from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare, primary
 from synth_assets.evaluation.overlap import overlap_table, overlapping_items, without_overlap
 from synth_assets.evaluation.profiles import PreferenceSpec, preferred, profiles
-from synth_assets.evaluation.report import Evidence, gather, write_report
+from synth_assets.evaluation.report import write_report
+from synth_assets.evaluation.report_evidence import Evidence, gather
 from synth_assets.evaluation.safeguards import detectable_table
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model

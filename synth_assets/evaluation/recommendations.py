@@ -14,6 +14,12 @@ def training_seconds(adapter: AdapterRecord, adapters: Sequence[AdapterRecord]) 
     return adapter.seconds + sum(other.seconds for other in adapters if other.name in adapter.data_versions)
 
 
+def training_peak(adapter: AdapterRecord, adapters: Sequence[AdapterRecord]) -> int:
+    """Bytes of memory that all trainings from the base model to this adapter fit in."""
+    made_from = (other.peak_memory_bytes for other in adapters if other.name in adapter.data_versions)
+    return max([adapter.peak_memory_bytes, *made_from])
+
+
 def which_method_when(
     comparison: Comparison, adapters: Sequence[AdapterRecord], deciding: tuple[str, str]
 ) -> list[str]:
@@ -36,11 +42,11 @@ def which_method_when(
     return [
         *_best(ranked, found[BASE], tests),
         *_not_better_than_base(ranked, tests),
-        *_rivals(trained, tests),
+        *_rivals(ranked, tests),
         *_controls(adapters, tests),
         *_time(ranked, found[BASE], tests, adapters),
         *_size(ranked),
-        *_memory(ranked),
+        *_memory(ranked, adapters),
     ]
 
 
@@ -76,10 +82,11 @@ def _not_better_than_base(ranked: Scored, tests: Mapping[tuple[str, str], Paired
             yield f"{_capital(label(adapter.name))} is {_apart(test.difference)} the base model ({_p(test)})."
 
 
-def _rivals(trained: Scored, tests: Mapping[tuple[str, str], PairedTest]) -> Iterator[str]:
-    names = {adapter.name for adapter, _ in trained}
+def _rivals(ranked: Scored, tests: Mapping[tuple[str, str], PairedTest]) -> Iterator[str]:
+    """Those that are level with the best were named with it."""
+    best, names = ranked[0][0].name, {adapter.name for adapter, _ in ranked}
     for (first, second), test in tests.items():
-        if {first, second} <= names:
+        if {first, second} <= names and not (best in (first, second) and level(test)):
             yield _pair(test)
 
 
@@ -89,7 +96,7 @@ def _controls(adapters: Sequence[AdapterRecord], tests: Mapping[tuple[str, str],
         if first in controls and level(test):
             yield (
                 f"{_capital(label(second))} is level with its control, {label(first)} ({_p(test)}): "
-                "what it gains comes from the data, not shown to come from its loss."
+                "that its gain comes from its loss is not shown."
             )
         elif first in controls:
             yield f"Against its control: {_pair(test)}"
@@ -144,14 +151,17 @@ def _size(ranked: Scored) -> Iterator[str]:
     yield f"{text}{more}, with a score of {metric.value:.1%}."
 
 
-def _memory(ranked: Scored) -> Iterator[str]:
+def _memory(ranked: Scored, adapters: Sequence[AdapterRecord]) -> Iterator[str]:
     if len(ranked) < 2 or len({adapter.peak_memory_kind for adapter, _ in ranked}) > 1:
         return
-    ordered = sorted((adapter for adapter, _ in ranked), key=lambda adapter: adapter.peak_memory_bytes)
-    least, most = ordered[0], ordered[-1]
+    peaks = {adapter.name: training_peak(adapter, adapters) for adapter, _ in ranked}
+    least, most = min(peaks.values()), max(peaks.values())
+    if least == most:
+        return
+    lightest, heaviest = ([label(name) for name, peak in peaks.items() if peak == end] for end in (least, most))
     yield (
-        f"{_capital(label(least.name))} needs the least memory to train: {_mib(least)}, "
-        f"{label(most.name)} the most: {_mib(most)} ({least.peak_memory_kind})."
+        f"Least memory to train from the base model: {_listed(lightest)} with {_mib(least)}; "
+        f"most: {_listed(heaviest)} with {_mib(most)} ({ranked[0][0].peak_memory_kind})."
     )
 
 
@@ -176,8 +186,8 @@ def _apart(share: float) -> str:
     return f"{100 * abs(share):.1f} points {'below' if share < 0 else 'above'}"
 
 
-def _mib(adapter: AdapterRecord) -> str:
-    return f"{adapter.peak_memory_bytes / 2**20:,.1f} MiB"
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
 
 
 def _listed(names: Sequence[str]) -> str:

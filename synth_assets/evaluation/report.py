@@ -2,69 +2,21 @@
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from synth_assets.evaluation.profiles import Profile, profiles
-from synth_assets.evaluation.recommendations import training_seconds, which_method_when
+from synth_assets.evaluation.profiles import Profile
+from synth_assets.evaluation.recommendations import training_peak, training_seconds, which_method_when
+from synth_assets.evaluation.report_evidence import Evidence
 from synth_assets.evaluation.report_formats import Block, Cell, Figure, Points, Sample, Section, Table, markdown, page
-from synth_assets.evaluation.safeguards import Detectable, Guarded, detectable_effects, guarded, null_values
+from synth_assets.evaluation.safeguards import GUARD_MARGIN, Detectable, Guarded
 from synth_assets.evaluation.scoreboard import label
 from synth_assets.figures import benchmark_comparison, model_comparison, png, tradeoff_analysis
-from synth_assets.records import BASE, AdapterRecord, Comparison, Metric, to_json
+from synth_assets.records import BASE, Comparison, Metric, to_json
 from synth_assets.shards import write_atomically
 
 SUMMARY_COLUMNS = ("model", "suite", "split", "metric", "value", "n", "ci_low", "ci_high", "interval", "mlflow_run_id")
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a report is written from.
-
-    Args:
-        comparison: what was measured.
-        adapters: all of them, also controls and failed ones.
-        deciding: suite and metric that choose the candidate.
-        nulls: suite to null model to metric to value.
-        detectable: the smallest visible difference of each suite, between the base and the candidate.
-        guards: what the candidate must not lose.
-        profiles: how each model writes.
-        links: MLflow run id to where the UI shows it.
-    """
-
-    comparison: Comparison
-    adapters: Sequence[AdapterRecord]
-    deciding: tuple[str, str]
-    nulls: Mapping[str, Mapping[str, Mapping[str, float]]]
-    detectable: Sequence[Detectable]
-    guards: Sequence[Guarded]
-    profiles: Sequence[Profile]
-    links: Mapping[str, str]
-
-
-def gather(
-    comparison: Comparison,
-    adapters: Sequence[AdapterRecord],
-    tables: tuple[pl.DataFrame, pl.DataFrame],
-    deciding: tuple[str, str],
-    run_url: Callable[[str], str],
-) -> Evidence:
-    """The evidence from ITEM_SCORES and BENCHMARK_ITEMS; `run_url` is asked once for each MLflow run."""
-    scores, items = tables
-    runs = {m.mlflow_run_id for m in (*comparison.metrics, *comparison.win_rates)} | {a.mlflow_run_id for a in adapters}
-    candidate = comparison.candidate
-    return Evidence(
-        comparison=comparison,
-        adapters=adapters,
-        deciding=deciding,
-        nulls=null_values(scores, items),
-        detectable=detectable_effects(scores, BASE, candidate) if candidate else [],
-        guards=guarded(scores, candidate) if candidate else [],
-        profiles=profiles(scores),
-        links={run: run_url(run) for run in sorted(runs) if run},
-    )
 
 
 def write_report(evidence: Evidence, folder: Path) -> list[str]:
@@ -116,7 +68,7 @@ def sections(evidence: Evidence) -> list[Section]:
 
 def _costs() -> str:
     return (
-        "Training seconds are those of the adapter and of the adapters that it was made from; the time that its data "
+        "Training seconds and memory are those of the adapter and of the adapters that it was made from; what its data "
         "took is not in them. Methods are called level where the Holm-corrected p is above .05."
     )
 
@@ -192,7 +144,7 @@ def _tradeoff(evidence: Evidence) -> list[Block]:
     figure = tradeoff_analysis(
         scores,
         {a.name: training_seconds(a, evidence.adapters) for a in trained},
-        {a.name: a.peak_memory_bytes for a in trained} if len(kinds) == 1 else {},
+        {a.name: training_peak(a, evidence.adapters) for a in trained} if len(kinds) == 1 else {},
         memory_kind=" or ".join(sorted(kinds)),
     )
     return [Figure("tradeoff_analysis", f"{suite} {metric} against training time and against memory", png(figure))]
@@ -247,7 +199,11 @@ def _guards(found: Sequence[Guarded]) -> Section:
         )
         for guard in found
     ]
-    told = "What the candidate must not lose against the base model; not shown: the items are too few to tell."
+    margin = f"{100 * GUARD_MARGIN:g} points"
+    told = (
+        "What the candidate must not lose against the base model. Held: the whole interval is above a loss of "
+        f"{margin}; lost: the difference itself is a loss of {margin} or more; not shown: what lies between."
+    )
     return Section("Guards", [told, Table(head, rows, ("n", "points"))] if rows else [])
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from synth_assets.evaluation.comparison import compare
 from synth_assets.evaluation.overlap import without_overlap
-from synth_assets.evaluation.report import SUMMARY_COLUMNS, Evidence, gather, sections, write_report
+from synth_assets.evaluation.report import SUMMARY_COLUMNS, sections, write_report
+from synth_assets.evaluation.report_evidence import Evidence, gather
 from synth_assets.evaluation.scoring import metrics
 from synth_assets.records import AdapterRecord, Comparison, from_json
 
