@@ -149,6 +149,11 @@ class MlflowTracker:
 
         return [replace(metric, mlflow_run_id=run_id) for metric in retried(fetch, self._uri)]
 
+    def attach(self, run_id: str, folder: Path, name: str) -> None:
+        """Log all files of `folder` under `name` as artifacts of a run; those of that name are replaced."""
+        safe = f"The files are safe in {folder}; run the asset again once MLflow answers"
+        retried(lambda: self.client.log_artifacts(run_id, str(folder), name), self._uri, safe)
+
     @property
     def _uri(self) -> str:
         return self.client.tracking_uri

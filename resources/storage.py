@@ -93,6 +93,10 @@ class Home(dg.ConfigurableResource):
         """Where the card of one version of a dataset lies, with its figures."""
         return self._subfolder("cards", asset, data_version)
 
+    def report(self, data_version: str) -> Path:
+        """Where the report of one version of the comparison lies, with its figures."""
+        return self._subfolder("reports", data_version)
+
     def recalls(self) -> Path:
         """The log of rows that people took back."""
         return self.root() / "recalls.jsonl"

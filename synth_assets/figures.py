@@ -120,6 +120,72 @@ def filtering_stats(fates: Mapping[str, int], scores: Sequence[float]) -> "Figur
     return figure
 
 
+def tradeoff_analysis(
+    scores: Sequence[Metric], seconds: Mapping[str, float], memory_bytes: Mapping[str, float], *, memory_kind: str
+) -> "Figure":
+    """What a score costs: each model's value with its interval over its training time, and over its peak memory.
+
+    Args:
+        scores: one metric of each model; those without a cost, as the base, are a level line.
+        seconds: model to its training time; empty: no such panel.
+        memory_bytes: model to its peak memory; empty: no such panel.
+        memory_kind: "measured" or "derived"; names the axis.
+
+    Raises:
+        ValueError: there is no score, or no model of a score has a cost.
+    """
+    axes = [
+        ("training seconds from the base model", {m.model: seconds[m.model] for m in scores if m.model in seconds}),
+        (
+            f"peak memory of training in MiB ({memory_kind})",
+            {m.model: memory_bytes[m.model] / 2**20 for m in scores if m.model in memory_bytes},
+        ),
+    ]
+    axes = [(name, costs) for name, costs in axes if costs]
+    if not axes:
+        raise ValueError("tradeoff analysis: no model has a score and a training time or a peak memory")
+    figure, panels = _panels(len(axes), height=3.4)
+    for panel, (name, costs) in zip(panels, axes, strict=True):
+        for number, metric in enumerate(scores):
+            _draw_cost(panel, metric, costs.get(metric.model), COLOURS[number % len(COLOURS)])
+        panel.set_ylim(0, 1)
+        panel.set_xlim(0, 1.1 * max(costs.values()) or 1)
+        panel.set_xlabel(name, fontsize=8)
+    first = scores[0]
+    panels[0].set_ylabel(f"{first.suite.replace('_', ' ')}, {first.metric}, {first.interval} interval", fontsize=8)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=8, frameon=False, ncols=3, loc="outside lower center")
+    return figure
+
+
+def model_comparison(traits: Mapping[str, Mapping[str, float]]) -> "Figure":
+    """How models differ beside their scores: a panel for each trait, a bar from 0 for each model.
+
+    Args:
+        traits: name of the trait, with its unit, to model to value; all have the same models.
+
+    Raises:
+        ValueError: there is no trait, or one that was not measured on every model.
+    """
+    models = list(next(iter(traits.values()), ()))
+    if not models:
+        raise ValueError("model comparison: no trait of any model was measured")
+    if lacking := [name for name, values in traits.items() if list(values) != models]:
+        raise ValueError(f"model comparison: {', '.join(lacking)} was not measured on the models {', '.join(models)}")
+    figure, panels = _panels(len(traits), height=0.9 + 0.3 * len(models))
+    for panel, (name, values) in zip(panels, traits.items(), strict=True):
+        drawn = panel.barh(range(len(models)), list(values.values()), color=COLOURS[0])
+        panel.bar_label(drawn, [f" {value:.2f}" for value in values.values()], fontsize=8)
+        panel.set_yticks(range(len(models)), [_shown(model) for model in models])
+        panel.set_ylim(len(models) - 0.5, -0.5)
+        panel.set_xlim(0, 1.25 * max(values.values()) or 1)
+        panel.grid(visible=False, axis="y")
+        panel.set_xlabel(name, fontsize=8)
+    for panel in panels[1:]:
+        panel.tick_params(labelleft=False)
+    return figure
+
+
 def thumbnail(figure: "Figure", max_bytes: int = MAX_THUMBNAIL_BYTES) -> bytes:
     """The figure as PNG of fewer than `max_bytes`, at the highest resolution that fits.
 
@@ -127,11 +193,17 @@ def thumbnail(figure: "Figure", max_bytes: int = MAX_THUMBNAIL_BYTES) -> bytes:
         ValueError: it does not fit even at the lowest.
     """
     for dpi in THUMBNAIL_DPIS:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-        if len(buffer.getvalue()) < max_bytes:
-            return buffer.getvalue()
-    raise ValueError(f"the figure takes {len(buffer.getvalue())} bytes at {dpi} dpi, more than {max_bytes}")
+        image = png(figure, dpi)
+        if len(image) < max_bytes:
+            return image
+    raise ValueError(f"the figure takes {len(image)} bytes at {dpi} dpi, more than {max_bytes}")
+
+
+def png(figure: "Figure", dpi: int = 120) -> bytes:
+    """The figure for a page, where its size matters less than its sharpness."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def markdown_image(title: str, figure: "Figure") -> str:
@@ -149,7 +221,7 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
         errors = [[m.value - m.ci_low for m in chosen], [m.ci_high - m.value for m in chosen]]
         panel.barh(places, values, height * 0.9, color=COLOURS[number % len(COLOURS)], label=name)
         panel.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-    panel.set_yticks(range(len(models)), [model.replace("_", " ").removesuffix(" adapter") for model in models])
+    panel.set_yticks(range(len(models)), [_shown(model) for model in models])
     panel.set_ylim(len(models) - 0.5, -0.5)
     panel.set_xlim(0, 1)
     panel.grid(visible=False, axis="y")
@@ -159,6 +231,19 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
     panel.set_xlabel(f"{' and '.join(names)}, {metrics[0].interval} interval", fontsize=8)
     if len(names) > 1:
         panel.legend(fontsize=8, frameon=False, ncols=len(names), loc="upper center", bbox_to_anchor=(0.5, -0.16))
+
+
+def _draw_cost(panel: "Axes", metric: Metric, cost: float | None, colour: str) -> None:
+    name = _shown(metric.model)
+    if cost is None:
+        panel.axhline(metric.value, color=colour, linestyle="--", linewidth=1, label=f"{name} (no training)")
+        return
+    error = [[metric.value - metric.ci_low], [metric.ci_high - metric.value]]
+    panel.errorbar([cost], [metric.value], yerr=error, fmt="o", color=colour, ecolor=INK, capsize=2, label=name)
+
+
+def _shown(model: str) -> str:
+    return model.replace("_", " ").removesuffix(" adapter")
 
 
 def _range(counts: Iterable[int]) -> str:

@@ -3,7 +3,15 @@ import io
 import pytest
 from PIL import Image
 
-from synth_assets.figures import MAX_THUMBNAIL_BYTES, benchmark_comparison, filtering_stats, learning_curves, thumbnail
+from synth_assets.figures import (
+    MAX_THUMBNAIL_BYTES,
+    benchmark_comparison,
+    filtering_stats,
+    learning_curves,
+    model_comparison,
+    thumbnail,
+    tradeoff_analysis,
+)
 from synth_assets.records import Metric
 
 
@@ -52,6 +60,34 @@ def test_no_data_no_figure() -> None:
         benchmark_comparison([])
     with pytest.raises(ValueError, match="no run of lora has loss over step"):
         learning_curves({"lora": [{"step": 1}]}, value="loss")
+
+
+def test_a_trade_off_shows_score_and_interval_over_each_cost_that_is_known() -> None:
+    scores = [metric("base", value=0.2), metric("lora_adapter", value=0.7), metric("dpo_adapter", value=0.8)]
+    seconds = {"lora_adapter": 40.0, "dpo_adapter": 50.0}
+    memory = {"lora_adapter": 3 * 2**20, "dpo_adapter": 4 * 2**20}
+    time, space = tradeoff_analysis(scores, seconds, memory, memory_kind="measured").axes
+    drawn = [
+        [tuple(line.get_xydata()[0]) for line in panel.lines if line.get_marker() == "o"] for panel in (time, space)
+    ]
+    assert drawn == [[(40.0, 0.7), (50.0, 0.8)], [(3.0, 0.7), (4.0, 0.8)]]
+    assert (time.get_ylim(), time.get_xlim()[0], space.get_xlim()[0]) == ((0, 1), 0, 0)
+    assert "MiB (measured)" in space.get_xlabel()
+    (only,) = tradeoff_analysis(scores, seconds, {}, memory_kind="measured").axes
+    assert "seconds" in only.get_xlabel()
+    with pytest.raises(ValueError, match="no model has a score and a training time or a peak memory"):
+        tradeoff_analysis(scores, {"other": 1.0}, {}, memory_kind="measured")
+
+
+def test_traits_are_bars_from_zero() -> None:
+    traits = {"words": {"base": 5.0, "dpo_adapter": 7.5}, "sentences": {"base": 1.0, "dpo_adapter": 1.5}}
+    words, sentences = model_comparison(traits).axes
+    assert [(bar.get_x(), bar.get_width()) for bar in words.patches] == [(0, 5.0), (0, 7.5)]
+    assert (words.get_xlim()[0], sentences.get_xlabel()) == (0, "sentences")
+    with pytest.raises(ValueError, match="no trait of any model"):
+        model_comparison({})
+    with pytest.raises(ValueError, match="sentences was not measured on the models base, dpo_adapter"):
+        model_comparison({**traits, "sentences": {"base": 1.0}})
 
 
 def test_the_filter_is_drawn_as_counts_and_scores() -> None:

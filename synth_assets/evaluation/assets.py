@@ -9,10 +9,12 @@ from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.tracking import MlflowTracking
-from synth_assets.evaluation.comparison import compare
+from synth_assets.evaluation.comparison import compare, primary
 from synth_assets.evaluation.overlap import overlap_table, overlapping_items, without_overlap
 from synth_assets.evaluation.profiles import PreferenceSpec, preferred, profiles
-from synth_assets.evaluation.safeguards import detectable_effects, detectable_table, guarded
+from synth_assets.evaluation.report import write_report
+from synth_assets.evaluation.report_evidence import Evidence, gather
+from synth_assets.evaluation.safeguards import detectable_table
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
 from synth_assets.figures import benchmark_comparison, markdown_image
@@ -109,13 +111,14 @@ def comparison(
     tracking: MlflowTracking,
     **adapters: AdapterRecord,
 ) -> dg.MaterializeResult:
-    """All models side by side with intervals and paired tests; the candidate is the best on validation."""
+    """All models side by side with intervals, paired tests and a report; the candidate is the best on validation."""
     tracker = tracking.tracker(context)
     run_id = tracker.scores_run(content_hash(benchmark_scores))
     if run_id is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
     found = tracker.scored_metrics(run_id)
-    result = compare(found, benchmark_scores, benchmark_items, [adapters[name] for name in ADAPTERS])
+    ordered = [adapters[name] for name in ADAPTERS]
+    result = compare(found, benchmark_scores, benchmark_items, ordered)
     overlapping = overlapping_items(benchmark_items, _trained_on(sft_dataset, preference_pairs))
     tables = benchmark_scores, benchmark_items
     spec = rewards.hardware.spec(PreferenceSpec(), config)
@@ -124,9 +127,14 @@ def comparison(
         without_overlap=without_overlap(found, benchmark_scores, overlapping),
         win_rates=preferred(lambda: rewards.load(reward_model), tables, found, result.candidate, spec),
     )
+    evidence = gather(result, ordered, tables, primary(benchmark_scores), tracking.run_url)
+    data_version = fingerprint(to_json(result))
+    folder = tracking.home.report(data_version)
+    write_report(evidence, folder)
+    tracker.attach(run_id, folder, "report")
     return dg.MaterializeResult(
         value=result,
-        data_version=dg.DataVersion(fingerprint(to_json(result))),
+        data_version=dg.DataVersion(data_version),
         metadata={
             "candidate": result.candidate or "none",
             "scores": dg.MetadataValue.md(markdown_table(result)),
@@ -134,9 +142,10 @@ def comparison(
             "overlapping_items": len(overlapping),
             **{f"{m.model}_{m.metric}": m.value for m in result.win_rates},
             "without_overlap": dg.MetadataValue.md(overlap_table(found, result.without_overlap)),
-            **_small_print(benchmark_scores, result.candidate),
+            **_small_print(evidence),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
             "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
+            "report": dg.MetadataValue.path(folder / "report.html"),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
         },
     )
@@ -180,13 +189,13 @@ def _trained_on(sft_dataset: pl.LazyFrame, preference_pairs: pl.LazyFrame) -> li
     return [text for table in texts for name in table.columns for text in table[name].to_list()]
 
 
-def _small_print(scores: pl.DataFrame, candidate: str) -> dict[str, dg.MetadataValue]:
+def _small_print(evidence: Evidence) -> dict[str, dg.MetadataValue]:
     """The smallest difference that each suite can show, and what the candidate must not lose."""
-    if not candidate:
+    if not evidence.comparison.candidate:
         return {}
     return {
-        "detectable": dg.MetadataValue.md(detectable_table(detectable_effects(scores, BASE, candidate))),
-        "guards": dg.MetadataValue.json([asdict(guard) for guard in guarded(scores, candidate)]),
+        "detectable": dg.MetadataValue.md(detectable_table(evidence.detectable)),
+        "guards": dg.MetadataValue.json([asdict(guard) for guard in evidence.guards]),
     }
 
 

@@ -90,7 +90,7 @@ def above_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[AboveNull]:
     found = []
     for suite in _suites(scores):
         mine = _scored(scores, suite, suite.metrics[0])
-        asked = items.filter(suite=suite.name, split=SPLIT).join(mine, on="item_id", how="semi", maintain_order="left")
+        asked = _asked(mine, items, suite)
         if asked.is_empty():
             continue
         nulls = {name: value[suite.metrics[0]] for name, value in _nulls(suite, asked).items() if value}
@@ -98,6 +98,14 @@ def above_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[AboveNull]:
         model, null = max(lows, key=lambda name: lows[name]), max(nulls, key=lambda name: nulls[name])
         found.append(AboveNull(suite.name, suite.metrics[0], model, lows[model], null, nulls[null]))
     return found
+
+
+def null_values(scores: pl.DataFrame, items: pl.DataFrame) -> dict[str, Mapping[str, Mapping[str, float]]]:
+    """Suite to null model to metric to its mean on the test items that models were scored on."""
+    asked = {
+        suite.name: (suite, _asked(_scored(scores, suite, suite.metrics[0]), items, suite)) for suite in _suites(scores)
+    }
+    return {name: _nulls(suite, table) for name, (suite, table) in asked.items() if not table.is_empty()}
 
 
 def detectable_table(found: Sequence[Detectable]) -> str:
@@ -120,6 +128,10 @@ def _effect(differences: Sequence[float]) -> float | None:
 def _scored(scores: pl.DataFrame, suite: Suite, metric: str) -> pl.DataFrame:
     """Rows of the test split that have a score."""
     return scores.filter(pl.col("score").is_between(0, 1)).filter(suite=suite.name, split=SPLIT, metric=metric)
+
+
+def _asked(scored: pl.DataFrame, items: pl.DataFrame, suite: Suite) -> pl.DataFrame:
+    return items.filter(suite=suite.name, split=SPLIT).join(scored, on="item_id", how="semi", maintain_order="left")
 
 
 def _paired(scores: pl.DataFrame, first: str, second: str, suite: Suite, metric: str) -> pl.DataFrame:

@@ -197,6 +197,19 @@ def test_scores_without_what_training_saw_stand_beside_those_of_all(result: dg.E
     assert "world_choice" in str(event.metadata["guards"].value)
 
 
+def test_the_report_lies_in_the_home_and_in_mlflow(result: dg.ExecuteInProcessResult, deployment: Deployment) -> None:
+    found = result.asset_value("comparison")
+    (event,) = result.asset_materializations_for_node("comparison")
+    page = Path(str(event.metadata["report"].value))
+    assert page == deployment.home.report(event.tags["dagster/data_version"]) / "report.html"
+    assert from_json(Comparison, (page.parent / "report.json").read_text("utf-8")) == found
+    run_id = found.metrics[0].mlflow_run_id
+    assert f'<a href="{deployment.tracking.run_url(run_id)}">' in page.read_text("utf-8")
+    logged = {Path(file.path).name for file in deployment.tracking.client()().list_artifacts(run_id, "report")}
+    assert logged == {file.name for file in page.parent.iterdir()}
+    assert {"report.md", "report.html", "report.json", "summary.csv", "tradeoff_analysis.png"} <= logged
+
+
 def test_scores_are_attached_to_their_versions(result: dg.ExecuteInProcessResult, deployment: Deployment) -> None:
     assert result.success
     tags = deployment.tracking.tracker().version_tags(deployment.records["lora_adapter"].model_version)

@@ -1,0 +1,141 @@
+"""The sentences of "which method when" follow the numbers."""
+
+from dataclasses import replace
+
+import pytest
+
+from synth_assets.evaluation.recommendations import training_peak, training_seconds, which_method_when
+from synth_assets.records import AdapterRecord, Comparison, Metric, PairedTest
+
+DECIDING = ("toy", "strict")
+
+
+def adapter(name: str, seconds: float, parameters: int, mib: float = 1.0, **facts: object) -> AdapterRecord:
+    record = AdapterRecord(
+        name=f"{name}_adapter",
+        method="lora",
+        role="candidate",
+        fingerprint="",
+        path="",
+        manifest_sha256="",
+        model_version="1",
+        mlflow_run_id="run",
+        base="base",
+        base_revision="",
+        spec={},
+        data_versions={},
+        trainable_parameters=parameters,
+        total_parameters=10_000,
+        peak_memory_bytes=int(mib * 2**20),
+        peak_memory_kind="derived",
+        tokens_per_s=1.0,
+        seconds=seconds,
+        cost_usd=0.0,
+        final_loss=1.0,
+    )
+    return replace(record, **facts)  # pyright: ignore[reportArgumentType]
+
+
+def comparison(values: dict[str, float], p_values: dict[tuple[str, str], float]) -> Comparison:
+    def metric(model: str, value: float) -> Metric:
+        return Metric(model, "toy", "test", "strict", value, 200, 0, 1, "wilson 0.95", 0, "verifier", "", "", "run")
+
+    def test(first: str, second: str, p: float) -> PairedTest:
+        difference = values[second] - values[first]
+        return PairedTest(first, second, "toy", "test", "strict", 200, 1, 2, difference, p / 2, p_holm=p)
+
+    return Comparison(
+        metrics=[metric(model, value) for model, value in values.items()],
+        tests=[test(*pair, p) for pair, p in p_values.items()],
+        candidate="lora_adapter",
+        failures={},
+    )
+
+
+LORA, TUNED = adapter("lora", 40.0, 800, mib=4), adapter("prompt_tuning", 10.0, 20, mib=2)
+VALUES = {"base": 0.2, "lora_adapter": 0.6, "prompt_tuning_adapter": 0.5}
+CLEAR = {
+    ("base", "lora_adapter"): 0.00001,
+    ("base", "prompt_tuning_adapter"): 0.001,
+    ("prompt_tuning_adapter", "lora_adapter"): 0.02,
+}
+
+
+def test_each_sentence_says_a_measured_number() -> None:
+    assert which_method_when(comparison(VALUES, CLEAR), [LORA, TUNED], DECIDING) == [
+        "LoRA has the highest score on toy (strict, 200 test items): 60.0%, 40.0 points above the base model's 20.0% "
+        "(p < .0001).",
+        "LoRA is 10.0 points above prompt tuning (p = .0200).",
+        "Prompt tuning is the cheapest to train: 10.0 s from the base model, 10.0 points below LoRA, which takes "
+        "40.0 s.",
+        "Prompt tuning gains most for its training time: 3.00 points a second over the base.",
+        "Prompt tuning is the smallest adapter: 20 parameters, against 800 of LoRA, with a score of 50.0%.",
+        "Least memory to train from the base model: prompt tuning with 2.0 MiB; most: LoRA with 4.0 MiB (derived).",
+    ]
+
+
+def test_other_numbers_make_other_sentences() -> None:
+    turned = {"base": 0.2, "lora_adapter": 0.5, "prompt_tuning_adapter": 0.6}
+    swapped = [replace(LORA, seconds=5.0, trainable_parameters=10), replace(TUNED, peak_memory_bytes=8 * 2**20)]
+    said = which_method_when(comparison(turned, CLEAR), swapped, DECIDING)
+    assert said[0].startswith("Prompt tuning has the highest score on toy (strict, 200 test items): 60.0%")
+    assert "Prompt tuning is 10.0 points above LoRA (p = .0200)." in said
+    assert "LoRA is the cheapest to train: 5.0 s from the base model, 10.0 points below prompt tuning" in said[2]
+    assert "LoRA gains most for its training time: 6.00 points a second over the base." in said
+    memory = "Least memory to train from the base model: LoRA with 4.0 MiB; most: prompt tuning with 8.0 MiB (derived)."
+    assert said[-1] == memory
+    best_is_quickest = which_method_when(comparison(VALUES, CLEAR), [replace(LORA, seconds=1.0), TUNED], DECIDING)
+    assert "LoRA is the cheapest to train: 1.0 s from the base model; it also scores highest." in best_is_quickest
+
+
+@pytest.mark.parametrize(("p", "together"), [(0.05, False), (0.0501, True), (0.7, True)])
+def test_two_methods_are_level_where_p_is_above_the_limit(p: float, together: bool) -> None:
+    tests = {**CLEAR, ("prompt_tuning_adapter", "lora_adapter"): p}
+    said = " ".join(which_method_when(comparison(VALUES, tests), [LORA, TUNED], DECIDING))
+    assert ("It is level with prompt tuning" in said) == together
+    assert ("LoRA is 10.0 points above prompt tuning" in said) != together
+
+
+def test_a_pair_that_was_not_tested_is_called_so() -> None:
+    tests = {pair: p for pair, p in CLEAR.items() if pair[0] == "base"}
+    said = which_method_when(comparison(VALUES, tests), [LORA, TUNED], DECIDING)
+    assert said[1] == "Whether it is better than prompt tuning was not tested."
+
+
+def test_what_is_not_above_the_base_is_said() -> None:
+    worse = {"base": 0.4, "lora_adapter": 0.3, "prompt_tuning_adapter": 0.41}
+    tests = {("base", "lora_adapter"): 0.01, ("base", "prompt_tuning_adapter"): 1.0}
+    said = which_method_when(comparison(worse, tests), [LORA, TUNED], DECIDING)
+    assert "LoRA is 10.0 points below the base model (p = .0100)." in said
+    assert "Prompt tuning is level with the base model (p = 1.0000): no effect of its training was shown." in said
+
+
+def test_the_adapters_that_one_was_made_from_count_as_its_time_and_memory() -> None:
+    dpo = adapter("dpo", 5.0, 800, data_versions={"lora_adapter": "1", "sft_dataset": "2"})
+    assert training_seconds(dpo, [LORA, TUNED, dpo]) == 45.0
+    assert training_peak(dpo, [LORA, TUNED, dpo]) == 4 * 2**20
+    assert training_peak(LORA, [LORA, TUNED, dpo]) == 4 * 2**20
+
+
+def test_rivals_below_the_best_may_be_level() -> None:
+    third = adapter("dpo", 50.0, 800)
+    tests = {**CLEAR, ("prompt_tuning_adapter", "dpo_adapter"): 0.3, ("lora_adapter", "dpo_adapter"): 0.01}
+    said = which_method_when(comparison({**VALUES, "dpo_adapter": 0.48}, tests), [LORA, TUNED, third], DECIDING)
+    assert "DPO is level with prompt tuning: -2.0 points on 200 items (p = .3000)." in said
+
+
+def test_a_control_says_whether_the_loss_did_it() -> None:
+    dpo, control = adapter("dpo", 5.0, 800), adapter("dpo_control", 5.0, 800, role="control")
+    values = {"base": 0.2, "dpo_adapter": 0.6, "dpo_control_adapter": 0.5}
+    told = {}
+    for p in (0.01, 0.4):
+        tests = {("base", "dpo_adapter"): 0.001, ("dpo_control_adapter", "dpo_adapter"): p}
+        told[p] = which_method_when(comparison(values, tests), [dpo, control], DECIDING)[1]
+    assert told[0.01] == "Against its control: DPO is 10.0 points above DPO control (p = .0100)."
+    assert told[0.4].startswith("DPO is level with its control, DPO control (p = .4000)")
+
+
+def test_without_a_trained_method_there_is_none_to_choose() -> None:
+    failed = [replace(LORA, failure="NaN")]
+    (said,) = which_method_when(comparison({"base": 0.2}, {}), failed, DECIDING)
+    assert said.endswith("there is none to choose.")

@@ -1,0 +1,147 @@
+"""The report's files: every number with its evidence, nothing in a text acts, nothing is loaded from elsewhere."""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from synth_assets.evaluation.comparison import compare
+from synth_assets.evaluation.overlap import without_overlap
+from synth_assets.evaluation.report import SUMMARY_COLUMNS, sections, write_report
+from synth_assets.evaluation.report_evidence import Evidence, gather
+from synth_assets.evaluation.scoring import metrics
+from synth_assets.records import AdapterRecord, Comparison, from_json
+
+HOSTILE = '<script>alert("x")</script> | [a](http://evil.example) \x1b[31m'
+FAILURE = "the loss was <b>NaN</b> at step 2"
+DECIDING = ("world_instructions", "strict")
+FILES = {
+    "benchmark_comparison.png",
+    "tradeoff_analysis.png",
+    "model_comparison.png",
+    "summary.csv",
+    "report.json",
+    "report.md",
+    "report.html",
+}
+
+
+def url(run_id: str) -> str:
+    return f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}"
+
+
+@pytest.fixture
+def evidence(items: pl.DataFrame, adapters: list[AdapterRecord], scored: Callable[..., pl.DataFrame]) -> Evidence:
+    trained = [replace(adapter, mlflow_run_id=f"training-{adapter.name}") for adapter in adapters]
+    trained[-1] = replace(trained[-1], failure=FAILURE)
+    better = dict.fromkeys((adapter.name for adapter in trained[:-1]), [1.0] * 18 + [0.0] * 2)
+    scores = scored({"base": [1.0] * 4 + [0.0] * 16, **better})
+    engines = dict.fromkeys(scores["model"].unique(), "typed")
+    found = [replace(m, mlflow_run_id="scores-run") for m in metrics(scores, engines=engines, data_hash="data")]
+    result = compare(found, scores, items, trained)
+    result = replace(
+        result,
+        without_overlap=without_overlap(found, scores, [scores["item_id"][-1]]),
+        win_rates=[replace(found[-1], metric="win_rate", value=0.625, harness="reward model toy")],
+        samples=[{"prompt": HOSTILE, "before": "", "after": "one\ntwo", "before_score": "0", "after_score": "1"}],
+    )
+    return gather(result, trained, (scores, items), DECIDING, url)
+
+
+def test_all_files_are_written_and_equal_evidence_gives_equal_files(evidence: Evidence, tmp_path: Path) -> None:
+    assert set(write_report(evidence, tmp_path / "one")) == FILES
+    write_report(evidence, tmp_path / "two")
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    assert {path.name for path in (tmp_path / "one").iterdir()} == FILES
+
+
+def test_the_record_and_the_summary_hold_every_metric(evidence: Evidence, tmp_path: Path) -> None:
+    write_report(evidence, tmp_path)
+    assert from_json(Comparison, (tmp_path / "report.json").read_text("utf-8")) == evidence.comparison
+    table = pl.read_csv(tmp_path / "summary.csv")
+    assert tuple(table.columns) == SUMMARY_COLUMNS
+    told = [*evidence.comparison.metrics, *evidence.comparison.win_rates]
+    assert table.rows() == [tuple(getattr(m, name) for name in SUMMARY_COLUMNS) for m in told]
+
+
+def test_each_value_leads_to_its_run_and_failures_and_null_models_have_rows(evidence: Evidence, tmp_path: Path) -> None:
+    write_report(evidence, tmp_path)
+    page, text = ((tmp_path / f"report.{kind}").read_text("utf-8") for kind in ("html", "md"))
+    test_base = next(m for m in evidence.comparison.metrics if (m.model, m.split) == ("base", "test"))
+    assert (test_base.value, test_base.n) == (0.2, 20)
+    low, high = f"{test_base.ci_low:.3f}", f"{test_base.ci_high:.3f}"
+    assert f'<a href="{url("scores-run")}">0.200</a></td><td>{low} to {high}</td><td class="number">20</td>' in page
+    assert f"| base | [0.200]({url('scores-run')}) | {low} to {high} | 20 |" in text
+    assert f'<a href="{url("training-lora_adapter")}">' in page
+    assert "<td>DPO control</td><td colspan" in page
+    assert "failed: the loss was &lt;b&gt;NaN&lt;/b&gt; at step 2" in page
+    assert "<td>answer: echo</td>" in page
+
+
+class Loaded(HTMLParser):
+    """What a page holds: its tags, and what a browser would fetch without a click."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.fetched += [value or "" for name, value in attrs if name in {"src", "srcset", "data", "poster"}]
+
+
+def test_the_page_needs_nothing_else_and_no_text_acts(evidence: Evidence, tmp_path: Path) -> None:
+    write_report(evidence, tmp_path)
+    page, text = ((tmp_path / f"report.{kind}").read_text("utf-8") for kind in ("html", "md"))
+    loaded = Loaded()
+    loaded.feed(page)
+    assert len(loaded.fetched) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in loaded.fetched)
+    assert not loaded.tags & {"script", "link", "iframe", "object"}
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "\x1b" not in page + text
+    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in page
+    assert "<script" not in text
+    assert r"\[a\](http://evil.example)" in text  # brackets that are escaped make no link
+    for name in (name for name in FILES if name.endswith(".png")):
+        assert Image.open(io.BytesIO((tmp_path / name).read_bytes())).width > 300
+        assert f"]({name})" in text
+
+
+def test_a_part_without_data_is_left_out(evidence: Evidence) -> None:
+    titles = [section.title for section in sections(evidence)]
+    assert titles == [
+        "Which method when",
+        "Scores",
+        "What training cost",
+        "Paired tests",
+        "Smallest visible difference",
+        "Without overlap",
+        "Win rate",
+        "How they write",
+        "Before and after",
+    ]
+    bare = replace(evidence.comparison, tests=[], without_overlap=[], win_rates=[], samples=[])
+    less = [s.title for s in sections(replace(evidence, comparison=bare, detectable=[], profiles=[]))]
+    assert less == ["Which method when", "Scores", "What training cost"]
+
+
+def test_every_adapter_may_have_failed(evidence: Evidence, tmp_path: Path) -> None:
+    base = [m for m in evidence.comparison.metrics if m.model == "base"]
+    failures = {adapter.name: FAILURE for adapter in evidence.adapters}
+    nothing = Comparison(metrics=base, tests=[], candidate="", failures=failures)
+    failed = [replace(adapter, failure=FAILURE) for adapter in evidence.adapters]
+    names = write_report(replace(evidence, comparison=nothing, adapters=failed), tmp_path)
+    assert "tradeoff_analysis.png" not in names
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "There is no candidate." in page
+    assert len(re.findall("failed: the loss", page)) == 3 * 5  # two tables of scores, one of costs
