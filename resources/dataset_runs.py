@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from resources.registry import MlflowTracker
-from resources.registry_entries import tag_filter
 from resources.retries import retried
 
 
@@ -20,13 +19,8 @@ def log_dataset(
 
     def log() -> str:
         client = tracker.client
-        found = client.search_runs([tracker.experiment], tag_filter(identity), max_results=1)
-        run = (
-            found[0]
-            if found
-            else client.create_run(
-                tracker.experiment, run_name=f"{name}/{data_version[:8]}", tags={**tracker.tags, **identity}
-            )
+        run = tracker.run_with(identity) or client.create_run(
+            tracker.experiment, run_name=f"{name}/{data_version[:8]}", tags={**tracker.tags, **identity}
         )
         run_id = run.info.run_id
         if run.info.status != "FINISHED":

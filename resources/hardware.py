@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="DataclassInstance")
 Role = Literal["teacher", "base", "reward"]
 GPU_POOL = "gpu"
-"""The Dagster pool of the steps that run a model; `GPU_STEPS` of synth_assets/jobs.py says how many at once."""
+"""The Dagster pool of the steps that run a model; `steps_at_once` of synth_assets/jobs.py says how many."""
 
 LLAMA = {
     "teacher": "meta-llama/Llama-3.1-8B-Instruct",

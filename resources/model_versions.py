@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,26 +30,23 @@ def model_versions(tracker: MlflowTracker) -> list[ModelVersion]:
     client = tracker.client
     found = retried(lambda: client.search_model_versions(f"name = '{MODEL}'"), client.tracking_uri)
     made = sorted((one for one in found if one.tags.keys() >= NEEDED_TAGS), key=lambda one: int(one.version))
-    aliases = retried(lambda: _aliases(client), client.tracking_uri)
+    aliases = tracker.aliases()
     return [_described(client, one, aliases) for one in made]
 
 
 def model_version(tracker: MlflowTracker, number: str) -> ModelVersion:
     """One version; KeyError where it does not exist or no adapter asset registered it, else as `model_versions`."""
-    client = tracker.client
-    if missing := NEEDED_TAGS - tracker.version_tags(number).keys():
+    one = tracker.registered(number)
+    if missing := NEEDED_TAGS - one.tags.keys():
         raise KeyError(f"version {number} was not registered by an adapter asset: it has no tag {min(missing)}")
-    one = retried(lambda: client.get_model_version(MODEL, number), client.tracking_uri)
-    return _described(client, one, retried(lambda: _aliases(client), client.tracking_uri))
+    return _described(tracker.client, one, tracker.aliases())
 
 
 def adapter_record(tracker: MlflowTracker, number: str) -> AdapterRecord:
     """What the training said of a version; KeyError where it does not exist, LineageError where its run lost it."""
     from mlflow.exceptions import MlflowException
 
-    client = tracker.client
-    tracker.version_tags(number)
-    run_id = str(client.get_model_version(MODEL, number).run_id)
+    client, run_id = tracker.client, str(tracker.registered(number).run_id)
     try:
         return from_json(AdapterRecord, retried(lambda: _text(client, run_id, RECORD), client.tracking_uri))
     except MlflowException as error:
@@ -57,29 +55,24 @@ def adapter_record(tracker: MlflowTracker, number: str) -> AdapterRecord:
 
 def attach_card(tracker: MlflowTracker, number: str, card: str) -> None:
     """Put a model card beside the training of a version, and what fits of it into the version's description."""
-    client = tracker.client
+    client, run_id = tracker.client, str(tracker.registered(number).run_id)
 
     def attach() -> None:
-        client.log_text(str(client.get_model_version(MODEL, number).run_id), card, CARD)
+        client.log_text(run_id, card, CARD)
         client.update_model_version(MODEL, number, description=first_sections(card))
 
     retried(attach, client.tracking_uri)
 
 
-def _described(client: "MlflowClient", one: "Registered", aliases: list[tuple[str, str]]) -> ModelVersion:
+def _described(client: "MlflowClient", one: "Registered", aliases: Mapping[str, str]) -> ModelVersion:
     return ModelVersion(
         version=str(one.version),
         asset=one.tags["asset"],
         data_version=one.tags["data_version"],
         data_versions=_data_versions(client, one),
-        aliases=tuple(sorted(name for name, version in aliases if version == str(one.version))),
+        aliases=tuple(sorted(name for name, version in aliases.items() if version == str(one.version))),
         tags=dict(one.tags),
     )
-
-
-def _aliases(client: "MlflowClient") -> list[tuple[str, str]]:
-    models = client.search_registered_models(f"name = '{MODEL}'")
-    return [(name, str(version)) for model in models for name, version in model.aliases.items()]
 
 
 def _data_versions(client: "MlflowClient", version: "Registered") -> dict[str, str]:

@@ -84,12 +84,24 @@ class MlflowTracker:
 
     def scores_run(self, items_hash: str) -> str | None:
         """The complete run that holds the items of this content hash, or None."""
-        run = retried(lambda: self._run({"items_hash": items_hash}), self._uri)
+        run = retried(lambda: self.run_with({"items_hash": items_hash}), self._uri)
         return run.info.run_id if run and run.info.status == "FINISHED" else None
+
+    def run_with(self, tags: Mapping[str, str]) -> "Run | None":
+        """The oldest run of the experiment that has all these tags, or None."""
+        found = self.client.search_runs(
+            [self.experiment], tag_filter(tags), order_by=["attributes.start_time ASC"], max_results=1
+        )
+        return found[0] if found else None
 
     def alias(self, name: str) -> str | None:
         """The version that `name` ("champion", "challenger") points to, or None."""
-        return retried(lambda: self._aliases().get(name), self._uri)
+        return self.aliases().get(name)
+
+    def aliases(self) -> dict[str, str]:
+        """Every alias and the version that it points to."""
+        found = retried(lambda: self.client.search_registered_models(f"name = '{MODEL}'"), self._uri)
+        return {name: str(version) for model in found for name, version in model.aliases.items()}
 
     def set_alias(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Tag `version` with the evidence, then point `name` to it; KeyError where there is no such version."""
@@ -102,9 +114,18 @@ class MlflowTracker:
         with self.lock("aliases"):
             retried(point, self._uri)
 
+    def registered(self, version: str) -> "ModelVersion":
+        """A version as MLflow holds it; KeyError where it does not exist."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return retried(lambda: self.client.get_model_version(MODEL, version), self._uri)
+        except MlflowException as error:
+            raise KeyError(f"{MODEL} has no version {version}") from error
+
     def version_tags(self, version: str) -> dict[str, str]:
         """The tags of a version; KeyError where it does not exist."""
-        return dict(self._version(version).tags)
+        return dict(self.registered(version).tags)
 
     def find_version(self, adapter: str) -> str | None:
         """The newest version made from the adapter with this fingerprint, or None."""
@@ -165,7 +186,7 @@ class MlflowTracker:
         if versions := self._versions(identity):
             return str(versions[0].run_id), str(versions[0].version)
         now = int(time.time() * 1000)
-        run = self._run(identity) or self.client.create_run(
+        run = self.run_with(identity) or self.client.create_run(
             self.experiment,
             run_name=f"{record.name}/{tags.get('batch') or record.fingerprint[:8]}",
             tags=dict(tags),
@@ -229,7 +250,7 @@ class MlflowTracker:
     def _scores_logged(
         self, metrics: Sequence[Metric], items: pl.DataFrame, items_hash: str, versions: Mapping[str, str]
     ) -> str:
-        run = self._run({"items_hash": items_hash}) or self.client.create_run(
+        run = self.run_with({"items_hash": items_hash}) or self.client.create_run(
             self.experiment,
             run_name=f"benchmark_scores/{self.tags.get('batch') or items_hash[:8]}",
             tags={**self.tags, "items_hash": items_hash},
@@ -265,28 +286,10 @@ class MlflowTracker:
             items.write_parquet(path)
             self.client.log_artifact(run_id, str(path))
 
-    def _version(self, version: str) -> "ModelVersion":
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return retried(lambda: self.client.get_model_version(MODEL, version), self._uri)
-        except MlflowException as error:
-            raise KeyError(f"{MODEL} has no version {version}") from error
-
     def _versions(self, tags: Mapping[str, str]) -> list["ModelVersion"]:
         """Newest first."""
         found = self.client.search_model_versions(f"name = '{MODEL}' and {tag_filter(tags)}")
         return sorted(found, key=lambda version: int(version.version), reverse=True)
-
-    def _run(self, tags: Mapping[str, str]) -> "Run | None":
-        found = self.client.search_runs(
-            [self.experiment], tag_filter(tags), order_by=["attributes.start_time ASC"], max_results=1
-        )
-        return found[0] if found else None
-
-    def _aliases(self) -> dict[str, str]:
-        found = self.client.search_registered_models(f"name = '{MODEL}'")
-        return {name: str(version) for model in found for name, version in model.aliases.items()}
 
     def _tag_version(self, version: str, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():

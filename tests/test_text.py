@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
+from synth_assets.lexicon import contained, hash_lexicon
 from synth_assets.text import (
     Words,
-    contained,
     fold,
-    hash_lexicon,
     hash_words,
     ngrams,
     normalise,

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from resources import model_files
-from resources.storage import Home
 from synth_assets.commands.session import Session
 from synth_assets.generation.formats import ROLES
 from synth_assets.generation.hub import PREFIX, hub_set
@@ -37,7 +36,7 @@ def import_text(session: Session, source: str, format: str | None, columns: tupl
         ValueError: nothing of it can be used, or a column option is not ours=theirs.
     """
     roles = dict(_pair(pair) for option in columns for pair in option.split(","))
-    folder = Home(folder=str(session.home)).imports()
+    folder = session.storage.imports()
     if source.startswith(PREFIX):
         lines = list(_import_hub(source, folder, ImportOptions(format, roles or None)))
     elif Path(source).is_dir():

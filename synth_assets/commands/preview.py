@@ -3,23 +3,21 @@
 import textwrap
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import polars as pl
 
 from resources.inference import Inference
-from resources.storage import Home
-from synth_assets.commands.run import Launch, run_config
+from synth_assets.commands.run import Launch, batch_name, run_config
 from synth_assets.commands.session import Session
 from synth_assets.filtering.features import Base, Features
-from synth_assets.filtering.rules import RULES
+from synth_assets.filtering.judge import apply_rules
+from synth_assets.filtering.pass_rates import PassRates
 from synth_assets.filtering.spec import FilterSpec
+from synth_assets.filtering.verdicts import Verdict
 from synth_assets.generation.assets import MagpieConfig
 from synth_assets.generation.magpie import generate
 from synth_assets.generation.spec import MagpieSpec
-from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH
 from synth_assets.shards import BLOCK_ROWS, Progress
 from synth_assets.text_samples import terminal_line
 
@@ -70,10 +68,9 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     inference = Inference(hardware=session.hardware)
     teacher, base = inference.resolve("teacher"), inference.resolve("base")
     generator = inference.generator(teacher)
-    existing = session.instance.get_dynamic_partitions(BATCHES_NAME)
-    name = batch or (existing[-1] if existing else FIRST_BATCH)
+    name = batch_name(session.instance, batch)
     block = MagpieSpec(**{**vars(spec), "samples": BLOCK_ROWS})
-    made = generate(generator, block, name, teacher.family, _shards(session), progress)
+    made = generate(generator, block, name, teacher.family, session.storage.shards("generation"), progress)
     rows = made.rows.collect()
     judge = Base(inference.count_tokens(base), base.context_tokens)
     speed = generator.writing_s if made.new_tokens else None
@@ -88,12 +85,9 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
 
 def reasons_of(rows: pl.DataFrame, base: Base, spec: FilterSpec) -> list[str]:
     """The first rule that rejects each row; empty where every rule lets it pass."""
-    features = Features(rows, spec, base)
-    reasons = [""] * rows.height
-    for rule in RULES:
-        for place in np.flatnonzero(rule.fails(features, rule.measure(features))):
-            reasons[place] = reasons[place] or rule.reason
-    return reasons
+    verdict = Verdict(rows)
+    apply_rules(Features(rows, spec, base), verdict, PassRates())
+    return verdict.reason.tolist()
 
 
 def preview_text(preview: Preview, samples: int | None = None) -> str:
@@ -145,7 +139,3 @@ def _config(given: dict[str, object]) -> MagpieConfig:
         return MagpieConfig(**given)  # pyright: ignore[reportArgumentType]
     except dg.DagsterInvalidPythonicConfigDefinitionError as error:
         raise ValueError(str(error)) from error
-
-
-def _shards(session: Session) -> Path:
-    return Home(folder=str(session.home)).shards("generation")

@@ -140,13 +140,19 @@ def preflight(session: Session) -> None:
         inference.resolve(role)
 
 
-def choose_batch(instance: dg.DagsterInstance, wanted: str | None) -> str:
-    """The batch to run: the one asked for, else the newest there is, else the first; added where it is new."""
+def batch_name(instance: dg.DagsterInstance, wanted: str | None) -> str:
+    """The batch asked for, else the newest there is, else the first; ValueError where nothing may be called so."""
     existing = instance.get_dynamic_partitions(BATCHES_NAME)
     batch = wanted or (existing[-1] if existing else FIRST_BATCH)
     if not batch.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"a batch is named by letters, digits, '-' and '_', not {batch!r}")
-    if batch not in existing:
+    return batch
+
+
+def choose_batch(instance: dg.DagsterInstance, wanted: str | None) -> str:
+    """The batch to run, as `batch_name` finds it; added where it is new."""
+    batch = batch_name(instance, wanted)
+    if batch not in instance.get_dynamic_partitions(BATCHES_NAME):
         instance.add_dynamic_partitions(BATCHES_NAME, [batch])
     return batch
 

@@ -49,7 +49,7 @@ def run_ui(session: Session, console: Console) -> None:
         }
         os.environ["SYNTH_MLFLOW_UI"] = urls["mlflow"]
         session.limit_model_steps()
-        MlflowTracking(home=Home(folder=str(session.home))).initialise()
+        MlflowTracking(home=session.storage).initialise()
         state.write(json.dumps({"pid": os.getpid(), **urls}))
         state.flush()
         for asked_to_end in END_SIGNALS:  # also where a script's `&` made this process and its children ignore Ctrl-C

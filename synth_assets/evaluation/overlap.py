@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from synth_assets.lexicon import contained
 from synth_assets.manifests import content_hash
 from synth_assets.records import Metric
 from synth_assets.statistics import estimate
-from synth_assets.text import contained, hash_words, ngrams, whole_texts
+from synth_assets.text import hash_words, ngrams, whole_texts
 
 NGRAM_WORDS = 8  # as in decontamination, which removes the rows that cover half of an item; here one 8-gram is enough
 BOILERPLATE_ITEMS = 3  # an 8-gram of more items than this is their template

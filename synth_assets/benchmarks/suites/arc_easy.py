@@ -11,9 +11,7 @@ FIELDS = ("question", "choices", "answerKey")
 
 def arc(name: str, configuration: str) -> Suite:
     """The suite of one of ARC's two sets."""
-    source = Source(
-        f"{name}_test.jsonl", "allenai/ai2_arc", configuration, "test", ("question", "choices", "answerKey")
-    )
+    source = Source(f"{name}_test.jsonl", "allenai/ai2_arc", configuration, "test", FIELDS)
 
     def items(folder: Path | None = None) -> list[Item]:
         return source.items(name, folder, prompt=lambda d: d["question"], choices=lambda d: d["choices"]["text"])
