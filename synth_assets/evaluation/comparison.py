@@ -15,6 +15,8 @@ RIVAL_METHODS = (
     ("lora", "rejection_sampling"),
     ("lora", "dpo"),
     ("rejection_sampling", "dpo"),
+    ("rejection_sampling", "on_policy_dpo"),
+    ("dpo", "on_policy_dpo"),
 )
 """Methods whose difference a reader asks about; the first is the cheaper one."""
 
