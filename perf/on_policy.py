@@ -1,7 +1,7 @@
 """DPO on the policy's own responses beside its control and rejection sampling, over seeds.
 
 `python perf/on_policy.py HOME [SEED ...]`: continues the LoRA adapter of a SYNTH_HOME that `synth run` has filled, by
-the cpu tier's settings, and asks all validation and test items. A seed draws the policy's responses and orders each
+the cpu tier's settings, and asks all test items. A seed draws the policy's responses and orders each
 training. Five adapters a seed: `on-policy DPO` and its `control` on the pairs of the on-policy round, `best of 8`
 (rejection sampling on those pairs), and as the pipeline has them `DPO` and `rejection sampling` on the teacher's
 responses. All of it is kept in HOME: a rerun goes on.
@@ -59,7 +59,7 @@ class Study:
         self.inference = Inference(hardware=self.hardware)
         self.base = self.inference.resolve("base")
         self.lora = from_json(AdapterRecord, (folder / "tables" / "lora_adapter.json").read_text("utf-8"))
-        self.items = item_table(find_suites(("world_instructions",)))
+        self.items = item_table(find_suites(("world_instructions",))).filter(split="test")
         self.shop = Workshop(folder, self.home.adapters(), self.home.shards("adapters"), self.hardware.limits(), quiet)
 
     def table(self, name: str) -> pl.LazyFrame:
@@ -106,7 +106,7 @@ class Study:
         return pairs
 
     def scores(self, adapter: AdapterRecord, temperature: float) -> pl.DataFrame:
-        """(split, item_id, cluster, score) of one adapter; kept by its files and the decoding."""
+        """(item_id, cluster, score) of one adapter; kept by its files and the decoding."""
         folder = self.shop.root / adapter.path
         engine = self.inference.engine(folder)
         subject = Subject(
@@ -119,16 +119,15 @@ class Study:
         )
         spec = replace(self.hardware.spec(EvaluationSpec()), temperature=temperature)
         found = score_model(subject, self.items, spec, folder=self.home.shards("evaluation"), progress=quiet)
-        return found.filter(metric=METRIC).select("split", "item_id", "cluster", "score")
+        return found.filter(metric=METRIC).select("item_id", "cluster", "score").sort("item_id")
 
 
-def report(scores: Mapping[tuple[str, int], pl.DataFrame], split: str, decoding: str) -> None:
+def report(of: Mapping[tuple[str, int], pl.DataFrame], decoding: str) -> None:
     """Each adapter by seed, then the on-policy DPO against each other one."""
-    names = list(dict.fromkeys(name for name, _ in scores))
-    seeds = list(dict.fromkeys(seed for _, seed in scores))
-    of = {key: table.filter(split=split).sort("item_id") for key, table in scores.items()}
+    names = list(dict.fromkeys(name for name, _ in of))
+    seeds = list(dict.fromkeys(seed for _, seed in of))
     n = of[names[0], seeds[0]].height
-    print(f"\n{split}, {decoding}, {METRIC}, n = {n}, seeds {', '.join(map(str, seeds))}")
+    print(f"\n{decoding}, {METRIC}, n = {n}, seeds {', '.join(map(str, seeds))}")
     for name in names:
         each = [fmean(of[name, seed]["score"]) for seed in seeds]
         print(f"  {name:20} {fmean(each):.3f}  ({', '.join(f'{value:.3f}' for value in each)})")
@@ -151,9 +150,7 @@ def main() -> None:
     seeds = [int(one) for one in sys.argv[2:]] or list(SEEDS)
     adapters = {(name, seed): record for seed in seeds for name, record in study.adapters(seed).items()}
     for decoding, temperature in DECODINGS.items():
-        scores = {key: study.scores(record, temperature) for key, record in adapters.items()}
-        for split in ("validation", "test"):
-            report(scores, split, decoding)
+        report({key: study.scores(record, temperature) for key, record in adapters.items()}, decoding)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,10 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "LoraSpec": {"epochs": 4.0},
     "PromptTuningSpec": {"epochs": 1.0},
     "DpoSpec": {"epochs": 1.0},
+    "OnPolicyDpoSpec": {"epochs": 1.0},
     "RejectionSamplingSpec": {"epochs": 1.0},
     "CandidateSpec": {"instructions": 96},
+    "OnPolicyCandidateSpec": {"instructions": 96},
     "EvaluationSpec": {"validation_items": 64, "test_items": 192},
 }
 SMALL_SAMPLES = 192
