@@ -167,7 +167,7 @@ def _none_of(pairs: pl.LazyFrame, wrong: pl.Expr) -> dg.AssetCheckResult:
     )
 
 
-def _of_round(one: Round) -> list[dg.AssetChecksDefinition]:
+def checks_of_round(one: Round) -> list[dg.AssetChecksDefinition]:
     """What a round's candidates, pairs and reference must be.
 
     Nothing of an on-policy round blocks but data that would mislead: where its policy failed there are no rows, and its
@@ -201,4 +201,4 @@ def _of_round(one: Round) -> list[dg.AssetChecksDefinition]:
     ]
 
 
-OF_ROUNDS = [definition for one in ROUNDS for definition in _of_round(one)]
+OF_ROUNDS = [definition for one in ROUNDS for definition in checks_of_round(one)]

@@ -215,7 +215,7 @@ def _dpo(one: Round, name: str, description: str) -> dg.AssetsDefinition:
     return trained  # pyright: ignore[reportReturnType] - the overload is lost behind **
 
 
-def _of_round(one: Round) -> list[dg.AssetsDefinition]:
+def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
     """The reference, the DPO adapter and its control."""
     own = "" if one == OFF_POLICY else " Its own responses are among the pairs."
     preferring = f"The {title(one.policy)}, trained further to prefer the chosen responses (direct preference"
@@ -227,7 +227,7 @@ def _of_round(one: Round) -> list[dg.AssetsDefinition]:
     ]
 
 
-OF_ROUNDS = [definition for one in ROUNDS for definition in _of_round(one)]
+OF_ROUNDS = [definition for one in ROUNDS for definition in assets_of_round(one)]
 
 
 def _workshop(context: dg.AssetExecutionContext, inference: Inference, tracking: MlflowTracking) -> Workshop:

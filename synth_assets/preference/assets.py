@@ -1,7 +1,6 @@
 """Assets of the stage preference: several responses to each training instruction, and pairs of a better and a worse."""
 
 from dataclasses import asdict
-from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -58,16 +57,13 @@ class PairConfig(dg.Config):
     seed: int | None = None
 
 
-SAMPLED: Any = {
-    "group_name": "preference",
-    "kinds": {"transformers", "parquet"},
-    "owners": ["team:data"],
-    "pool": GPU_POOL,
-}
-PAIRED: Any = {"group_name": "preference", "kinds": {"polars", "parquet"}, "owners": ["team:data"]}
-
-
-@dg.asset(code_version=fingerprint(RECIPE, CandidateSpec()), **SAMPLED)
+@dg.asset(
+    group_name="preference",
+    kinds={"transformers", "parquet"},
+    pool=GPU_POOL,
+    owners=["team:data"],
+    code_version=fingerprint(RECIPE, CandidateSpec()),
+)
 def response_candidates(
     context: dg.AssetExecutionContext,
     config: CandidateConfig,
@@ -80,12 +76,16 @@ def response_candidates(
 ) -> dg.MaterializeResult:
     """Several responses of the teacher to each training instruction, one per temperature, with their rewards."""
     spec = inference.hardware.spec(CandidateSpec(), config)
-    return _candidates(
-        context, (sft_dataset, spec), inference.generator(teacher_model), rewards.load(reward_model), home
-    )
+    teacher = inference.generator(teacher_model)
+    return _candidates(context, (sft_dataset, spec), teacher, rewards.load(reward_model), home)
 
 
-@dg.asset(code_version=fingerprint(PairSpec()), **PAIRED)
+@dg.asset(
+    group_name="preference",
+    kinds={"polars", "parquet"},
+    owners=["team:data"],
+    code_version=fingerprint(PairSpec()),
+)
 def preference_pairs(
     context: dg.AssetExecutionContext,
     config: PairConfig,
@@ -107,7 +107,7 @@ def preference_pairs(
     return _pairs(context, built, taken_back, spec, home)
 
 
-def _of_round(one: Round) -> list[dg.AssetsDefinition]:
+def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
     """What the policy of an on-policy round answers, and pairs of that and of what the teacher answered."""
 
     @dg.asset(
@@ -116,7 +116,10 @@ def _of_round(one: Round) -> list[dg.AssetsDefinition]:
         description=f"Several responses of the {title(one.policy)} to each training instruction, with their rewards."
         "\n\nEmpty where that adapter failed to train.",
         code_version=fingerprint(RECIPE, OnPolicyCandidateSpec()),
-        **SAMPLED,
+        group_name="preference",
+        kinds={"transformers", "parquet"},
+        pool=GPU_POOL,
+        owners=["team:data"],
     )
     def candidates(
         context: dg.AssetExecutionContext,
@@ -145,7 +148,9 @@ def _of_round(one: Round) -> list[dg.AssetsDefinition]:
         description=f"The best and the worst of what the {title(one.policy)} and the teacher answered to the same "
         "instruction, by reward margin; train and validation.",
         code_version=fingerprint(PairSpec()),
-        **PAIRED,
+        group_name="preference",
+        kinds={"polars", "parquet"},
+        owners=["team:data"],
     )
     def pairs(
         context: dg.AssetExecutionContext,
@@ -159,15 +164,15 @@ def _of_round(one: Round) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         spec = inference.hardware.spec(PairSpec(), config)
         room = Room(inference.count_tokens(base_model), base_model.context_tokens)
-        everybodys = pl.concat([own_candidates.collect(), response_candidates.collect()])
-        kept, dropped = take_back(everybodys, recalled_rows["row_id"])
+        both = pl.concat([own_candidates.collect(), response_candidates.collect()])
+        kept, dropped = take_back(both, recalled_rows["row_id"])
         built = build_pairs(kept, PAIRS.to_frame(), spec, room)
         return _pairs(context, built, dropped.select("row_id"), spec, home)
 
-    return [candidates, pairs]  # pyright: ignore[reportReturnType] - the overload is lost behind **
+    return [candidates, pairs]
 
 
-OF_ROUNDS = [definition for one in ON_POLICY for definition in _of_round(one)]
+OF_ROUNDS = [definition for one in ON_POLICY for definition in assets_of_round(one)]
 
 
 def _candidates(
