@@ -8,9 +8,10 @@ import polars as pl
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
+from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare, primary
-from synth_assets.evaluation.overlap import overlap_table, overlapping_items, without_overlap
+from synth_assets.evaluation.overlap import overlap_table, overlapping_items, training_texts, without_overlap
 from synth_assets.evaluation.profiles import PreferenceSpec, preferred, profiles
 from synth_assets.evaluation.report import write_report
 from synth_assets.evaluation.report_evidence import Evidence, gather
@@ -66,7 +67,7 @@ def benchmark_scores(
     spec = inference.hardware.spec(EvaluationSpec(), config)
     folder = tracking.home.shards("evaluation")
     trained = [adapters[name] for name in ADAPTERS if not adapters[name].failure]
-    subjects = [_subject(inference, tracking, base_model, adapter) for adapter in (None, *trained)]
+    subjects = [subject_of(inference, tracking.home, base_model, adapter) for adapter in (None, *trained)]
     scores = pl.concat(
         score_model(subject, benchmark_items, spec, folder=folder, progress=context.log.info) for subject in subjects
     )
@@ -119,7 +120,7 @@ def comparison(
     found = tracker.scored_metrics(run_id)
     ordered = [adapters[name] for name in ADAPTERS]
     result = compare(found, benchmark_scores, benchmark_items, ordered)
-    overlapping = overlapping_items(benchmark_items, _trained_on(sft_dataset, preference_pairs))
+    overlapping = overlapping_items(benchmark_items, training_texts(sft_dataset, preference_pairs))
     tables = benchmark_scores, benchmark_items
     spec = rewards.hardware.spec(PreferenceSpec(), config)
     result = replace(
@@ -151,10 +152,12 @@ def comparison(
     )
 
 
-def _subject(
-    inference: Inference, tracking: MlflowTracking, base: ModelRecord, adapter: AdapterRecord | None
-) -> Subject:
-    """The base model, or it with an adapter whose files are compared with their manifest first."""
+def subject_of(inference: Inference, home: Home, base: ModelRecord, adapter: AdapterRecord | None) -> Subject:
+    """The base model, or it with an adapter whose files are compared with their manifest first.
+
+    Raises:
+        ManifestError: the adapter's files are not there, or not what they were.
+    """
     tier = inference.hardware.limits()
     harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
     if adapter is None:
@@ -167,7 +170,7 @@ def _subject(
             generator=lambda: inference.generator(base),
             pair=lambda: inference.load_base(base),
         )
-    folder = tracking.home.root() / adapter.path
+    folder = home.root() / adapter.path
     read_manifest(folder)
     engine = inference.engine(folder)
     return Subject(
@@ -178,15 +181,6 @@ def _subject(
         generator=lambda: inference.generator(base, folder),
         pair=lambda: inference.load_adapted(base, folder),
     )
-
-
-def _trained_on(sft_dataset: pl.LazyFrame, preference_pairs: pl.LazyFrame) -> list[str]:
-    """The texts that an adapter may have been trained on."""
-    texts = [
-        rows.filter(split="train").select(pl.col(columns).fill_null("")).collect()
-        for rows, columns in ((sft_dataset, ["instruction", "response"]), (preference_pairs, ["instruction", "chosen"]))
-    ]
-    return [text for table in texts for name in table.columns for text in table[name].to_list()]
 
 
 def _small_print(evidence: Evidence) -> dict[str, dg.MetadataValue]:

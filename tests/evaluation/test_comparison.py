@@ -95,6 +95,8 @@ def test_each_question_has_its_test(scored: Scored, items: pl.DataFrame, adapter
         ("base", "dpo_control_adapter"),
         ("dpo_control_adapter", "dpo_adapter"),
         ("prompt_tuning_adapter", "lora_adapter"),
+        ("prompt_tuning_adapter", "rejection_sampling_adapter"),
+        ("prompt_tuning_adapter", "dpo_adapter"),
         ("lora_adapter", "rejection_sampling_adapter"),
         ("lora_adapter", "dpo_adapter"),
         ("rejection_sampling_adapter", "dpo_adapter"),
