@@ -192,6 +192,15 @@ def champion() -> None:
 
 
 @app.command()
+def history(limit: Annotated[int, typer.Option(help="How many decisions.")] = 20) -> None:
+    """Every decision on promotion, newest first: when, who, what moved from where to where, and why."""
+    from synth_assets.commands.registry import history_text
+    from synth_assets.commands.session import open_session
+
+    console.print(history_text(open_session(), limit), markup=False)
+
+
+@app.command()
 def promote(
     version: Annotated[str | None, typer.Argument(help="A version; else the present candidate.")] = None,
 ) -> None:

@@ -129,8 +129,8 @@ def champion(
 ) -> dg.MaterializeResult:
     """The version that serves: `@champion` of the registered model, moved where the decision says so."""
     with tracking.lock("promotion"):
-        before = tracking.home.record(CHAMPION, ChampionRecord)
-        record = succeed(tracking.tracker(context), promotion_decision, before, _occasion(context))
+        before, occasion = tracking.home.record(CHAMPION, ChampionRecord), _occasion(context)
+        record = succeed(tracking.tracker(context), promotion_decision, before, occasion)
     if record.flagged:
         context.log.warning(f"@champion was moved by hand to version {record.version}: {record.reason}")
     return dg.MaterializeResult(
@@ -143,6 +143,9 @@ def champion(
             "who": record.moved_by,
             "when": record.moved_at,
             "flagged": record.flagged,
+            "decision": promotion_decision.outcome,
+            "judged": promotion_decision.candidate_version or "none",
+            "asked_by": occasion.who,
             "reason": record.reason,
             **_link(tracking, record.version),
         },

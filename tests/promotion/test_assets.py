@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any
 
 import dagster as dg
@@ -24,12 +25,14 @@ from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suite import item_table
 from synth_assets.benchmarks.suites import SUITES
+from synth_assets.commands.registry import history_text
+from synth_assets.commands.session import Session
 from synth_assets.embedded import world
 from synth_assets.embedded.answers import good_answer
 from synth_assets.evaluation.scoring import metrics
 from synth_assets.manifests import content_hash, folder_hash, write_manifest
 from synth_assets.promotion.assets import PromotionConfig, champion, promotion_decision
-from synth_assets.promotion.succession import SuccessionError, moved_by_hand
+from synth_assets.promotion.succession import Occasion, SuccessionError, moved_by_hand, succeed
 from synth_assets.protocols import Completion, Message, Sampling
 from synth_assets.recalls import Recall, add_recalls
 from synth_assets.records import (
@@ -37,6 +40,7 @@ from synth_assets.records import (
     ITEM_SCORES,
     AdapterRecord,
     ChampionRecord,
+    Clause,
     Comparison,
     Decision,
     Metric,
@@ -471,7 +475,7 @@ def test_a_champion_of_other_items_is_asked_todays(deployment: Deployment) -> No
     assert len(ASKED) == ITEMS, "once"
     better = deployment.run(Week(data="week 3", right=150, skipped=40))
     assert (better.outcome, better.opponent_version) == ("promoted", "1")
-    assert found(better, "same items") == f"{ITEMS} items of {SUITE} test strict"
+    assert found(better, "same items") == f"{ITEMS} items of {SUITE} strict"
 
 
 def test_lost_weights_of_the_champion_come_back_from_the_registry(deployment: Deployment) -> None:
@@ -500,3 +504,68 @@ def test_a_champion_of_another_base_is_no_opponent_on_new_items(deployment: Depl
     refused = deployment.run(Week(data="week 2", right=150, skipped=20, base="other"))
     assert failed(refused) == ["same items"]
     assert "it was trained on base r, the base is now other" in refused.reason
+
+
+def test_the_history_tells_who_moved_what_and_why(deployment: Deployment) -> None:
+    session = Session(deployment.home.root(), "cpu")
+    session.__dict__["instance"] = deployment.instance
+    with pytest.raises(ValueError, match="nothing was decided yet"):
+        history_text(session, 9)
+    deployment.run(GOOD)
+    deployment.run(Week(data="week 2", right=90))
+    deployment.promote(rollback=True)
+    deployment.tracker.set_alias("champion", "2", {})
+    deployment.promote(adopt=True)
+    lines = history_text(session, 9).splitlines()
+    told = [line.split("UTC  ")[1].split("; by")[0] for line in lines[::2]]
+    assert told == [
+        "moved by hand: base -> 2",
+        "rolled back: 1 -> base",
+        "refused: 1 stays, 2 was judged",
+        "promoted: base -> 1",
+    ]
+    assert [line.split("; by ")[1].split(",")[0] for line in lines[::2]] == ["a person in MLflow", "ada", "ada", "ada"]
+    assert lines[-1] == "    every clause of the policy holds"
+    assert "refused by effect (-0.050 on" in lines[5]
+    assert history_text(session, 1).splitlines() == lines[:2]
+
+
+def test_a_yes_in_mlflow_counts_until_a_rollback(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    deployment.promote(rollback=True)
+    assert failed(deployment.promote()) == ["not rolled back"]
+    deployment.tracker.tag_version("1", {"approved_by": "grace"})
+    approved = deployment.promote()
+    assert (approved.outcome, approved.reason) == (
+        "promoted",
+        "every clause of the policy holds; approved by grace",
+    )
+    deployment.promote(rollback=True)
+    assert failed(deployment.promote()) == ["not rolled back"], "that yes was given before the rollback"
+
+
+def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -> None:  # fault 20
+    for name in ("week 1", "week 2"):
+        assert failed(deployment.run(Week(data=name, right=0)))
+    tracking, outcomes, before = MlflowTracking(home=deployment.home), [], deployment.champion()
+
+    def promote(version: str) -> None:
+        clause = Clause("effect", passed=True, found="", wanted="")
+        decision = Decision("promoted", "lora_adapter", version, "base", "", [clause], "better")
+        try:
+            with tracking.lock("promotion"):
+                occasion = Occasion(f"person {version}", f"2026-11-21T0{version}:00:00+00:00", "run")
+                outcomes.append(succeed(tracking.tracker(), decision, before, occasion).version)
+        except SuccessionError as error:
+            outcomes.append(str(error))
+
+    threads = [Thread(target=promote, args=(version,)) for version in "12"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    served = deployment.tracker.alias("champion")
+    assert outcomes[0] == served
+    assert outcomes[1] == f"@champion is version {served}, the decision was made against version none: " + (
+        "run the job promote again"
+    )
