@@ -71,7 +71,7 @@ def test_the_steps_that_run_a_model_take_turns(definitions: dg.Definitions) -> N
     wanted = {key for key in graph.get_all_asset_keys() if graph.get(key).kinds & set(tools)}
     in_pool = {key for key in graph.get_all_asset_keys() if graph.get(key).pools == {GPU_POOL}}
     assert in_pool == wanted
-    assert len(in_pool) == len(ASSETS["adapters"]) + 4
+    assert len(in_pool) == len(ASSETS["adapters"]) + 5
 
 
 def test_every_check_has_a_description(definitions: dg.Definitions) -> None:

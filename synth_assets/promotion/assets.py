@@ -68,7 +68,7 @@ class PromotionConfig(dg.Config):
 @dg.asset(
     ins=ADAPTER_INS,
     group_name="promotion",
-    kinds={"mlflow", "json"},
+    kinds={"transformers", "mlflow"},
     pool=GPU_POOL,
     owners=["team:evaluation"],
     code_version=fingerprint(PromotionPolicy()),

@@ -218,6 +218,12 @@ def item_outside(world: World) -> None:
     put(world, SCORES, table.with_columns(pl.when(foreign).then(pl.lit("x")).otherwise("item_id").alias("item_id")))
 
 
+def sealed_item_is_scored(world: World) -> None:
+    for asset in (ITEMS, SCORES):
+        opened = pl.col("item_id") == "generation-validation-0"
+        column(asset, "split", pl.when(opened).then(pl.lit("sealed")).otherwise("split"))(world)
+
+
 def one_model_misses_an_item(world: World) -> None:
     put(world, SCORES, world.data[SCORES].head(-1))
 
@@ -307,6 +313,7 @@ TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     (LOGPROBS, "every_pair_has_its_reference"): lambda world: put(world, LOGPROBS, world.data[LOGPROBS].tail(-1)),
     (SCORES, "scores_are_finite_with_n"): one_model_misses_an_item,
     (SCORES, "scored_items_are_the_benchmarks"): item_outside,
+    (SCORES, "sealed_items_are_not_scored"): sealed_item_is_scored,
     (SCORES, "scores_are_above_null_models"): column(SCORES, "score", pl.lit(0.0)),
     ("comparison", "guards_are_held"): candidate_loses_a_guard,
 }  # fmt: skip
