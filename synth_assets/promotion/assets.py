@@ -10,8 +10,8 @@ import dagster as dg
 import polars as pl
 
 from resources.evidence import Evidence, adapter_versions, json_metadata, upstream_versions
-from resources.hardware import GPU_POOL
 from resources.inference import Inference
+from resources.model_turns import model_turn
 from resources.model_versions import adapter_record, attach_card, model_version, restore_adapter, runs_with
 from resources.registry import MlflowTracker
 from resources.storage import Home
@@ -68,8 +68,7 @@ class PromotionConfig(dg.Config):
 @dg.asset(
     ins=ADAPTER_INS,
     group_name="promotion",
-    kinds={"transformers", "mlflow"},
-    pool=GPU_POOL,
+    kinds={"mlflow", "json"},
     owners=["team:evaluation"],
     code_version=fingerprint(PromotionPolicy()),
     op_tags=LAST_OF_ALL,
@@ -229,6 +228,7 @@ def _examiner(
         subject=subject,
         keep=keep,
         models_asked=lambda: runs_with(tracker, sealed),
+        turn=lambda: model_turn(context),
         progress=context.log.info,
     )
 

@@ -1,6 +1,7 @@
 """Contenders asked what a decision needs and nobody asked them before: new test items, sealed items."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Examiner:
         subject: a contender as a model that can be asked; raises WeightsError.
         keep: tells the registry what a contender scored, with the items that prove it.
         models_asked: how many models the registry has scores of on these sealed items.
+        turn: held while a model runs.
         progress: receives a line each few seconds.
     """
 
@@ -37,6 +39,7 @@ class Examiner:
     subject: Callable[[Contender], Subject]
     keep: Callable[[Contender, list[Metric], pl.DataFrame], None]
     models_asked: Callable[[], int]
+    turn: Callable[[], AbstractContextManager[None]]
     progress: Progress
 
     def test_scores(self, one: Contender, asked: pl.DataFrame) -> pl.DataFrame:
@@ -44,13 +47,15 @@ class Examiner:
         subject = self.subject(one)
         items = self.items.filter(split="test").join(asked, on="item_id", how="semi", maintain_order="left")
         everything = replace(self.spec, test_items=0)
-        scores = score_model(subject, items, everything, folder=self.folder, progress=self.progress)
+        with self.turn():
+            scores = score_model(subject, items, everything, folder=self.folder, progress=self.progress)
         return self._kept(one, subject, scores)
 
     def sealed_scores(self, one: Contender) -> pl.DataFrame:
         """ITEM_SCORES on every sealed item; no rows where there is none."""
         subject = self.subject(one)
-        scores = sealed_scores(subject, self.items, self.spec, folder=self.folder, progress=self.progress)
+        with self.turn():
+            scores = sealed_scores(subject, self.items, self.spec, folder=self.folder, progress=self.progress)
         return self._kept(one, subject, scores) if scores.height else scores
 
     def _kept(self, one: Contender, subject: Subject, scores: pl.DataFrame) -> pl.DataFrame:

@@ -3,11 +3,12 @@
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from threading import Thread
+from threading import Thread, Timer
 from typing import Any
 
 import dagster as dg
@@ -17,7 +18,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from resources.evidence import Evidence, upstream_versions
-from resources.hardware import Hardware
+from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
 from resources.model_versions import CARD, model_version
 from resources.registry import MODEL, MlflowTracker
@@ -569,3 +570,19 @@ def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -
     assert outcomes[1] == f"@champion is version {served}, the decision was made against version none: " + (
         "run the job promote again"
     )
+
+
+def test_a_model_waits_for_its_turn_and_a_rollback_does_not(deployment: Deployment) -> None:
+    storage = deployment.instance.event_log_storage
+    storage.set_concurrency_slots(GPU_POOL, 1)
+    assert deployment.run(GOOD).outcome == "promoted"
+    assert storage.get_concurrency_info(GPU_POOL).claimed_slots == [], "given back"
+    storage.claim_concurrency_slot(GPU_POOL, "a training", "lora_adapter")
+    deployment.promote(rollback=True)
+    assert deployment.champion().version == ""
+    ASKED.clear()
+    freed = Timer(1.0, lambda: storage.free_concurrency_slot_for_step("a training", "lora_adapter"))
+    freed.start()
+    started = time.monotonic()
+    assert deployment.promote(approve=True).outcome == "promoted"
+    assert time.monotonic() - started > 1.0
