@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import dagster as dg
 
+from resources.presets import MODELS, SEPARATE, model_at
 from synth_assets.records import Tier
 
 if TYPE_CHECKING:
@@ -21,17 +22,18 @@ Role = Literal["teacher", "base", "reward"]
 GPU_POOL = "gpu"
 """The Dagster pool of the steps that run a model; `steps_at_once` of synth_assets/jobs.py says how many."""
 
+DEBERTA = "OpenAssistant/reward-model-deberta-v3-large-v2"
 LLAMA = {
-    "teacher": "meta-llama/Llama-3.1-8B-Instruct",
-    "base": "meta-llama/Llama-3.2-3B",
-    "reward": "OpenAssistant/reward-model-deberta-v3-large-v2",
+    "teacher": MODELS["llama-3.1-8b-instruct"].repository,
+    "base": MODELS["llama-3.2-3b"].repository,
+    "reward": DEBERTA,
 }
 PRESETS: Mapping[str, Mapping[str, str]] = {
     "llama": LLAMA,  # gated: accept Meta's licence on the hub first
     "qwen": {  # ungated, Apache 2.0
-        "teacher": "Qwen/Qwen2.5-7B-Instruct",
-        "base": "Qwen/Qwen2.5-1.5B",
-        "reward": "OpenAssistant/reward-model-deberta-v3-large-v2",
+        "teacher": MODELS["qwen2.5-7b-instruct"].repository,
+        "base": MODELS["qwen2.5-1.5b"].repository,
+        "reward": DEBERTA,
     },
 }
 """Sets of models that can replace a tier's own, by name."""
@@ -152,8 +154,8 @@ class Gpu:
 class Hardware(dg.ConfigurableResource):
     """The tier this deployment runs on; `auto` looks at the machine. Pass dg.EnvVar only where it is set.
 
-    `preset` replaces the tier's models by a set of PRESETS; `teacher`, `base` and `reward` replace one each, by a hub
-    repository (`owner/name`, or `owner/name@revision`) or a folder.
+    `preset` replaces the tier's models by a set of PRESETS; `teacher`, `base` and `reward` replace one each, by a name
+    of MODELS (resources/presets.py), a hub repository (`owner/name`, or `owner/name@revision`) or a folder.
     """
 
     tier: str = "auto"
@@ -193,10 +195,17 @@ class Hardware(dg.ConfigurableResource):
         if self.preset and self.preset not in PRESETS:
             raise ValueError(f"no preset {self.preset!r}; there are {', '.join(PRESETS)}")
         own = {"teacher": self.teacher, "base": self.base, "reward": self.reward}[role]
+        if own in MODELS and role not in MODELS[own].roles:
+            fitting = ", ".join(name for name, model in MODELS.items() if role in model.roles)
+            raise ValueError(
+                f"{own} cannot be the {role} model; of the models known by name these can: {fitting or 'none'}"
+            )
+        if own in MODELS:
+            return MODELS[own].repository
         return own or PRESETS.get(self.preset, {}).get(role, "") or getattr(TIERS[self.name()], role)
 
     def spec(self, default: S, config: dg.Config | None = None) -> S:
-        """`default` with what suits this tier, and over it what the run's config says (None: nothing).
+        """`default` with what suits this tier and its base, and over it what the run's config says (None: nothing).
 
         Raises:
             ValueError: a value the spec refuses, naming the field; a tier's override of a field that the spec lacks.
@@ -205,7 +214,7 @@ class Hardware(dg.ConfigurableResource):
         known = {field.name for field in fields(default)}
         row = self.row()
         suited = {field: getattr(row, field) for field in FROM_THE_ROW.get(kind, ())}
-        suited |= row.overrides.get(kind, {})
+        suited |= {**row.overrides.get(kind, {}), **_suiting_the_base(default, row.base)}
         if unknown := sorted(suited.keys() - known):
             raise ValueError(f"tier {self.name()} sets {', '.join(unknown)}, which {kind} does not have")
         asked = {name: value for name, value in (config or {}) if name in known and value is not None}
@@ -260,6 +269,12 @@ def _ask(nvidia_smi: str) -> Gpu | None:
     name, mebibytes, capability = (part.strip() for part in lines[0].rsplit(",", 2))
     major, _, minor = capability.partition(".")
     return Gpu(name, int(mebibytes) * 2**20 / 1e9, (int(major), int(minor)))
+
+
+def _suiting_the_base(default: object, base: str) -> dict[str, Any]:
+    """The target modules of a base that is known, for a spec that names those of most models and no others."""
+    model = model_at(base)
+    return {"target_modules": model.targets} if model and getattr(default, "target_modules", ()) == SEPARATE else {}
 
 
 def _like(default: object, value: object) -> object:

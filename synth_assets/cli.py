@@ -223,6 +223,17 @@ def rollback() -> None:
 
 
 @app.command()
+def models(tier: TierOption = None) -> None:
+    """List the models that have a short name: licence, gate, and the memory that they need on this tier."""
+    import os
+
+    from resources.hardware import deployed
+    from synth_assets.commands.models import models_text
+
+    console.print(models_text(deployed(tier or os.environ.get("SYNTH_TIER", "auto"))), markup=False)
+
+
+@app.command()
 def doctor(tier: TierOption = None) -> None:
     """Machine, tier, models, hub token and disk: what would fail, before a run fails on it."""
     from synth_assets.commands.doctor import examine

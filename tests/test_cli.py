@@ -67,6 +67,13 @@ def test_wrong_input_is_found_before_torch_is_imported() -> None:
     assert found.stdout.strip().splitlines()[-1] == "True False"
 
 
+def test_models_are_listed_for_a_tier_that_this_machine_is_not() -> None:
+    found = synth("models", "--tier", "rtx24")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "phi-3-mini-4k" in found.stdout
+    assert synth("models", "--tier", "h900").returncode == 2  # fault 27
+
+
 def test_a_read_only_home_fails_before_any_work() -> None:
     result = synth("doctor", SYNTH_HOME="/proc/no-such-place")  # fault 6
     assert result.returncode == 2

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import dagster as dg
 import polars as pl
 
+from resources.evidence import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
@@ -18,7 +19,9 @@ from synth_assets.evaluation.report_evidence import Evidence, gather
 from synth_assets.evaluation.safeguards import detectable_table
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
+from synth_assets.evaluation.trainings import traces
 from synth_assets.figures import benchmark_comparison, markdown_image
+from synth_assets.lineage import manifest_path
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.records import ADAPTERS, BASE, AdapterRecord, ModelRecord, fingerprint, to_json
 from synth_assets.text_samples import escaped_sample
@@ -129,6 +132,8 @@ def comparison(
         win_rates=preferred(lambda: rewards.load(reward_model), tables, found, result.candidate, spec),
     )
     evidence = gather(result, ordered, tables, primary(benchmark_scores), tracking.run_url)
+    fates, kept_scores = _filtered(context, tracking, sft_dataset)
+    evidence = replace(evidence, traces=traces(ordered, tracking.home.root()), fates=fates, kept_scores=kept_scores)
     data_version = fingerprint(to_json(result))
     folder = tracking.home.report(data_version)
     write_report(evidence, folder)
@@ -181,6 +186,19 @@ def subject_of(inference: Inference, home: Home, base: ModelRecord, adapter: Ada
         generator=lambda: inference.generator(base, folder),
         pair=lambda: inference.load_adapted(base, folder),
     )
+
+
+def _filtered(
+    context: dg.AssetExecutionContext, tracking: MlflowTracking, sft_dataset: pl.LazyFrame
+) -> tuple[dict[str, int], list[float]]:
+    """What became of the rows behind sft_dataset, and the scores of those kept; nothing where no manifest tells."""
+    version = upstream_versions(context).get("filtered_instructions", "")
+    manifest = manifest_path(tracking.home.manifests(), "filtered_instructions", version)
+    if not version or not manifest.is_file():
+        return {}, []
+    fates = dict(pl.scan_parquet(manifest).group_by("fate").len().collect().iter_rows())
+    scores = sft_dataset.select("score").collect()["score"].to_list()
+    return {**fates, "kept": len(scores)}, scores
 
 
 def _small_print(evidence: Evidence) -> dict[str, dg.MetadataValue]:
