@@ -44,7 +44,7 @@ def benchmark_comparison(metrics: Sequence[Metric], *, split: str = "test") -> "
         raise ValueError(f"benchmark comparison: there is no metric of the {split} split to draw")
     suites = list(dict.fromkeys(metric.suite for metric in shown))
     models = list(dict.fromkeys(metric.model for metric in shown))
-    figure, panels = _panels(len(suites), height=0.9 + 0.42 * len(models))
+    figure, panels = blank_panels(len(suites), height=0.9 + 0.42 * len(models))
     for panel, suite in zip(panels, suites, strict=True):
         _draw_suite(panel, [metric for metric in shown if metric.suite == suite], models)
     for panel in panels[1:]:
@@ -70,7 +70,7 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, valu
     lines = {name: points for name, points in lines.items() if points}
     if not lines:
         raise ValueError(f"learning curves: no run of {', '.join(curves) or 'none'} has {value} over {step}")
-    figure, (panel,) = _panels(1, height=2.8)
+    figure, (panel,) = blank_panels(1, height=2.8)
     for number, (name, points) in enumerate(lines.items()):
         steps, values = zip(*sorted(points), strict=True)
         marker = "o" if len(points) < 3 else ""
@@ -103,7 +103,7 @@ def filtering_stats(fates: Mapping[str, int], scores: Sequence[float]) -> "Figur
         *((name, n) for n, name in reasons[:MAX_REASONS]),
         *([("others", others)] if others else []),
     ]
-    figure, (counts, spread) = _panels(2, height=1.2 + 0.22 * max(len(bars), 5))
+    figure, (counts, spread) = blank_panels(2, height=1.2 + 0.22 * max(len(bars), 5))
     colours = [COLOURS[0] if name == "kept" else COLOURS[1] for name, _ in bars]
     drawn = counts.barh(range(len(bars)), [number for _, number in bars], color=colours)
     counts.bar_label(drawn, [f" {number:,}" for _, number in bars], fontsize=8)
@@ -144,7 +144,7 @@ def tradeoff_analysis(
     axes = [(name, costs) for name, costs in axes if costs]
     if not axes:
         raise ValueError("tradeoff analysis: no model has a score and a training time or a peak memory")
-    figure, panels = _panels(len(axes), height=3.4)
+    figure, panels = blank_panels(len(axes), height=3.4)
     for panel, (name, costs) in zip(panels, axes, strict=True):
         for number, metric in enumerate(scores):
             _draw_cost(panel, metric, costs.get(metric.model), COLOURS[number % len(COLOURS)])
@@ -172,7 +172,7 @@ def model_comparison(traits: Mapping[str, Mapping[str, float]]) -> "Figure":
         raise ValueError("model comparison: no trait of any model was measured")
     if lacking := [name for name, values in traits.items() if list(values) != models]:
         raise ValueError(f"model comparison: {', '.join(lacking)} was not measured on the models {', '.join(models)}")
-    figure, panels = _panels(len(traits), height=0.9 + 0.3 * len(models))
+    figure, panels = blank_panels(len(traits), height=0.9 + 0.3 * len(models))
     for panel, (name, values) in zip(panels, traits.items(), strict=True):
         drawn = panel.barh(range(len(models)), list(values.values()), color=COLOURS[0])
         panel.bar_label(drawn, [f" {value:.2f}" for value in values.values()], fontsize=8)
@@ -251,7 +251,8 @@ def _range(counts: Iterable[int]) -> str:
     return str(different[0]) if len(different) == 1 else f"{different[0]} to {different[-1]}"
 
 
-def _panels(count: int, *, height: float) -> "tuple[Figure, list[Axes]]":
+def blank_panels(count: int, *, height: float) -> "tuple[Figure, list[Axes]]":
+    """A figure of `count` empty panels beside each other, `height` inches high."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,6 +1,7 @@
 """Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -154,11 +155,10 @@ def comparison(
 def _subject(
     inference: Inference, tracking: MlflowTracking, base: ModelRecord, adapter: AdapterRecord | None
 ) -> Subject:
-    """The base model, or it with an adapter whose files are compared with their manifest first."""
-    tier = inference.hardware.limits()
-    harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
+    """The base model, or it with an adapter."""
     if adapter is None:
-        engine = inference.engine()
+        tier, engine = inference.hardware.limits(), inference.engine()
+        harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
         return Subject(
             name=BASE,
             fingerprint=base.revision,
@@ -167,12 +167,22 @@ def _subject(
             generator=lambda: inference.generator(base),
             pair=lambda: inference.load_base(base),
         )
-    folder = tracking.home.root() / adapter.path
+    return adapted(inference, base, tracking.home.root() / adapter.path, (adapter.name, adapter.fingerprint))
+
+
+def adapted(inference: Inference, base: ModelRecord, folder: Path, known_as: tuple[str, str]) -> Subject:
+    """The base with the adapter in a folder, whose files are compared with their manifest first.
+
+    `known_as` are the subject's name and fingerprint.
+    """
+    tier = inference.hardware.limits()
     read_manifest(folder)
     engine = inference.engine(folder)
+    harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
+    name, made_by = known_as
     return Subject(
-        name=adapter.name,
-        fingerprint=adapter.fingerprint,
+        name=name,
+        fingerprint=made_by,
         weights=fingerprint(base.revision, folder_hash(folder), engine, harness),
         engine=engine,
         generator=lambda: inference.generator(base, folder),
