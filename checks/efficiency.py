@@ -53,19 +53,20 @@ def variant_loss_fell(
     return _each(context, lora_variant, lambda one: _rising_loss(one, home.root()))
 
 
-def latencies_were_measured_alone(variant_latencies: pl.DataFrame) -> dg.AssetCheckResult:
+def latencies_were_measured_alone(variant_latencies: pl.LazyFrame) -> dg.AssetCheckResult:
     """While answers were timed, other processes took less than MAX_OTHER_CORES of this machine."""
-    busy = variant_latencies.filter(~(pl.col("other_cores") <= MAX_OTHER_CORES))
-    told = [f"{row['cell']}: {row['other_cores']:.2f} cores" for row in busy.iter_rows(named=True)]
+    busy = variant_latencies.filter(~(pl.col("other_cores") <= MAX_OTHER_CORES).fill_null(value=False)).collect()
+    told = [f"{cell}: {cores} cores" for cell, cores in busy.select("cell", pl.col("other_cores").round(2)).iter_rows()]
     return _result(told, dg.AssetCheckSeverity.WARN)
 
 
-def latencies_are_in_order(variant_latencies: pl.DataFrame) -> dg.AssetCheckResult:
+def latencies_are_in_order(variant_latencies: pl.LazyFrame) -> dg.AssetCheckResult:
     """Each cell was timed once, on at least one prompt, and no percentile is below a lower one."""
     names = list(PERCENTILES)
     rising = pl.all_horizontal(pl.col(low) <= pl.col(high) for low, high in pairwise(names))
     fine = rising & (pl.col(names[0]) > 0) & (pl.col("prompts") > 0) & pl.col("cell").is_unique()
-    return _result(variant_latencies.filter(~fine)["cell"].to_list(), dg.AssetCheckSeverity.ERROR)
+    wrong = variant_latencies.filter(~fine.fill_null(value=False)).collect()
+    return _result(wrong["cell"].to_list(), dg.AssetCheckSeverity.ERROR)
 
 
 def grid_is_complete(efficiency_frontier: Frontier) -> dg.AssetCheckResult:

@@ -151,8 +151,8 @@ def _how_sure(study: Frontier) -> Iterator[str]:
         yield "Differences have no interval with one seed: nothing here is called different."
     if judged:
         yield (
-            f"{len(judged)} differences from {REFERENCE.name} were judged, each alone at 95 %: were all of them 0, about "
-            f"{len(judged) * 0.05:.1f} would still be called different."
+            f"{len(judged)} differences from {REFERENCE.name} were judged, each alone at 95 %: were all of them 0, "
+            f"about {len(judged) * 0.05:.1f} would still be called different."
         )
 
 
