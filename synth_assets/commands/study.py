@@ -1,24 +1,22 @@
 """`synth study`: variants of the LoRA efficiency study, each a run of its own; then latencies alone, and the report."""
 
 import multiprocessing
-import os
 import signal
 import sys
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from multiprocessing.process import BaseProcess
 
 import dagster as dg
 import polars as pl
 from rich.console import Console
 
-from synth_assets.commands.run import PROCESS_TAG, StoppedError, close_dead_runs, execute, this_process
+from synth_assets.commands.run import PROCESS_TAG, close_dead_runs, execute, this_process
 from synth_assets.commands.session import Session
 from synth_assets.commands.watch import describe
+from synth_assets.commands.workers import run_each
 from synth_assets.efficiency.frontier import Frontier
 from synth_assets.efficiency.grid import RANKS, wanted_variants
 from synth_assets.efficiency.variants import StudySpec, Variant, study_of
@@ -26,15 +24,9 @@ from synth_assets.jobs import PRELOADED, steps_at_once
 from synth_assets.records import ModelRecord, from_json
 from synth_assets.training.specs import LoraSpec
 
-if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerProcess
-
 TRIGGER = "synth study"
 LAUNCH = "synth/launch"
 VARIANT, LATENCIES, FRONTIER = "lora_variant", "variant_latencies", "efficiency_frontier"
-POLL_S = 0.2
-TRIES = 2  # of a variant whose process was killed; one that failed by itself would fail again
-STOPPED_WITHIN_S = 120.0  # a training that is told to stop ends its step and writes a checkpoint
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 Tell = Callable[[str], None]
@@ -95,7 +87,10 @@ def run_study(session: Session, request: Request, console: Console) -> bool:
 
 def study_text(session: Session) -> str:
     """The findings of the last study, and where its report is."""
-    study, made = session.record(FRONTIER, Frontier), session.instance.get_latest_materialization_event(_frontier())
+    study, made = (
+        session.record(FRONTIER, Frontier),
+        session.instance.get_latest_materialization_event(dg.AssetKey(FRONTIER)),
+    )
     if study is None or made is None or made.asset_materialization is None:
         return "no study was finished here: synth study"
     report = made.asset_materialization.metadata["report"].value
@@ -140,67 +135,41 @@ def make_variants(session: Session, names: Sequence[str], tell: Tell) -> bool:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED if session.tier.device == "cpu" else PRELOADED[:1])
-    token, started, waiting, tries = uuid.uuid4().hex, time.monotonic(), list(names), Counter[str]()
-    running: dict[str, ForkServerProcess] = {}
-    done, worked = 0, True
-    with _stopping(running):
-        while waiting or running:
-            while waiting and len(running) < steps_at_once(session.tier.device):
-                name = waiting.pop(0)
-                running[name] = context.Process(target=make_variant, args=(name, session.tier_name, token))
-                running[name].start()
-                tries[name] += 1
-            time.sleep(POLL_S)
-            for name in [name for name, process in running.items() if not process.is_alive()]:
-                code = running.pop(name).exitcode or 0
-                if code < 0 and tries[name] < TRIES:
-                    close_dead_runs(session.instance, TRIGGER)
-                    waiting.append(name)
-                    continue
-                done += 1
-                spent = time.monotonic() - started
-                left = spent / done * (len(names) - done) / 60
-                told = _told(session, name) if code == 0 else f"FAILED {_reason(session, name, token, code)}"
-                worked = worked and code == 0
-                tell(f"{spent:5.0f} s  {name:22} {told}; {done} of {len(names)}, about {left:.0f} min left")
-    return worked
+    token, started = uuid.uuid4().hex, time.monotonic()
+    codes: list[int] = []
+
+    def start(name: str) -> BaseProcess:
+        process = context.Process(target=make_variant, args=(name, session.tier_name, token))
+        process.start()
+        return process
+
+    def ended(name: str, code: int) -> None:
+        codes.append(code)
+        spent = time.monotonic() - started
+        left = spent / len(codes) * (len(names) - len(codes)) / 60
+        told = _told(session, name) if code == 0 else f"FAILED {_reason(session, name, token, code)}"
+        tell(f"{spent:5.0f} s  {name:22} {told}; {len(codes)} of {len(names)}, about {left:.0f} min left")
+
+    run_each(
+        names, start, steps_at_once(session.tier.device), ended, lambda: close_dead_runs(session.instance, TRIGGER)
+    )
+    return not any(codes)
 
 
 def make_variant(name: str, tier: str, token: str) -> None:
     """One variant as a run of the job `study`, in this process, which ends with 1 where the run failed."""
     for asked_to_end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked_to_end, signal.default_int_handler)
-    tags: Mapping[str, str] = {"dagster/partition": name, LAUNCH: token, **run_tags(tier)}
+    tags = {"dagster/partition": name, LAUNCH: token, **run_tags(tier)}
     with dg.DagsterInstance.get() as instance:
         result = dg.execute_job(
             dg.reconstructable(study_job_in_process),
             instance=instance,
             run_config=QUIET,
-            tags=dict(tags),
+            tags=tags,
             asset_selection=[dg.AssetKey(VARIANT)],
         )
     sys.exit(0 if result.success else 1)
-
-
-@contextmanager
-def _stopping(running: "Mapping[str, ForkServerProcess]") -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into the end of the processes, then StoppedError."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        for process in running.values():
-            if process.pid and process.is_alive():
-                os.kill(process.pid, signal.SIGINT)
-        deadline = time.monotonic() + STOPPED_WITHIN_S
-        for process in running.values():
-            process.join(max(deadline - time.monotonic(), 0.0))
-        raise StoppedError("stopped; what was made is kept: run again to go on") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        for process in running.values():
-            if process.is_alive():
-                process.kill()
 
 
 def _told(session: Session, name: str) -> str:
@@ -218,7 +187,3 @@ def _reason(session: Session, name: str, token: str, code: int) -> str:
     runs = session.instance.get_runs(dg.RunsFilter(tags={LAUNCH: token, "dagster/partition": name}), limit=1)
     events = session.instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_FAILURE) if runs else []
     return "; ".join(filter(None, map(describe, events))) or f"its process ended with {code}"
-
-
-def _frontier() -> dg.AssetKey:
-    return dg.AssetKey(FRONTIER)

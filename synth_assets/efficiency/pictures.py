@@ -19,7 +19,7 @@ AXES = {
     "tokens_per_s": "training tokens/s",
     "trainable_parameters": "trainable parameters",
     "peak_memory_bytes": "peak memory of training, MiB",
-    "seconds": "training seconds",
+    "seconds": "training seconds of the wall",
 }
 SCALE = {"peak_memory_bytes": 2**-20}
 BY_FACTOR = {
@@ -67,7 +67,7 @@ def pareto_frontier(study: Frontier, quality: str) -> "Figure":
             place = _scaled(_of(study, cell, cost)).mean
             _draw(panel, place, _of(study, cell, quality), colour, label=cell, marker=marker)
         if cost == "trainable_parameters":
-            panel.set_xscale("log")
+            _logarithmic(panel)
         panel.set_xlabel(_axis(study, cost), fontsize=8)
         panel.set_ylabel(_axis(study, quality), fontsize=8)
     handles, names = panels[0].get_legend_handles_labels()
@@ -119,6 +119,16 @@ def _draw(panel: "Axes", place: float, one: SeedMean, colour: str, *, label: str
     panel.errorbar(
         [place], [one.mean], yerr=error, fmt=marker, color=colour, ecolor=INK, elinewidth=1, capsize=3, label=label
     )
+
+
+def _logarithmic(panel: "Axes") -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter("{x:,.0f}")
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.tick_params(axis="x", labelsize=7)
 
 
 def _axis(study: Frontier, metric: str) -> str:
