@@ -46,6 +46,8 @@ SUITED_TO_A_MILLION_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "EvaluationSpec": {"max_tokens": 64},
     "PreferenceSpec": {"items": 0},  # the mini world's verifier is exact, its reward model is not
     "LoraSpec": {"learning_rate": 5e-3, "epochs": 6.0},
+    "StudySpec": {"train_rows": 1_024, "epochs": 3.0, "items": 320},  # a variant in 40 s of one core
+    "LatencySpec": {"prompts": 60, "max_tokens": 64},
     "PromptTuningSpec": {"learning_rate": 0.05, "epochs": 10.0, "initialisation": "SAMPLE_VOCAB"},
     "DpoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0, "dpo_weight": 0.3, "sft_weight": 1.0},
     "RejectionSamplingSpec": {"learning_rate": 1e-3},
@@ -156,6 +158,7 @@ class Hardware(dg.ConfigurableResource):
 
     `preset` replaces the tier's models by a set of PRESETS; `teacher`, `base` and `reward` replace one each, by a name
     of MODELS (resources/presets.py), a hub repository (`owner/name`, or `owner/name@revision`) or a folder.
+    `quantisation` is another than the row's.
     """
 
     tier: str = "auto"
@@ -163,6 +166,7 @@ class Hardware(dg.ConfigurableResource):
     teacher: str = ""
     base: str = ""
     reward: str = ""
+    quantisation: str = ""
 
     def name(self) -> str:
         """The tier's name, or ValueError naming the tiers there are."""
@@ -174,7 +178,9 @@ class Hardware(dg.ConfigurableResource):
 
     def row(self) -> Tier:
         """The tier's row with the models of this deployment; ValueError where there is no such tier or preset."""
-        return replace(TIERS[self.name()], **{role: self.location(role) for role in ("teacher", "base", "reward")})
+        row = TIERS[self.name()]
+        own: dict[str, Any] = {role: self.location(role) for role in ("teacher", "base", "reward")}
+        return replace(row, **own, quantisation=self.quantisation or row.quantisation)
 
     def limits(self) -> Tier:
         """The row, on a machine that can have it.

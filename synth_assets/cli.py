@@ -62,6 +62,30 @@ def run(
 
 
 @app.command()
+def study(
+    full: Annotated[bool, typer.Option("--full", help="Every combination, not only sweeps of one factor.")] = False,
+    seeds: Annotated[int, typer.Option(help="Trainings of each cell, 1 to 5.")] = 3,
+    ranks: Annotated[str, typer.Option(help="Only cells of these ranks, such as 4,64.")] = "",
+    tier: TierOption = None,
+) -> None:
+    """Compare LoRA ranks, target modules and quantisation over seeds; goes on where it stopped, ends with a report."""
+    from synth_assets.commands.run import StoppedError
+    from synth_assets.commands.session import open_session
+    from synth_assets.commands.study import request_of, run_study, study_text
+
+    request, session = request_of(full, seeds, ranks), open_session(tier)
+    try:
+        succeeded = run_study(session, request, console)
+    except StoppedError as stopped:
+        console.print(str(stopped))
+        raise typer.Exit(EXIT_STOPPED) from None
+    console.print(study_text(session), markup=False)
+    if not succeeded:
+        console.print("Not all of it worked: the lines marked FAILED say why. Run again to go on.")
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def plan(samples: int | None = None, tier: TierOption = None) -> None:
     """Say what a run will take: rows, tokens, minutes, disk, price."""
     from synth_assets.commands.plan import plan_text

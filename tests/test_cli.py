@@ -39,6 +39,10 @@ def test_help_loads_no_dagster() -> None:
         (["run", "--yes", "--select", "nope nope"], "nope nope"),
         (["run", "--yes", "--select", "key:nope"], "nope"),
         (["import", "no-such-file.jsonl"], "no-such-file.jsonl"),
+        (["study"], "synth run"),  # nothing was made yet
+        (["study", "--ranks", "4,5"], "rank 5"),
+        (["study", "--ranks", "four"], "four"),
+        (["study", "--seeds", "6"], "1 to 5"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], names: str) -> None:

@@ -1,6 +1,7 @@
 """Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -163,10 +164,9 @@ def subject_of(inference: Inference, home: Home, base: ModelRecord, adapter: Ada
     Raises:
         ManifestError: the adapter's files are not there, or not what they were.
     """
-    tier = inference.hardware.limits()
-    harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
     if adapter is None:
-        engine = inference.engine()
+        tier, engine = inference.hardware.limits(), inference.engine()
+        harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
         return Subject(
             name=BASE,
             fingerprint=base.revision,
@@ -175,12 +175,22 @@ def subject_of(inference: Inference, home: Home, base: ModelRecord, adapter: Ada
             generator=lambda: inference.generator(base),
             pair=lambda: inference.load_base(base),
         )
-    folder = home.root() / adapter.path
+    return adapted(inference, base, home.root() / adapter.path, (adapter.name, adapter.fingerprint))
+
+
+def adapted(inference: Inference, base: ModelRecord, folder: Path, known_as: tuple[str, str]) -> Subject:
+    """The base with the adapter in a folder, whose files are compared with their manifest first.
+
+    `known_as` are the subject's name and fingerprint.
+    """
+    tier = inference.hardware.limits()
     read_manifest(folder)
     engine = inference.engine(folder)
+    harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
+    name, made_by = known_as
     return Subject(
-        name=adapter.name,
-        fingerprint=adapter.fingerprint,
+        name=name,
+        fingerprint=made_by,
         weights=fingerprint(base.revision, folder_hash(folder), engine, harness),
         engine=engine,
         generator=lambda: inference.generator(base, folder),
