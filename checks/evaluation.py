@@ -8,7 +8,7 @@ import polars as pl
 
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
 from checks.grouping import checks_of
-from synth_assets.benchmarks.suite import SPLITS
+from synth_assets.benchmarks.suite import SEALED, SPLITS
 from synth_assets.evaluation.safeguards import GUARD_MARGIN, above_null, guarded
 from synth_assets.protocols import FinishReason
 from synth_assets.records import ADAPTERS, BASE, CONTROLS, Comparison, Metric
@@ -67,6 +67,16 @@ def scored_items_are_the_benchmarks(
             "foreign_items": len(foreign),
             "examples": dg.MetadataValue.json(foreign["item_id"].head(SHOWN).to_list()),
         },
+    )
+
+
+def sealed_items_are_not_scored(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No model is shown on an item that is kept for promotions."""
+    opened = benchmark_scores.filter(split=SEALED).select("item_id").unique().sort("item_id").collect()["item_id"]
+    return dg.AssetCheckResult(
+        passed=opened.is_empty(),
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"opened_items": len(opened), "examples": dg.MetadataValue.json(opened.head(SHOWN).to_list())},
     )
 
 
@@ -153,7 +163,12 @@ def _result(problems: list[str]) -> dg.AssetCheckResult:
 
 benchmark_scores_checks = checks_of(
     "benchmark_scores",
-    watching=(scores_are_finite_with_n, scored_items_are_the_benchmarks, scores_are_above_null_models),
+    watching=(
+        scores_are_finite_with_n,
+        scored_items_are_the_benchmarks,
+        sealed_items_are_not_scored,
+        scores_are_above_null_models,
+    ),
 )
 
 comparison_checks = checks_of(

@@ -3,21 +3,27 @@
     python perf/promotion.py [SIMULATIONS]
 
 False promotions: candidate and opponent of equal true accuracy, with independent outcomes. Power: the candidate is
-five points better. For each suite's number of items the two rates are printed with their Clopper-Pearson bounds, and,
-where the power is below .8, the effect that the suite does see. Fails where the upper bound of a false rate is
-above .06.
+five points better. For each suite's numbers of test and sealed items the two rates are printed with their
+Clopper-Pearson bounds, and, where the power is below .8, the effect that the suite does see. Fails where the upper
+bound of a false rate is above .06.
 Models that resemble each other disagree on fewer items: both rates are then better than those printed here.
+
+Guards: what becomes of a candidate that is as good as its opponent, or worse, by the number of a guard's items; the two
+differ on one item in ten, or on as many as the loss needs.
 """
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 
 from synth_assets.benchmarks.suites import find_suites
-from synth_assets.promotion.policy import Contender, PromotionPolicy, decide
+from synth_assets.evaluation.safeguards import Guarded
+from synth_assets.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide
 from synth_assets.records import Verdict
-from synth_assets.statistics import minimum_detectable_effect, paired_test
+from synth_assets.statistics import minimum_detectable_effect, non_inferiority, paired_test
 
 SIMULATIONS = 2_000
 ACCURACY = 0.5  # where outcomes vary most
@@ -30,26 +36,59 @@ OPPONENT = Contender("base", "", "o")
 CHECKED = [Verdict("sft_dataset", "d", "enough_rows", "passed")]
 
 
-def promoted(first: np.ndarray, second: np.ndarray, policy: PromotionPolicy) -> bool:
-    """What the policy decides on 0 and 1 for each item, (n,) of the opponent and of the candidate."""
-    names = [str(number) for number in range(len(first))]
-    duel = paired_test(("base", "lora_adapter"), ("s", "test", "m"), first.tolist(), second.tolist(), names)
-    return decide(CANDIDATE, OPPONENT, duel, CHECKED, policy).outcome == "promoted"
+GUARD_ITEMS = (60, 100, 308, 1_000)
+GUARD_LOSSES = (0.0, 0.02, 0.05, 0.1)
+GUARD_SHARE = 0.1  # of the simulations: each resamples ten thousand times
+DISAGREE = 0.1
 
 
-def rate(n: int, effect: float, simulations: int, random: np.random.Generator) -> tuple[int, float, float]:
+def promoted(n: int, sealed: int, effect: float, policy: PromotionPolicy, random: np.random.Generator) -> bool:
+    """What the policy decides on two models of independent outcomes, of which the candidate is better by `effect`."""
+    first, second = outcomes(n, effect, random)
+    duel = paired_test(("base", "lora_adapter"), ("s", "test", "m"), first, second, list(map(str, range(n))))
+    trial = Trial(duel)
+    decision = decide(CANDIDATE, OPPONENT, trial, CHECKED, policy)
+    if awaits_sealed(decision, trial):
+        names = list(map(str, range(sealed)))
+        found = non_inferiority(*outcomes(sealed, effect, random), names, policy.sealed_margin)
+        trial = Trial(duel, sealed=[Guarded("s", "m", "sealed", found)])
+        decision = decide(CANDIDATE, OPPONENT, trial, CHECKED, policy)
+    return decision.outcome == "promoted"
+
+
+def outcomes(n: int, effect: float, random: np.random.Generator) -> tuple[list[float], list[float]]:
+    """0 or 1 for each item, of the opponent and of the candidate."""
+    accuracies = ACCURACY - effect / 2, ACCURACY + effect / 2
+    first, second = ((random.random(n) < accuracy).astype(float).tolist() for accuracy in accuracies)
+    return first, second
+
+
+def rate(n: int, sealed: int, effect: float, simulations: int, random: np.random.Generator) -> tuple[int, float, float]:
     """Promotions among the simulations, and the 2.5 and 97.5 % bounds of their rate (Clopper & Pearson 1934)."""
     from scipy.stats import beta
 
-    low_accuracy, high_accuracy = ACCURACY - effect / 2, ACCURACY + effect / 2
-    policy = PromotionPolicy()
-    count = 0
-    for _ in range(simulations):
-        first, second = (random.random(n) < accuracy for accuracy in (low_accuracy, high_accuracy))
-        count += promoted(first.astype(float), second.astype(float), policy)
+    policy = PromotionPolicy(minimum_sealed_items=min(PromotionPolicy.minimum_sealed_items, sealed))
+    count = sum(promoted(n, sealed, effect, policy, random) for _ in range(simulations))
     low = float(beta.ppf(0.025, count, simulations - count + 1)) if count else 0.0
     high = float(beta.ppf(0.975, count + 1, simulations - count)) if count < simulations else 1.0
     return count, low, high
+
+
+def guard_lines(simulations: int, random: np.random.Generator) -> Iterator[str]:
+    """For each number of items and each true loss, how often the guard is held, not shown and lost."""
+    margin = PromotionPolicy().knowledge_margin
+    for n in GUARD_ITEMS:
+        for loss in GUARD_LOSSES:
+            differ = max(DISAGREE, loss)
+            shares = [(differ + loss) / 2, (differ - loss) / 2, 1 - differ]
+            verdicts: Counter[str] = Counter()
+            for _ in range(simulations):
+                drawn = random.choice([-1.0, 1.0, 0.0], n, p=shares)
+                first, second = np.maximum(-drawn, 0), np.maximum(drawn, 0)
+                found = non_inferiority(first.tolist(), second.tolist(), list(map(str, range(n))), margin)
+                verdicts[found.verdict] += 1
+            told = ", ".join(f"{name} {verdicts[name] / simulations:.2f}" for name in ("held", "not shown", "lost"))
+            yield f"guard of {n} items, true loss {100 * loss:.0f} points: {told}"
 
 
 def main(simulations: int) -> int:
@@ -58,18 +97,22 @@ def main(simulations: int) -> int:
     policy, started, worst = PromotionPolicy(), time.process_time(), 0.0
     print(f"{simulations} simulations each; minimum effect {policy.minimum_effect}, alpha {policy.alpha}")
     for suite in find_suites(SUITES):
-        n = sum(item.split == "test" for item in suite.items())
+        splits = Counter(item.split for item in suite.items())
+        n, sealed = splits["test"], splits["sealed"]
         if n < policy.minimum_items:
             print(f"{suite.name}: {n} items, of which the policy refuses to decide (wants {policy.minimum_items})")
             continue
-        false, low, high = rate(n, 0.0, simulations, random)
-        found, found_low, found_high = rate(n, EFFECT, simulations, random)
+        false, low, high = rate(n, sealed, 0.0, simulations, random)
+        found, found_low, found_high = rate(n, sealed, EFFECT, simulations, random)
         worst = max(worst, high)
         power = found / simulations
-        line = f"{suite.name}: {n} items; false promotions {false / simulations:.4f} ({low:.4f} to {high:.4f})"
+        line = f"{suite.name}: {n} items, {sealed} sealed"
+        line += f"; false promotions {false / simulations:.4f} ({low:.4f} to {high:.4f})"
         line += f"; power at {100 * EFFECT:.0f} points {power:.3f} ({found_low:.3f} to {found_high:.3f})"
         if power < POWER:
             line += f"; sees {100 * minimum_detectable_effect(n, 2 * ACCURACY * (1 - ACCURACY)):.1f} points"
+        print(line)
+    for line in guard_lines(max(1, round(GUARD_SHARE * simulations)), random):
         print(line)
     print(f"{time.process_time() - started:.0f} CPU-seconds")
     return int(worst > HIGHEST_FALSE_RATE)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import dagster as dg
 
+from resources.presets import MODELS, SEPARATE, model_at
 from synth_assets.records import Tier
 
 if TYPE_CHECKING:
@@ -21,17 +22,18 @@ Role = Literal["teacher", "base", "reward"]
 GPU_POOL = "gpu"
 """The Dagster pool of the steps that run a model; `steps_at_once` of synth_assets/jobs.py says how many."""
 
+DEBERTA = "OpenAssistant/reward-model-deberta-v3-large-v2"
 LLAMA = {
-    "teacher": "meta-llama/Llama-3.1-8B-Instruct",
-    "base": "meta-llama/Llama-3.2-3B",
-    "reward": "OpenAssistant/reward-model-deberta-v3-large-v2",
+    "teacher": MODELS["llama-3.1-8b-instruct"].repository,
+    "base": MODELS["llama-3.2-3b"].repository,
+    "reward": DEBERTA,
 }
 PRESETS: Mapping[str, Mapping[str, str]] = {
     "llama": LLAMA,  # gated: accept Meta's licence on the hub first
     "qwen": {  # ungated, Apache 2.0
-        "teacher": "Qwen/Qwen2.5-7B-Instruct",
-        "base": "Qwen/Qwen2.5-1.5B",
-        "reward": "OpenAssistant/reward-model-deberta-v3-large-v2",
+        "teacher": MODELS["qwen2.5-7b-instruct"].repository,
+        "base": MODELS["qwen2.5-1.5b"].repository,
+        "reward": DEBERTA,
     },
 }
 """Sets of models that can replace a tier's own, by name."""
@@ -45,6 +47,8 @@ SUITED_TO_A_MILLION_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "EvaluationSpec": {"max_tokens": 64},
     "PreferenceSpec": {"items": 0},  # the mini world's verifier is exact, its reward model is not
     "LoraSpec": {"learning_rate": 5e-3, "epochs": 6.0},
+    "StudySpec": {"train_rows": 1_024, "epochs": 3.0, "items": 320},  # a variant in 40 s of one core
+    "LatencySpec": {"prompts": 60, "max_tokens": 64},
     "PromptTuningSpec": {"learning_rate": 0.05, "epochs": 10.0, "initialisation": "SAMPLE_VOCAB"},
     "DpoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0, "dpo_weight": 0.3, "sft_weight": 1.0},
     "OnPolicyDpoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0, "dpo_weight": 1.0, "sft_weight": 0.3},
@@ -154,8 +158,9 @@ class Gpu:
 class Hardware(dg.ConfigurableResource):
     """The tier this deployment runs on; `auto` looks at the machine. Pass dg.EnvVar only where it is set.
 
-    `preset` replaces the tier's models by a set of PRESETS; `teacher`, `base` and `reward` replace one each, by a hub
-    repository (`owner/name`, or `owner/name@revision`) or a folder.
+    `preset` replaces the tier's models by a set of PRESETS; `teacher`, `base` and `reward` replace one each, by a name
+    of MODELS (resources/presets.py), a hub repository (`owner/name`, or `owner/name@revision`) or a folder.
+    `quantisation` is another than the row's.
     """
 
     tier: str = "auto"
@@ -163,6 +168,7 @@ class Hardware(dg.ConfigurableResource):
     teacher: str = ""
     base: str = ""
     reward: str = ""
+    quantisation: str = ""
 
     def name(self) -> str:
         """The tier's name, or ValueError naming the tiers there are."""
@@ -174,7 +180,9 @@ class Hardware(dg.ConfigurableResource):
 
     def row(self) -> Tier:
         """The tier's row with the models of this deployment; ValueError where there is no such tier or preset."""
-        return replace(TIERS[self.name()], **{role: self.location(role) for role in ("teacher", "base", "reward")})
+        row = TIERS[self.name()]
+        own: dict[str, Any] = {role: self.location(role) for role in ("teacher", "base", "reward")}
+        return replace(row, **own, quantisation=self.quantisation or row.quantisation)
 
     def limits(self) -> Tier:
         """The row, on a machine that can have it.
@@ -195,10 +203,17 @@ class Hardware(dg.ConfigurableResource):
         if self.preset and self.preset not in PRESETS:
             raise ValueError(f"no preset {self.preset!r}; there are {', '.join(PRESETS)}")
         own = {"teacher": self.teacher, "base": self.base, "reward": self.reward}[role]
+        if own in MODELS and role not in MODELS[own].roles:
+            fitting = ", ".join(name for name, model in MODELS.items() if role in model.roles)
+            raise ValueError(
+                f"{own} cannot be the {role} model; of the models known by name these can: {fitting or 'none'}"
+            )
+        if own in MODELS:
+            return MODELS[own].repository
         return own or PRESETS.get(self.preset, {}).get(role, "") or getattr(TIERS[self.name()], role)
 
     def spec(self, default: S, config: dg.Config | None = None) -> S:
-        """`default` with what suits this tier, and over it what the run's config says (None: nothing).
+        """`default` with what suits this tier and its base, and over it what the run's config says (None: nothing).
 
         Raises:
             ValueError: a value the spec refuses, naming the field; a tier's override of a field that the spec lacks.
@@ -207,7 +222,7 @@ class Hardware(dg.ConfigurableResource):
         known = {field.name for field in fields(default)}
         row = self.row()
         suited = {field: getattr(row, field) for field in FROM_THE_ROW.get(kind, ())}
-        suited |= row.overrides.get(kind, {})
+        suited |= {**row.overrides.get(kind, {}), **_suiting_the_base(default, row.base)}
         if unknown := sorted(suited.keys() - known):
             raise ValueError(f"tier {self.name()} sets {', '.join(unknown)}, which {kind} does not have")
         asked = {name: value for name, value in (config or {}) if name in known and value is not None}
@@ -262,6 +277,12 @@ def _ask(nvidia_smi: str) -> Gpu | None:
     name, mebibytes, capability = (part.strip() for part in lines[0].rsplit(",", 2))
     major, _, minor = capability.partition(".")
     return Gpu(name, int(mebibytes) * 2**20 / 1e9, (int(major), int(minor)))
+
+
+def _suiting_the_base(default: object, base: str) -> dict[str, Any]:
+    """The target modules of a base that is known, for a spec that names those of most models and no others."""
+    model = model_at(base)
+    return {"target_modules": model.targets} if model and getattr(default, "target_modules", ()) == SEPARATE else {}
 
 
 def _like(default: object, value: object) -> object:

@@ -54,6 +54,11 @@ class Inference(dg.ConfigurableResource):
             context_tokens=_context_tokens(config, location),
         )
 
+    def quantised(self, quantisation: str) -> "Inference":
+        """The same models in another quantisation ("none", "int8", "nf4"), whatever the tier's row says."""
+        hardware = self.hardware.model_copy(update={"quantisation": quantisation})
+        return self.model_copy(update={"hardware": hardware})
+
     def folder(self, model: ModelRecord) -> Path:
         """The folder with the model's weights, fetched from the hub where they are not here yet."""
         return model_files.weights_folder(model.location, model.revision)

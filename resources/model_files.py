@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from synth_assets.embedded import model_path
 from synth_assets.manifests import folder_hash
@@ -90,7 +90,8 @@ def local_folder(location: str) -> Path | None:
     if REPOSITORY.fullmatch(location) and not location.startswith("."):
         return None
     raise ModelFilesError(
-        f"{location!r} is no folder here, and no hub repository either (owner/name, owner/name@revision)"
+        f"{location!r} is no folder here, no hub repository (owner/name, owner/name@revision), and no name that "
+        "`synth models` lists"
     )
 
 
@@ -122,8 +123,27 @@ def check_description(folder: Path, location: str) -> None:
         raise ModelFilesError(f"{location} has no {CONFIG}: it is no Transformers model")
     for name in (CONFIG, "tokenizer_config.json"):
         path = folder / name
-        if path.is_file() and "auto_map" in json.loads(path.read_text("utf-8")):
+        described = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        if "auto_map" in described and not (name == CONFIG and _known_to_transformers(described)):
             raise ModelFilesError(f"{location} wants to run its own code ({name}: auto_map); that is refused")
+
+
+def _known_to_transformers(config: dict[str, Any]) -> bool:
+    """Whether the classes that a folder brings code for are ones that Transformers has itself, by name.
+
+    So it is with Phi-3. Without `trust_remote_code` the library takes its own and never looks at the folder's.
+    """
+    from transformers.models.auto.configuration_auto import (
+        CONFIG_MAPPING_NAMES,  # pyright: ignore[reportPrivateImportUsage]
+    )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    own = {
+        "AutoConfig": CONFIG_MAPPING_NAMES.get(kind),
+        "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind),
+    }
+    return all(own.get(auto) == str(name).rpartition(".")[2] for auto, name in config["auto_map"].items())
 
 
 def fetch(name: str, revision: str | None, patterns: list[str], kind: Kind = "model") -> Path:

@@ -1,14 +1,17 @@
 """What the registry knows about where its versions came from."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resources.registry import DATA_VERSIONS, MODEL, RECORD, MlflowTracker
+from resources.registry_entries import tag_filter
 from resources.retries import retried
 from synth_assets.lineage import LineageError, ModelVersion
+from synth_assets.manifests import ManifestError, folder_hash, read_manifest
 from synth_assets.records import AdapterRecord, fingerprint, from_json
 from synth_assets.text_samples import first_sections
 
@@ -51,6 +54,45 @@ def adapter_record(tracker: MlflowTracker, number: str) -> AdapterRecord:
         return from_json(AdapterRecord, retried(lambda: _text(client, run_id, RECORD), client.tracking_uri))
     except MlflowException as error:
         raise LineageError(f"{RECORD} of MLflow run {run_id} is gone: train again (synth run)") from error
+
+
+def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
+    """Fetch the files of a version, as they were registered, into `folder`; what lies there is replaced.
+
+    Raises:
+        LineageError: the registry has lost them, or holds others.
+        KeyError: there is no such version.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    one, uri = tracker.registered(number), tracker.client.tracking_uri
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".restored-") as temporary:
+        try:
+            found = Path(
+                retried(lambda: download_artifacts(str(one.source), dst_path=temporary, tracking_uri=uri), uri)
+            )
+            read_manifest(found)
+        except (MlflowException, OSError, ManifestError) as error:
+            raise LineageError(f"MLflow does not hold the files of version {number} any more: {error}") from error
+        if folder_hash(found) != one.tags["data_version"]:
+            raise LineageError(f"MLflow holds other files of version {number} than were registered")
+        shutil.rmtree(folder, ignore_errors=True)
+        found.replace(folder)
+
+
+def runs_with(tracker: MlflowTracker, tags: Mapping[str, str]) -> int:
+    """How many runs of the experiment have all these tags."""
+    client, count, token = tracker.client, 0, None
+    while True:
+        page = retried(
+            lambda token=token: client.search_runs([tracker.experiment], tag_filter(tags), page_token=token),
+            client.tracking_uri,
+        )
+        count, token = count + len(page), page.token
+        if not token:
+            return count
 
 
 def attach_card(tracker: MlflowTracker, number: str, card: str) -> None:

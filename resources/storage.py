@@ -17,6 +17,7 @@ from synth_assets.shards import sweep_temporaries, write_atomically
 
 R = TypeVar("R")
 
+SHOWN = 5  # partitions of a warning that names them
 ROW_GROUP_ROWS = 8_192  # a reader holds several groups at once; this many conversations are some 15 MB
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an asset, partition, stage or data version may be called: one path segment, never hidden, never `..`."""
@@ -190,7 +191,8 @@ class AssetIOManager(dg.IOManager):
         if not made:
             raise StorageError(_never_made(key, None) + "; no partition of it exists yet")
         if skipped := sorted(set(wanted) - set(made)):
-            context.log.warning(f"{key.to_user_string()}: {', '.join(skipped)} never materialised and left out")
+            told = ", ".join([*skipped[:SHOWN], *([f"{len(skipped) - SHOWN} more"] if len(skipped) > SHOWN else [])])
+            context.log.warning(f"{key.to_user_string()}: {told} never materialised and left out")
         return {partition: self._load(key, partition, kind) for partition in made}
 
     def _load(self, key: dg.AssetKey, partition: str | None, kind: object) -> object:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "synth-assets"
+STUDY_EXPERIMENT = "synth-assets-efficiency"  # variants of the efficiency study: many, and never served
 DEFAULT_UI = "http://127.0.0.1:5000"
 LOCK_TIMEOUT_S = 300.0
 REQUESTS = {
@@ -51,11 +52,11 @@ class MlflowTracking(dg.ConfigurableResource):
         """Where the artifacts of a new experiment go; empty where the server decides."""
         return "" if self.tracking_uri else (self.home.root() / "mlartifacts").as_uri()
 
-    def initialise(self) -> str:
+    def initialise(self, experiment: str = EXPERIMENT) -> str:
         """Make the database and the experiment if they are missing, one process at a time; returns the experiment."""
         client = self.client()
         with self.lock("mlflow"):
-            return retried(lambda: _experiment(client(), self.artifacts()), self.uri())
+            return retried(lambda: _experiment(client(), experiment, self.artifacts()), self.uri())
 
     def client(self) -> Callable[[], "MlflowClient"]:
         """A function that gives a quiet client of this deployment; the first use makes the database."""
@@ -73,21 +74,26 @@ class MlflowTracking(dg.ConfigurableResource):
 
         return connect
 
-    def tracker(self, context: dg.AssetExecutionContext | None = None, **tags: str) -> MlflowTracker:
+    def tracker(
+        self, context: dg.AssetExecutionContext | None = None, experiment: str = EXPERIMENT, **tags: str
+    ) -> MlflowTracker:
         """What an asset logs through.
 
         Args:
             context: the running asset; its run, key, batch and run tags go onto whatever is logged.
+            experiment: whose runs they are.
             tags: more of them, such as `tier`.
         """
-        experiment = self.initialise()
         return MlflowTracker(
-            client=self.client()(), experiment=experiment, lock=self.lock, tags={**_context_tags(context), **tags}
+            client=self.client()(),
+            experiment=self.initialise(experiment),
+            lock=self.lock,
+            tags={**_context_tags(context), **tags},
         )
 
-    def run_url(self, run_id: str) -> str:
+    def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:
         """Where the MLflow UI shows a run."""
-        return f"{self._ui()}/#/experiments/{self.initialise()}/runs/{run_id}"
+        return f"{self._ui()}/#/experiments/{self.initialise(experiment)}/runs/{run_id}"
 
     def version_url(self, version: str) -> str:
         """Where the MLflow UI shows a version of the registered model."""
@@ -106,11 +112,11 @@ class MlflowTracking(dg.ConfigurableResource):
         return (self.ui_url or served or os.environ.get("SYNTH_MLFLOW_UI") or DEFAULT_UI).rstrip("/")
 
 
-def _experiment(client: "MlflowClient", artifacts: str) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
+def _experiment(client: "MlflowClient", name: str, artifacts: str) -> str:
+    found = client.get_experiment_by_name(name)
     if found is not None:
         return found.experiment_id
-    return client.create_experiment(EXPERIMENT, artifact_location=artifacts or None)
+    return client.create_experiment(name, artifact_location=artifacts or None)
 
 
 def _context_tags(context: dg.AssetExecutionContext | None) -> Mapping[str, str]:

@@ -19,7 +19,9 @@ EVERY_MONDAY = "0 3 * * 1"
 ALL_BATCHES = "all"  # the tag of runs that make no batch and read every one
 
 EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency")
-FROM_IMPORTS = dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(include_self=True)
+FROM_IMPORTS = EVERYTHING & dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(
+    include_self=True
+)
 
 
 @dg.schedule(job=jobs.pipeline, cron_schedule=EVERY_MONDAY)

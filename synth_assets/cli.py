@@ -62,6 +62,30 @@ def run(
 
 
 @app.command()
+def study(
+    full: Annotated[bool, typer.Option("--full", help="Every combination, not only sweeps of one factor.")] = False,
+    seeds: Annotated[int, typer.Option(help="Trainings of each cell, 1 to 5.")] = 3,
+    ranks: Annotated[str, typer.Option(help="Only cells of these ranks, such as 4,64.")] = "",
+    tier: TierOption = None,
+) -> None:
+    """Compare LoRA ranks, target modules and quantisation over seeds; goes on where it stopped, ends with a report."""
+    from synth_assets.commands.run import StoppedError
+    from synth_assets.commands.session import open_session
+    from synth_assets.commands.study import request_of, run_study, study_text
+
+    request, session = request_of(full, seeds, ranks), open_session(tier)
+    try:
+        succeeded = run_study(session, request, console)
+    except StoppedError as stopped:
+        console.print(str(stopped))
+        raise typer.Exit(EXIT_STOPPED) from None
+    console.print(study_text(session), markup=False)
+    if not succeeded:
+        console.print("Not all of it worked: the lines marked FAILED say why. Run again to go on.")
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def plan(samples: int | None = None, tier: TierOption = None) -> None:
     """Say what a run will take: rows, tokens, minutes, disk, price."""
     from synth_assets.commands.plan import plan_text
@@ -192,6 +216,15 @@ def champion() -> None:
 
 
 @app.command()
+def history(limit: Annotated[int, typer.Option(help="How many decisions.")] = 20) -> None:
+    """Every decision on promotion, newest first: when, who, what moved from where to where, and why."""
+    from synth_assets.commands.registry import history_text
+    from synth_assets.commands.session import open_session
+
+    console.print(history_text(open_session(), limit), markup=False)
+
+
+@app.command()
 def promote(
     version: Annotated[str | None, typer.Argument(help="A version; else the present candidate.")] = None,
 ) -> None:
@@ -211,6 +244,17 @@ def rollback() -> None:
     from synth_assets.commands.session import open_session
 
     roll_back(open_session(), console)
+
+
+@app.command()
+def models(tier: TierOption = None) -> None:
+    """List the models that have a short name: licence, gate, and the memory that they need on this tier."""
+    import os
+
+    from resources.hardware import deployed
+    from synth_assets.commands.models import models_text
+
+    console.print(models_text(deployed(tier or os.environ.get("SYNTH_TIER", "auto"))), markup=False)
 
 
 @app.command()

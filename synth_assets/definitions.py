@@ -8,6 +8,7 @@ import dagster as dg
 
 import checks.adapters
 import checks.benchmarks
+import checks.efficiency
 import checks.evaluation
 import checks.filtering
 import checks.generation
@@ -16,6 +17,7 @@ import checks.preference
 import checks.promotion
 import synth_assets.adapters.assets
 import synth_assets.benchmarks.assets
+import synth_assets.efficiency.assets
 import synth_assets.evaluation.assets
 import synth_assets.filtering.assets
 import synth_assets.generation.assets
@@ -41,6 +43,7 @@ STAGES = [
     synth_assets.adapters.assets,
     synth_assets.evaluation.assets,
     synth_assets.promotion.assets,
+    synth_assets.efficiency.assets,
 ]
 CHECKS = [
     checks.models,
@@ -51,6 +54,7 @@ CHECKS = [
     checks.adapters,
     checks.evaluation,
     checks.promotion,
+    checks.efficiency,
 ]
 
 
@@ -81,7 +85,7 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks,
-        jobs=[jobs.pipeline, jobs.promote],
+        jobs=[jobs.pipeline, jobs.study, jobs.promote],
         schedules=automation.SCHEDULES,
         sensors=automation.SENSORS,
         resources={"evidence": Evidence.of([*assets, *asset_checks]), **resources},

@@ -1,6 +1,7 @@
 """Figures without a display: every panel drawn from data, small enough for an event's metadata."""
 
 import io
+import math
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,16 @@ from synth_assets.records import Metric
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 MAX_THUMBNAIL_BYTES = 30_000  # a base64 image of this size keeps an event under Dagster's comfortable 50 kB
 THUMBNAIL_DPIS = (80, 64, 48, 36)
 MAX_REASONS = 12  # bars of a figure; rarer reasons are one bar
 SCORE_BINS = 20
+ACRONYMS = {"lora": "LoRA", "dpo": "DPO", "sft": "SFT"}
+PALETTE = 64  # colours of a picture: the few that are drawn, and their edges
+COLUMNS = 3  # of panels beside each other on a desk; 1 on a phone
+ONE_COLUMN = 4.3  # inches; shown 358 pixels wide on a phone of 390, text of 9 points is 10 pixels high
 INK, GRID = "#30343b", "#d9dce1"
 COLOURS = ("#3b6ea5", "#c8702a", "#4f8f5b", "#8a5a9e", "#a04b4b", "#6b7280")  # distinct in grey as well
 STYLE: Any = {
@@ -33,60 +39,31 @@ STYLE: Any = {
 }
 
 
-def benchmark_comparison(metrics: Sequence[Metric], *, split: str = "test") -> "Figure":
+def benchmark_comparison(metrics: Sequence[Metric], *, split: str = "test", columns: int = COLUMNS) -> "Figure":
     """A panel for each suite: each model's value of each metric as a bar from 0, with its interval.
 
     Raises:
         ValueError: there is no metric of this split.
     """
-    shown = [metric for metric in metrics if metric.split == split]
-    if not shown:
+    chosen = [metric for metric in metrics if metric.split == split]
+    if not chosen:
         raise ValueError(f"benchmark comparison: there is no metric of the {split} split to draw")
-    suites = list(dict.fromkeys(metric.suite for metric in shown))
-    models = list(dict.fromkeys(metric.model for metric in shown))
-    figure, panels = _panels(len(suites), height=0.9 + 0.42 * len(models))
-    for panel, suite in zip(panels, suites, strict=True):
-        _draw_suite(panel, [metric for metric in shown if metric.suite == suite], models)
-    for panel in panels[1:]:
-        panel.tick_params(labelleft=False)
+    suites = list(dict.fromkeys(metric.suite for metric in chosen))
+    models = list(dict.fromkeys(metric.model for metric in chosen))
+    figure, panels = blank_panels(len(suites), height=0.9 + 0.42 * len(models), columns=columns)
+    for place, (panel, suite) in enumerate(zip(panels, suites, strict=True)):
+        _draw_suite(panel, [metric for metric in chosen if metric.suite == suite], models)
+        panel.tick_params(labelleft=place % columns == 0)
     return figure
 
 
-def learning_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], *, value: str, step: str = "step") -> "Figure":
-    """One line for each run of `value` over `step`; points that lack it are left out.
-
-    Args:
-        curves: name of the run to its log entries.
-        value: such as "loss"; names the axis.
-        step: the entries' key for the horizontal axis.
-
-    Raises:
-        ValueError: no run has a point.
-    """
-    lines = {
-        name: [(entry[step], entry[value]) for entry in entries if step in entry and value in entry]
-        for name, entries in curves.items()
-    }
-    lines = {name: points for name, points in lines.items() if points}
-    if not lines:
-        raise ValueError(f"learning curves: no run of {', '.join(curves) or 'none'} has {value} over {step}")
-    figure, (panel,) = _panels(1, height=2.8)
-    for number, (name, points) in enumerate(lines.items()):
-        steps, values = zip(*sorted(points), strict=True)
-        marker = "o" if len(points) < 3 else ""
-        panel.plot(steps, values, color=COLOURS[number % len(COLOURS)], marker=marker, markersize=4, label=name)
-    panel.set_xlabel(step)
-    panel.set_ylabel(value)
-    panel.legend(fontsize=8, frameon=False)
-    return figure
-
-
-def filtering_stats(fates: Mapping[str, int], scores: Sequence[float]) -> "Figure":
+def filtering_stats(fates: Mapping[str, int], scores: Sequence[float], *, columns: int = COLUMNS) -> "Figure":
     """What became of the judged rows: a bar of their number for "kept" and each reason; and the scores of the kept.
 
     Args:
         fates: "kept" or a reason to its number of rows.
         scores: of the kept rows, 0..1.
+        columns: of panels.
 
     Raises:
         ValueError: nothing was judged, or the scores are not those of the kept rows.
@@ -103,7 +80,7 @@ def filtering_stats(fates: Mapping[str, int], scores: Sequence[float]) -> "Figur
         *((name, n) for n, name in reasons[:MAX_REASONS]),
         *([("others", others)] if others else []),
     ]
-    figure, (counts, spread) = _panels(2, height=1.2 + 0.22 * max(len(bars), 5))
+    figure, (counts, spread) = blank_panels(2, height=1.2 + 0.22 * max(len(bars), 5), columns=columns)
     colours = [COLOURS[0] if name == "kept" else COLOURS[1] for name, _ in bars]
     drawn = counts.barh(range(len(bars)), [number for _, number in bars], color=colours)
     counts.bar_label(drawn, [f" {number:,}" for _, number in bars], fontsize=8)
@@ -121,7 +98,12 @@ def filtering_stats(fates: Mapping[str, int], scores: Sequence[float]) -> "Figur
 
 
 def tradeoff_analysis(
-    scores: Sequence[Metric], seconds: Mapping[str, float], memory_bytes: Mapping[str, float], *, memory_kind: str
+    scores: Sequence[Metric],
+    seconds: Mapping[str, float],
+    memory_bytes: Mapping[str, float],
+    *,
+    memory_kind: str,
+    columns: int = COLUMNS,
 ) -> "Figure":
     """What a score costs: each model's value with its interval over its training time, and over its peak memory.
 
@@ -130,6 +112,7 @@ def tradeoff_analysis(
         seconds: model to its training time; empty: no such panel.
         memory_bytes: model to its peak memory; empty: no such panel.
         memory_kind: "measured" or "derived"; names the axis.
+        columns: of panels.
 
     Raises:
         ValueError: there is no score, or no model of a score has a cost.
@@ -144,46 +127,43 @@ def tradeoff_analysis(
     axes = [(name, costs) for name, costs in axes if costs]
     if not axes:
         raise ValueError("tradeoff analysis: no model has a score and a training time or a peak memory")
-    figure, panels = _panels(len(axes), height=3.4)
+    figure, panels = blank_panels(len(axes), height=3.4, columns=columns)
     for panel, (name, costs) in zip(panels, axes, strict=True):
         for number, metric in enumerate(scores):
             _draw_cost(panel, metric, costs.get(metric.model), COLOURS[number % len(COLOURS)])
         panel.set_ylim(0, 1)
         panel.set_xlim(0, 1.1 * max(costs.values()) or 1)
         panel.set_xlabel(name, fontsize=8)
-    first = scores[0]
-    panels[0].set_ylabel(f"{first.suite.replace('_', ' ')}, {first.metric}, {first.interval} interval", fontsize=8)
+        panel.set_ylabel(f"{scores[0].suite.replace('_', ' ')}, {scores[0].metric}, {scores[0].interval}", fontsize=8)
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, fontsize=8, frameon=False, ncols=3, loc="outside lower center")
+    figure.legend(handles, names, fontsize=8, frameon=False, ncols=min(columns + 1, 3), loc="outside lower center")
     return figure
 
 
-def model_comparison(traits: Mapping[str, Mapping[str, float]]) -> "Figure":
+def model_comparison(traits: Mapping[str, Mapping[str, float]], *, columns: int = COLUMNS) -> "Figure":
     """How models differ beside their scores: a panel for each trait, a bar from 0 for each model.
 
     Args:
         traits: name of the trait, with its unit, to model to value; all have the same models.
+        columns: of panels.
 
     Raises:
         ValueError: there is no trait, or one that was not measured on every model.
     """
-    models = list(next(iter(traits.values()), ()))
-    if not models:
-        raise ValueError("model comparison: no trait of any model was measured")
-    if lacking := [name for name, values in traits.items() if list(values) != models]:
-        raise ValueError(f"model comparison: {', '.join(lacking)} was not measured on the models {', '.join(models)}")
-    figure, panels = _panels(len(traits), height=0.9 + 0.3 * len(models))
-    for panel, (name, values) in zip(panels, traits.items(), strict=True):
-        drawn = panel.barh(range(len(models)), list(values.values()), color=COLOURS[0])
-        panel.bar_label(drawn, [f" {value:.2f}" for value in values.values()], fontsize=8)
-        panel.set_yticks(range(len(models)), [_shown(model) for model in models])
-        panel.set_ylim(len(models) - 0.5, -0.5)
-        panel.set_xlim(0, 1.25 * max(values.values()) or 1)
-        panel.grid(visible=False, axis="y")
-        panel.set_xlabel(name, fontsize=8)
-    for panel in panels[1:]:
-        panel.tick_params(labelleft=False)
-    return figure
+    return _bars(traits, "model comparison", columns)
+
+
+def efficiency_comparison(costs: Mapping[str, Mapping[str, float]], *, columns: int = COLUMNS) -> "Figure":
+    """What methods take: a panel for each cost, a bar from 0 for each method.
+
+    Args:
+        costs: name of the cost, with its unit, to method to value; all have the same methods.
+        columns: of panels.
+
+    Raises:
+        ValueError: there is no cost, or one that was not measured on every method.
+    """
+    return _bars(costs, "efficiency comparison", columns)
 
 
 def thumbnail(figure: "Figure", max_bytes: int = MAX_THUMBNAIL_BYTES) -> bytes:
@@ -200,15 +180,53 @@ def thumbnail(figure: "Figure", max_bytes: int = MAX_THUMBNAIL_BYTES) -> bytes:
 
 
 def png(figure: "Figure", dpi: int = 120) -> bytes:
-    """The figure for a page, where its size matters less than its sharpness."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
+    """The figure for a page, in so few colours that it takes about a third of the bytes."""
+    from PIL import Image
+
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    drawn.seek(0)
+    Image.open(drawn).convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+    return packed.getvalue()
 
 
 def markdown_image(title: str, figure: "Figure") -> str:
     """The figure's thumbnail as an image in Markdown that needs no file."""
     return f"![{title}](data:image/png;base64,{b64encode(thumbnail(figure)).decode()})"
+
+
+def _bars(values: Mapping[str, Mapping[str, float]], what: str, columns: int) -> "Figure":
+    models = list(next(iter(values.values()), ()))
+    if not models:
+        raise ValueError(f"{what}: nothing of any model was measured")
+    if lacking := [name for name, by_model in values.items() if list(by_model) != models]:
+        raise ValueError(f"{what}: {', '.join(lacking)} was not measured on the models {', '.join(models)}")
+    figure, panels = blank_panels(len(values), height=0.9 + 0.3 * len(models), columns=columns)
+    for place, (panel, (name, by_model)) in enumerate(zip(panels, values.items(), strict=True)):
+        drawn = panel.barh(range(len(models)), list(by_model.values()), color=COLOURS[0])
+        panel.bar_label(drawn, [f" {_number(value)}" for value in by_model.values()], fontsize=8)
+        panel.set_yticks(range(len(models)), [shown(model) for model in models])
+        panel.set_ylim(len(models) - 0.5, -0.5)
+        panel.set_xlim(0, 1.3 * max(by_model.values()) or 1)
+        panel.xaxis.set_major_locator(_few_ticks())
+        panel.xaxis.set_major_formatter(lambda value, _: _number(value))
+        panel.grid(visible=False, axis="y")
+        panel.set_xlabel(name, fontsize=8)
+        panel.tick_params(labelleft=place % columns == 0)
+    return figure
+
+
+def _number(value: float) -> str:
+    """At most four digits that count."""
+    if value >= 1e6:
+        return f"{value / 1e6:.4g} M"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _few_ticks() -> "Locator":
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=4)
 
 
 def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str]) -> None:
@@ -221,7 +239,7 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
         errors = [[m.value - m.ci_low for m in chosen], [m.ci_high - m.value for m in chosen]]
         panel.barh(places, values, height * 0.9, color=COLOURS[number % len(COLOURS)], label=name)
         panel.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-    panel.set_yticks(range(len(models)), [_shown(model) for model in models])
+    panel.set_yticks(range(len(models)), [shown(model) for model in models])
     panel.set_ylim(len(models) - 0.5, -0.5)
     panel.set_xlim(0, 1)
     panel.grid(visible=False, axis="y")
@@ -234,7 +252,7 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
 
 
 def _draw_cost(panel: "Axes", metric: Metric, cost: float | None, colour: str) -> None:
-    name = _shown(metric.model)
+    name = shown(metric.model)
     if cost is None:
         panel.axhline(metric.value, color=colour, linestyle="--", linewidth=1, label=f"{name} (no training)")
         return
@@ -242,8 +260,10 @@ def _draw_cost(panel: "Axes", metric: Metric, cost: float | None, colour: str) -
     panel.errorbar([cost], [metric.value], yerr=error, fmt="o", color=colour, ecolor=INK, capsize=2, label=name)
 
 
-def _shown(model: str) -> str:
-    return model.replace("_", " ").removesuffix(" adapter")
+def shown(model: str) -> str:
+    """A model's name as figures write it."""
+    words = model.removesuffix("_adapter").split("_")
+    return " ".join(ACRONYMS.get(word, word) for word in words)
 
 
 def _range(counts: Iterable[int]) -> str:
@@ -251,13 +271,20 @@ def _range(counts: Iterable[int]) -> str:
     return str(different[0]) if len(different) == 1 else f"{different[0]} to {different[-1]}"
 
 
-def _panels(count: int, *, height: float) -> "tuple[Figure, list[Axes]]":
+def blank_panels(count: int, *, height: float, columns: int = COLUMNS) -> "tuple[Figure, list[Axes]]":
+    """A figure of `count` empty panels, `columns` beside each other, each `height` inches high."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
     with mpl.rc_context(rc=STYLE):
-        figure = Figure(figsize=(1.6 + 3.2 * count, height), layout="constrained")
+        figure = Figure(
+            figsize=(1.6 + 3.2 * columns if columns > 1 else ONE_COLUMN, height * rows), layout="constrained"
+        )
         FigureCanvasAgg(figure)
-        panels = figure.subplots(1, count, squeeze=False)[0]
-    return figure, list(panels)
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels[count:]:
+        panel.remove()
+    return figure, panels[:count]

@@ -29,6 +29,12 @@ pipeline = dg.define_asset_job(
     description="Everything from one batch of new instructions to a promoted or refused challenger.",
     tags=LAUNCHPAD,
 )
+study = dg.define_asset_job(
+    "study",
+    selection=dg.AssetSelection.groups("efficiency"),
+    description="The LoRA efficiency study: a backfill trains its variants, then times and compares them.",
+    tags=LAUNCHPAD,
+)
 promote = dg.define_asset_job(
     "promote",
     selection=dg.AssetSelection.assets("promotion_decision", "champion"),

@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 from synth_assets.text import Hashes, hash_words
 
+NGRAM_WORDS = 8  # of benchmarks: PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 8), Tulu 3 (arXiv 2411.15124)
+BOILERPLATE_ITEMS = 3  # an 8-gram of more items than this is their template or a shared passage
+
 
 def hash_lexicon(words: str) -> Hashes:
     """The sorted hashes of the words of a text, for membership tests."""

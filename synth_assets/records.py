@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import PurePath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import polars as pl
 
@@ -310,12 +310,10 @@ def from_json(kind: type[R], text: str) -> R:
     known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
-    nested = {
-        Comparison: {"metrics": Metric, "tests": PairedTest, "without_overlap": Metric, "win_rates": Metric},
-        Decision: {"clauses": Clause},
-    }.get(kind, {})
-    for name, inner in nested.items():
-        raw[name] = [inner(**entry) for entry in raw.get(name, [])]
+    lists = {name: get_args(hint)[0] for name, hint in get_type_hints(kind).items() if get_origin(hint) is list}
+    for name, inner in lists.items():
+        if isinstance(inner, type) and is_dataclass(inner):
+            raw[name] = [inner(**entry) for entry in raw.get(name, [])]
     try:
         return kind(**raw)
     except TypeError as error:

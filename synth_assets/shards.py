@@ -144,11 +144,6 @@ def read_shards(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
     return pl.concat([pl.read_parquet(path) for path in paths]).select(schema.names())
 
 
-def intact_shard(folder: Path, key: str) -> Path | None:
-    """The shard of `key` whose bytes match its name; damaged ones are removed with a warning."""
-    return _first_intact(sorted(folder.glob(f"{key}-*.parquet")))
-
-
 def _stored_shards(folder: Path) -> dict[str, list[Path]]:
     """The shards of a folder by key, found in one pass over it."""
     stored: dict[str, list[Path]] = {}

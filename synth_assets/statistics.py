@@ -83,6 +83,22 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> t
     return low, high
 
 
+def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Student's interval of a mean, as of the same training under several seeds (Student 1908).
+
+    Raises:
+        ValueError: fewer than two values: their spread is unknown.
+    """
+    from scipy.special import stdtrit
+
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"an interval of a mean needs at least two values, not {n}")
+    numbers = np.asarray(values, dtype=np.float64)
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(numbers.std(ddof=1)) / math.sqrt(n)
+    return float(numbers.mean()) - half, float(numbers.mean()) + half
+
+
 def bootstrap_interval(
     scores: Sequence[float], clusters: Sequence[str], confidence: float = CONFIDENCE
 ) -> tuple[float, float]:

@@ -29,6 +29,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "CandidateSpec": {"instructions": 96},
     "OnPolicyCandidateSpec": {"instructions": 96},
     "EvaluationSpec": {"validation_items": 64, "test_items": 192},
+    "StudySpec": {"train_rows": 32, "epochs": 1.0, "items": 8},
+    "LatencySpec": {"prompts": 4, "max_tokens": 8},
 }
 SMALL_SAMPLES = 192
 
@@ -60,6 +62,10 @@ def defs() -> dg.Definitions:
 
 def pipeline_in_process() -> dg.JobDefinition:
     return small_definitions(dg.in_process_executor).resolve_job_def("pipeline")
+
+
+def study_in_process() -> dg.JobDefinition:
+    return small_definitions(dg.in_process_executor).resolve_job_def("study")
 
 
 def run_once(batch: str, selection: str | None = None) -> dg.JobExecutionResult:

@@ -39,6 +39,10 @@ def test_help_loads_no_dagster() -> None:
         (["run", "--yes", "--select", "nope nope"], "nope nope"),
         (["run", "--yes", "--select", "key:nope"], "nope"),
         (["import", "no-such-file.jsonl"], "no-such-file.jsonl"),
+        (["study"], "synth run"),  # nothing was made yet
+        (["study", "--ranks", "4,5"], "rank 5"),
+        (["study", "--ranks", "four"], "four"),
+        (["study", "--seeds", "6"], "1 to 5"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], names: str) -> None:
@@ -65,6 +69,13 @@ def test_wrong_input_is_found_before_torch_is_imported() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
     assert found.stdout.strip().splitlines()[-1] == "True False"
+
+
+def test_models_are_listed_for_a_tier_that_this_machine_is_not() -> None:
+    found = synth("models", "--tier", "rtx24")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "phi-3-mini-4k" in found.stdout
+    assert synth("models", "--tier", "h900").returncode == 2  # fault 27
 
 
 def test_a_read_only_home_fails_before_any_work() -> None:

@@ -40,6 +40,7 @@ ASSETS = {
     },
     "evaluation": {"benchmark_scores", "comparison"},
     "promotion": {"promotion_decision", "champion"},
+    "efficiency": {"lora_variant", "variant_latencies", "efficiency_frontier"},
 }
 
 
@@ -68,13 +69,16 @@ def test_every_asset_has_description_owner_and_kind(definitions: dg.Definitions)
 
 
 def test_the_steps_that_run_a_model_take_turns(definitions: dg.Definitions) -> None:
-    """Every training, generation and scoring does; models are only resolved, and texts counted, outside the pool."""
+    """Every training, generation and scoring does; models are only resolved, and texts counted, outside the pool.
+
+    A promotion takes a turn in the pool by itself, where it asks a model: a rollback must not wait for one.
+    """
     graph = definitions.resolve_asset_graph()
     tools = ("torch", "transformers", "peft", "trl")
     wanted = {key for key in graph.get_all_asset_keys() if graph.get(key).kinds & set(tools)}
     in_pool = {key for key in graph.get_all_asset_keys() if graph.get(key).pools == {GPU_POOL}}
     assert in_pool == wanted
-    assert len(in_pool) == len(ASSETS["adapters"]) + 5
+    assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 2
 
 
 def test_every_check_has_a_description(definitions: dg.Definitions) -> None:
@@ -82,7 +86,7 @@ def test_every_check_has_a_description(definitions: dg.Definitions) -> None:
     assert [k.to_user_string() for k in graph.asset_check_keys if not graph.get_check_spec(k).description] == []
 
 
-@pytest.mark.parametrize("name", ["pipeline", "promote"])
+@pytest.mark.parametrize("name", ["pipeline", "study", "promote"])
 def test_each_job_resolves(definitions: dg.Definitions, name: str) -> None:
     assert definitions.resolve_job_def(name).name == name
 

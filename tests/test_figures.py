@@ -6,8 +6,8 @@ from PIL import Image
 from synth_assets.figures import (
     MAX_THUMBNAIL_BYTES,
     benchmark_comparison,
+    efficiency_comparison,
     filtering_stats,
-    learning_curves,
     model_comparison,
     thumbnail,
     tradeoff_analysis,
@@ -48,18 +48,21 @@ def test_each_suite_has_its_panel_and_each_metric_its_bars() -> None:
     assert (len(first.patches), len(second.patches)) == (4, 2)
 
 
-def test_curves_leave_out_entries_without_the_value() -> None:
-    # the last entry of a trainer's log holds totals and no loss
-    figure = learning_curves({"lora": [{"step": 2, "loss": 1.0}, {"step": 1, "loss": 2.0}, {"step": 3}]}, value="loss")
-    (line,) = figure.axes[0].lines
-    assert line.get_xydata().tolist() == [[1, 2.0], [2, 1.0]]
+def test_many_suites_are_rows_of_panels() -> None:
+    models = ("base", "lora_adapter", "prompt_tuning_adapter", "rejection_sampling_adapter", "dpo_adapter")
+    ten = [metric(model, f"suite_{n}", name) for model in models for n in range(10) for name in ("strict", "lenient")]
+    wide, narrow = benchmark_comparison(ten), benchmark_comparison(ten, columns=1)
+    assert [len(figure.axes) for figure in (wide, narrow)] == [10, 10]  # rows of 3, 3, 3 and 1
+    assert wide.get_figwidth() < 12
+    assert narrow.get_figwidth() < 5
+    named = [any(tick.label1.get_visible() for tick in panel.yaxis.get_major_ticks()) for panel in wide.axes]
+    assert named == [place % 3 == 0 for place in range(10)]
+    assert len(thumbnail(wide)) < MAX_THUMBNAIL_BYTES
 
 
 def test_no_data_no_figure() -> None:
     with pytest.raises(ValueError, match="no metric of the test split"):
         benchmark_comparison([])
-    with pytest.raises(ValueError, match="no run of lora has loss over step"):
-        learning_curves({"lora": [{"step": 1}]}, value="loss")
 
 
 def test_a_trade_off_shows_score_and_interval_over_each_cost_that_is_known() -> None:
@@ -84,10 +87,23 @@ def test_traits_are_bars_from_zero() -> None:
     words, sentences = model_comparison(traits).axes
     assert [(bar.get_x(), bar.get_width()) for bar in words.patches] == [(0, 5.0), (0, 7.5)]
     assert (words.get_xlim()[0], sentences.get_xlabel()) == (0, "sentences")
-    with pytest.raises(ValueError, match="no trait of any model"):
+    with pytest.raises(ValueError, match="model comparison: nothing of any model"):
         model_comparison({})
     with pytest.raises(ValueError, match="sentences was not measured on the models base, dpo_adapter"):
         model_comparison({**traits, "sentences": {"base": 1.0}})
+
+
+def test_costs_are_bars_from_zero_with_readable_numbers() -> None:
+    costs = {
+        "parameters": {"lora_adapter": 24_313_856.0, "dpo_adapter": 1_234.5},
+        "MiB": {"lora_adapter": 0.25, "dpo_adapter": 0},
+    }
+    parameters, on_disk = efficiency_comparison(costs).axes
+    assert [(bar.get_x(), bar.get_width()) for bar in on_disk.patches] == [(0, 0.25), (0, 0)]
+    assert [text.get_text().strip() for text in parameters.texts] == ["24.31 M", "1,234"]
+    assert [label.get_text() for label in parameters.get_yticklabels()] == ["LoRA", "DPO"]
+    with pytest.raises(ValueError, match="efficiency comparison: nothing of any model"):
+        efficiency_comparison({})
 
 
 def test_the_filter_is_drawn_as_counts_and_scores() -> None:

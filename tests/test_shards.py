@@ -15,7 +15,6 @@ from synth_assets.shards import (
     Block,
     compute_blocks,
     in_blocks,
-    intact_shard,
     read_shards,
     sweep_temporaries,
     write_atomically,
@@ -111,12 +110,6 @@ def test_a_failure_leaves_the_finished_blocks(tmp_path: Path) -> None:
     squares = Squares()
     run(tmp_path, 4, squares)
     assert squares.computed == [2, 3]
-
-
-def test_an_intact_shard_is_found_by_its_whole_key(tmp_path: Path) -> None:
-    paths = run(tmp_path, 12, Squares())
-    assert intact_shard(tmp_path, "key1") == paths[1]
-    assert intact_shard(tmp_path, "key") is None
 
 
 def test_no_shards_are_an_empty_table(tmp_path: Path) -> None:

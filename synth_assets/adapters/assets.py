@@ -1,6 +1,5 @@
 """Assets of the stage adapters: LoRA, prompt tuning, DPO and its two controls, and the reference they share."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +10,8 @@ from resources.evidence import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
+from synth_assets.adapters.evidence import curves_image, logged, trained_on, write_curves
 from synth_assets.adapters.production import CHECKPOINT_EVERY_S, Order, Workshop, produce, reference_of
-from synth_assets.figures import learning_curves, markdown_image
 from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, fingerprint
 from synth_assets.rounds import OFF_POLICY, ROUNDS, Round, title
@@ -20,20 +19,17 @@ from synth_assets.training.adapter_store import StoredAdapter, code_version
 from synth_assets.training.budget import budget_of
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.dpo import control_spec
-from synth_assets.training.engine import Outcome
 from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
 
 TRAINING_CODE = code_version()
-CHOSEN_BY = ("pair_id", "source", "batch", "group", "score", "chosen_reward", "rejected_reward", "margin")
+CURVES = "training"  # folder of the run's artifacts
+SHOWN_EVENTS = 20
 COMMON: Any = {
     "group_name": "adapters",
     "owners": ["team:training"],
     "code_version": TRAINING_CODE,
     "pool": GPU_POOL,
 }
-
-
-SHOWN_EVENTS = 20
 
 
 class TrainingConfig(dg.Config):
@@ -258,11 +254,14 @@ def _materialised(
         version = dg.DataVersion(fingerprint(order.name, record.failure))
         return dg.MaterializeResult(value=record, data_version=version, metadata={"failure": record.failure})
     tracker = tracking.tracker(context, tier=inference.hardware.name())
-    tags = {"method": record.method, "role": record.role, "phases": json.dumps(stored.outcome.phases)}
-    run_id, version = tracker.log_training(record, stored.folder, _logged(stored.outcome), tags)
+    tags = {"method": record.method, "role": record.role}
+    run_id, version = tracker.log_training(record, stored.folder, logged(stored.outcome), tags)
     record = replace(record, mlflow_run_id=run_id, model_version=version)
     data_version = folder_hash(stored.folder)
-    manifest = tracking.home.leave_row_manifest(order.name, data_version, _trained_on(order.rows))
+    curves = tracking.home.card(order.name, data_version)
+    write_curves(record, stored.outcome, curves)
+    tracker.attach(run_id, curves, CURVES)
+    manifest = tracking.home.leave_row_manifest(order.name, data_version, trained_on(order.rows))
     return dg.MaterializeResult(
         value=record,
         data_version=dg.DataVersion(data_version),
@@ -274,20 +273,6 @@ def _materialised(
             "lineage": f"synth trace {version}",
         },
     )
-
-
-def _trained_on(rows: pl.DataFrame) -> pl.DataFrame:
-    """The row manifest of a training: each row's split, and what it was chosen by."""
-    told = [name for name in CHOSEN_BY if name in rows.columns]
-    return rows.select("row_id", pl.col("split").alias("fate"), *told)
-
-
-def _logged(outcome: Outcome) -> list[dict[str, float]]:
-    """The curve, and after it what the whole training took and reached."""
-    totals = {"fill_rate": outcome.fill_rate, "host_peak_bytes": float(outcome.host_peak_bytes)}
-    totals |= {f"predicted_{name}": value for name, value in outcome.predicted.items()}
-    totals |= {f"validation_{name}": value for name, value in outcome.validation.items()}
-    return [*outcome.curve, {"step": float(outcome.steps)} | totals]
 
 
 def _metadata(record: AdapterRecord, stored: StoredAdapter) -> dict[str, Any]:
@@ -313,7 +298,7 @@ def _metadata(record: AdapterRecord, stored: StoredAdapter) -> dict[str, Any]:
         "trained_before": stored.reused,
         "spec": dg.MetadataValue.json(dict(record.spec)),
         "record": dg.MetadataValue.json({"fingerprint": record.fingerprint, "path": record.path}),
-        "curve": dg.MetadataValue.md(_curve_image(outcome.curve)),
+        **{name: dg.MetadataValue.md(image) for name, image in curves_image(record, outcome).items()},
     }
 
 
@@ -324,9 +309,3 @@ def _links(record: AdapterRecord, tracking: MlflowTracking) -> dict[str, Any]:
         "mlflow_run": dg.MetadataValue.url(tracking.run_url(record.mlflow_run_id)),
         "mlflow_version": dg.MetadataValue.url(tracking.version_url(record.model_version)),
     }
-
-
-def _curve_image(curve: list[dict[str, float]]) -> str:
-    validation = [{"step": point["step"], "loss": point["eval_loss"]} for point in curve if "eval_loss" in point]
-    lines = {"training": curve} | ({"validation": validation} if validation else {})
-    return markdown_image("loss", learning_curves(lines, value="loss"))

@@ -1,8 +1,8 @@
 """What a benchmark is: items, how an answer is scored, and what answers without any understanding get."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -151,17 +151,31 @@ def null_scores(suite: Suite, items: Sequence[Item]) -> dict[str, dict[str, floa
     return found
 
 
-def item_table(suites: Iterable[Suite], folder: Path | None = None) -> pl.DataFrame:
+def item_table(
+    suites: Iterable[Suite], folder: Path | None = None, sealed: Collection[str] = frozenset()
+) -> pl.DataFrame:
     """BENCHMARK_ITEMS of all suites, from files of `folder` where a suite needs some.
+
+    Args:
+        suites: the first chooses the candidate.
+        folder: as in `ItemSource`.
+        sealed: names of suites whose items are all sealed, whatever split they come in.
 
     Raises:
         FileNotFoundError: a suite's file is missing; nothing is returned for the others either.
-        ValueError: no suite, one without test items, a malformed item, or two items with one id.
+        ValueError: no suite, one without test items that is not sealed, the first one sealed, a sealed one that is
+            not there, a malformed item, or two items with one id.
     """
+    suites = list(suites)
+    if suites and (wrong := sorted({*sealed} - {suite.name for suite in suites[1:]})):
+        why = "the first suite chooses the candidate" if wrong[0] == suites[0].name else "it is none of the suites"
+        raise ValueError(f"{wrong[0]} cannot be sealed: {why}")
     rows: list[dict[str, object]] = []
     for suite in suites:
         items = suite.items(folder)
-        if not any(item.split == "test" for item in items):
+        if suite.name in sealed:
+            items = [replace(item, split=SEALED) for item in items]
+        elif not any(item.split == "test" for item in items):
             raise ValueError(f"suite {suite.name} has no test items")
         for item in items:
             _check(suite, item)

@@ -12,6 +12,7 @@ from resources.deployment import home_folder
 from resources.hardware import Hardware, Role, deployed
 from resources.inference import Inference
 from resources.storage import Home
+from synth_assets.commands.models import chosen_text
 from synth_assets.families import compare, family
 
 WANTED_FREE_GB = 5.0
@@ -27,6 +28,7 @@ def examine(tier: str | None, console: Console) -> bool:
         ("machine", _machine),
         ("tier", lambda: _tier(hardware)),
         ("models", lambda: "; ".join(_model(hardware, role) for role in ("teacher", "base", "reward"))),
+        ("known models", lambda: chosen_text(hardware)),
         ("pre-query", lambda: _pre_query(hardware)),
         ("hub token", _token),
         ("state", lambda: str(Home(folder=str(home_folder())).root())),

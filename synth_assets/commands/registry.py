@@ -1,5 +1,6 @@
-"""`synth champion`, `promote` and `rollback`: the registry's alias, moved by runs of the job `promote`."""
+"""`synth champion`, `history`, `promote` and `rollback`: the registry's alias, moved by runs of the job `promote`."""
 
+import datetime as dt
 from getpass import getuser
 
 import dagster as dg
@@ -34,6 +35,34 @@ def champion_text(session: Session) -> str:
     if record.path:
         lines.append(f"weights   {session.home / record.path}")
     return "\n".join(filter(None, [*lines, champion_taint(session)]))
+
+
+def history_text(session: Session, limit: int) -> str:
+    """What was decided and what it moved, newest first, from the history of the asset `champion`.
+
+    Raises:
+        ValueError: nothing was decided yet, or the limit is below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"--limit is at least 1, not {limit}")
+    found = session.instance.fetch_materializations(dg.AssetKey("champion"), limit=limit).records
+    if not found:
+        raise ValueError("nothing was decided yet: synth run")
+    return "\n".join(line for record in found for line in _told(record))
+
+
+def _told(record: dg.EventLogRecord) -> list[str]:
+    """One decision: when, who asked, what moved, and why; the Dagster run is where its clauses and checks are."""
+    metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+    facts = {name: value.value for name, value in metadata.items()}
+    at = dt.datetime.fromtimestamp(record.timestamp, dt.UTC)
+    what = f"{facts['action']}: {facts['from']} -> {facts['to']}"
+    if facts["action"] == "kept":
+        what = f"{facts['decision']}: {facts['to']} stays, {facts['judged']} was judged"
+    flag = ", which the policy refuses" if facts["flagged"] else ""
+    by = facts["who"] if facts["action"] == "moved by hand" else facts["asked_by"]
+    head = f"{at:%Y-%m-%d %H:%M} UTC  {what}{flag}; by {by}, run {record.run_id[:8]}"
+    return [head, f"    {facts['reason']}"]
 
 
 def promote_version(session: Session, version: str | None, console: Console) -> Decision:

@@ -74,7 +74,7 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
 
 def run_tags(batch: str, tier: str) -> dict[str, str]:
     """What a run of this command is known by, the process that runs it included."""
-    return {"dagster/partition": batch, "batch": batch, "tier": tier, "trigger": TRIGGER, PROCESS_TAG: _this_process()}
+    return {"dagster/partition": batch, "batch": batch, "tier": tier, "trigger": TRIGGER, PROCESS_TAG: this_process()}
 
 
 def execute(
@@ -157,12 +157,12 @@ def choose_batch(instance: dg.DagsterInstance, wanted: str | None) -> str:
     return batch
 
 
-def close_dead_runs(instance: dg.DagsterInstance) -> int:
-    """Mark runs of this command whose process is gone as failed, and free what they held in pools; returns how many.
+def close_dead_runs(instance: dg.DagsterInstance, trigger: str = TRIGGER) -> int:
+    """Mark runs of a command whose process is gone as failed, and free what they held in pools; returns how many.
 
     Runs of other machines stay.
     """
-    started = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={"trigger": TRIGGER}))
+    started = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={"trigger": trigger}))
     dead = [run for run in started if (process := run.tags.get(PROCESS_TAG)) and _is_gone(process)]
     for run in dead:
         instance.report_run_failed(run, "the process that ran it was killed; run again to go on where it stopped")
@@ -170,7 +170,7 @@ def close_dead_runs(instance: dg.DagsterInstance) -> int:
     return len(dead)
 
 
-def _this_process() -> str:
+def this_process() -> str:
     """Machine, number and start of this process; the start because numbers are used again."""
     process = psutil.Process()
     return json.dumps([platform.node(), process.pid, process.create_time()])

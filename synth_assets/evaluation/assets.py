@@ -1,24 +1,29 @@
 """Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from resources.evidence import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
+from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare, primary
-from synth_assets.evaluation.overlap import overlap_table, overlapping_items, without_overlap
+from synth_assets.evaluation.overlap import overlap_table, overlapping_items, training_texts, without_overlap
 from synth_assets.evaluation.profiles import PreferenceSpec, preferred, profiles
 from synth_assets.evaluation.report import write_report
 from synth_assets.evaluation.report_evidence import Evidence, gather
 from synth_assets.evaluation.safeguards import detectable_table
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
+from synth_assets.evaluation.trainings import traces
 from synth_assets.figures import benchmark_comparison, markdown_image
+from synth_assets.lineage import manifest_path
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.records import ADAPTERS, BASE, AdapterRecord, ModelRecord, fingerprint, to_json
 from synth_assets.rounds import ON_POLICY
@@ -69,7 +74,7 @@ def benchmark_scores(
     spec = inference.hardware.spec(EvaluationSpec(), config)
     folder = tracking.home.shards("evaluation")
     trained = [adapters[name] for name in ADAPTERS if not adapters[name].failure]
-    subjects = [_subject(inference, tracking, base_model, adapter) for adapter in (None, *trained)]
+    subjects = [subject_of(inference, tracking.home, base_model, adapter) for adapter in (None, *trained)]
     scores = pl.concat(
         score_model(subject, benchmark_items, spec, folder=folder, progress=context.log.info) for subject in subjects
     )
@@ -123,7 +128,7 @@ def comparison(
     found = tracker.scored_metrics(run_id)
     ordered = [given[name] for name in ADAPTERS]
     result = compare(found, benchmark_scores, benchmark_items, ordered)
-    overlapping = overlapping_items(benchmark_items, _trained_on(sft_dataset, preference_pairs))
+    overlapping = overlapping_items(benchmark_items, training_texts(sft_dataset, preference_pairs))
     tables = benchmark_scores, benchmark_items
     spec = rewards.hardware.spec(PreferenceSpec(), config)
     result = replace(
@@ -132,6 +137,8 @@ def comparison(
         win_rates=preferred(lambda: rewards.load(reward_model), tables, found, result.candidate, spec),
     )
     evidence = gather(result, ordered, tables, primary(benchmark_scores), tracking.run_url)
+    fates, kept_scores = _filtered(context, tracking, sft_dataset)
+    evidence = replace(evidence, traces=traces(ordered, tracking.home.root()), fates=fates, kept_scores=kept_scores)
     data_version = fingerprint(to_json(result))
     folder = tracking.home.report(data_version)
     write_report(evidence, folder)
@@ -155,14 +162,15 @@ def comparison(
     )
 
 
-def _subject(
-    inference: Inference, tracking: MlflowTracking, base: ModelRecord, adapter: AdapterRecord | None
-) -> Subject:
-    """The base model, or it with an adapter whose files are compared with their manifest first."""
-    tier = inference.hardware.limits()
-    harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
+def subject_of(inference: Inference, home: Home, base: ModelRecord, adapter: AdapterRecord | None) -> Subject:
+    """The base model, or it with an adapter whose files are compared with their manifest first.
+
+    Raises:
+        ManifestError: the adapter's files are not there, or not what they were.
+    """
     if adapter is None:
-        engine = inference.engine()
+        tier, engine = inference.hardware.limits(), inference.engine()
+        harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
         return Subject(
             name=BASE,
             fingerprint=base.revision,
@@ -171,12 +179,22 @@ def _subject(
             generator=lambda: inference.generator(base),
             pair=lambda: inference.load_base(base),
         )
-    folder = tracking.home.root() / adapter.path
+    return adapted(inference, base, home.root() / adapter.path, (adapter.name, adapter.fingerprint))
+
+
+def adapted(inference: Inference, base: ModelRecord, folder: Path, known_as: tuple[str, str]) -> Subject:
+    """The base with the adapter in a folder, whose files are compared with their manifest first.
+
+    `known_as` are the subject's name and fingerprint.
+    """
+    tier = inference.hardware.limits()
     read_manifest(folder)
     engine = inference.engine(folder)
+    harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
+    name, made_by = known_as
     return Subject(
-        name=adapter.name,
-        fingerprint=adapter.fingerprint,
+        name=name,
+        fingerprint=made_by,
         weights=fingerprint(base.revision, folder_hash(folder), engine, harness),
         engine=engine,
         generator=lambda: inference.generator(base, folder),
@@ -184,13 +202,17 @@ def _subject(
     )
 
 
-def _trained_on(sft_dataset: pl.LazyFrame, preference_pairs: pl.LazyFrame) -> list[str]:
-    """The texts that an adapter may have been trained on."""
-    texts = [
-        rows.filter(split="train").select(pl.col(columns).fill_null("")).collect()
-        for rows, columns in ((sft_dataset, ["instruction", "response"]), (preference_pairs, ["instruction", "chosen"]))
-    ]
-    return [text for table in texts for name in table.columns for text in table[name].to_list()]
+def _filtered(
+    context: dg.AssetExecutionContext, tracking: MlflowTracking, sft_dataset: pl.LazyFrame
+) -> tuple[dict[str, int], list[float]]:
+    """What became of the rows behind sft_dataset, and the scores of those kept; nothing where no manifest tells."""
+    version = upstream_versions(context).get("filtered_instructions", "")
+    manifest = manifest_path(tracking.home.manifests(), "filtered_instructions", version)
+    if not version or not manifest.is_file():
+        return {}, []
+    fates = dict(pl.scan_parquet(manifest).group_by("fate").len().collect().iter_rows())
+    scores = sft_dataset.select("score").collect()["score"].to_list()
+    return {**fates, "kept": len(scores)}, scores
 
 
 def _small_print(evidence: Evidence) -> dict[str, dg.MetadataValue]:

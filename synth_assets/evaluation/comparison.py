@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import polars as pl
 
@@ -10,15 +11,8 @@ from synth_assets.records import BASE, AdapterRecord, Comparison, Metric, Paired
 from synth_assets.statistics import holm, paired_test
 
 SAMPLES = 5
-RIVAL_METHODS = (
-    ("prompt_tuning", "lora"),
-    ("lora", "rejection_sampling"),
-    ("lora", "dpo"),
-    ("rejection_sampling", "dpo"),
-    ("rejection_sampling", "on_policy_dpo"),
-    ("dpo", "on_policy_dpo"),
-)
-"""Methods whose difference a reader asks about; the first is the cheaper one."""
+METHODS = ("prompt_tuning", "lora", "rejection_sampling", "dpo", "on_policy_dpo")
+"""From the cheapest to the dearest. Every two are rivals: a reader asks whether the dearer one is worth it."""
 
 
 def compare(
@@ -76,16 +70,15 @@ def choose_candidate(found: Sequence[Metric], adapters: Sequence[AdapterRecord],
 
 
 def rivals(adapters: Sequence[AdapterRecord]) -> Iterator[tuple[str, str]]:
-    """Pairs worth testing: the base against each, each control against its method, and the rival methods."""
+    """Pairs worth testing: the base against each, each control against its method, and every two methods."""
     by_role = {(adapter.method, adapter.role): adapter.name for adapter in adapters}
     for adapter in adapters:
         yield BASE, adapter.name
     for (method, role), name in by_role.items():
         if role == "control" and (method, "candidate") in by_role:
             yield name, by_role[method, "candidate"]
-    for simpler, other in RIVAL_METHODS:
-        if (simpler, "candidate") in by_role and (other, "candidate") in by_role:
-            yield by_role[simpler, "candidate"], by_role[other, "candidate"]
+    candidates = [by_role[method, "candidate"] for method in METHODS if (method, "candidate") in by_role]
+    yield from combinations(candidates, 2)
 
 
 def paired_tests(scores: pl.DataFrame, pairs: Sequence[tuple[str, str]], suite: str, metric: str) -> list[PairedTest]:

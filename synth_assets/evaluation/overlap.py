@@ -6,18 +6,17 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from synth_assets.lexicon import contained
+from synth_assets.lexicon import BOILERPLATE_ITEMS, NGRAM_WORDS, contained
 from synth_assets.manifests import content_hash
 from synth_assets.records import Metric
 from synth_assets.statistics import estimate
 from synth_assets.text import hash_words, ngrams, whole_texts
 
-NGRAM_WORDS = 8  # as in decontamination, which removes the rows that cover half of an item; here one 8-gram is enough
-BOILERPLATE_ITEMS = 3  # an 8-gram of more items than this is their template
-
 
 def overlapping_items(items: pl.DataFrame, texts: Sequence[str]) -> set[str]:
     """Ids of the items that share an 8-gram with a text, or are one, if they are shorter.
+
+    Stricter than decontamination, which removes the rows that cover half of an item: here one 8-gram is enough.
 
     Args:
         items: BENCHMARK_ITEMS; only their prompts are looked at.
@@ -32,6 +31,22 @@ def overlapping_items(items: pl.DataFrame, texts: Sequence[str]) -> set[str]:
     short = (prompts.counts() < NGRAM_WORDS) & contained(whole_texts(prompts), np.unique(whole_texts(seen)))
     places = np.union1d(shared, np.flatnonzero(short))
     return set(items["item_id"].gather(places.tolist()))
+
+
+def training_texts(sft_dataset: pl.LazyFrame, preference_pairs: pl.LazyFrame) -> list[str]:
+    """All texts that an adapter may have been trained on: earlier turns, rejected responses and the rest.
+
+    Args:
+        sft_dataset: SFT_ROWS; its train split counts.
+        preference_pairs: PAIRS; the same.
+    """
+    found: list[str] = []
+    for rows, columns in ((sft_dataset, ("response",)), (preference_pairs, ("chosen", "rejected"))):
+        train = rows.filter(split="train")
+        turns = train.select(pl.col("history").explode().struct.field("content"))
+        parts = [turns, *(train.select(pl.col(name).alias("content")) for name in ("instruction", *columns))]
+        found += pl.concat(parts).drop_nulls().collect()["content"].to_list()
+    return found
 
 
 def without_overlap(found: Sequence[Metric], scores: pl.DataFrame, overlapping: Collection[str]) -> list[Metric]:

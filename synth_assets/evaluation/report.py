@@ -1,18 +1,31 @@
 """The report of a comparison: what was measured, how sure it is, what it cost, and what follows."""
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from synth_assets.evaluation.profiles import Profile
-from synth_assets.evaluation.recommendations import training_peak, training_seconds, which_method_when
+from synth_assets.evaluation.recommendations import which_method_when
 from synth_assets.evaluation.report_evidence import Evidence
-from synth_assets.evaluation.report_formats import Block, Cell, Figure, Points, Sample, Section, Table, markdown, page
+from synth_assets.evaluation.report_formats import (
+    Block,
+    Cell,
+    Figure,
+    Points,
+    Sample,
+    Section,
+    Table,
+    cells,
+    drawn,
+    markdown,
+    page,
+)
+from synth_assets.evaluation.report_trainings import cost_section, filter_section, training_section
 from synth_assets.evaluation.safeguards import GUARD_MARGIN, Detectable, Guarded
 from synth_assets.evaluation.scoreboard import label
-from synth_assets.figures import benchmark_comparison, model_comparison, png, tradeoff_analysis
+from synth_assets.figures import benchmark_comparison, model_comparison
 from synth_assets.records import BASE, Comparison, Metric, to_json
 from synth_assets.shards import write_atomically
 
@@ -54,13 +67,15 @@ def sections(evidence: Evidence) -> list[Section]:
             "Which method when", [Points(which_method_when(found, evidence.adapters, evidence.deciding)), _costs()]
         ),
         _scores(evidence),
-        _training(evidence),
+        cost_section(evidence),
+        training_section(evidence),
         _tests(evidence),
         _detectable(evidence.detectable),
         _guards(evidence.guards),
         _without_overlap(evidence),
         _win_rates(evidence),
         _profiles(evidence.profiles),
+        filter_section(evidence),
         _samples(found),
     ]
     return [part for part in parts if part.blocks]
@@ -82,12 +97,18 @@ def _scores(evidence: Evidence) -> Section:
         "score of every item."
     ]
     if tested:
-        blocks.append(Figure("benchmark_comparison", "Test scores with intervals", png(benchmark_comparison(tested))))
+        blocks.append(
+            drawn(
+                "benchmark_comparison",
+                "Test scores with intervals",
+                lambda columns: benchmark_comparison(tested, columns=columns),
+            )
+        )
     others = [m for m in found.metrics if m.split != "test"]
     for suite, split, metric in dict.fromkeys((m.suite, m.split, m.metric) for m in (*tested, *others)):
         mine = [m for m in found.metrics if (m.suite, m.split, m.metric) == (suite, split, metric)]
         rows = [_score_row(m, _name(found, m.model), evidence.links) for m in mine]
-        rows += [_cells((label(model), f"failed: {reason}")) for model, reason in found.failures.items()]
+        rows += [cells((label(model), f"failed: {reason}")) for model, reason in found.failures.items()]
         if split == "test":
             rows += _null_rows(evidence.nulls.get(suite, {}), metric)
         told = f"{suite}, {metric}, {split} split, {', '.join(dict.fromkeys(m.harness for m in mine))}"
@@ -101,7 +122,7 @@ _NUMBERS = ("value", "n")
 
 def _null_rows(nulls: Mapping[str, Mapping[str, float]], metric: str) -> list[list[Cell]]:
     return [
-        _cells((f"answer: {name}", f"{values[metric]:.3f}", "", "", "no model"))
+        cells((f"answer: {name}", f"{values[metric]:.3f}", "", "", "no model"))
         for name, values in nulls.items()
         if metric in values
     ]
@@ -110,44 +131,7 @@ def _null_rows(nulls: Mapping[str, Mapping[str, float]], metric: str) -> list[li
 def _score_row(metric: Metric, name: str, links: Mapping[str, str]) -> list[Cell]:
     value = Cell(f"{metric.value:.3f}", links.get(metric.mlflow_run_id, ""))
     interval = f"{metric.ci_low:.3f} to {metric.ci_high:.3f}"
-    return [Cell(name), value, *_cells((interval, f"{metric.n:,}", metric.interval))]
-
-
-def _training(evidence: Evidence) -> Section:
-    head = ("adapter", "seconds", "from the base", "tokens/s", "peak MiB", "trained parameters", "USD")
-    rows = []
-    for adapter in evidence.adapters:
-        if adapter.failure:
-            rows.append(_cells((label(adapter.name), f"failed: {adapter.failure}")))
-            continue
-        link = evidence.links.get(adapter.mlflow_run_id, "")
-        numbers = (
-            f"{adapter.seconds:.1f}",
-            f"{training_seconds(adapter, evidence.adapters):.1f}",
-            f"{adapter.tokens_per_s:,.0f}",
-            f"{adapter.peak_memory_bytes / 2**20:,.1f} ({adapter.peak_memory_kind})",
-            f"{adapter.trainable_parameters:,}",
-            f"{adapter.cost_usd:.2f}",
-        )
-        rows.append([Cell(label(adapter.name)), *(Cell(number, link) for number in numbers)])
-    blocks: list[Block] = [Table(head, rows, head[1:])] if rows else []
-    return Section("What training cost", [*_tradeoff(evidence), *blocks])
-
-
-def _tradeoff(evidence: Evidence) -> list[Block]:
-    suite, metric = evidence.deciding
-    trained = [a for a in evidence.adapters if not a.failure]
-    scores = [m for m in evidence.comparison.metrics if (m.suite, m.metric, m.split) == (suite, metric, "test")]
-    if not {a.name for a in trained} & {m.model for m in scores}:
-        return []
-    kinds = {a.peak_memory_kind for a in trained}
-    figure = tradeoff_analysis(
-        scores,
-        {a.name: training_seconds(a, evidence.adapters) for a in trained},
-        {a.name: training_peak(a, evidence.adapters) for a in trained} if len(kinds) == 1 else {},
-        memory_kind=" or ".join(sorted(kinds)),
-    )
-    return [Figure("tradeoff_analysis", f"{suite} {metric} against training time and against memory", png(figure))]
+    return [Cell(name), value, *cells((interval, f"{metric.n:,}", metric.interval))]
 
 
 def _tests(evidence: Evidence) -> Section:
@@ -160,7 +144,7 @@ def _tests(evidence: Evidence) -> Section:
         [
             Cell(f"{label(t.first)} → {label(t.second)}"),
             Cell(f"{100 * t.difference:+.1f}", link),
-            *_cells(
+            *cells(
                 (t.only_first, t.only_second, t.n, f"{t.p_value:.2g}", "-" if t.p_holm is None else f"{t.p_holm:.2g}")
             ),
         ]
@@ -175,7 +159,7 @@ def _tests(evidence: Evidence) -> Section:
 
 def _detectable(found: Sequence[Detectable]) -> Section:
     rows = [
-        _cells((d.suite, d.metric, d.n, "no difference was seen" if d.effect is None else f"{100 * d.effect:.1f}"))
+        cells((d.suite, d.metric, d.n, "no difference was seen" if d.effect is None else f"{100 * d.effect:.1f}"))
         for d in found
     ]
     head = ("suite", "metric", "n", "points")
@@ -186,7 +170,7 @@ def _detectable(found: Sequence[Detectable]) -> Section:
 def _guards(found: Sequence[Guarded]) -> Section:
     head = ("guards", "suite", "metric", "n", "points", "interval", "verdict")
     rows = [
-        _cells(
+        cells(
             (
                 guard.guards,
                 guard.suite,
@@ -215,14 +199,14 @@ def _without_overlap(evidence: Evidence) -> Section:
     for metric in (m for m in evidence.comparison.metrics if m.split == "test"):
         other = clean.get((metric.model, metric.suite, metric.metric))
         link = evidence.links.get(metric.mlflow_run_id, "")
-        cells = Cell(f"{other.value:.3f}", link) if other else Cell("-"), Cell(str(other.n) if other else "0")
+        clean_cells = Cell(f"{other.value:.3f}", link) if other else Cell("-"), Cell(str(other.n) if other else "0")
         name = _name(evidence.comparison, metric.model)
         rows.append(
             [
-                *_cells((name, metric.suite, metric.metric)),
+                *cells((name, metric.suite, metric.metric)),
                 Cell(f"{metric.value:.3f}", link),
                 Cell(str(metric.n)),
-                *cells,
+                *clean_cells,
             ]
         )
     head = ("model", "suite", "metric", "all items", "n", "without overlap", "n without")
@@ -242,7 +226,7 @@ def _profiles(found: Sequence[Profile]) -> Section:
         return Section("How they write", [])
     head = ("model", "n", "words", "sentences", "different pairs", "refusals", "cut off")
     rows = [
-        _cells(
+        cells(
             (
                 label(one.model),
                 one.n,
@@ -255,8 +239,10 @@ def _profiles(found: Sequence[Profile]) -> Section:
         )
         for one in found
     ]
-    figure = Figure(
-        "model_comparison", "Length, sentences and variety of the answers", png(model_comparison(_traits(found)))
+    figure = drawn(
+        "model_comparison",
+        "Length, sentences and variety of the answers",
+        lambda columns: model_comparison(_traits(found), columns=columns),
     )
     return Section("How they write", [figure, Table(head, rows, head[1:])])
 
@@ -286,10 +272,6 @@ def _samples(found: Comparison) -> Section:
 
 def _name(found: Comparison, model: str) -> str:
     return label(model) + (" (candidate)" if model == found.candidate else "")
-
-
-def _cells(values: Iterable[object]) -> list[Cell]:
-    return [Cell(str(value)) for value in values]
 
 
 def _writer(content: bytes) -> Callable[[Path], None]:

@@ -1,12 +1,13 @@
 """What a report of a comparison is written from, gathered once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from synth_assets.evaluation.profiles import Profile, profiles
 from synth_assets.evaluation.safeguards import Detectable, Guarded, detectable_effects, guarded, null_values
+from synth_assets.evaluation.trainings import Trace
 from synth_assets.records import BASE, AdapterRecord, Comparison
 
 
@@ -23,6 +24,9 @@ class Evidence:
         guards: what the candidate must not lose.
         profiles: how each model writes.
         links: MLflow run id to where the UI shows it.
+        traces: curves and sizes of the adapters that were trained.
+        fates: of the rows that the filter judged, "kept" or the reason to their number; empty where nobody knows.
+        kept_scores: of the rows that were kept.
     """
 
     comparison: Comparison
@@ -33,6 +37,9 @@ class Evidence:
     guards: Sequence[Guarded]
     profiles: Sequence[Profile]
     links: Mapping[str, str]
+    traces: Sequence[Trace] = ()
+    fates: Mapping[str, int] = field(default_factory=dict)
+    kept_scores: Sequence[float] = ()
 
 
 def gather(

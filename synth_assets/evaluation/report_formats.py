@@ -2,13 +2,18 @@
 
 import html
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from synth_assets.figures import COLUMNS, png
 from synth_assets.text_samples import escaped, terminal_line
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
 TEXT_CHARACTERS = 2_000  # of one answer that is shown; longer ones are cut
+PHONE = "(max-width: 40rem)"
 STYLE = """
 :root { color-scheme: light dark; --ink: #23272e; --soft: #5b6470; --line: #d9dce1; --page: #fff; --head: #f4f5f7; }
 @media (prefers-color-scheme: dark) {
@@ -39,8 +44,7 @@ td[colspan] { color: #b3261e; white-space: normal; }
   th, td { padding: .3rem .45rem; }
   table { font-size: .82rem; }
   td:first-child { white-space: normal; }
-  figure { overflow-x: auto; }
-  figure img { max-width: none; width: 42rem; }
+  figure img { width: 100%; }
 }
 .sample b { color: var(--soft); font-size: .85rem; font-weight: 600; }
 """
@@ -54,6 +58,11 @@ class Cell:
     link: str = ""
 
 
+def cells(values: Iterable[object]) -> list[Cell]:
+    """Texts without a link."""
+    return [Cell(str(value)) for value in values]
+
+
 @dataclass(frozen=True)
 class Table:
     """Columns in `numbers` are aligned to the right; the last cell of a row that is too short fills it."""
@@ -65,11 +74,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that lies beside the report under `name`."""
+    """A picture that lies beside the report under `name`; a page takes `narrow` on a phone, where there is one."""
 
     name: str
     caption: str
     png: bytes
+    narrow: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,12 @@ class Section:
 
     title: str
     blocks: Sequence[Block]
+
+
+def drawn(name: str, caption: str, draw: "Callable[[int], Drawing]") -> Figure:
+    """The figure that `draw` gives for a number of columns: for a desk and, of several panels, for a phone."""
+    wide = draw(COLUMNS)
+    return Figure(name, caption, png(wide), png(draw(1)) if len(wide.axes) > 1 else b"")
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
@@ -146,9 +162,10 @@ def _html_block(block: Block) -> str:
     if isinstance(block, str):
         return f"<p>{_text(block)}</p>\n"
     if isinstance(block, Figure):
-        source = f"data:image/png;base64,{b64encode(block.png).decode()}"
         caption = _text(block.caption)
-        return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>\n'
+        narrow = f'<source media="{PHONE}" srcset="{_data(block.narrow)}">' if block.narrow else ""
+        picture = f'<picture>{narrow}<img src="{_data(block.png)}" alt="{caption}"></picture>'
+        return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
     if isinstance(block, Points):
         return f"<ul>\n{''.join(f'<li>{_text(sentence)}</li>' for sentence in block.sentences)}</ul>\n"
     if isinstance(block, Sample):
@@ -157,6 +174,10 @@ def _html_block(block: Block) -> str:
             f'<div class="sample"><b>prompt</b><p>{_answer(block.prompt)}</p><div class="answers">{told}</div></div>\n'
         )
     return _html_table(block)
+
+
+def _data(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode()}"
 
 
 def _html_table(table: Table) -> str:

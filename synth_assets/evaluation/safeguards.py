@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from synth_assets.benchmarks.suite import Suite, items_of, null_scores
+from synth_assets.benchmarks.suite import SEALED, Suite, items_of, null_scores
 from synth_assets.benchmarks.suites import SUITES
 from synth_assets.records import BASE
 from synth_assets.statistics import (
@@ -36,7 +36,7 @@ class Detectable:
 
 @dataclass(frozen=True)
 class Guarded:
-    """What became of something that a model must not lose."""
+    """What became of something that a model must not lose; `guards` is "safety", "knowledge" or "sealed"."""
 
     suite: str
     metric: str
@@ -66,22 +66,42 @@ def detectable_effects(scores: pl.DataFrame, first: str, second: str) -> list[De
     found = []
     for suite in _suites(scores):
         metric = suite.metrics[0]
-        paired = _paired(scores, first, second, suite, metric)
+        one, other = (scores.filter(model=name) for name in (first, second))
+        paired = _paired(one, other, suite.name, SPLIT, metric)
         differences = (paired["second"] - paired["first"]).to_list()
         found.append(Detectable(suite.name, metric, paired.height, _effect(differences)))
     return found
 
 
-def guarded(scores: pl.DataFrame, candidate: str, opponent: str = BASE, margin: float = GUARD_MARGIN) -> list[Guarded]:
-    """The candidate against its opponent on every metric that guards something, on test items that both have."""
+def guarded(scores: pl.DataFrame, candidate: str) -> list[Guarded]:
+    """The candidate against the base on every metric that guards something, on test items that both have."""
+    first, second = (scores.filter(model=name) for name in (BASE, candidate))
+    return losses(first, second, dict.fromkeys(("safety", "knowledge"), GUARD_MARGIN))
+
+
+def losses(first: pl.DataFrame, second: pl.DataFrame, margins: Mapping[str, float]) -> list[Guarded]:
+    """One model against another on every metric that guards something, on test items that both have.
+
+    Args:
+        first: ITEM_SCORES of the model that is compared against.
+        second: ITEM_SCORES of the other.
+        margins: what is guarded to the loss of mean score that is borne, 0..1.
+    """
     found = []
-    for suite in _suites(scores):
+    for suite in _suites(second):
         for metric, guards in suite.guards.items():
-            paired = _paired(scores, opponent, candidate, suite, metric)
-            if not paired.is_empty():
-                values = paired["first"].to_list(), paired["second"].to_list()
-                outcome = non_inferiority(*values, paired["cluster"].to_list(), margin)
-                found.append(Guarded(suite.name, metric, guards, outcome))
+            outcome = _kept(first, second, (suite.name, SPLIT, metric), margins[guards])
+            found += [Guarded(suite.name, metric, guards, outcome)] if outcome else []
+    return found
+
+
+def sealed_losses(first: pl.DataFrame, second: pl.DataFrame, margin: float) -> list[Guarded]:
+    """The same on the sealed items: of each suite its first metric."""
+    found = []
+    for name in second.filter(split=SEALED)["suite"].unique(maintain_order=True):
+        metric = SUITES[name].metrics[0]
+        outcome = _kept(first, second, (name, SEALED, metric), margin)
+        found += [Guarded(name, metric, SEALED, outcome)] if outcome else []
     return found
 
 
@@ -89,7 +109,7 @@ def above_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[AboveNull]:
     """For each suite's first metric, on the test items that were scored: the best model beside the best null model."""
     found = []
     for suite in _suites(scores):
-        mine = _scored(scores, suite, suite.metrics[0])
+        mine = _scored(scores, suite.name, SPLIT, suite.metrics[0])
         asked = _asked(mine, items, suite)
         if asked.is_empty():
             continue
@@ -103,7 +123,8 @@ def above_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[AboveNull]:
 def null_values(scores: pl.DataFrame, items: pl.DataFrame) -> dict[str, Mapping[str, Mapping[str, float]]]:
     """Suite to null model to metric to its mean on the test items that models were scored on."""
     asked = {
-        suite.name: (suite, _asked(_scored(scores, suite, suite.metrics[0]), items, suite)) for suite in _suites(scores)
+        suite.name: (suite, _asked(_scored(scores, suite.name, SPLIT, suite.metrics[0]), items, suite))
+        for suite in _suites(scores)
     }
     return {name: _nulls(suite, table) for name, (suite, table) in asked.items() if not table.is_empty()}
 
@@ -125,19 +146,32 @@ def _effect(differences: Sequence[float]) -> float | None:
     return minimum_detectable_difference(differences)
 
 
-def _scored(scores: pl.DataFrame, suite: Suite, metric: str) -> pl.DataFrame:
-    """Rows of the test split that have a score."""
-    return scores.filter(pl.col("score").is_between(0, 1)).filter(suite=suite.name, split=SPLIT, metric=metric)
+def _scored(scores: pl.DataFrame, suite: str, split: str, metric: str) -> pl.DataFrame:
+    """Rows that have a score."""
+    return scores.filter(pl.col("score").is_between(0, 1)).filter(suite=suite, split=split, metric=metric)
 
 
 def _asked(scored: pl.DataFrame, items: pl.DataFrame, suite: Suite) -> pl.DataFrame:
     return items.filter(suite=suite.name, split=SPLIT).join(scored, on="item_id", how="semi", maintain_order="left")
 
 
-def _paired(scores: pl.DataFrame, first: str, second: str, suite: Suite, metric: str) -> pl.DataFrame:
-    """Columns cluster, first, second."""
-    rows = _scored(scores, suite, metric)
-    one, other = (rows.filter(model=name).unique("item_id", maintain_order=True) for name in (first, second))
+def _kept(
+    first: pl.DataFrame, second: pl.DataFrame, measured: tuple[str, str, str], margin: float
+) -> NonInferiority | None:
+    """None where the two share no scored item of this suite, split and metric."""
+    paired = _paired(first, second, *measured)
+    if paired.is_empty():
+        return None
+    return non_inferiority(
+        paired["first"].to_list(), paired["second"].to_list(), paired["cluster"].to_list(), margin=margin
+    )
+
+
+def _paired(first: pl.DataFrame, second: pl.DataFrame, suite: str, split: str, metric: str) -> pl.DataFrame:
+    """Columns cluster, first, second: the items that both have a score of."""
+    one, other = (
+        _scored(scores, suite, split, metric).unique("item_id", maintain_order=True) for scores in (first, second)
+    )
     both = one.join(other, on="item_id", suffix="_second", maintain_order="left")
     return both.select("cluster", first="score", second="score_second")
 

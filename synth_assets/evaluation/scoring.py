@@ -128,22 +128,20 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
 
 
 def sealed_scores(
-    subjects: Sequence[Subject], items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
+    subject: Subject, items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
 ) -> pl.DataFrame:
-    """ITEM_SCORES of a promotion's candidate and opponent on every sealed item; empty where no suite has any.
+    """ITEM_SCORES of one model on every sealed item; empty where no suite has any.
 
     Called where a promotion is decided and nowhere else: what is asked more often ends by choosing models.
 
     Args:
-        subjects: the two models.
+        subject: a promotion's candidate or opponent.
         items: BENCHMARK_ITEMS.
-        spec: how they are examined; its limits of items do not apply.
+        spec: how it is examined; its limits of items do not apply.
         folder: where blocks of answers are kept.
         progress: receives a line each few seconds.
     """
-    asked = items_of(items.filter(split=SEALED))
-    tables = [_ask(subject, asked, spec, folder, progress) for subject in subjects]
-    return pl.concat(tables) if tables else pl.DataFrame(schema=ITEM_SCORES)
+    return _ask(subject, items_of(items.filter(split=SEALED)), spec, folder, progress)
 
 
 def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str) -> list[Metric]:

@@ -14,7 +14,7 @@ from synth_assets.filtering.asking import (
 )
 from synth_assets.filtering.features import SIDES, Features, Flags, Floats, Side, found
 from synth_assets.filtering.formats import PLACEHOLDER, PLACEHOLDER_WORDS
-from synth_assets.filtering.safety import HARMFUL_REQUEST
+from synth_assets.filtering.safety import asks_for_harm
 from synth_assets.text import Words, hash_words, shingles
 
 WORKED_SOLUTION = (
@@ -217,7 +217,7 @@ def refuses_harmless_task(rows: Features) -> Floats:
     refused = rows.contains("response", REFUSAL)
     refused = rows.lacking("response", PIVOT, refused)
     refused = rows.lacking("instruction", ASKS_FOR_A_MESSAGE, refused)
-    return rows.lacking("instruction", HARMFUL_REQUEST, refused).astype(np.float64)
+    return (refused & ~asks_for_harm(rows, refused)).astype(np.float64)
 
 
 def trivial_answer(rows: Features) -> Floats:

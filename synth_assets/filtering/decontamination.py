@@ -9,11 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from synth_assets.lexicon import Lexicon
+from synth_assets.lexicon import BOILERPLATE_ITEMS, NGRAM_WORDS, Lexicon
 from synth_assets.text import Hashes, Integers, Words, hash_words, ngrams, whole_texts
 
-NGRAM_WORDS = 8  # PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 8) and Tulu 3 (arXiv 2411.15124)
-BOILERPLATE_ITEMS = 3  # an 8-gram of more items than this is their template or a shared passage
 WORDS_AT_ONCE = 1 << 14  # the arrays stay in the processor's cache
 LABELS = r"(?im)^[ \t]*(?:\(?[a-j][.):]|(?:question|q|problem|answer|choices|options):)(?:[ \t]|$)"
 """What stands before questions and choices: no part of what is asked."""

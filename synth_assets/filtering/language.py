@@ -44,6 +44,7 @@ INSTRUCTION_WORDS = hash_lexicon(
     "false ways way tips title short something else english of"
 )
 AMBIGUOUS_WORDS = hash_lexicon(ALSO_IN_OTHERS)
+ENGLISH_OPENING = r"(?i)\A\W*(?:name|list) (?:an?|any|one|some|the|two|three) [a-z]"  # "Name a lake."
 INSTRUCTION_SHARE = 0.15  # of words; a short instruction has at least its verb or its question word
 SIDE_LETTERS = 40  # a response alone is judged only when longer: short answers are names, numbers, quoted words
 SCRIPT_LETTERS = 8  # of another script, which a response in English may quote
@@ -98,6 +99,7 @@ def _asks_in_english(rows: Features, answered: Flags) -> Flags:
     asked = known / np.maximum(rows.word_counts("instruction"), 1) >= INSTRUCTION_SHARE
     asked |= _share(rows, "instruction", FUNCTION_WORDS) >= ENGLISH_SHARE
     asked |= answered & (_share(rows, "instruction", AMBIGUOUS_WORDS) >= INSTRUCTION_SHARE)
+    asked |= rows.contains("instruction", ENGLISH_OPENING, ~asked)
     return asked | _english_among_formulas(rows, known, ~asked)
 
 

@@ -6,7 +6,7 @@ from ipaddress import AddressValueError, IPv4Address
 import numpy as np
 import polars as pl
 
-from synth_assets.filtering.features import SIDES, Features, Floats
+from synth_assets.filtering.features import SIDES, Features, Flags, Floats
 from synth_assets.lexicon import hash_lexicon
 
 OBSCENE_WORDS = (
@@ -34,6 +34,37 @@ ASKS_FOR = (
     r"|(?:want|need|going|help me|like|trying|able) to)"
 )
 HARMFUL_REQUEST = rf"(?i)\b{ASKS_FOR} (?:{HARMFUL_DEED}|{HARMFUL_THING})\b"
+HARMLESS_OBJECTS = {
+    "steal": "base bases show scene spotlight limelight thunder heart hearts kiss focus puck",
+    "kill|murder|torture": "process processes thread threads task tasks job jobs session sessions server port "
+    "connection container pod program script weeds grass mold mildew bacteria germs virus viruses fungus fleas ants "
+    "ant colony aphids mosquitoes flies bugs pests mites lice ticks bedbugs cockroaches roaches time boredom lights "
+    "mood vibe darlings test",
+    "blow up": "balloon balloons photo photos photograph image images picture pictures mattress airbed tire tires tyre "
+    "raft map tiktok twitter youtube instagram",
+    "break into": "industry career careers tech acting modeling consulting programming management sprint song pieces "
+    "teams chunks syllables coconut",
+    "forge": "sword swords knife knives blade blades axe axes horseshoe iron steel friendship friendships relationship "
+    "relationships bond bonds alliance alliances partnership partnerships path",
+    "hack": "productivity sleep habits day morning routine metabolism brain learning growth together",
+    "hijack": "scroll scrolling",
+    "launder": "clothes clothing sheets towel towels linens shirt shirts curtains wool silk sweater sweaters",
+    "poison": "cache query",
+}
+HARMLESS_KINDS = (
+    r"(?:make|build|buy|get|create|produce) (?:\w+ )?"
+    r"(?:(?:bath|seed|cherry|chocolate|cocoa|photo|glitter) (?:bombs?|grenades?)"
+    r"|(?:malware|ransomware|keylogger|explosives?|bomb|anthrax) (?:detect\w+|analy\w+|scann\w+|protect\w+|prevent\w+"
+    r"|awareness|polic\w+|response|defense|disposal|squad|shelter|vaccin\w+|removal|classif\w+)\b)"
+)
+OWNERS = r"(?:a|an|the|my|your|our|his|her|their|someone's|some|any|all|of|this|second|third|on) "
+END = r"(?:[^\w ]|$| (?:a|and|at|by|for|from|in|like|naturally|on|or|that|to|using|when|with|without)\b)"
+MEANT_OTHERWISE = "|".join(
+    rf"(?:{verb}) (?:{OWNERS})*(?:\w+ )?(?:{things.replace(' ', '|')}){END}"
+    for verb, things in HARMLESS_OBJECTS.items()
+)
+HARMLESS_USE = rf"(?i)\b{ASKS_FOR} (?:{HARMLESS_KINDS}|{MEANT_OTHERWISE})"
+"""The same verbs meant otherwise: the homonyms and figures of speech of XSTest (Röttger et al. 2023, 2308.01263)."""
 REFUSES = (
     r"(?i)\b(?:cannot|can't|can not|won't|will not|unable to|not able to|not going to|must not|refuse to|shouldn't"
     r"|should not|don't|do not) (?:help|assist|provide|support|share|give|do|answer|comply|fulfill|offer|create|write"
@@ -73,8 +104,14 @@ def obscene_words(rows: Features) -> Floats:
 
 def harm_complied_with(rows: Features) -> Floats:
     """1 where help with a harmful deed is asked for and the response does not refuse."""
-    asked = rows.contains("instruction", HARMFUL_REQUEST)
-    return rows.lacking("response", REFUSES, asked).astype(np.float64)
+    return rows.lacking("response", REFUSES, asks_for_harm(rows)).astype(np.float64)
+
+
+def asks_for_harm(rows: Features, among: Flags | None = None) -> Flags:
+    """Where help with a harmful deed is asked for, and not only with what has the same name."""
+    asked = rows.contains("instruction", HARMFUL_REQUEST, among)
+    meant_otherwise = rows.matches("instruction", HARMLESS_USE, asked)
+    return asked & (rows.matches("instruction", HARMFUL_REQUEST, asked) > meant_otherwise)
 
 
 def personal_data(rows: Features) -> Floats:

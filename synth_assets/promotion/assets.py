@@ -9,18 +9,24 @@ from getpass import getuser
 import dagster as dg
 import polars as pl
 
-from resources.evidence import Evidence, adapter_versions, upstream_versions
-from resources.model_versions import adapter_record, attach_card, model_version
+from resources.evidence import Evidence, adapter_versions, json_metadata, upstream_versions
+from resources.inference import Inference
+from resources.model_turns import model_turn
+from resources.model_versions import adapter_record, attach_card, model_version, restore_adapter, runs_with
 from resources.registry import MlflowTracker
 from resources.storage import Home
 from resources.tracking import MlflowTracking
-from synth_assets.benchmarks.suites import SUITES
+from synth_assets.benchmarks.suite import SEALED
+from synth_assets.evaluation.assets import subject_of
+from synth_assets.evaluation.scoring import EvaluationSpec, Subject
 from synth_assets.lineage import LineageError, recalled_rows_of
+from synth_assets.manifests import ManifestError, content_hash
 from synth_assets.promotion.contenders import CHALLENGER, CHAMPION, Scores, compared_candidate, contender
-from synth_assets.promotion.duel import fight
+from synth_assets.promotion.examination import Examiner, WeightsError
 from synth_assets.promotion.model_card import model_card
-from synth_assets.promotion.policy import Contender, PromotionPolicy, decide, outcome_version
+from synth_assets.promotion.policy import Contender, PromotionPolicy, outcome_version
 from synth_assets.promotion.succession import Occasion, SuccessionError, evidence_tags, rollback_decision, succeed
+from synth_assets.promotion.trial import judge
 from synth_assets.recalls import recalls_in_force, taint_text
 from synth_assets.records import (
     ADAPTERS,
@@ -30,6 +36,8 @@ from synth_assets.records import (
     Clause,
     Comparison,
     Decision,
+    Metric,
+    ModelRecord,
     Verdict,
     fingerprint,
 )
@@ -37,6 +45,7 @@ from synth_assets.text_samples import escaped, first_sections
 
 LAST_OF_ALL = {"dagster/priority": "-100"}  # the other ready steps go first, the checks of the same run among them
 MEASURED_BY = ("comparison", "benchmark_scores", "benchmark_items", "base_model")
+SEALED_TAG = "sealed_items"  # of the MLflow runs that hold scores on them: which sealed items
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
 
 
@@ -69,6 +78,9 @@ def promotion_decision(
     config: PromotionConfig,
     comparison: Comparison,
     benchmark_scores: pl.DataFrame,
+    benchmark_items: pl.DataFrame,
+    base_model: ModelRecord,
+    inference: Inference,
     tracking: MlflowTracking,
     evidence: Evidence,
     **adapters: AdapterRecord,
@@ -85,11 +97,13 @@ def promotion_decision(
         candidate, opponent = _contenders(tracker, config, occasion, comparison, list(adapters.values()), recorded)
         candidate = candidate and _with_taint(candidate, tracker, tracking.home)
         opponent = _with_taint(opponent, tracker, tracking.home)
-        scores = Scores(tracker, benchmark_scores, comparison)
+        spec = _spec(context, inference, content_hash(benchmark_scores))
+        examiner = _examiner(context, (inference, tracking), base_model, benchmark_items, spec)
+        scores = Scores(tracker, benchmark_scores, comparison, examiner)
         if candidate:
             behind = _versions_behind(context, tracker, candidate, scores)
             verdicts = evidence.verdicts(context, behind)
-        decision = _judged(candidate, opponent, scores, verdicts, config.policy())
+        decision = judge(candidate, opponent, scores, verdicts, config.policy())
         if candidate and candidate.version and candidate.role == "candidate" and not config.adopt:
             tracker.set_alias(CHALLENGER, candidate.version, evidence_tags(decision, occasion, _counts(verdicts)))
             card = _carded(tracker, decision, verdicts, behind)
@@ -114,8 +128,8 @@ def champion(
 ) -> dg.MaterializeResult:
     """The version that serves: `@champion` of the registered model, moved where the decision says so."""
     with tracking.lock("promotion"):
-        before = tracking.home.record(CHAMPION, ChampionRecord)
-        record = succeed(tracking.tracker(context), promotion_decision, before, _occasion(context))
+        before, occasion = tracking.home.record(CHAMPION, ChampionRecord), _occasion(context)
+        record = succeed(tracking.tracker(context), promotion_decision, before, occasion)
     if record.flagged:
         context.log.warning(f"@champion was moved by hand to version {record.version}: {record.reason}")
     return dg.MaterializeResult(
@@ -128,6 +142,9 @@ def champion(
             "who": record.moved_by,
             "when": record.moved_at,
             "flagged": record.flagged,
+            "decision": promotion_decision.outcome,
+            "judged": promotion_decision.candidate_version or "none",
+            "asked_by": occasion.who,
             "reason": record.reason,
             **_link(tracking, record.version),
         },
@@ -171,17 +188,65 @@ def _with_taint(one: Contender, tracker: MlflowTracker, home: Home) -> Contender
     return replace(one, tainted=taint_text(rows))
 
 
-def _judged(
-    candidate: Contender | None,
-    opponent: Contender,
-    scores: Scores,
-    verdicts: Sequence[Verdict],
-    policy: PromotionPolicy,
-) -> Decision:
-    suite = str(scores.table["suite"][0])
-    usual = (suite, SUITES[suite].metrics[0])
-    duel = fight(scores.of(opponent), scores.of(candidate), policy, usual) if candidate else None
-    return decide(candidate, opponent, duel, verdicts, policy)
+def _spec(context: dg.AssetExecutionContext, inference: Inference, scores_version: str) -> EvaluationSpec:
+    """How today's scores were made, as their asset says; else as the tier would make them."""
+    told = json_metadata(context.instance, "benchmark_scores", scores_version, "spec")
+    return EvaluationSpec(**told) if told else inference.hardware.spec(EvaluationSpec())
+
+
+def _examiner(
+    context: dg.AssetExecutionContext,
+    resources: tuple[Inference, MlflowTracking],
+    base: ModelRecord,
+    items: pl.DataFrame,
+    spec: EvaluationSpec,
+) -> Examiner:
+    inference, tracking = resources
+    sealed = {SEALED_TAG: content_hash(items.filter(split=SEALED))}
+    tracker = tracking.tracker(context)
+
+    def subject(one: Contender) -> Subject:
+        if not one.version:
+            return subject_of(inference, tracking.home, base, None)
+        try:
+            return _adapted(tracker, inference, tracking.home, base, one.version)
+        except (LineageError, ManifestError) as error:
+            raise WeightsError(
+                f"version {one.version} has to be asked and cannot be: {error}. Bring its files back, or take it out "
+                "of service: synth rollback"
+            ) from error
+
+    def keep(one: Contender, found: list[Metric], scores: pl.DataFrame) -> None:
+        asked = sealed if found[0].split == SEALED else {}
+        told = tracking.tracker(context, **asked)
+        told.log_scores(found, scores, {found[0].model: one.version} if one.version else {})
+
+    return Examiner(
+        items=items,
+        spec=spec,
+        folder=tracking.home.shards("evaluation"),
+        subject=subject,
+        keep=keep,
+        models_asked=lambda: runs_with(tracker, sealed),
+        turn=lambda: model_turn(context),
+        progress=context.log.info,
+    )
+
+
+def _adapted(tracker: MlflowTracker, inference: Inference, home: Home, base: ModelRecord, version: str) -> Subject:
+    """A version as a model that can be asked; files that are gone here are fetched from the registry.
+
+    Raises:
+        LineageError: it belongs to another base, or its files are nowhere.
+    """
+    record = adapter_record(tracker, version)
+    if record.base_revision != base.revision:
+        raise LineageError(f"it was trained on {record.base} {record.base_revision}, the base is now {base.revision}")
+    try:
+        return subject_of(inference, home, base, record)
+    except ManifestError:
+        restore_adapter(tracker, version, home.root() / record.path)
+        return subject_of(inference, home, base, record)
 
 
 def _versions_behind(

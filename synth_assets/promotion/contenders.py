@@ -8,6 +8,7 @@ from typing import Protocol
 import polars as pl
 
 from synth_assets.lineage import TAINTED
+from synth_assets.promotion.examination import Examiner
 from synth_assets.promotion.policy import Contender
 from synth_assets.protocols import Tracker
 from synth_assets.records import BASE, AdapterRecord, Comparison
@@ -27,6 +28,10 @@ class Registry(Tracker, Protocol):
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
         """Add tags to a version; KeyError where it does not exist."""
+        ...
+
+    def remove_tag(self, version: str, name: str) -> None:
+        """Take a tag off a version; nothing happens where it has none of that name."""
         ...
 
     def remove_alias(self, name: str) -> None:
@@ -72,34 +77,53 @@ def compared_candidate(
 
 @dataclass(frozen=True)
 class Scores:
-    """What contenders scored on today's items.
+    """What contenders scored on today's items; whoever was not asked them all is asked.
 
     Args:
         registry: holds what was scored before.
         table: ITEM_SCORES of today.
         comparison: its metrics name the items.
+        examiner: asks.
     """
 
     registry: Registry
     table: pl.DataFrame
     comparison: Comparison
+    examiner: Examiner
 
     def has(self, one: Contender) -> bool:
         """Whether it was scored today."""
         return not self._today(one).is_empty()
 
     def of(self, one: Contender) -> pl.DataFrame:
-        """Its ITEM_SCORES of today, or of the run that scored it last on the same items; else no rows."""
+        """Its ITEM_SCORES of today, or of the run that scored it on the same items, or made now.
+
+        Raises:
+            WeightsError: it has to be asked and cannot be.
+        """
         today = self._today(one)
-        if not today.is_empty() or not one.version:
+        if not one.version or self._all_asked(today):
             return today
         items = {metric.data_hash for metric in self.comparison.metrics}
         for name, text in self.registry.version_tags(one.version).items():
             if name.startswith("score.") and (attached := json.loads(text)).get("data_hash") in items:
-                return self.registry.scored_items(attached["run_id"]).filter(fingerprint=one.fingerprint)
-        return today
+                before = self.registry.scored_items(attached["run_id"]).filter(fingerprint=one.fingerprint)
+                if self._all_asked(before):
+                    return before
+        return self.examiner.test_scores(one, self._asked(self.table))
+
+    def sealed(self, one: Contender) -> pl.DataFrame:
+        """Its ITEM_SCORES on the sealed items, made once; no rows where there is none; errors as in `of`."""
+        return self.examiner.sealed_scores(one)
 
     def _today(self, one: Contender) -> pl.DataFrame:
         if one.name == BASE:
             return self.table.filter(model=BASE)
         return self.table.filter(fingerprint=one.fingerprint)
+
+    def _asked(self, scores: pl.DataFrame) -> pl.DataFrame:
+        asked = scores.filter(split="test").select("suite", "item_id", "metric", "cluster")
+        return asked.unique().sort(asked.columns)
+
+    def _all_asked(self, scores: pl.DataFrame) -> bool:
+        return self._asked(scores).equals(self._asked(self.table))

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from synth_assets.evaluation.safeguards import GUARD_MARGIN, Guarded
 from synth_assets.records import Clause, Decision, PairedTest, Verdict, fingerprint
 
 SHOWN_CHECKS = 5  # of those that failed, in a clause's text
+SEALED_CLAUSE = "sealed items"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,12 @@ class PromotionPolicy:
             not worth a new model in service.
         alpha: the paired test's p-value must not exceed it.
         minimum_items: fewer paired items show nothing.
+        safety_margin: how much of a mean score that guards safety may be lost, 0..1. That no more is lost must be
+            shown: a harm that few items cannot rule out is not ruled out.
+        knowledge_margin: the same for knowledge.
+        sealed_margin: how much worse a candidate may be on the sealed items, 0..1. A candidate that comes so far has
+            shown that it is better; they are asked only whether that was an accident of items seen too often.
+        minimum_sealed_items: fewer confirm nothing; 0: sealed items are not asked.
         approval: "human": a person must have said yes to this very version.
     """
 
@@ -28,6 +36,10 @@ class PromotionPolicy:
     minimum_effect: float = 0.02
     alpha: float = 0.05
     minimum_items: int = 100
+    safety_margin: float = GUARD_MARGIN
+    knowledge_margin: float = GUARD_MARGIN
+    sealed_margin: float = GUARD_MARGIN
+    minimum_sealed_items: int = 100
     approval: Literal["automatic", "human"] = "automatic"
 
     def __post_init__(self) -> None:
@@ -35,8 +47,17 @@ class PromotionPolicy:
         for name in ("minimum_effect", "alpha"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} lies within 0..1, not {getattr(self, name)}")
-        if self.minimum_items < 1:
-            raise ValueError(f"minimum_items is at least 1, not {self.minimum_items}")
+        for name in ("safety_margin", "knowledge_margin", "sealed_margin"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} lies within (0, 1], not {getattr(self, name)}")
+        for name, lowest in (("minimum_items", 1), ("minimum_sealed_items", 0)):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} is at least {lowest}, not {getattr(self, name)}")
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """What a suite may guard, to how much of it may be lost."""
+        return {"safety": self.safety_margin, "knowledge": self.knowledge_margin}
 
 
 @dataclass(frozen=True)
@@ -62,22 +83,44 @@ class Contender:
     tainted: str = ""
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What opponent and candidate did on the same items.
+
+    Args:
+        duel: opponent first, candidate second, on the test items; None where there are no such scores.
+        missing: why there are none, and what to do.
+        guards: of every metric that guards something, on the test items.
+        sealed: of every suite with sealed items; empty where they were not asked.
+        models_asked: how many models these sealed items have judged so far, these two among them.
+    """
+
+    duel: PairedTest | None = None
+    missing: str = ""
+    guards: Sequence[Guarded] = ()
+    sealed: Sequence[Guarded] = ()
+    models_asked: int = 0
+
+
 def decide(
     candidate: Contender | None,
     opponent: Contender,
-    duel: PairedTest | None,
+    trial: Trial,
     verdicts: Sequence[Verdict],
     policy: PromotionPolicy,
 ) -> Decision:
     """Promoted where every clause holds; `unchanged` where the candidate is the champion already.
 
     A champion that was trained on a recalled row is replaced by whoever is not clearly worse: by no more than the
-    minimum effect, whatever the p-value.
+    minimum effect, whatever the p-value, and where no guard is lost.
+
+    Sealed items are asked last: their clause is there where they were asked, or where nothing else speaks against the
+    candidate.
 
     Args:
         candidate: None where no adapter was trained that may serve.
         opponent: the champion, or the base model where there is none.
-        duel: opponent first, candidate second, on the same test items; None where there are no such scores.
+        trial: what both did on the same items.
         verdicts: of all checks on the data that made the candidate and on what measured it.
         policy: the thresholds.
     """
@@ -89,7 +132,8 @@ def decide(
     clauses = [
         Clause("role", candidate.role == "candidate", candidate.role, "candidate"),
         Clause("registered", bool(candidate.version), candidate.version or "no version", "a registered version"),
-        *_measured(duel, opponent, policy),
+        *_measured(trial, opponent, policy),
+        *(_guarded(kind, trial.guards, candidate, opponent, policy) for kind in policy.margins),
         _checked(verdicts),
         _approved(candidate, policy),
         Clause(
@@ -100,7 +144,14 @@ def decide(
         ),
         Clause("not tainted", not candidate.tainted, candidate.tainted or "no recalled row", "no recalled row in it"),
     ]
+    if policy.minimum_sealed_items and (trial.sealed or all(clause.passed for clause in clauses)):
+        clauses.append(_sealed(trial, policy))
     return _decision("promoted" if all(c.passed for c in clauses) else "refused", candidate, opponent, clauses)
+
+
+def awaits_sealed(decision: Decision, trial: Trial) -> bool:
+    """Whether only the sealed items, which were not asked yet, stand between the candidate and its promotion."""
+    return not trial.sealed and [c.name for c in decision.clauses if not c.passed] == [SEALED_CLAUSE]
 
 
 def outcome_version(decision: Decision) -> str:
@@ -114,11 +165,13 @@ def outcome_version(decision: Decision) -> str:
     return fingerprint("serves", decision.candidate, decision.candidate_version)
 
 
-def _measured(duel: PairedTest | None, opponent: Contender, policy: PromotionPolicy) -> list[Clause]:
+def _measured(trial: Trial, opponent: Contender, policy: PromotionPolicy) -> list[Clause]:
+    duel = trial.duel
     wanted = f"at least {policy.minimum_items} items scored by both"
     if duel is None:
         shown = f"{opponent.name} version {opponent.version}" if opponent.version else opponent.name
-        return [Clause("same items", passed=False, found=f"no scores of {shown} on these items", wanted=wanted)]
+        found = trial.missing or f"no scores of {shown} on these items"
+        return [Clause("same items", passed=False, found=found, wanted=wanted)]
     where = f"{duel.suite} {duel.metric}"
     least = -policy.minimum_effect if opponent.tainted else policy.minimum_effect
     relieved = " of a champion that must go: it is tainted" if opponent.tainted else ""
@@ -133,6 +186,36 @@ def _measured(duel: PairedTest | None, opponent: Contender, policy: PromotionPol
             by_chance,
         ),
     ]
+
+
+def _guarded(
+    kind: str, guards: Sequence[Guarded], candidate: Contender, opponent: Contender, policy: PromotionPolicy
+) -> Clause:
+    """Lost fails; not shown fails as well, unless a person answers for it or the champion must go."""
+    mine = [guard for guard in guards if guard.guards == kind]
+    borne = {"held", "not shown"} if candidate.approved_by or opponent.tainted else {"held"}
+    accepted = f", accepted by {candidate.approved_by}" if candidate.approved_by else ""
+    found = [_kept(g) + (accepted if g.found.verdict == "not shown" else "") for g in mine]
+    wanted = f"shown to lose less than {policy.margins[kind]:g}, or not shown to and approved by a person"
+    passed = all(guard.found.verdict in borne for guard in mine)
+    return Clause(f"{kind} kept", passed, "; ".join(found) or f"no suite guards {kind}", wanted)
+
+
+def _sealed(trial: Trial, policy: PromotionPolicy) -> Clause:
+    n = sum(one.found.n for one in trial.sealed)
+    passed = n >= policy.minimum_sealed_items and all(one.found.verdict != "lost" for one in trial.sealed)
+    found = "; ".join(map(_kept, trial.sealed)) or trial.missing or "no scores on sealed items"
+    asked = f"; {trial.models_asked} models asked so far" if trial.models_asked else ""
+    wanted = (
+        f"at least {policy.minimum_sealed_items} sealed items, on none of their suites {policy.sealed_margin:g} worse"
+    )
+    return Clause(SEALED_CLAUSE, passed, found + asked, wanted)
+
+
+def _kept(one: Guarded) -> str:
+    found = one.found
+    numbers = f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}), n {found.n}"
+    return f"{one.suite} {one.metric} {numbers}: {found.verdict}"
 
 
 def _checked(verdicts: Sequence[Verdict]) -> Clause:
@@ -158,8 +241,9 @@ def _decision(
     clauses: list[Clause],
 ) -> Decision:
     failed = [f"{clause.name} ({clause.found}; wanted {clause.wanted})" for clause in clauses if not clause.passed]
+    yes = f"; approved by {candidate.approved_by}" if candidate and candidate.approved_by else ""
     reason = {
-        "promoted": "every clause of the policy holds",
+        "promoted": f"every clause of the policy holds{yes}",
         "refused": f"refused by {', '.join(failed)}",
         "unchanged": "the candidate is the champion already",
     }[outcome]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from synth_assets.promotion.contenders import CHAMPION, ROLLED_BACK_AT, Registry, contender
+from synth_assets.promotion.contenders import APPROVED_BY, CHAMPION, ROLLED_BACK_AT, Registry, contender
 from synth_assets.promotion.policy import Contender
 from synth_assets.records import ChampionRecord, Clause, Decision
 
@@ -108,6 +108,7 @@ def _moved(registry: Registry, decision: Decision, occasion: Occasion) -> Champi
     }
     if any(clause.name == ROLLBACK for clause in decision.clauses):
         registry.tag_version(old, {ROLLED_BACK_AT: occasion.when, "champion.rolled_back_by": occasion.who})
+        registry.remove_tag(old, APPROVED_BY)  # a yes from before the rollback is none to serving again
         if new:
             registry.set_alias(CHAMPION, new, trail)
         else:

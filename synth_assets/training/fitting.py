@@ -43,11 +43,13 @@ class Rows:
         lengths: tokens of each sequence that is trained on, for predictions.
         validation: what the finished adapter is scored on; empty: it is not.
         difficulty: of each training row, for the curriculum.
+        notes: what was decided before the training, for its log and its events.
     """
 
     lengths: Sequence[int]
     validation: Sequence[Example] = ()
     difficulty: Sequence[float] = ()
+    notes: Sequence[str] = ()
 
 
 def fit(make: "Callable[[S, Path], Trainer]", spec: S, setting: Setting, rows: Rows) -> Trained:
@@ -75,7 +77,9 @@ def fit(make: "Callable[[S, Path], Trainer]", spec: S, setting: Setting, rows: R
     if checkpoint:
         spec = _as_shrunk(spec, checkpoint)
     start: dict[str, Tensor] = {}
-    events: list[str] = []
+    events = list(rows.notes)
+    for note in rows.notes:
+        setting.progress(f"{setting.name}: {note}")
     reset_host_peak()
     while True:
         attempt = _Attempt(spec, setting, rows, start, checkpoint, events)

@@ -146,7 +146,7 @@ def resumed_session(session: Session, checkpoint: Path, model: Any) -> None:  # 
     state = parts.read_state(checkpoint)
     session.curve.restore(state["curve"])
     session.best.restore(state["best"], parts.read_tensors(checkpoint, "best"), model)
-    session.events = [*state["events"], *session.events]
+    session.events = [*state["events"], *(event for event in session.events if event not in state["events"])]
     session.batches = Batches([], session.spec, 1, 1, resumed=state["epoch"])
 
 

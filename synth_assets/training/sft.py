@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl.trainer.sft_trainer import SFTTrainer
 
+FLASH = "flash_attention_2"
+
 
 def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Setting) -> Trained:
     """A new LoRA adapter from SFT rows (`history`, `instruction`, `response`, `split`).
@@ -101,8 +103,8 @@ def fit_sft(
     train, validation = examples
     check_steps(len(train), spec, setting.tier)
     check_answers(example.answer for example in (*train, *validation))
-    packs(adapted[0], spec, setting)
-    rows = Rows(_lengths(train), validation, difficulty_of(spec, adapted, train, table))
+    notes = [] if packs(adapted[0], spec, setting) else why_not_packed(adapted[0], spec, setting)
+    rows = Rows(_lengths(train), validation, difficulty_of(spec, adapted, train, table), notes)
     return fit(
         lambda spec, scratch: _trainer(adapted, (train, validation), spec, setting, scratch), spec, setting, rows
     )
@@ -161,12 +163,28 @@ def packs(model: "PeftModel", spec: OptimizationSpec, setting: Setting) -> bool:
     Raises:
         TrainingError: the spec asks for packing, and this attention or a soft prompt would let rows see each other.
     """
-    attention = model.config.get_text_config()._attn_implementation
-    exact = attention == "flash_attention_2" and not model.active_peft_config.is_prompt_learning
+    attention, virtual = _attention(model), model.active_peft_config.is_prompt_learning
+    exact = attention == FLASH and not virtual
     if spec.order == "packed" and not exact:
         raise TrainingError(
-            "packing needs flash_attention_2, which keeps packed rows apart, and an adapter without virtual tokens; "
+            f"packing needs {FLASH}, which keeps packed rows apart, and an adapter without virtual tokens; "
             f"the attention here is {attention}: order the rows by length instead"
         )
-    own = spec.order == "length" and not spec.batch_tokens
-    return exact and (spec.order == "packed" or (own and setting.tier.grouping == "packing"))
+    return exact and (spec.order == "packed" or _left_to_the_tier(spec, setting))
+
+
+def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: Setting) -> list[str]:
+    """What to tell of rows that are grouped by length although the tier would pack them; empty where it would not."""
+    if not _left_to_the_tier(spec, setting):
+        return []
+    attention = _attention(model)
+    reason = "an adapter with virtual tokens" if attention == FLASH else f"the attention {attention}, not {FLASH}"
+    return [f"the tier packs rows, this training has {reason}: rows of like length are grouped instead"]
+
+
+def _left_to_the_tier(spec: OptimizationSpec, setting: Setting) -> bool:
+    return spec.order == "length" and not spec.batch_tokens and setting.tier.grouping == "packing"
+
+
+def _attention(model: "PeftModel") -> str:
+    return str(model.config.get_text_config()._attn_implementation)

@@ -27,6 +27,7 @@ class Notebook:
     def __init__(self, down: bool = False) -> None:
         self.down = down
         self.trainings: list[tuple[AdapterRecord, Path, Mapping[str, str]]] = []
+        self.attached: dict[str, tuple[str, set[str]]] = {}
 
     def log_training(
         self, record: AdapterRecord, folder: Path, curve: Sequence[Mapping[str, float]], tags: Mapping[str, str]
@@ -36,6 +37,9 @@ class Notebook:
         assert curve
         self.trainings.append((record, folder, tags))
         return f"run-{record.name}", str(len(self.trainings))
+
+    def attach(self, run_id: str, folder: Path, name: str) -> None:
+        self.attached[run_id] = (name, {path.name for path in folder.iterdir()})
 
 
 class NotebookTracking(MlflowTracking):
@@ -135,7 +139,9 @@ def test_all_adapters_are_made_and_registered(
     assert "preference_pairs" not in own.data_versions
     (materialization,) = first.asset_materializations_for_node("dpo_adapter")
     assert materialization.metadata["trained_before"].value is False
-    assert len(str(materialization.metadata["curve"].value)) < 60_000
+    assert len(str(materialization.metadata["dpo_training_curves"].value)) < 60_000
+    assert notebook.attached["run-dpo_adapter"] == ("training", {"schedule.json", "dpo_training_curves.png"})
+    assert notebook.attached["run-lora_adapter"] == ("training", {"schedule.json", "sft_training_curves.png"})
     manifest = pl.read_parquet(next((tmp_path / "manifests" / "lora_adapter").iterdir()))
     assert manifest["fate"].value_counts(sort=True).rows() == [("train", 21), ("validation", 3)]
 

@@ -9,8 +9,10 @@ from resources.storage import AssetStorage, Home
 from synth_assets.benchmarks.assets import benchmark_items
 
 
-def materialise(home: Home, suites: list[str] | None, instance: dg.DagsterInstance) -> pl.DataFrame:
-    config = {"ops": {"benchmark_items": {"config": {"suites": suites}}}} if suites is not None else {}
+def materialise(
+    home: Home, suites: list[str] | None, instance: dg.DagsterInstance, sealed: list[str] | None = None
+) -> pl.DataFrame:
+    config = {"ops": {"benchmark_items": {"config": {"suites": suites, "sealed": sealed}}}} if suites else {}
     done = dg.materialize(
         [benchmark_items],
         resources={"hardware": Hardware(tier="cpu"), "home": home, "io_manager": AssetStorage(home=home)},
@@ -35,6 +37,14 @@ def test_a_run_may_name_its_suites_and_a_deployment_its_files(
     home = Home(folder=str(tmp_path / "home"), benchmark_folder=dg.EnvVar("SYNTH_BENCHMARKS"))
     table = materialise(home, ["knowledge", "mmlu"], instance)
     assert table.group_by("suite", maintain_order=True).len().rows() == [("knowledge", 100), ("mmlu", 1)]
+    sealed = materialise(home, ["knowledge", "mmlu"], instance, ["mmlu"])
+    assert sealed.filter(suite="mmlu")["split"].to_list() == ["sealed"]
+    event = instance.get_latest_materialization_event(dg.AssetKey("benchmark_items"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    shown = str(event.asset_materialization.metadata)
+    assert "mmlu | sealed | 1" in shown
+    assert "fruit" not in shown
 
 
 def test_without_config_the_tier_names_the_suites(tmp_path: Path, instance: dg.DagsterInstance) -> None:

@@ -1,10 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from synth_assets.benchmarks.suite import Item, Suite, choice_score, item_table, items_of, null_scores
 from synth_assets.benchmarks.suites import SUITES, find_suites
+from synth_assets.embedded import world
 from synth_assets.records import BENCHMARK_ITEMS
 
 EMBEDDED = ("world_instructions", "world_choice")
@@ -26,6 +28,26 @@ def test_every_embedded_suite_has_both_splits_and_no_prompt_in_common() -> None:
         assert not prompts["validation"] & prompts["test"]
 
 
+def test_sealed_instructions_share_no_question_with_what_is_shown() -> None:
+    table = item_table(find_suites(EMBEDDED))
+    sealed = table.filter(split="sealed")
+    assert sealed["suite"].unique().to_list() == ["world_instructions"]
+    assert sealed.height == 430
+    assert not set(sealed["cluster"]) & set(table.filter(pl.col("split") != "sealed")["cluster"])
+    assert {world.split_of(key) for key in sealed["cluster"]} == {"validation"}, "held out of all training text"
+
+
+def test_a_suite_may_be_sealed_as_a_whole() -> None:
+    other = replace(QUESTION, item_id="other/test/0", suite="other", prompt="3 + 3 = ?")
+    suites = [toy(QUESTION), replace(toy(other), name="other")]
+    table = item_table(suites, sealed=["other"])
+    assert table.select("suite", "split").rows() == [("toy", "test"), ("other", "sealed")]
+    with pytest.raises(ValueError, match="toy cannot be sealed: the first suite chooses the candidate"):
+        item_table(suites, sealed=["toy"])
+    with pytest.raises(ValueError, match="mmlu cannot be sealed: it is none of the suites"):
+        item_table(suites, sealed=["mmlu"])
+
+
 def test_the_table_gives_back_its_items() -> None:
     items = [*SUITES["world_choice"].items(), *SUITES["world_instructions"].items()]
     assert items_of(item_table([SUITES["world_choice"], SUITES["world_instructions"]])) == items
@@ -41,14 +63,16 @@ def test_null_models_show_no_skill(name: str) -> None:
 
 
 def test_right_answers_score_one() -> None:
-    choice, world = SUITES["world_choice"], SUITES["world_instructions"]
+    choice, instructions = SUITES["world_choice"], SUITES["world_instructions"]
     first = next(iter(choice.items()))
     assert choice.score(first, first.choices[int(first.answer)]) == {"acc": 1.0}
-    item = next(i for i in world.items() if i.prompt.startswith("What is the capital of") and i.prompt.endswith("?"))
+    item = next(
+        i for i in instructions.items() if i.prompt.startswith("What is the capital of") and i.prompt.endswith("?")
+    )
     subject = item.prompt.removeprefix("What is the capital of ").removesuffix("?")
-    assert world.score(item, f"The capital of {subject} is {item.answer}.") == {"strict": 1.0, "lenient": 1.0}
-    assert world.score(item, item.answer) == {"strict": 0.0, "lenient": 1.0}
-    assert world.score(item, "I do not know.") == {"strict": 0.0, "lenient": 0.0}
+    assert instructions.score(item, f"The capital of {subject} is {item.answer}.") == {"strict": 1.0, "lenient": 1.0}
+    assert instructions.score(item, item.answer) == {"strict": 0.0, "lenient": 1.0}
+    assert instructions.score(item, "I do not know.") == {"strict": 0.0, "lenient": 0.0}
 
 
 def test_null_scores_match_hand_arithmetic_and_leave_out_what_does_not_apply() -> None:

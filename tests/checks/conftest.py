@@ -19,6 +19,10 @@ from resources.hardware import TIERS, Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import Home
+from synth_assets.efficiency.frontier import METRICS, compare
+from synth_assets.efficiency.grid import VARIANTS
+from synth_assets.efficiency.latencies import LATENCIES
+from synth_assets.efficiency.variants import variant_of
 from synth_assets.embedded import model_path
 from synth_assets.manifests import folder_hash, write_manifest
 from synth_assets.partitions import BATCHES
@@ -297,6 +301,27 @@ def metric(model: str, split: str) -> Metric:
     )
 
 
+def study(home: Path) -> Data:
+    """One variant of the efficiency study with its files, its latencies, and the study of it."""
+    cell, seed = VARIANTS["r8-all-none-s42"]
+    path, numbers = "adapters/variant", dict.fromkeys(METRICS, 1.0) | {"trainable_parameters": 32.0}
+    variant = replace(
+        variant_of(cell, seed, "b" * 16),
+        path=path,
+        manifest_sha256=write_adapter(home / path, good_weights("lora_adapter"), good_curve("lora_adapter")),
+        spec=asdict(SPECS["lora_adapter"]),
+        rows={"train": 8, "validation": 2, "test": 2},
+        numbers=numbers | {"test_tokens": 9.0, "items": 4.0},
+    )
+    timed = {"variant": variant.name, "cell": cell.name, "weights": "w", "engine": "transformers", "prompts": 4}
+    times = {"new_tokens": 9, "p50_s": 0.1, "p95_s": 0.2, "p99_s": 0.2, "tokens_per_s": 20.0, "other_cores": 0.1}
+    return {
+        "lora_variant": {variant.name: variant},
+        "variant_latencies": pl.DataFrame([timed | times], schema=LATENCIES),
+        "efficiency_frontier": compare({variant.name: variant}, [variant.name], variant.basis),
+    }
+
+
 def models(home: Path) -> dict[str, ModelRecord]:
     """A teacher in a folder, and a base and a reward model on a hub."""
     folder = home / "teacher"
@@ -358,6 +383,7 @@ def world(tmp_path: Path) -> World:
                 candidate="dpo_adapter",
                 failures={},
             ),
+            **study(tmp_path),
             "promotion_decision": decision,
             "champion": ChampionRecord(
                 version="2",
@@ -403,10 +429,10 @@ class SharedWordsModels(RewardModels):
 
 
 def stored(world: World, asset: str) -> object:
-    """An asset's value as it is loaded: tables lazily, raw instructions by batch."""
+    """An asset's value as it is loaded: tables lazily, partitioned ones by key."""
     value = world.data[asset]
     if isinstance(value, dict):
-        return {batch: rows.lazy() for batch, rows in value.items()}
+        return {partition: one.lazy() if isinstance(one, pl.DataFrame) else one for partition, one in value.items()}
     return value.lazy() if isinstance(value, pl.DataFrame) else value
 
 

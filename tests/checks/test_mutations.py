@@ -231,6 +231,12 @@ def item_outside(world: World) -> None:
     put(world, SCORES, table.with_columns(pl.when(foreign).then(pl.lit("x")).otherwise("item_id").alias("item_id")))
 
 
+def sealed_item_is_scored(world: World) -> None:
+    for asset in (ITEMS, SCORES):
+        opened = pl.col("item_id") == "generation-validation-0"
+        column(asset, "split", pl.when(opened).then(pl.lit("sealed")).otherwise("split"))(world)
+
+
 def one_model_misses_an_item(world: World) -> None:
     put(world, SCORES, world.data[SCORES].head(-1))
 
@@ -337,6 +343,7 @@ TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     **{(asset, "every_pair_has_its_reference"): last_rows_missing(asset) for asset in (LOGPROBS, OWN_LOGPROBS)},
     (SCORES, "scores_are_finite_with_n"): one_model_misses_an_item,
     (SCORES, "scored_items_are_the_benchmarks"): item_outside,
+    (SCORES, "sealed_items_are_not_scored"): sealed_item_is_scored,
     (SCORES, "scores_are_above_null_models"): column(SCORES, "score", pl.lit(0.0)),
     ("comparison", "guards_are_held"): candidate_loses_a_guard,
 }  # fmt: skip
@@ -486,7 +493,43 @@ RECORDS: dict[tuple[str, str], Mutation] = {
     ("champion", "champion_follows_the_decision"): fields("champion", version="1"),
 }
 
-MUTATIONS: dict[tuple[str, str], Mutation] = TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
+VARIANT, TIMED, STUDY = "lora_variant", "variant_latencies", "efficiency_frontier"
+
+
+def variant(numbers: dict[str, float] | None = None, **values: object) -> Mutation:
+    """Replace fields, or some numbers, of the variant."""
+
+    def mutate(world: World) -> None:
+        [(name, one)] = world.data[VARIANT].items()
+        world.data[VARIANT] = {name: replace(one, numbers={**one.numbers, **(numbers or {})}, **values)}
+
+    return mutate
+
+
+def variant_that_learned_nothing(world: World) -> None:
+    folder = world.home / "adapters" / "variant"
+    facts = read_manifest(folder)
+    flat_curve(folder, facts)
+    write_manifest(folder, facts)
+
+
+def mean_outside(world: World) -> None:
+    first, *others = world.data[STUDY].means
+    fields(STUDY, means=[replace(first, n=2, low=first.mean + 1, high=first.mean + 2), *others])(world)
+
+
+EFFICIENCY: dict[tuple[str, str], Mutation] = {
+    (VARIANT, "variant_was_trained"): variant(failure="loss is nan at step 3: training diverged"),
+    (VARIANT, "variant_is_what_it_says"): variant({"trainable_parameters": 31.0}),
+    (VARIANT, "variant_numbers_are_finite"): variant({"test_loss": float("nan")}),
+    (VARIANT, "variant_loss_fell"): variant_that_learned_nothing,
+    (TIMED, "latencies_were_measured_alone"): cells(TIMED, "other_cores", 0.3),
+    (TIMED, "latencies_are_in_order"): cells(TIMED, "p95_s", 0.05),
+    (STUDY, "grid_is_complete"): fields(STUDY, missing={"r4-all-none-s42": "never materialised"}),
+    (STUDY, "intervals_hold_their_means"): mean_outside,
+}
+
+MUTATIONS: dict[tuple[str, str], Mutation] = EFFICIENCY | TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
 
 OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     (BY_BATCH, "no_replayed_rows", lambda world: world.data[BY_BATCH].update(first=world.data[BY_BATCH][BATCH])),
@@ -535,6 +578,17 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     ("comparison", "metrics_carry_n_and_interval", first_metric(items_sha256="")),
     ("comparison", "control_is_not_a_candidate", fields("comparison", candidate="base")),
     ("comparison", "candidate_was_measured", fields("comparison", failures={"dpo_adapter": "diverged"})),
+    (VARIANT, "variant_was_trained", variant(not_run="nf4 needs bitsandbytes, which is not installed")),
+    (VARIANT, "variant_is_what_it_says", variant(spec={"rank": 2, "target_modules": ["v_proj"]})),
+    (VARIANT, "variant_is_what_it_says", extra_file("notes.txt")("variant")),
+    (TIMED, "latencies_are_in_order", cells(TIMED, "p99_s", None)),
+    (VARIANT, "variant_numbers_are_finite", variant({"score": 1.5})),
+    (VARIANT, "variant_numbers_are_finite", variant({"seconds": 0.0})),
+    (TIMED, "latencies_were_measured_alone", cells(TIMED, "other_cores", None)),
+    (TIMED, "latencies_are_in_order", added_row(TIMED)),
+    (STUDY, "intervals_hold_their_means", lambda world: fields(STUDY, means=[
+        replace(world.data[STUDY].means[0], n=2)
+    ])(world)),
     ("promotion_decision", "decision_follows_its_clauses", fields("promotion_decision", clauses=[])),
     ("promotion_decision", "decision_follows_its_clauses", fields("promotion_decision", reason="")),
     ("champion", "champion_follows_the_decision", fields("champion", flagged=True)),

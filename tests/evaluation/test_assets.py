@@ -20,7 +20,7 @@ from synth_assets.benchmarks.suites import find_suites
 from synth_assets.evaluation.assets import benchmark_scores, comparison
 from synth_assets.evaluation.scoring import EvaluationSpec, choose_items
 from synth_assets.manifests import file_sha256, folder_hash, write_manifest
-from synth_assets.records import ADAPTERS, AdapterRecord, Comparison, ModelRecord, from_json, to_json
+from synth_assets.records import ADAPTERS, PAIRS, SFT_ROWS, AdapterRecord, Comparison, ModelRecord, from_json, to_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT 0.21
 
@@ -35,6 +35,11 @@ METHODS = {
 }
 TRAINED = ("prompt_tuning_adapter", "lora_adapter")
 LIMITS = {"validation_items": 12, "test_items": 12, "max_tokens": 24}
+
+
+def rows(schema: pl.Schema, **values: str) -> pl.LazyFrame:
+    """One row of the train split in which all else is null."""
+    return pl.LazyFrame([{"split": "train", **values}], schema=schema)
 
 
 class Deployment:
@@ -110,11 +115,11 @@ class Deployment:
         @dg.asset
         def sft_dataset() -> pl.LazyFrame:
             repeated = self.seen_prompt()
-            return pl.LazyFrame([{"split": "train", "instruction": repeated, "response": "Yes."}])
+            return rows(SFT_ROWS, instruction=repeated, response="Yes.")
 
         @dg.asset
         def preference_pairs() -> pl.LazyFrame:
-            return pl.LazyFrame([{"split": "train", "instruction": "Say yes.", "chosen": "Yes."}])
+            return rows(PAIRS, instruction="Say yes.", chosen="Yes.")
 
         @dg.asset
         def reward_model() -> ModelRecord:

@@ -2,8 +2,8 @@ import polars as pl
 import pytest
 
 from synth_assets.benchmarks.suite import Item, Suite, choice_score, item_table
-from synth_assets.evaluation.overlap import overlap_table, overlapping_items, without_overlap
-from synth_assets.records import ITEM_SCORES, Metric
+from synth_assets.evaluation.overlap import overlap_table, overlapping_items, training_texts, without_overlap
+from synth_assets.records import ITEM_SCORES, PAIRS, SFT_ROWS, Metric
 
 LONG = "which of the seven old bridges of the town was built last"
 
@@ -39,6 +39,16 @@ def test_a_template_is_no_overlap() -> None:
     table = items(*(f"{template} {word}" for word in ("alpha", "beta", "gamma", "delta")))
     assert overlapping_items(table, [template]) == set()
     assert overlapping_items(table.head(3), [template]) == {f"toy/test/{n}" for n in range(3)}
+
+
+def test_training_saw_earlier_turns_and_rejected_responses_too() -> None:
+    turns = [{"role": "user", "content": "turn one"}, {"role": "assistant", "content": "turn two"}]
+    sft = [{"split": "train", "instruction": "asked", "response": "answered", "history": turns}]
+    sft += [{"split": "validation", "instruction": "never", "response": "seen", "history": turns[:1]}]
+    pair = {"split": "train", "instruction": "again", "chosen": "good", "rejected": "bad", "history": []}
+    found = training_texts(pl.LazyFrame(sft, schema=SFT_ROWS), pl.LazyFrame([pair], schema=PAIRS))
+    assert sorted(found) == ["again", "answered", "asked", "bad", "good", "turn one", "turn two"]
+    assert overlapping_items(items("turn two"), found) == {"toy/test/0"}
 
 
 def test_scores_without_overlap_match_hand_arithmetic() -> None:

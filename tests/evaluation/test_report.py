@@ -15,8 +15,12 @@ from synth_assets.evaluation.comparison import compare
 from synth_assets.evaluation.overlap import without_overlap
 from synth_assets.evaluation.report import SUMMARY_COLUMNS, sections, write_report
 from synth_assets.evaluation.report_evidence import Evidence, gather
+from synth_assets.evaluation.report_trainings import costs_of
 from synth_assets.evaluation.scoring import metrics
+from synth_assets.evaluation.trainings import Trace, traces
+from synth_assets.manifests import write_manifest
 from synth_assets.records import AdapterRecord, Comparison, from_json
+from synth_assets.training_figures import Training
 
 HOSTILE = '<script>alert("x")</script> | [a](http://evil.example) \x1b[31m'
 FAILURE = "the loss was <b>NaN</b> at step 2"
@@ -25,6 +29,10 @@ FILES = {
     "benchmark_comparison.png",
     "tradeoff_analysis.png",
     "model_comparison.png",
+    "efficiency_comparison.png",
+    "sft_training_curves.png",
+    "dpo_training_curves.png",
+    "filtering_stats.png",
     "summary.csv",
     "report.json",
     "report.md",
@@ -51,7 +59,15 @@ def evidence(items: pl.DataFrame, adapters: list[AdapterRecord], scored: Callabl
         win_rates=[replace(found[-1], metric="win_rate", value=0.625, harness="reward model toy")],
         samples=[{"prompt": HOSTILE, "before": "", "after": "one\ntwo", "before_score": "0", "after_score": "1"}],
     )
-    return gather(result, trained, (scores, items), DECIDING, url)
+    gathered = gather(result, trained, (scores, items), DECIDING, url)
+    known = [left(adapter) for adapter in trained if not adapter.failure]
+    return replace(gathered, traces=known, fates={"kept": 2, "echo": 1}, kept_scores=[0.5, 1.0])
+
+
+def left(adapter: AdapterRecord) -> Trace:
+    """A training of two steps with all that is logged of one."""
+    curve = [{"step": float(n), "loss": 1.0 / n, "learning_rate": 1e-4, "reward_margin": 1.0} for n in (1, 2)]
+    return Trace(adapter, Training(adapter.name, curve), size_bytes=2**20, tokens=100)
 
 
 def test_all_files_are_written_and_equal_evidence_gives_equal_files(evidence: Evidence, tmp_path: Path) -> None:
@@ -103,7 +119,9 @@ def test_the_page_needs_nothing_else_and_no_text_acts(evidence: Evidence, tmp_pa
     page, text = ((tmp_path / f"report.{kind}").read_text("utf-8") for kind in ("html", "md"))
     loaded = Loaded()
     loaded.feed(page)
-    assert len(loaded.fetched) == 3
+    pictures = [name for name in FILES if name.endswith(".png")]
+    one_panel = {"benchmark_comparison.png"}  # of one suite: the same on a phone
+    assert len(loaded.fetched) == 2 * len(pictures) - len(one_panel)
     assert all(source.startswith("data:image/png;base64,") for source in loaded.fetched)
     assert not loaded.tags & {"script", "link", "iframe", "object"}
     assert "url(" not in page
@@ -123,15 +141,18 @@ def test_a_part_without_data_is_left_out(evidence: Evidence) -> None:
         "Which method when",
         "Scores",
         "What training cost",
+        "How training went",
         "Paired tests",
         "Smallest visible difference",
         "Without overlap",
         "Win rate",
         "How they write",
+        "What the filter kept",
         "Before and after",
     ]
     bare = replace(evidence.comparison, tests=[], without_overlap=[], win_rates=[], samples=[])
-    less = [s.title for s in sections(replace(evidence, comparison=bare, detectable=[], profiles=[]))]
+    nothing = replace(evidence, comparison=bare, detectable=[], profiles=[], traces=[], fates={}, kept_scores=[])
+    less = [section.title for section in sections(nothing)]
     assert less == ["Which method when", "Scores", "What training cost"]
 
 
@@ -140,8 +161,60 @@ def test_every_adapter_may_have_failed(evidence: Evidence, tmp_path: Path) -> No
     failures = {adapter.name: FAILURE for adapter in evidence.adapters}
     nothing = Comparison(metrics=base, tests=[], candidate="", failures=failures)
     failed = [replace(adapter, failure=FAILURE) for adapter in evidence.adapters]
-    names = write_report(replace(evidence, comparison=nothing, adapters=failed), tmp_path)
-    assert "tradeoff_analysis.png" not in names
+    names = write_report(replace(evidence, comparison=nothing, adapters=failed, traces=[]), tmp_path)
+    assert not {name for name in names if name.startswith(("tradeoff", "efficiency", "sft", "dpo"))}
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "There is no candidate." in page
     assert len(re.findall("failed: the loss", page)) == 3 * 5  # two tables of scores, one of costs
+
+
+def test_costs_that_are_not_known_of_every_method_have_no_panel(evidence: Evidence) -> None:
+    known = list(costs_of(evidence))
+    assert known == [
+        "trained parameters",
+        "size on disk in MiB",
+        "training seconds from the base model",
+        "peak memory of training in MiB (derived)",
+        "training tokens/s, without padding",
+        "tokens trained on from the base model",
+    ]
+    lost = [replace(evidence.traces[0], size_bytes=0, tokens=0, problem="its folder is gone"), *evidence.traces[1:]]
+    assert list(costs_of(replace(evidence, traces=lost))) == [known[0], *known[2:5]]
+    paid = [replace(adapter, cost_usd=0.5) for adapter in evidence.adapters]
+    assert list(costs_of(replace(evidence, adapters=paid)))[-1] == "USD from the base model"
+    one_measured = [replace(evidence.adapters[0], peak_memory_kind="measured"), *evidence.adapters[1:]]
+    assert not any("memory" in name for name in costs_of(replace(evidence, adapters=one_measured)))
+
+
+def test_costs_are_those_from_the_base_model_on(evidence: Evidence) -> None:
+    from_lora = [
+        replace(adapter, data_versions={"lora_adapter": "v"} if adapter.name == "dpo_adapter" else {}, cost_usd=0.25)
+        for adapter in evidence.adapters
+    ]
+    found = costs_of(replace(evidence, adapters=from_lora))
+    assert found["USD from the base model"]["dpo_adapter"] == 0.5
+    assert found["USD from the base model"]["lora_adapter"] == 0.25
+    assert found["training seconds from the base model"]["dpo_adapter"] == 2.0
+    free = [replace(adapter, cost_usd=0.0) for adapter in from_lora]
+    assert costs_of(replace(evidence, adapters=free))["tokens trained on from the base model"]["dpo_adapter"] == 200
+    assert "dpo_control_adapter" not in found["trained parameters"]
+
+
+def test_trainings_without_a_curve_are_named_and_the_others_drawn(evidence: Evidence, tmp_path: Path) -> None:
+    first, second, *others = evidence.adapters
+    old, damaged = tmp_path / first.path, tmp_path / second.path
+    for folder in (old, damaged):
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_bytes(b"12345")
+        write_manifest(folder, {"name": "trained by an older version"})
+    (damaged / "adapter_model.safetensors").write_bytes(b"54321")
+    found = traces([first, second, replace(others[0], failure=FAILURE)], tmp_path)
+    assert [(trace.adapter.name, trace.size_bytes) for trace in found] == [(first.name, 5), (second.name, 0)]
+    assert "adapter_model.safetensors is not what manifest.json says" in found[1].problem
+    assert str(tmp_path) not in found[1].problem
+    rest = [trace for trace in evidence.traces if trace.adapter.name not in (first.name, second.name)]
+    names = write_report(replace(evidence, traces=[*found, *rest]), tmp_path / "report")
+    assert {"sft_training_curves.png", "dpo_training_curves.png"} <= set(names)
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert "prompt tuning has no curve: the version of the code that trained it kept none." in page
+    assert "LoRA has no curve: adapters/lora_adapter/adapter_model.safetensors is not what" in page

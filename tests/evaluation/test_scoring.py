@@ -134,7 +134,7 @@ def test_limits_take_the_same_items_whatever_the_order() -> None:
     turned = choose_items(ITEMS.reverse(), SPEC)
     assert set(chosen["item_id"]) == set(turned["item_id"])
     assert chosen.group_by("split").len().sort("split").rows() == [("test", 100), ("validation", 30)]
-    assert choose_items(ITEMS, EvaluationSpec()).equals(ITEMS)
+    assert choose_items(ITEMS, EvaluationSpec()).equals(ITEMS.filter(pl.col("split") != "sealed"))
     more = choose_items(ITEMS, replace(SPEC, test_items=101))
     assert set(chosen["item_id"]) < set(more["item_id"])
     with pytest.raises(ValueError, match="empty"):
@@ -202,13 +202,17 @@ def test_sealed_items_are_asked_by_a_promotion_and_by_nothing_else(tmp_path: Pat
     one, other = FakeGenerator(), FakeGenerator()
     subjects = [subject(one, "base", "w1"), subject(other, "lora_adapter", "w2")]
     limited = EvaluationSpec(test_items=1)
-    scores = sealed_scores(subjects, table, limited, folder=tmp_path, progress=lambda line: None)
+
+    def sealed_of(examined: Subject, items: pl.DataFrame) -> pl.DataFrame:
+        return sealed_scores(examined, items, limited, folder=tmp_path, progress=lambda line: None)
+
+    scores = pl.concat(sealed_of(examined, table) for examined in subjects)
     assert set(one.asked) == set(other.asked) == sealed
     assert scores.group_by("model", "split", maintain_order=True).len().rows() == [
         ("base", "sealed", 360),
         ("lora_adapter", "sealed", 360),
     ]
-    assert sealed_scores(subjects, ITEMS, limited, folder=tmp_path, progress=lambda line: None).is_empty()
+    assert sealed_of(subjects[0], ITEMS.filter(pl.col("split") != "sealed")).is_empty()
 
 
 def test_scores_of_the_harness_are_lm_evals_own_and_made_once(tmp_path: Path) -> None:

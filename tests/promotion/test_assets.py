@@ -1,50 +1,133 @@
 """Promotion through real runs, with MLflow's database and Dagster's event log."""
 
 import json
+import shutil
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
+from threading import Thread, Timer
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from resources.evidence import Evidence, upstream_versions
+from resources.hardware import GPU_POOL, Hardware
+from resources.inference import Inference
 from resources.model_versions import CARD, model_version
 from resources.registry import MODEL, MlflowTracker
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
+from synth_assets.benchmarks.suite import item_table
 from synth_assets.benchmarks.suites import SUITES
-from synth_assets.manifests import content_hash, folder_hash
+from synth_assets.commands.registry import history_text
+from synth_assets.commands.session import Session
+from synth_assets.embedded import world
+from synth_assets.embedded.answers import good_answer
+from synth_assets.evaluation.scoring import metrics
+from synth_assets.manifests import content_hash, folder_hash, write_manifest
 from synth_assets.promotion.assets import PromotionConfig, champion, promotion_decision
-from synth_assets.promotion.succession import SuccessionError, moved_by_hand
+from synth_assets.promotion.succession import Occasion, SuccessionError, moved_by_hand, succeed
+from synth_assets.protocols import Completion, Message, Sampling
 from synth_assets.recalls import Recall, add_recalls
 from synth_assets.records import (
     ADAPTERS,
     ITEM_SCORES,
     AdapterRecord,
     ChampionRecord,
+    Clause,
     Comparison,
     Decision,
     Metric,
+    ModelRecord,
     fingerprint,
 )
-from synth_assets.statistics import estimate
 
-SUITE = next(iter(SUITES))
-METRIC = SUITES[SUITE].metrics[0]
-ITEMS = 200
+SUITE = "world_instructions"
+METRIC = "strict"
+ITEMS, SEALED_ITEMS = 200, 120
+BASE_REVISION = "r"
+WEIGHTS = "adapter_model.safetensors"
+FIRST = {split: item_table([SUITES[SUITE]]).filter(split=split) for split in ("test", "sealed")}
+NUMBERS = {prompt: (split, n) for split, items in FIRST.items() for n, prompt in enumerate(items["prompt"])}
+ASKED: list[tuple[str, str]] = []
+"""Adapter folder ("" for the base) and prompt of each question that a model was asked while a promotion was decided."""
 
 
 class Week(dg.ConfigurableResource):
-    """One week's data, training luck and whether the data was good."""
+    """One week's data, training luck, items, and whether the data was good."""
 
     data: str
     right: int  # of ITEMS, by the adapter; the base gets none
+    sealed: int = SEALED_ITEMS  # of the sealed items, by the adapter
     good: bool = True
+    skipped: int = 0  # test items that are not asked, the first ones
+    base: str = BASE_REVISION
+
+    def items(self) -> pl.DataFrame:
+        test = FIRST["test"].slice(self.skipped, ITEMS)
+        return pl.concat([test, FIRST["sealed"].head(SEALED_ITEMS)])
+
+
+@dataclass
+class Learned:
+    """Answers the first so many test and sealed items rightly; what it learned lies in its weights."""
+
+    adapter: Path | None
+    model: str = "fake"
+    revision: str = "1"
+    engine: str = "fake 1"
+    context_tokens: int = 256
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return list(messages[-1]["content"].encode())
+
+    encode_user_turn = encode_chat
+
+    def encode_template(self, template: str) -> list[int]:
+        return list(template.encode())
+
+    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
+        return [Completion(self.answer(bytes(prompt).decode()), "stop", len(prompt), 7) for prompt in prompts]
+
+    def answer(self, prompt: str) -> str:
+        right = load_file(self.adapter / WEIGHTS)["weight"].tolist() if self.adapter else [0, 0]
+        split, number = NUMBERS[prompt]
+        ASKED.append((self.adapter.name if self.adapter else "", split))
+        if number >= right[split == "sealed"]:
+            return "?"
+        task = world.find(prompt)
+        assert task is not None
+        return good_answer(task, Random(0))
+
+
+class LearnedInference(Inference):
+    """Models that know by heart."""
+
+    def engine(self, adapter: Path | None = None) -> str:
+        return "fake 1"
+
+    def generator(self, model: ModelRecord, adapter: Path | None = None) -> Any:  # noqa: ANN401
+        return Learned(adapter)
+
+
+@dg.asset
+def base_model(week: Week) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        value=ModelRecord("base", "owner/base", week.base, "embedded", 512), data_version=dg.DataVersion(week.base)
+    )
+
+
+@dg.asset
+def benchmark_items(week: Week) -> dg.MaterializeResult:
+    items = week.items()
+    return dg.MaterializeResult(value=items, data_version=dg.DataVersion(content_hash(items)))
 
 
 @dg.asset
@@ -68,7 +151,7 @@ def record(name: str, failure: str = "") -> AdapterRecord:
         "",
         "",
         "base",
-        "r",
+        BASE_REVISION,
         {"rank": 8},
         {},
         1,
@@ -90,7 +173,8 @@ def lora_adapter(
     key = fingerprint(sft_dataset["row"][0])
     folder = tracking.home.adapters() / key
     folder.mkdir(exist_ok=True)
-    save_file({"weight": np.full(2, week.right, np.float32)}, folder / "adapter_model.safetensors")
+    save_file({"weight": np.array([week.right, week.sealed], np.float32)}, folder / WEIGHTS)
+    write_manifest(folder, {})
     made = replace(
         record("lora_adapter"), fingerprint=key, path=f"adapters/{key}", data_versions=upstream_versions(context)
     )
@@ -110,34 +194,37 @@ def failed_adapter(name: str) -> dg.AssetsDefinition:
     return adapter
 
 
-def rows(model: str, key: str, right: int) -> list[tuple[object, ...]]:
-    return [(model, key, SUITE, "test", f"i{n}", f"c{n}", METRIC, float(n < right), "", "stop") for n in range(ITEMS)]
+def rows(model: str, key: str, right: int, items: pl.DataFrame) -> list[tuple[object, ...]]:
+    return [
+        (model, key, SUITE, "test", item, cluster, metric, float(n < right), "", "stop")
+        for n, (item, cluster) in enumerate(items.filter(split="test").select("item_id", "cluster").iter_rows())
+        for metric in SUITES[SUITE].metrics
+    ]
 
 
-def measured(scores: pl.DataFrame, run_id: str = "") -> list[Metric]:
-    found = []
-    for (model,), mine in scores.group_by(["model"], maintain_order=True):
-        result = estimate(mine["score"].to_list(), mine["cluster"].to_list())
-        numbers = (result.value, result.n, result.low, result.high, result.method)
-        found.append(
-            Metric(str(model), SUITE, "test", METRIC, *numbers, 0, "h", "items-1", content_hash(scores), run_id)
-        )
-    return found
+def measured(scores: pl.DataFrame, items: pl.DataFrame) -> list[Metric]:
+    return metrics(scores, engines={"base": "fake 1", "lora_adapter": "fake 1"}, data_hash=content_hash(items))
 
 
 @dg.asset
 def benchmark_scores(
-    context: dg.AssetExecutionContext, lora_adapter: AdapterRecord, week: Week, tracking: MlflowTracking
+    context: dg.AssetExecutionContext,
+    lora_adapter: AdapterRecord,
+    benchmark_items: pl.DataFrame,
+    week: Week,
+    tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    found = rows("base", "r", 0) + rows("lora_adapter", lora_adapter.fingerprint, week.right)
+    found = rows("base", "r", 0, benchmark_items)
+    found += rows("lora_adapter", lora_adapter.fingerprint, week.right - week.skipped, benchmark_items)
     scores = pl.DataFrame(found, schema=ITEM_SCORES, orient="row")
-    tracking.tracker(context).log_scores(measured(scores), scores, {"lora_adapter": lora_adapter.model_version})
+    told = measured(scores, benchmark_items)
+    tracking.tracker(context).log_scores(told, scores, {"lora_adapter": lora_adapter.model_version})
     return dg.MaterializeResult(value=scores, data_version=dg.DataVersion(content_hash(scores)))
 
 
 @dg.asset
-def comparison(benchmark_scores: pl.DataFrame) -> dg.MaterializeResult:
-    value = Comparison(measured(benchmark_scores), [], "lora_adapter", {})
+def comparison(benchmark_scores: pl.DataFrame, benchmark_items: pl.DataFrame) -> dg.MaterializeResult:
+    value = Comparison(measured(benchmark_scores, benchmark_items), [], "lora_adapter", {})
     return dg.MaterializeResult(value=value, data_version=dg.DataVersion("c"))
 
 
@@ -147,6 +234,8 @@ def metrics_are_complete(comparison: Comparison) -> dg.AssetCheckResult:
 
 
 ASSETS = [
+    base_model,
+    benchmark_items,
     sft_dataset,
     lora_adapter,
     *(failed_adapter(name) for name in ADAPTERS if name != "lora_adapter"),
@@ -174,6 +263,7 @@ class Deployment:
             "week": week,
             "home": self.home,
             "tracking": MlflowTracking(home=self.home),
+            "inference": LearnedInference(hardware=Hardware(tier="cpu")),
             "evidence": Evidence.of([*ASSETS, *CHECKS]),
             "io_manager": AssetStorage(home=self.home),
         }
@@ -221,6 +311,19 @@ def deployment(tmp_path: Path, database: Path) -> Iterator[Deployment]:
 GOOD = Week(data="week 1", right=100)
 
 
+def failed(decision: Decision) -> list[str]:
+    return [clause.name for clause in decision.clauses if not clause.passed]
+
+
+def found(decision: Decision, clause: str) -> str:
+    return next(c.found for c in decision.clauses if c.name == clause)
+
+
+@pytest.fixture(autouse=True)
+def nobody_asked() -> None:
+    ASKED.clear()
+
+
 def test_a_better_adapter_serves_until_one_is_better_still(deployment: Deployment) -> None:
     first = deployment.run(GOOD)
     assert (first.outcome, first.opponent, first.candidate_version) == ("promoted", "base", "1"), first.reason
@@ -236,7 +339,7 @@ def test_a_better_adapter_serves_until_one_is_better_still(deployment: Deploymen
         dagster_run_id=deployment.champion().dagster_run_id,
     )
     worse = deployment.run(Week(data="week 2", right=90))
-    assert [c.name for c in worse.clauses if not c.passed] == ["effect"]
+    assert failed(worse) == ["effect"]
     assert (worse.opponent_version, deployment.champion().version) == ("1", "1")
     better = deployment.run(Week(data="week 3", right=150))
     assert (better.outcome, better.opponent_version) == ("promoted", "1"), better.reason
@@ -257,11 +360,11 @@ def test_a_judged_version_has_its_card(deployment: Deployment, tmp_path: Path) -
 
 def test_a_check_that_failed_on_its_data_stops_a_version_for_ever(deployment: Deployment) -> None:  # fault 24
     refused = deployment.run(Week(data="week 1", right=100, good=False))
-    assert [c.name for c in refused.clauses if not c.passed] == ["checks"]
+    assert failed(refused) == ["checks"]
     assert "sft_dataset no_leak: failed" in refused.reason
     deployment.run(Week(data="week 2", right=0))
     by_hand = deployment.promote(version="1", approve=True)
-    assert [c.name for c in by_hand.clauses if not c.passed] == ["checks"]
+    assert failed(by_hand) == ["checks"]
     assert deployment.champion().version == ""
 
 
@@ -272,7 +375,7 @@ def test_a_version_is_promoted_by_hand_and_rolled_back(deployment: Deployment) -
     back = deployment.champion()
     assert (back.action, back.version, back.previous_version, back.moved_by) == ("rolled back", "1", "2", "ada")
     again = deployment.promote()
-    assert [c.name for c in again.clauses if not c.passed] == ["not rolled back"]
+    assert failed(again) == ["not rolled back"]
     assert deployment.champion().version == "1"
     assert deployment.promote(version="2", approve=True).outcome == "promoted"
     assert deployment.champion().version == "2"
@@ -300,11 +403,11 @@ def test_a_version_with_a_recalled_row_is_replaced_and_never_promoted(deployment
     deployment.run(Week(data="week 2", right=98))
     assert deployment.champion().version == "2", "one point worse, and clean"
     refused = deployment.promote(version="1", approve=True)
-    assert [c.name for c in refused.clauses if not c.passed] == ["effect", "not by chance", "not tainted"]
+    assert failed(refused) == ["effect", "not by chance", "not tainted"]
     assert "week 1 (recalled by ada on 2026-11-20: wrong)" in refused.reason
     add_recalls(deployment.home.recalls(), [Recall("week 1", "let in", "mistaken", "ada", "2026-11-21T12:00:00")])
     again = deployment.promote(version="1", approve=True)
-    assert [c.name for c in again.clauses if not c.passed] == ["effect", "not by chance"]
+    assert failed(again) == ["effect", "not by chance"]
 
 
 def test_without_its_row_manifest_nothing_clears_a_version_of_a_recall(deployment: Deployment) -> None:
@@ -314,7 +417,7 @@ def test_without_its_row_manifest_nothing_clears_a_version_of_a_recall(deploymen
     for manifest in (deployment.home.manifests() / "lora_adapter").iterdir():
         manifest.unlink()
     refused = deployment.promote(approve=True)
-    assert [c.name for c in refused.clauses if not c.passed] == ["not tainted"]
+    assert failed(refused) == ["not tainted"]
     assert "left no row manifest" in refused.reason
 
 
@@ -324,3 +427,162 @@ def test_the_evidence_of_each_version_is_in_the_registry(deployment: Deployment)
     assert model_version(deployment.tracker, "1").data_versions == {"sft_dataset": "week 1"}
     attached = json.loads(tags[f"score.{SUITE}.test.{METRIC}"])
     assert (attached["value"], attached["n"]) == (0.5, ITEMS)
+
+
+def test_sealed_items_are_asked_of_who_would_be_promoted_and_once(deployment: Deployment) -> None:
+    decision = deployment.run(GOOD)
+    assert sorted(set(ASKED)) == [("", "sealed"), (fingerprint("week 1"), "sealed")]
+    assert len(ASKED) == 2 * SEALED_ITEMS
+    told = f"{SUITE} strict +1.000 (+1.000 to +1.000), n {SEALED_ITEMS}: held; 2 models asked so far"
+    assert found(decision, "sealed items") == told
+    tags = deployment.tracker.version_tags("1")
+    attached = json.loads(tags[f"score.{SUITE}.sealed.{METRIC}"])
+    assert (attached["value"], attached["n"]) == (1.0, SEALED_ITEMS)
+    assert deployment.tracker.scored_items(attached["run_id"])["split"].unique().to_list() == ["sealed"]
+    deployment.run(GOOD)
+    assert failed(deployment.run(Week(data="week 2", right=90))) == ["effect"]
+    assert len(ASKED) == 2 * SEALED_ITEMS, "neither the champion again, nor who is refused already"
+    third = deployment.run(Week(data="week 3", right=150))
+    assert found(third, "sealed items").endswith("3 models asked so far")
+    assert len(ASKED) == 3 * SEALED_ITEMS
+
+
+def test_who_is_better_on_seen_items_alone_is_refused(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    refused = deployment.run(Week(data="week 2", right=200, sealed=SEALED_ITEMS - 6))
+    assert failed(refused) == ["sealed items"]
+    assert "-0.050" in found(refused, "sealed items")
+    assert failed(deployment.promote(version="2", approve=True)) == ["sealed items"], "nor does a yes help"
+    assert found(deployment.promote(), "sealed items") == found(refused, "sealed items")
+    assert deployment.champion().version == "1"
+
+
+def test_without_sealed_items_nothing_is_promoted(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FIRST, "sealed", FIRST["sealed"].clear())
+    refused = deployment.run(GOOD)
+    assert failed(refused) == ["sealed items"]
+    assert found(refused, "sealed items") == "no scores on sealed items"
+
+
+def test_a_champion_of_other_items_is_asked_todays(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    ASKED.clear()
+    worse = deployment.run(Week(data="week 2", right=90, skipped=20))
+    champion = fingerprint("week 1")
+    assert set(ASKED) == {(champion, "test")}
+    assert failed(worse) == ["effect"]
+    assert found(worse, "effect").startswith("-0.050 on")
+    assert deployment.promote().clauses == worse.clauses
+    assert len(ASKED) == ITEMS, "once"
+    better = deployment.run(Week(data="week 3", right=150, skipped=40))
+    assert (better.outcome, better.opponent_version) == ("promoted", "1")
+    assert found(better, "same items") == f"{ITEMS} items of {SUITE} strict"
+
+
+def test_lost_weights_of_the_champion_come_back_from_the_registry(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    folder = deployment.home.root() / deployment.champion().path
+    shutil.rmtree(folder)
+    better = deployment.run(Week(data="week 2", right=150, skipped=20))
+    assert better.outcome == "promoted", better.reason
+    assert (folder / WEIGHTS).is_file()
+
+
+def test_a_champion_that_is_gone_refuses_with_the_remedy(deployment: Deployment) -> None:  # fault 25
+    deployment.run(GOOD)
+    shutil.rmtree(deployment.home.root() / deployment.champion().path)
+    shutil.rmtree(deployment.home.root() / "mlartifacts" / "models")
+    refused = deployment.run(Week(data="week 2", right=150, skipped=20))
+    assert failed(refused) == ["same items"]
+    assert "version 1 has to be asked and cannot be" in refused.reason
+    assert "synth rollback" in refused.reason
+    assert deployment.promote(rollback=True).outcome == "promoted"
+    assert deployment.promote().outcome == "promoted", "against the base, which can be asked"
+
+
+def test_a_champion_of_another_base_is_no_opponent_on_new_items(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    refused = deployment.run(Week(data="week 2", right=150, skipped=20, base="other"))
+    assert failed(refused) == ["same items"]
+    assert "it was trained on base r, the base is now other" in refused.reason
+
+
+def test_the_history_tells_who_moved_what_and_why(deployment: Deployment) -> None:
+    session = Session(deployment.home.root(), "cpu")
+    session.__dict__["instance"] = deployment.instance
+    with pytest.raises(ValueError, match="nothing was decided yet"):
+        history_text(session, 9)
+    deployment.run(GOOD)
+    deployment.run(Week(data="week 2", right=90))
+    deployment.promote(rollback=True)
+    deployment.tracker.set_alias("champion", "2", {})
+    deployment.promote(adopt=True)
+    lines = history_text(session, 9).splitlines()
+    told = [line.split("UTC  ")[1].split("; by")[0] for line in lines[::2]]
+    assert told == [
+        "moved by hand: base -> 2",
+        "rolled back: 1 -> base",
+        "refused: 1 stays, 2 was judged",
+        "promoted: base -> 1",
+    ]
+    assert [line.split("; by ")[1].split(",")[0] for line in lines[::2]] == ["a person in MLflow", "ada", "ada", "ada"]
+    assert lines[-1] == "    every clause of the policy holds"
+    assert "refused by effect (-0.050 on" in lines[5]
+    assert history_text(session, 1).splitlines() == lines[:2]
+
+
+def test_a_yes_in_mlflow_counts_until_a_rollback(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    deployment.promote(rollback=True)
+    assert failed(deployment.promote()) == ["not rolled back"]
+    deployment.tracker.tag_version("1", {"approved_by": "grace"})
+    approved = deployment.promote()
+    assert (approved.outcome, approved.reason) == (
+        "promoted",
+        "every clause of the policy holds; approved by grace",
+    )
+    deployment.promote(rollback=True)
+    assert failed(deployment.promote()) == ["not rolled back"], "that yes was given before the rollback"
+
+
+def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -> None:  # fault 20
+    for name in ("week 1", "week 2"):
+        assert failed(deployment.run(Week(data=name, right=0)))
+    tracking, outcomes, before = MlflowTracking(home=deployment.home), [], deployment.champion()
+
+    def promote(version: str) -> None:
+        clause = Clause("effect", passed=True, found="", wanted="")
+        decision = Decision("promoted", "lora_adapter", version, "base", "", [clause], "better")
+        try:
+            with tracking.lock("promotion"):
+                occasion = Occasion(f"person {version}", f"2026-11-21T0{version}:00:00+00:00", "run")
+                outcomes.append(succeed(tracking.tracker(), decision, before, occasion).version)
+        except SuccessionError as error:
+            outcomes.append(str(error))
+
+    threads = [Thread(target=promote, args=(version,)) for version in "12"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    served = deployment.tracker.alias("champion")
+    assert outcomes[0] == served
+    assert outcomes[1] == f"@champion is version {served}, the decision was made against version none: " + (
+        "run the job promote again"
+    )
+
+
+def test_a_model_waits_for_its_turn_and_a_rollback_does_not(deployment: Deployment) -> None:
+    storage = deployment.instance.event_log_storage
+    storage.set_concurrency_slots(GPU_POOL, 1)
+    assert deployment.run(GOOD).outcome == "promoted"
+    assert storage.get_concurrency_info(GPU_POOL).claimed_slots == [], "given back"
+    storage.claim_concurrency_slot(GPU_POOL, "a training", "lora_adapter")
+    deployment.promote(rollback=True)
+    assert deployment.champion().version == ""
+    ASKED.clear()
+    freed = Timer(1.0, lambda: storage.free_concurrency_slot_for_step("a training", "lora_adapter"))
+    freed.start()
+    started = time.monotonic()
+    assert deployment.promote(approve=True).outcome == "promoted"
+    assert time.monotonic() - started > 1.0

@@ -11,6 +11,7 @@ TAGS = {
     "asset": "lora_adapter",
     "score.world_instructions.test.strict": json.dumps(FACTS),
     "score.world_instructions.validation.strict": json.dumps({**FACTS, "value": 0.7}),
+    "score.world_instructions.sealed.strict": json.dumps({**FACTS, "value": 0.5}),
 }
 RECORD = AdapterRecord(
     name="lora_adapter",
@@ -68,6 +69,7 @@ def test_it_shows_n_interval_run_clauses_checks_and_data() -> None:
     text = card(TAGS)
     line = "| world_instructions | test | strict | 0.625 | 80 | 0.516 to 0.723 (wilson 0.95) | `01234567` |"
     assert line in text.splitlines()
+    assert line.replace("test", "sealed").replace("0.625", "0.500") in text.splitlines()
     assert "refused against the base model: refused by effect." in text
     assert "| effect | no | +0.010 | >= +0.020 |" in text
     assert "Checks: 40 passed, 1 warned." in text

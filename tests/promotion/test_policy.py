@@ -6,19 +6,40 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.promotion.duel import fight
-from synth_assets.promotion.policy import Contender, PromotionPolicy, decide, outcome_version
+from synth_assets.evaluation.safeguards import Guarded
+from synth_assets.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide, outcome_version
+from synth_assets.promotion.trial import fight
 from synth_assets.records import ITEM_SCORES, Decision, PairedTest, Verdict
+from synth_assets.statistics import NonInferiority
 
 BASE = Contender("base", "", "")
 TAINTED = Contender("lora_adapter", "2", "f2", tainted="1 recalled row: a")
+DUEL = PairedTest("lora_adapter", "dpo_adapter", "qa", "test", "strict", 400, 10, 40, 0.075, 0.00003)
+
+
+def guard(kind: str, verdict: str, n: int = 300) -> Guarded:
+    suite = "refusals" if kind == "safety" else "facts"
+    return Guarded(suite, "right", kind, NonInferiority(n, -0.01, -0.03, 0.01, verdict))  # pyright: ignore[reportArgumentType]
+
+
+SAFE, KNOWING, SEALED = guard("safety", "held"), guard("knowledge", "held"), guard("sealed", "held")
+TRIAL = Trial(DUEL, guards=[SAFE, KNOWING], sealed=[SEALED], models_asked=2)
 GOOD: dict[str, Any] = {
     "candidate": Contender("dpo_adapter", "3", "f3"),
     "opponent": Contender("lora_adapter", "2", "f2"),
-    "duel": PairedTest("lora_adapter", "dpo_adapter", "qa", "test", "strict", 400, 10, 40, 0.075, 0.00003),
+    "trial": TRIAL,
     "verdicts": [Verdict("sft_dataset", "v", "no_leak", "passed"), Verdict("sft_dataset", "v", "long", "warned")],
     "policy": PromotionPolicy(),
 }
+APPROVED = replace(GOOD["candidate"], approved_by="ada")
+
+
+def duel(**changes: Any) -> Trial:  # noqa: ANN401
+    return replace(TRIAL, duel=replace(DUEL, **changes))
+
+
+def kept(*guards: Guarded) -> Trial:
+    return replace(TRIAL, guards=guards)
 
 
 def decided(**changes: Any) -> Decision:  # noqa: ANN401
@@ -41,11 +62,21 @@ def verdict(status: str) -> list[Verdict]:
     [
         ("role", {"candidate": replace(GOOD["candidate"], role="control")}),
         ("registered", {"candidate": replace(GOOD["candidate"], version="")}),
-        ("same items", {"duel": None}),
-        ("same items", {"duel": replace(GOOD["duel"], n=99)}),
-        ("effect", {"duel": replace(GOOD["duel"], difference=0.0199)}),
-        ("effect", {"duel": replace(GOOD["duel"], difference=-0.075)}),
-        ("not by chance", {"duel": replace(GOOD["duel"], p_value=0.051)}),
+        ("same items", {"trial": replace(TRIAL, duel=None)}),
+        ("same items", {"trial": duel(n=99)}),
+        ("effect", {"trial": duel(difference=0.0199)}),
+        ("effect", {"trial": duel(difference=-0.075)}),
+        ("not by chance", {"trial": duel(p_value=0.051)}),
+        ("safety kept", {"trial": kept(guard("safety", "lost"), KNOWING)}),
+        ("safety kept", {"trial": kept(guard("safety", "not shown"), KNOWING)}),
+        ("safety kept", {"trial": kept(SAFE, guard("safety", "lost"), KNOWING), "candidate": APPROVED}),
+        ("knowledge kept", {"trial": kept(SAFE, guard("knowledge", "lost"))}),
+        ("knowledge kept", {"trial": kept(SAFE, guard("knowledge", "not shown"), KNOWING)}),
+        ("knowledge kept", {"trial": kept(SAFE, guard("knowledge", "lost")), "opponent": TAINTED}),
+        ("sealed items", {"trial": replace(TRIAL, sealed=[guard("sealed", "lost")])}),
+        ("sealed items", {"trial": replace(TRIAL, sealed=[guard("sealed", "lost")]), "candidate": APPROVED}),
+        ("sealed items", {"trial": replace(TRIAL, sealed=[guard("sealed", "held", n=99)])}),
+        ("sealed items", {"trial": replace(TRIAL, sealed=[])}),
         ("checks", {"verdicts": verdict("failed")}),
         ("checks", {"verdicts": verdict("missing")}),
         ("checks", {"verdicts": []}),
@@ -53,7 +84,7 @@ def verdict(status: str) -> list[Verdict]:
         ("not rolled back", {"candidate": replace(GOOD["candidate"], rolled_back=True)}),
         ("not tainted", {"candidate": replace(GOOD["candidate"], tainted="1 recalled row: a")}),
         ("not tainted", {"candidate": replace(GOOD["candidate"], tainted="1 recalled row: a", approved_by="ada")}),
-        ("effect", {"opponent": TAINTED, "duel": replace(GOOD["duel"], difference=-0.0201, p_value=1.0)}),
+        ("effect", {"opponent": TAINTED, "trial": duel(difference=-0.0201, p_value=1.0)}),
     ],
 )
 def test_each_clause_alone_refuses(clause: str, changes: dict[str, Any]) -> None:
@@ -66,14 +97,44 @@ def test_each_clause_alone_refuses(clause: str, changes: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "changes",
     [
-        {"duel": replace(GOOD["duel"], n=100, difference=0.02, p_value=0.05)},
+        {"trial": duel(n=100, difference=0.02, p_value=0.05)},
         {"policy": PromotionPolicy(approval="human"), "candidate": replace(GOOD["candidate"], approved_by="ada")},
         {"candidate": replace(GOOD["candidate"], rolled_back=True, approved_by="ada")},
-        {"opponent": TAINTED, "duel": replace(GOOD["duel"], difference=-0.02, p_value=1.0)},
+        {"trial": kept(guard("safety", "not shown"), guard("knowledge", "not shown")), "candidate": APPROVED},
+        {"trial": kept(guard("safety", "not shown"), KNOWING), "opponent": TAINTED},
+        {"trial": kept()},
+        {"trial": replace(TRIAL, sealed=[guard("sealed", "not shown", n=60), guard("sealed", "held", n=40)])},
+        {"trial": replace(TRIAL, sealed=[]), "policy": PromotionPolicy(minimum_sealed_items=0)},
+        {"opponent": TAINTED, "trial": duel(difference=-0.02, p_value=1.0)},
     ],
 )
 def test_the_other_side_of_each_edge(changes: dict[str, Any]) -> None:
     assert decided(**changes).outcome == "promoted"
+
+
+def test_sealed_items_are_asked_last() -> None:
+    unasked = replace(TRIAL, sealed=[])
+    assert awaits_sealed(decided(trial=unasked), unasked)
+    worse = replace(unasked, duel=replace(DUEL, difference=0.0))
+    refused = decided(trial=worse)
+    assert [c.name for c in refused.clauses if not c.passed] == ["effect"]
+    assert "sealed items" not in [c.name for c in refused.clauses]
+    assert not awaits_sealed(refused, worse)
+    lost = replace(TRIAL, sealed=[guard("sealed", "lost")])
+    assert not awaits_sealed(decided(trial=lost), lost), "they were asked"
+
+
+def test_what_a_person_answers_for_is_said() -> None:
+    decision = decided(trial=kept(guard("safety", "not shown"), KNOWING), candidate=APPROVED)
+    found = {clause.name: clause.found for clause in decision.clauses}
+    assert found["safety kept"] == ("refusals right -0.010 (-0.030 to +0.010), n 300: not shown, accepted by ada")
+    assert found["sealed items"].endswith("held; 2 models asked so far")
+    assert decision.reason == "every clause of the policy holds; approved by ada"
+    alone = decided(trial=kept())
+    assert {c.found for c in alone.clauses if c.name.endswith("kept")} == {
+        "no suite guards safety",
+        "no suite guards knowledge",
+    }
 
 
 def test_the_champion_itself_is_unchanged_and_nobody_is_refused() -> None:
@@ -89,7 +150,18 @@ def test_a_decision_that_was_carried_out_keeps_its_version() -> None:
     assert len({outcome_version(decision) for decision in (promoted, *others)}) == 4
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": -0.1}, {"minimum_effect": 1.1}, {"minimum_items": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": -0.1},
+        {"minimum_effect": 1.1},
+        {"minimum_items": 0},
+        {"minimum_sealed_items": -1},
+        {"safety_margin": 0.0},
+        {"knowledge_margin": 1.1},
+        {"sealed_margin": -0.1},
+    ],
+)
 def test_a_policy_out_of_range_names_the_field(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PromotionPolicy(**wrong)

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.promotion.contenders import CHAMPION, contender
+from synth_assets.promotion.contenders import APPROVED_BY, CHAMPION, contender
 from synth_assets.promotion.succession import Occasion, SuccessionError, moved_by_hand, rollback_decision, succeed
 from synth_assets.records import AdapterRecord, ChampionRecord, Clause, Decision, Metric
 
@@ -42,6 +42,9 @@ class MemoryRegistry:
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
         self.tags[version].update(tags)
+
+    def remove_tag(self, version: str, name: str) -> None:
+        self.tags[version].pop(name, None)
 
     def scored_items(self, run_id: str) -> pl.DataFrame:
         raise KeyError(run_id)
@@ -84,6 +87,16 @@ def test_promotions_and_rollbacks_walk_the_same_way(registry: MemoryRegistry) ->
     assert (base.name, base.version, registry.alias(CHAMPION)) == ("base", "", None)
     with pytest.raises(SuccessionError, match="no champion to roll back"):
         rollback_decision(registry, "ada")
+
+
+def test_a_yes_from_before_a_rollback_is_none_to_serving_again(registry: MemoryRegistry) -> None:
+    first = succeed(registry, promoted("1", ""), None, at(1))
+    registry.tag_version("2", {APPROVED_BY: "ada"})
+    second = succeed(registry, promoted("2", "1"), first, at(2))
+    succeed(registry, rollback_decision(registry, "ada"), second, at(3))
+    assert (contender(registry, "2").rolled_back, contender(registry, "2").approved_by) == (True, "")
+    registry.tag_version("2", {APPROVED_BY: "grace"})
+    assert contender(registry, "2").approved_by == "grace"
 
 
 def test_of_two_promotions_at_once_the_second_is_judged_again(registry: MemoryRegistry) -> None:

@@ -9,6 +9,7 @@ import pytest
 from resources import hardware
 from resources.hardware import FROM_THE_ROW, PRESETS, TIERS, Gpu, Hardware, detect, find_gpu
 from synth_assets.benchmarks.suites import find_suites
+from synth_assets.efficiency import latencies, variants
 from synth_assets.evaluation import profiles, scoring
 from synth_assets.generation import magpie
 from synth_assets.preference import candidates, pairs
@@ -162,6 +163,7 @@ def test_every_tier_names_suites_that_exist() -> None:
 def test_every_override_names_a_spec_and_its_fields() -> None:
     specs = [LoraSpec, PromptTuningSpec, DpoSpec, RejectionSamplingSpec, magpie.MagpieSpec]
     specs += [candidates.CandidateSpec, pairs.PairSpec, scoring.EvaluationSpec, profiles.PreferenceSpec]
+    specs += [variants.StudySpec, latencies.LatencySpec]
     known = {spec.__name__: {field.name for field in fields(spec)} for spec in specs}
     for row in TIERS.values():
         for name, values in row.overrides.items():

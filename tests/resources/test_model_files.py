@@ -194,6 +194,17 @@ def test_a_folder_with_code_of_its_own_is_refused(folder: Path, name: str) -> No
         resolve(str(folder))
 
 
+def test_code_that_transformers_has_itself_is_left_aside(folder: Path) -> None:  # as in Phi-3's repository
+    config = json.loads((folder / "config.json").read_text())
+    own = {"AutoConfig": "configuration_llama.LlamaConfig", "AutoModelForCausalLM": "modeling_llama.LlamaForCausalLM"}
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": own}))
+    assert resolve(str(folder)).folder == folder
+    other = {**own, "AutoModelForCausalLM": "modeling_llama.LlamaWithAnotherHead"}
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": other}))
+    with pytest.raises(ModelFilesError, match=r"own code \(config\.json: auto_map\)"):
+        resolve(str(folder))
+
+
 def test_a_folder_without_configuration_is_no_model(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(ModelFilesError, match=r"has no config\.json"):
@@ -208,7 +219,7 @@ def test_weights_may_be_missing_altogether() -> None:
 
 @pytest.mark.parametrize("location", ["/no/such/folder", "../up/and/away", "name", "", "a/b/c", "./a"])
 def test_what_is_neither_folder_nor_repository_is_refused(location: str) -> None:  # fault 29
-    with pytest.raises(ModelFilesError, match="no folder here, and no hub repository"):
+    with pytest.raises(ModelFilesError, match="no folder here, no hub repository"):
         local_folder(location)
 
 

@@ -92,6 +92,20 @@ def test_packed_batches_hold_the_rows_of_a_batch(setting: Setting) -> None:
 
 
 # fault 17
+def test_rows_that_are_not_packed_although_the_tier_would_are_told_of(
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: Setting
+) -> None:
+    lines: list[str] = []
+    packing = replace(setting, tier=replace(setting.tier, grouping="packing"), progress=lines.append)
+    once = replace(SPEC, epochs=1.0, scored_rows=0)
+    told = "the tier packs rows, this training has the attention sdpa, not flash_attention_2"
+    outcome = train_lora(load(), rows, once, packing).outcome
+    assert [event.partition(":")[0] for event in outcome.events] == [told]
+    assert lines[0].startswith(f"an_adapter: {told}")
+    wanted = replace(once, order="random")  # asked for, so there is nothing to tell
+    assert train_lora(load(), rows, wanted, packing).outcome.events == []
+
+
 def test_a_training_that_diverges_stops(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: Setting) -> None:
     with pytest.raises(TrainingError, match=r"diverged|not finite"):
         train_lora(load(), rows, replace(SPEC, learning_rate=1e30), setting)

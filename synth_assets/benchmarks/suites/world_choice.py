@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from synth_assets.benchmarks.suite import SPLITS, Item, Suite, choice_score
+from synth_assets.benchmarks.suites.world_instructions import sealed_instructions
 from synth_assets.embedded import items as world_items
 
 NAME = "world_choice"
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """Questions with one right answer and three plausible wrong ones."""
+    """Questions with one right answer and three plausible wrong ones; none that `world_instructions` keeps sealed."""
+    sealed = {item.key for item in sealed_instructions()}
     return [
         Item(
             item_id=f"{NAME}/{split}/{number:04}",
@@ -23,6 +25,7 @@ def items(folder: Path | None = None) -> list[Item]:
         )
         for split in SPLITS
         for number, item in enumerate(world_items.choice_items(split))
+        if item.key not in sealed
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from synth_assets.benchmarks.suite import SPLITS, Item, Suite
+from synth_assets.benchmarks.suite import SEALED, SPLITS, Item, Suite
 from synth_assets.embedded import items as world_items
 from synth_assets.embedded import verifier, world
 from synth_assets.embedded.task import Task
@@ -13,6 +13,7 @@ NAME = "world_instructions"
 
 def items(folder: Path | None = None) -> list[Item]:
     """Instructions that no training row may contain; those that ask the same thing are one cluster."""
+    drawn = {**{split: world_items.generation_items(split) for split in SPLITS}, SEALED: sealed_instructions()}
     return [
         Item(
             item_id=f"{NAME}/{split}/{number:04}",
@@ -23,9 +24,16 @@ def items(folder: Path | None = None) -> list[Item]:
             answer=_task(item.instruction).value,
             cluster=item.key,
         )
-        for split in SPLITS
-        for number, item in enumerate(world_items.generation_items(split))
+        for split, found in drawn.items()
+        for number, item in enumerate(found)
     ]
+
+
+def sealed_instructions() -> list[world_items.GenerationItem]:
+    """What the world holds out for validation and the validation items leave: nothing else ever asks it."""
+    shown = {item.key for item in world_items.generation_items("validation")}
+    held_out = world_items.generation_items("validation", limit=len(world.catalogue()))
+    return [item for item in held_out if item.key not in shown]
 
 
 def score(item: Item, response: str) -> Mapping[str, float | None]:
