@@ -15,12 +15,16 @@ import numpy as np
 from resources.storage import Home
 from synth_assets.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
 from synth_assets.records import ADAPTERS, AdapterRecord
+from synth_assets.rounds import ROUNDS
 from synth_assets.training.schedules import AdaptiveRate
 from synth_assets.training.specs import OptimizationSpec
 
 FROM_SCRATCH = ("lora_adapter", "prompt_tuning_adapter")
-CONTINUED = ("dpo_adapter", "dpo_control_adapter", "rejection_sampling_adapter")
-"""They go on from the LoRA adapter's own weights."""
+CONTINUED = {
+    "rejection_sampling_adapter": "lora_adapter",
+    **{name: one.policy for one in ROUNDS for name in (one.adapter, one.control)},
+}
+"""Adapter -> the one whose weights it goes on from."""
 
 UNTRAINED_SUFFIX = "lora_B.weight"
 """LoRA's second matrix starts at zero (Hu et al. 2021, arXiv 2106.09685, section 4.1): non-zero only if trained."""
@@ -109,7 +113,7 @@ LORA = ("lora_adapter", *CONTINUED)
 ONLY_FOR = {
     "target_modules_are_adapted": LORA,
     "loss_fell": FROM_SCRATCH,
-    "chosen_became_likelier": ("dpo_adapter",),
+    "chosen_became_likelier": tuple(one.adapter for one in ROUNDS),
 }
 """A continued adapter starts near its end: its loss is mostly noise of the batches."""
 
@@ -237,7 +241,7 @@ def margin_that_did_not_grow(curve: Curve) -> str:
 def adapter_checks(asset: str) -> dg.AssetChecksDefinition:
     """The checks of one adapter, in one step."""
     names = [name for name in DESCRIPTIONS if asset in ONLY_FOR.get(name, ADAPTERS)]
-    start = "lora_adapter" if asset in CONTINUED else None
+    start = CONTINUED.get(asset)
     specs = [
         dg.AssetCheckSpec(name, asset=asset, description=DESCRIPTIONS[name], additional_deps=[start] if start else None)
         for name in names
@@ -275,8 +279,4 @@ def _results(
         )
 
 
-lora_adapter_checks = adapter_checks("lora_adapter")
-prompt_tuning_adapter_checks = adapter_checks("prompt_tuning_adapter")
-dpo_adapter_checks = adapter_checks("dpo_adapter")
-dpo_control_adapter_checks = adapter_checks("dpo_control_adapter")
-rejection_sampling_adapter_checks = adapter_checks("rejection_sampling_adapter")
+OF_ADAPTERS = [adapter_checks(name) for name in ADAPTERS]

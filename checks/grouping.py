@@ -1,7 +1,8 @@
 """Several checks of one asset as one step: starting a process takes longer than most of them do."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import dagster as dg
 
@@ -10,7 +11,11 @@ CONTEXT = "context"
 
 
 def checks_of(
-    asset: str, *, blocking: Sequence[Check] = (), watching: Sequence[Check] = ()
+    asset: str,
+    *,
+    blocking: Sequence[Check] = (),
+    watching: Sequence[Check] = (),
+    keys: Mapping[str, str] = MappingProxyType({}),
 ) -> dg.AssetChecksDefinition:
     """The checks of one asset that are functions; a person may run any subset of them.
 
@@ -21,6 +26,7 @@ def checks_of(
         asset: the asset's key.
         blocking: checks that stop what reads the asset.
         watching: checks that do not.
+        keys: assets that a parameter stands for by another name, so that one function checks several.
     """
     functions = {check.__name__: check for check in (*blocking, *watching)}
     specs = [
@@ -29,7 +35,7 @@ def checks_of(
             asset=asset,
             description=inspect.getdoc(check),
             blocking=check in blocking,
-            additional_deps=[key for key in _inputs(check) if key != asset],
+            additional_deps=[key for name in _inputs(check) if (key := keys.get(name, name)) != asset],
         )
         for name, check in functions.items()
     ]
@@ -46,7 +52,7 @@ def checks_of(
     context, *_ = inspect.signature(step).parameters.values()
     step.__signature__ = inspect.Signature([context, *parameters.values()])  # pyright: ignore[reportFunctionMemberAccess]
     step.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
-    ins = {key: dg.AssetIn(key) for check in functions.values() for key in _inputs(check)}
+    ins = {name: dg.AssetIn(keys.get(name, name)) for check in functions.values() for name in _inputs(check)}
     return dg.multi_asset_check(name=f"{asset}_checks", specs=specs, can_subset=True, ins=ins)(step)
 
 

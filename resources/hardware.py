@@ -42,6 +42,7 @@ SUITED_TO_A_MILLION_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     # chosen on the validation items of the embedded world; larger models diverge at these rates
     "MagpieSpec": {"max_instruction_tokens": 64, "max_response_tokens": 64},
     "CandidateSpec": {"max_response_tokens": 64},
+    "OnPolicyCandidateSpec": {"max_response_tokens": 64},
     "PairSpec": {"margin": 1.0, "max_pairs": 1_300, "strategy": "best_worst"},
     "EvaluationSpec": {"max_tokens": 64},
     "PreferenceSpec": {"items": 0},  # the mini world's verifier is exact, its reward model is not
@@ -50,6 +51,7 @@ SUITED_TO_A_MILLION_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "LatencySpec": {"prompts": 60, "max_tokens": 64},
     "PromptTuningSpec": {"learning_rate": 0.05, "epochs": 10.0, "initialisation": "SAMPLE_VOCAB"},
     "DpoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0, "dpo_weight": 0.3, "sft_weight": 1.0},
+    "OnPolicyDpoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0, "dpo_weight": 1.0, "sft_weight": 0.3},
     "RejectionSamplingSpec": {"learning_rate": 1e-3},
 }
 

@@ -9,18 +9,19 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import polars as pl
 
+from synth_assets.rounds import ROUNDS
+
 R = TypeVar("R")
 
 ADAPTERS = (
     "prompt_tuning_adapter",
     "lora_adapter",
     "rejection_sampling_adapter",
-    "dpo_adapter",
-    "dpo_control_adapter",
+    *(name for one in ROUNDS for name in (one.adapter, one.control)),
 )
 """The assets that are examined beside the base model, in the order they are shown."""
 
-CONTROLS = ("dpo_control_adapter",)  # scored, never candidates
+CONTROLS = tuple(one.control for one in ROUNDS)  # scored, never candidates
 BASE = "base"  # what the base model is called among them
 
 TURN = pl.Struct({"role": pl.String, "content": pl.String})
@@ -142,7 +143,7 @@ class AdapterRecord:
     """What an adapter asset returns; the weights lie in `path` under SYNTH_HOME, completed by a manifest."""
 
     name: str
-    method: Literal["lora", "prompt_tuning", "dpo", "rejection_sampling"]
+    method: Literal["lora", "prompt_tuning", "dpo", "on_policy_dpo", "rejection_sampling"]
     role: Literal["candidate", "control"]
     fingerprint: str
     path: str

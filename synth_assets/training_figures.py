@@ -14,7 +14,7 @@ SMOOTHED_SHARE = 20  # the running mean is over a twentieth of the steps
 SMOOTHED_FROM = 40  # steps; with fewer each step is drawn as it is
 NARROW_PHASE = 0.12  # of the steps; the name of a narrower one is written upwards, beside it
 STOPPED = "stopped at step"  # how the event of an early end begins
-PREFERENCE_METHODS = ("dpo",)  # the other methods are supervised
+PREFERENCE_METHODS = ("dpo", "on_policy_dpo")  # the other methods are supervised
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ ASSETS = {
         "filtered_preferences",
         "rejected_preferences",
     },
-    "preference": {"response_candidates", "preference_pairs"},
+    "preference": {"response_candidates", "preference_pairs", "on_policy_candidates", "on_policy_pairs"},
     "adapters": {
         "lora_adapter",
         "prompt_tuning_adapter",
@@ -34,6 +34,9 @@ ASSETS = {
         "dpo_adapter",
         "dpo_control_adapter",
         "rejection_sampling_adapter",
+        "on_policy_reference_logprobs",
+        "on_policy_dpo_adapter",
+        "on_policy_dpo_control_adapter",
     },
     "evaluation": {"benchmark_scores", "comparison"},
     "promotion": {"promotion_decision", "champion"},
@@ -75,7 +78,7 @@ def test_the_steps_that_run_a_model_take_turns(definitions: dg.Definitions) -> N
     wanted = {key for key in graph.get_all_asset_keys() if graph.get(key).kinds & set(tools)}
     in_pool = {key for key in graph.get_all_asset_keys() if graph.get(key).pools == {GPU_POOL}}
     assert in_pool == wanted
-    assert len(in_pool) == len(ASSETS["adapters"]) + 4 + 2
+    assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 2
 
 
 def test_every_check_has_a_description(definitions: dg.Definitions) -> None:

@@ -142,9 +142,9 @@ def test_every_check_is_evaluated_and_none_stops_anything(deployment: Deployment
     assert not errors, failed
 
 
-def test_five_adapters_are_registered_and_one_is_judged(deployment: Deployment, first: Outcome) -> None:
+def test_seven_adapters_are_registered_and_one_is_judged(deployment: Deployment, first: Outcome) -> None:
     decision = json.loads((deployment.home / "tables/promotion_decision.json").read_text("utf-8"))
-    assert first.model_versions == 5
+    assert first.model_versions == 7
     assert decision["outcome"] in {"promoted", "refused"}
     assert decision["clauses"]
 

@@ -14,11 +14,12 @@ from synth_assets.adapters.evidence import curves_image, logged, trained_on, wri
 from synth_assets.adapters.production import CHECKPOINT_EVERY_S, Order, Workshop, produce, reference_of
 from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, fingerprint
+from synth_assets.rounds import OFF_POLICY, ROUNDS, Round, title
 from synth_assets.training.adapter_store import StoredAdapter, code_version
 from synth_assets.training.budget import budget_of
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.dpo import control_spec
-from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
+from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
 
 TRAINING_CODE = code_version()
 CURVES = "training"  # folder of the run's artifacts
@@ -122,72 +123,6 @@ def prompt_tuning_adapter(
     return _materialised(context, order, config, inference, tracking)
 
 
-@dg.asset(kinds={"transformers", "parquet"}, **COMMON)
-def reference_logprobs(
-    context: dg.AssetExecutionContext,
-    preference_pairs: pl.LazyFrame,
-    lora_adapter: AdapterRecord,
-    base_model: ModelRecord,
-    inference: Inference,
-    tracking: MlflowTracking,
-) -> dg.MaterializeResult:
-    """Log-probabilities of both responses of each pair under the LoRA adapter; every DPO run compares with them.
-
-    Without rows where the LoRA adapter failed to train.
-    """
-    pairs, workshop = preference_pairs.collect(), _workshop(context, inference, tracking)
-    failure = ""
-    try:
-        table = reference_of(pairs, lora_adapter, base_model, workshop, lambda: inference.load_base(base_model))
-    except TrainingError as error:
-        table, failure = REFERENCE_LOGPROBS.to_frame(), str(error)
-    means = table.select(pl.col("chosen_logprob", "rejected_logprob").mean()).row(0, named=True)
-    return dg.MaterializeResult(
-        value=table,
-        data_version=dg.DataVersion(content_hash(table)),
-        metadata={
-            "dagster/row_count": table.height,
-            **{f"mean_{name}": value for name, value in means.items() if value is not None},
-            **({"failure": failure} if failure else {}),
-        },
-    )
-
-
-@dg.asset(kinds={"peft", "trl"}, **COMMON)
-def dpo_adapter(
-    context: dg.AssetExecutionContext,
-    config: DpoConfig,
-    preference_pairs: pl.LazyFrame,
-    lora_adapter: AdapterRecord,
-    reference_logprobs: pl.DataFrame,
-    base_model: ModelRecord,
-    inference: Inference,
-    tracking: MlflowTracking,
-) -> dg.MaterializeResult:
-    """The LoRA adapter, trained further to prefer the chosen responses (direct preference optimisation)."""
-    spec = inference.hardware.spec(DpoSpec(), config)
-    order = Order("dpo_adapter", spec, base_model, preference_pairs.collect(), lora_adapter, reference_logprobs)
-    return _materialised(context, order, config, inference, tracking)
-
-
-@dg.asset(kinds={"peft", "trl"}, **COMMON)
-def dpo_control_adapter(
-    context: dg.AssetExecutionContext,
-    config: DpoConfig,
-    preference_pairs: pl.LazyFrame,
-    lora_adapter: AdapterRecord,
-    reference_logprobs: pl.DataFrame,
-    base_model: ModelRecord,
-    inference: Inference,
-    tracking: MlflowTracking,
-) -> dg.MaterializeResult:
-    """The control of the DPO adapter: the same pairs and steps with DPO weight 0. Scored, never a candidate."""
-    spec = control_spec(inference.hardware.spec(DpoSpec(), config))
-    rows = preference_pairs.collect()
-    order = Order("dpo_control_adapter", spec, base_model, rows, lora_adapter, reference_logprobs, role="control")
-    return _materialised(context, order, config, inference, tracking)
-
-
 @dg.asset(kinds={"peft", "trl"}, **COMMON)
 def rejection_sampling_adapter(
     context: dg.AssetExecutionContext,
@@ -202,6 +137,93 @@ def rejection_sampling_adapter(
     spec = inference.hardware.spec(RejectionSamplingSpec(), config)
     order = Order("rejection_sampling_adapter", spec, base_model, preference_pairs.collect(), lora_adapter)
     return _materialised(context, order, config, inference, tracking)
+
+
+def _reference(one: Round) -> dg.AssetsDefinition:
+    """The log-probabilities that both DPO adapters of a round compare with."""
+
+    @dg.asset(
+        name=one.reference,
+        ins={"pairs": dg.AssetIn(one.pairs), "policy": dg.AssetIn(one.policy)},
+        kinds={"transformers", "parquet"},
+        description=f"Log-probabilities of both responses of each pair under the {title(one.policy)}; every DPO run "
+        f"compares with them.\n\nWithout rows where the {title(one.policy)} failed to train.",
+        **COMMON,
+    )
+    def reference(
+        context: dg.AssetExecutionContext,
+        pairs: pl.LazyFrame,
+        policy: AdapterRecord,
+        base_model: ModelRecord,
+        inference: Inference,
+        tracking: MlflowTracking,
+    ) -> dg.MaterializeResult:
+        rows, workshop = pairs.collect(), _workshop(context, inference, tracking)
+        failure = ""
+        try:
+            table = reference_of(rows, policy, base_model, workshop, lambda: inference.load_base(base_model))
+        except TrainingError as error:
+            table, failure = REFERENCE_LOGPROBS.to_frame(), str(error)
+        means = table.select(pl.col("chosen_logprob", "rejected_logprob").mean()).row(0, named=True)
+        return dg.MaterializeResult(
+            value=table,
+            data_version=dg.DataVersion(content_hash(table)),
+            metadata={
+                "dagster/row_count": table.height,
+                **{f"mean_{name}": value for name, value in means.items() if value is not None},
+                **({"failure": failure} if failure else {}),
+            },
+        )
+
+    return reference  # pyright: ignore[reportReturnType] - the overload is lost behind **
+
+
+def _dpo(one: Round, name: str, description: str) -> dg.AssetsDefinition:
+    """The adapter of a round, or its control."""
+    is_control = name == one.control
+
+    @dg.asset(
+        name=name,
+        ins={
+            "pairs": dg.AssetIn(one.pairs),
+            "policy": dg.AssetIn(one.policy),
+            "reference": dg.AssetIn(one.reference),
+        },
+        kinds={"peft", "trl"},
+        description=description,
+        **COMMON,
+    )
+    def trained(
+        context: dg.AssetExecutionContext,
+        config: DpoConfig,
+        pairs: pl.LazyFrame,
+        policy: AdapterRecord,
+        reference: pl.DataFrame,
+        base_model: ModelRecord,
+        inference: Inference,
+        tracking: MlflowTracking,
+    ) -> dg.MaterializeResult:
+        spec = inference.hardware.spec(DpoSpec() if one == OFF_POLICY else OnPolicyDpoSpec(), config)
+        spec, role = (control_spec(spec), "control") if is_control else (spec, "candidate")
+        order = Order(name, spec, base_model, pairs.collect(), policy, reference, role=role)
+        return _materialised(context, order, config, inference, tracking)
+
+    return trained  # pyright: ignore[reportReturnType] - the overload is lost behind **
+
+
+def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
+    """The reference, the DPO adapter and its control."""
+    own = "" if one == OFF_POLICY else " Its own responses are among the pairs."
+    preferring = f"The {title(one.policy)}, trained further to prefer the chosen responses (direct preference"
+    control = f"The control of the {title(one.adapter)}: the same pairs and steps with DPO weight 0. Scored, never a"
+    return [
+        _reference(one),
+        _dpo(one, one.adapter, f"{preferring} optimisation).{own}"),
+        _dpo(one, one.control, f"{control} candidate."),
+    ]
+
+
+OF_ROUNDS = [definition for one in ROUNDS for definition in assets_of_round(one)]
 
 
 def _workshop(context: dg.AssetExecutionContext, inference: Inference, tracking: MlflowTracking) -> Workshop:

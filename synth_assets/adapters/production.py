@@ -35,10 +35,11 @@ from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, PromptTu
 CHECKPOINT_EVERY_S = 60.0  # a killed training loses a minute at most; one of LoRA's checkpoints is written in under 1 s
 CHECKPOINTS = "checkpoints"  # folder of SYNTH_HOME
 ARITHMETIC = ("device", "dtype", "quantisation", "attention", "grouping")  # of a tier: they change the numbers
-METHODS: Mapping[str, Literal["lora", "prompt_tuning", "dpo", "rejection_sampling"]] = {
+METHODS: Mapping[str, Literal["lora", "prompt_tuning", "dpo", "on_policy_dpo", "rejection_sampling"]] = {
     "LoraSpec": "lora",
     "PromptTuningSpec": "prompt_tuning",
     "DpoSpec": "dpo",
+    "OnPolicyDpoSpec": "on_policy_dpo",
     "RejectionSamplingSpec": "rejection_sampling",
 }
 

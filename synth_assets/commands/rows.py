@@ -12,6 +12,7 @@ from synth_assets.filtering.rules import RULES
 from synth_assets.generation.imports import imported_files, line_of
 from synth_assets.lineage import ModelVersion, fates_of
 from synth_assets.records import ADAPTERS, INSTRUCTIONS
+from synth_assets.rounds import ON_POLICY, ROUNDS
 from synth_assets.text_samples import terminal_line
 
 WIDTH = 80
@@ -24,6 +25,7 @@ DATASETS = (
     "response_candidates",
     "filtered_preferences",
     "preference_pairs",
+    *(name for one in ON_POLICY for name in (one.candidates, one.pairs)),
 )
 MADE = [name for name in INSTRUCTIONS.names() if name not in ("instruction", "response", "history")]
 
@@ -51,6 +53,12 @@ def table_rows(home: Path, asset: str, row_id: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     return pl.scan_parquet(path, glob=False).filter(pl.col("row_id") == row_id).collect().to_dicts()
+
+
+def present_pairs(home: Path, row_id: str) -> list[dict[str, Any]]:
+    """The pairs of this row in the present tables of all rounds, each once."""
+    found = [pair for one in ROUNDS for pair in table_rows(home, one.pairs, row_id)]
+    return [*{pair["pair_id"]: pair for pair in found}.values()]
 
 
 def row_story(home: Path, row_id: str) -> list[str]:

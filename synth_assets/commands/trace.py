@@ -8,7 +8,7 @@ import polars as pl
 
 from resources.model_versions import model_version
 from resources.registry import MlflowTracker
-from synth_assets.commands.rows import MADE, entry, pair_lines, row_story, rows_made, table_rows
+from synth_assets.commands.rows import MADE, entry, pair_lines, present_pairs, row_story, rows_made
 from synth_assets.commands.session import Session
 from synth_assets.lineage import LineageError, ModelVersion, recalled_rows_of, training_rows
 from synth_assets.recalls import recalls_in_force, taint_text
@@ -109,7 +109,7 @@ def _row_text(session: Session, rows: pl.DataFrame, given: str) -> str:
             "`synth why ROW` tells about a row that it was not trained on"
         )
     lines = row_story(session.home, row_ids[0])
-    present = {pair["pair_id"]: pair for pair in table_rows(session.home, "preference_pairs", row_ids[0])}
+    present = {pair["pair_id"]: pair for pair in present_pairs(session.home, row_ids[0])}
     for trained in mine.to_dicts():
         lines.append(entry("trained", f"by {trained['trained']} as {trained['fate']}"))
         if pair_id := trained.get("pair_id"):

@@ -1,7 +1,7 @@
 """`synth why`: what became of one row, and why."""
 
 from resources.model_versions import model_versions
-from synth_assets.commands.rows import entry, pair_lines, row_story, table_rows, trained_versions
+from synth_assets.commands.rows import entry, pair_lines, present_pairs, row_story, trained_versions
 from synth_assets.commands.session import Session
 from synth_assets.lineage import one_row
 
@@ -15,7 +15,7 @@ def why_text(session: Session, given: str) -> str:
     manifests = session.storage.manifests()
     row_id = one_row(manifests, given)
     lines = row_story(session.home, row_id)
-    for pair in table_rows(session.home, "preference_pairs", row_id):
+    for pair in present_pairs(session.home, row_id):
         lines += pair_lines(pair)
     versions = model_versions(session.tracker) if session.tracker else []
     trained = trained_versions(manifests, [row_id], versions)

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -25,9 +26,11 @@ from synth_assets.figures import benchmark_comparison, markdown_image
 from synth_assets.lineage import manifest_path
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.records import ADAPTERS, BASE, AdapterRecord, ModelRecord, fingerprint, to_json
+from synth_assets.rounds import ON_POLICY
 from synth_assets.text_samples import escaped_sample
 
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
+OWN_PAIRS_INS = {one.pairs: dg.AssetIn(dagster_type=pl.LazyFrame) for one in ON_POLICY}
 RECIPE = 1  # raise it when the same answers would be scored differently
 
 
@@ -97,7 +100,7 @@ def benchmark_scores(
 
 
 @dg.asset(
-    ins=ADAPTER_INS,
+    ins=ADAPTER_INS | OWN_PAIRS_INS,
     group_name="evaluation",
     kinds={"transformers", "json"},
     pool=GPU_POOL,
@@ -114,15 +117,16 @@ def comparison(
     reward_model: ModelRecord,
     rewards: RewardModels,
     tracking: MlflowTracking,
-    **adapters: AdapterRecord,
+    **given: Any,  # noqa: ANN401 - the adapters, and the pairs of on-policy rounds
 ) -> dg.MaterializeResult:
     """All models side by side with intervals, paired tests and a report; the candidate is the best on validation."""
+    preference_pairs = pl.concat([preference_pairs, *(given[name] for name in OWN_PAIRS_INS)])
     tracker = tracking.tracker(context)
     run_id = tracker.scores_run(content_hash(benchmark_scores))
     if run_id is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
     found = tracker.scored_metrics(run_id)
-    ordered = [adapters[name] for name in ADAPTERS]
+    ordered = [given[name] for name in ADAPTERS]
     result = compare(found, benchmark_scores, benchmark_items, ordered)
     overlapping = overlapping_items(benchmark_items, training_texts(sft_dataset, preference_pairs))
     tables = benchmark_scores, benchmark_items

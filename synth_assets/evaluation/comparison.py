@@ -11,7 +11,7 @@ from synth_assets.records import BASE, AdapterRecord, Comparison, Metric, Paired
 from synth_assets.statistics import holm, paired_test
 
 SAMPLES = 5
-METHODS = ("prompt_tuning", "lora", "rejection_sampling", "dpo")
+METHODS = ("prompt_tuning", "lora", "rejection_sampling", "dpo", "on_policy_dpo")
 """From the cheapest to the dearest. Every two are rivals: a reader asks whether the dearer one is worth it."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synth_assets.records import Comparison, Decision, Metric, PairedTest
+from synth_assets.rounds import ROUNDS
 from synth_assets.statistics import minimum_detectable_effect
 
 WIDTH = 80
@@ -16,10 +17,11 @@ LABELS: Mapping[str, str] = {
     "rejection_sampling_adapter": "rejection sampling",
     "dpo_adapter": "DPO",
     "dpo_control_adapter": "DPO control",
+    "on_policy_dpo_adapter": "on-policy DPO",
+    "on_policy_dpo_control_adapter": "on-policy control",
 }
 """What a reader calls each model, in the order of the rows."""
 
-CONTROL = "dpo_control_adapter"
 NAME_WIDTH = max(map(len, LABELS.values())) + 2
 
 
@@ -67,8 +69,11 @@ def legend(comparison: Comparison) -> str:
     lines = [f"intervals: {intervals}; answer: a fixed answer that needs no model"]
     if comparison.candidate:
         lines.insert(0, "* candidate: the best on the validation split, which the test split then judges")
-    if CONTROL in _models(comparison):
-        lines.append(f"{label(CONTROL)}: the data of DPO with its loss switched off; never a candidate")
+    lines += [
+        f"{label(one.control)}: the data of {label(one.adapter)} with its loss switched off; never a candidate"
+        for one in ROUNDS
+        if one.control in _models(comparison)
+    ]
     return "\n".join(lines)
 
 

@@ -5,20 +5,33 @@ from dataclasses import asdict
 import dagster as dg
 import polars as pl
 
-from resources.hardware import GPU_POOL, Hardware
-from resources.inference import Inference
+from resources.hardware import GPU_POOL
+from resources.inference import Inference, LazyGenerator
 from resources.reward import RewardModels
 from resources.storage import Home
-from synth_assets.manifests import content_hash
+from synth_assets.manifests import content_hash, read_manifest
 from synth_assets.preference.candidates import (
     RECIPE,
     CandidateSpec,
+    OnPolicyCandidateSpec,
     instructions_to_sample,
     sample_candidates,
     score_candidates,
 )
-from synth_assets.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text, take_back
-from synth_assets.records import ModelRecord, fingerprint
+from synth_assets.preference.pairs import (
+    Pairs,
+    PairSpec,
+    Room,
+    build_pairs,
+    length_bias,
+    reasons_text,
+    some_pairs,
+    take_back,
+)
+from synth_assets.protocols import RewardModel
+from synth_assets.recalls import RECALLED
+from synth_assets.records import PAIRS, AdapterRecord, ModelRecord, fingerprint
+from synth_assets.rounds import ON_POLICY, Round, title
 from synth_assets.text_samples import escaped_sample
 
 SAMPLE_ROWS = 5
@@ -57,35 +70,14 @@ def response_candidates(
     sft_dataset: pl.LazyFrame,
     teacher_model: ModelRecord,
     reward_model: ModelRecord,
-    hardware: Hardware,
     inference: Inference,
     rewards: RewardModels,
     home: Home,
 ) -> dg.MaterializeResult:
     """Several responses of the teacher to each training instruction, one per temperature, with their rewards."""
-    spec = hardware.spec(CandidateSpec(), config)
-    folder = home.shards("preference")
-    rows = instructions_to_sample(sft_dataset, spec)
-    generator = inference.generator(teacher_model)
-    sampled = sample_candidates(rows, generator, spec, folder, context.log.info)
-    candidates = score_candidates(sampled.paths, rewards.load(reward_model), folder, context.log.info)
-    table = candidates.select("row_id", "reward", "temperature", "finish_reason", "response").collect()
-    version = content_hash(candidates)
-    home.leave_row_manifest("response_candidates", version, rows.select("row_id", fate=pl.lit("kept")))
-    return dg.MaterializeResult(
-        value=candidates,
-        data_version=dg.DataVersion(version),
-        metadata={
-            "dagster/row_count": table.height,
-            "instructions": rows.height,
-            "unfinished_rate": table.filter(pl.col("finish_reason") == "length").height / max(table.height, 1),
-            "reward_by_temperature": dg.MetadataValue.json(_mean_rewards(table)),
-            "sample": dg.MetadataValue.md(escaped_sample(table.head(SAMPLE_ROWS).to_dicts())),
-            "new_tokens": sampled.new_tokens,
-            **({"tokens_per_s": sampled.new_tokens / generator.writing_s} if sampled.new_tokens else {}),
-            "spec": dg.MetadataValue.json(asdict(spec)),
-        },
-    )
+    spec = inference.hardware.spec(CandidateSpec(), config)
+    teacher = inference.generator(teacher_model)
+    return _candidates(context, (sft_dataset, spec), teacher, rewards.load(reward_model), home)
 
 
 @dg.asset(
@@ -110,11 +102,119 @@ def preference_pairs(
     candidates, imported = (
         take_back(rows.collect(), recalled_rows["row_id"]) for rows in (response_candidates, filtered_preferences)
     )
-    built = build_pairs(candidates.kept, imported.kept, spec, room)
+    built = some_pairs(build_pairs(candidates.kept, imported.kept, spec, room))
+    taken_back = pl.concat([part.dropped.select("row_id") for part in (candidates, imported)])
+    return _pairs(context, built, taken_back, spec, home)
+
+
+def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
+    """What the policy of an on-policy round answers, and pairs of that and of what the teacher answered."""
+
+    @dg.asset(
+        name=one.candidates,
+        ins={"policy": dg.AssetIn(one.policy)},
+        description=f"Several responses of the {title(one.policy)} to each training instruction, with their rewards."
+        "\n\nEmpty where that adapter failed to train.",
+        code_version=fingerprint(RECIPE, OnPolicyCandidateSpec()),
+        group_name="preference",
+        kinds={"transformers", "parquet"},
+        pool=GPU_POOL,
+        owners=["team:data"],
+    )
+    def candidates(
+        context: dg.AssetExecutionContext,
+        config: CandidateConfig,
+        sft_dataset: pl.LazyFrame,
+        policy: AdapterRecord,
+        base_model: ModelRecord,
+        reward_model: ModelRecord,
+        inference: Inference,
+        rewards: RewardModels,
+        home: Home,
+    ) -> dg.MaterializeResult:
+        spec = inference.hardware.spec(OnPolicyCandidateSpec(), config)
+        folder = home.root() / policy.path
+        if policy.failure:
+            context.log.error(f"{policy.name} answers nothing, it failed: {policy.failure}")
+            sft_dataset, folder = sft_dataset.head(0), None
+        else:
+            read_manifest(folder)
+        generator = inference.generator(base_model, folder)
+        return _candidates(context, (sft_dataset, spec), generator, rewards.load(reward_model), home)
+
+    @dg.asset(
+        name=one.pairs,
+        ins={"own_candidates": dg.AssetIn(one.candidates)},
+        description=f"The best and the worst of what the {title(one.policy)} and the teacher answered to the same "
+        "instruction, by reward margin; train and validation.",
+        code_version=fingerprint(PairSpec()),
+        group_name="preference",
+        kinds={"polars", "parquet"},
+        owners=["team:data"],
+    )
+    def pairs(
+        context: dg.AssetExecutionContext,
+        config: PairConfig,
+        own_candidates: pl.LazyFrame,
+        response_candidates: pl.LazyFrame,
+        recalled_rows: pl.DataFrame,
+        base_model: ModelRecord,
+        inference: Inference,
+        home: Home,
+    ) -> dg.MaterializeResult:
+        spec = inference.hardware.spec(PairSpec(), config)
+        room = Room(inference.count_tokens(base_model), base_model.context_tokens)
+        both = pl.concat([own_candidates.collect(), response_candidates.collect()])
+        kept, dropped = take_back(both, recalled_rows["row_id"])
+        built = build_pairs(kept, PAIRS.to_frame(), spec, room)
+        return _pairs(context, built, dropped.select("row_id"), spec, home)
+
+    return [candidates, pairs]
+
+
+OF_ROUNDS = [definition for one in ON_POLICY for definition in assets_of_round(one)]
+
+
+def _candidates(
+    context: dg.AssetExecutionContext,
+    asked: tuple[pl.LazyFrame, CandidateSpec],
+    generator: LazyGenerator,
+    reward: RewardModel,
+    home: Home,
+) -> dg.MaterializeResult:
+    """CANDIDATES of one writer, in shards that a rerun reads."""
+    (sft_rows, spec), folder, name = asked, home.shards("preference"), context.asset_key.to_user_string()
+    rows = instructions_to_sample(sft_rows, spec)
+    sampled = sample_candidates(rows, generator, spec, folder, context.log.info)
+    candidates = score_candidates(sampled.paths, reward, folder, context.log.info)
+    table = candidates.select("row_id", "reward", "temperature", "finish_reason", "response").collect()
+    version = content_hash(candidates)
+    home.leave_row_manifest(name, version, rows.select("row_id", fate=pl.lit("kept")))
+    return dg.MaterializeResult(
+        value=candidates,
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": table.height,
+            "instructions": rows.height,
+            "unfinished_rate": table.filter(pl.col("finish_reason") == "length").height / max(table.height, 1),
+            "reward_by_temperature": dg.MetadataValue.json(_mean_rewards(table)),
+            "sample": dg.MetadataValue.md(escaped_sample(table.head(SAMPLE_ROWS).to_dicts())),
+            "new_tokens": sampled.new_tokens,
+            **({"tokens_per_s": sampled.new_tokens / generator.writing_s} if sampled.new_tokens else {}),
+            "spec": dg.MetadataValue.json(asdict(spec)),
+        },
+    )
+
+
+def _pairs(
+    context: dg.AssetExecutionContext, built: Pairs, recalled: pl.DataFrame, spec: PairSpec, home: Home
+) -> dg.MaterializeResult:
+    """PAIRS with what was dropped, also of the rows that a person took back."""
     context.log.info("dropped:\n%s", reasons_text(built.reasons))
     version = content_hash(built.pairs)
-    taken_back = pl.concat([part.dropped.select("row_id", fate="reason") for part in (candidates, imported)]).unique()
-    home.leave_row_manifest("preference_pairs", version, pl.concat([built.fates, taken_back]))
+    taken_back = recalled.unique().with_columns(fate=pl.lit(RECALLED))
+    name = context.asset_key.to_user_string()
+    home.leave_row_manifest(name, version, pl.concat([built.fates, taken_back]))
     columns = ["instruction", "chosen", "rejected", "margin"]
     return dg.MaterializeResult(
         value=built.pairs,

@@ -1,4 +1,4 @@
-"""Several responses of the teacher to each training instruction, and what a reward model thinks of them."""
+"""Several responses of a model to each training instruction, and what a reward model thinks of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +39,13 @@ class CandidateSpec:
             raise ValueError(f"CandidateSpec.temperatures is {self.temperatures}; each is above 0 and at most 2")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"CandidateSpec.top_p is {self.top_p}; it must be above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class OnPolicyCandidateSpec(CandidateSpec):
+    """The same for the responses of an adapter, drawn as it speaks: all at temperature 1, so that they are its own."""
+
+    temperatures: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
 
 
 class Sampled(NamedTuple):
@@ -121,7 +128,7 @@ class _Sampler:
     def make(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         """All candidates of a block: each instruction's together, in the order of the temperatures.
 
-        An instruction that fills the teacher's context with what was said before it gets none.
+        An instruction that fills the model's context with what was said before it gets none.
         """
         asked = [[*row["history"], {"role": "user", "content": row["instruction"]}] for row in rows]
         encoded = [(row, self.generator.encode_chat(turns)) for row, turns in zip(rows, asked, strict=True)]

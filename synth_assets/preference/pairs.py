@@ -71,9 +71,6 @@ def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec
         imported: PAIRS that passed the filter, with their group, without rewards and split.
         spec: margin, number, strategy, split and seed.
         room: what the base model can read; longer pairs are dropped, never cut. None: any length will do.
-
-    Raises:
-        ValueError: not one pair is left; shows the reasons.
     """
     usable = usable_candidates(candidates)
     pairs = choose_pairs(usable.kept, spec)
@@ -87,10 +84,15 @@ def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec
             "limit": limited.dropped,
         }
     )
-    if limited.kept.is_empty():
-        raise ValueError(f"not one preference pair is left of {candidates.height} candidates\n{reasons_text(reasons)}")
     dropped = (limited.dropped, fitting.dropped, pairs.dropped)
     return Pairs(limited.kept, reasons, _fates(candidates, limited.kept, *dropped))
+
+
+def some_pairs(built: Pairs) -> Pairs:
+    """The pairs as they are; ValueError with the reasons where not one is left."""
+    if built.pairs.is_empty():
+        raise ValueError(f"not one preference pair is left\n{reasons_text(built.reasons)}")
+    return built
 
 
 def take_back(rows: pl.DataFrame, recalled: Collection[str]) -> Verdicts:

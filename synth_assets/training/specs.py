@@ -141,6 +141,11 @@ class DpoSpec(OptimizationSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnPolicyDpoSpec(DpoSpec):
+    """The same on pairs that the policy's own responses are in; a class of its own, so that a tier can set it apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RejectionSamplingSpec(OptimizationSpec):
     """Supervised fine-tuning on the best of k responses, continuing the LoRA adapter.
 

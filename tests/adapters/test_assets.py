@@ -16,10 +16,8 @@ QUICK = {"epochs": 1.0, "batch_size": 8}
 ADAPTERS = [
     assets.lora_adapter,
     assets.prompt_tuning_adapter,
-    assets.reference_logprobs,
-    assets.dpo_adapter,
-    assets.dpo_control_adapter,
     assets.rejection_sampling_adapter,
+    *assets.OF_ROUNDS,
 ]
 
 
@@ -80,14 +78,18 @@ def materialize(
         return dg.MaterializeResult(value=pairs, data_version=dg.DataVersion("pairs"))
 
     @dg.asset
+    def on_policy_pairs() -> dg.MaterializeResult:
+        return dg.MaterializeResult(value=pairs, data_version=dg.DataVersion("own pairs"))
+
+    @dg.asset
     def base_model() -> dg.MaterializeResult:
         return dg.MaterializeResult(value=base, data_version=dg.DataVersion(base.revision))
 
     home = Home(folder=str(tmp_path))
     names = [key.to_user_string() for asset in ADAPTERS for key in asset.keys]
-    configs = {name: {"config": QUICK | config.get(name, {})} for name in names if name != "reference_logprobs"}
+    configs = {name: {"config": QUICK | config.get(name, {})} for name in names if not name.endswith("_logprobs")}
     return dg.materialize(
-        [sft_dataset, preference_pairs, base_model, *ADAPTERS],
+        [sft_dataset, preference_pairs, on_policy_pairs, base_model, *ADAPTERS],
         resources={
             "io_manager": AssetStorage(home=home),
             "inference": inference,
@@ -120,11 +122,21 @@ def test_all_adapters_are_made_and_registered(
         "dpo_adapter",
         "dpo_control_adapter",
         "rejection_sampling_adapter",
+        "on_policy_dpo_adapter",
+        "on_policy_dpo_control_adapter",
     }
     control = record_of(tmp_path, "dpo_control_adapter")
     assert (control.role, control.mlflow_run_id) == ("control", "run-dpo_control_adapter")
     assert control.data_versions["sft_dataset"] == "sft"
     assert control.data_versions["base_model"] == base.revision
+    own, own_control = (record_of(tmp_path, f"on_policy_{name}") for name in ("dpo_adapter", "dpo_control_adapter"))
+    assert (own.method, own.role, own_control.method, own_control.role) == (
+        *("on_policy_dpo", "candidate"),
+        *("on_policy_dpo", "control"),
+    )
+    assert (own_control.spec["dpo_weight"], own.spec["beta"], own_control.spec["beta"]) == (0.0, 1.0, 1.0)
+    assert own.data_versions["on_policy_pairs"] == "own pairs"
+    assert "preference_pairs" not in own.data_versions
     (materialization,) = first.asset_materializations_for_node("dpo_adapter")
     assert materialization.metadata["trained_before"].value is False
     assert len(str(materialization.metadata["dpo_training_curves"].value)) < 60_000

@@ -30,6 +30,7 @@ from synth_assets.protocols import Message, RewardModel
 from synth_assets.records import (
     BENCHMARK_ITEMS,
     CANDIDATES,
+    CONTROLS,
     INSTRUCTIONS,
     ITEM_SCORES,
     JUDGED,
@@ -46,7 +47,7 @@ from synth_assets.records import (
     ModelRecord,
     Tier,
 )
-from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
+from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
 
 BATCH = "2026-W47"
 MIN_ROWS = 10
@@ -57,6 +58,8 @@ ADAPTERS = {
     "dpo_adapter": "dpo",
     "dpo_control_adapter": "dpo",
     "rejection_sampling_adapter": "rejection_sampling",
+    "on_policy_dpo_adapter": "on_policy_dpo",
+    "on_policy_dpo_control_adapter": "on_policy_dpo",
 }
 
 Data = dict[str, Any]
@@ -159,6 +162,11 @@ def pairs(sft: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([made.cast(PAIRS), imported], how="diagonal_relaxed").cast(PAIRS)
 
 
+def logprobs(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The reference finds each chosen response likelier."""
+    return pairs.select("pair_id", chosen_logprob=pl.lit(-3.0), rejected_logprob=pl.lit(-4.0)).cast(REFERENCE_LOGPROBS)
+
+
 SUITE_OF = {"generation": "domain", "choice": "world_choice"}
 METRIC_OF = {"domain": "passed", "world_choice": "acc"}
 
@@ -219,6 +227,8 @@ SPECS = {
     "dpo_adapter": DpoSpec(),
     "dpo_control_adapter": DpoSpec(dpo_weight=0.0, sft_weight=1.0),
     "rejection_sampling_adapter": RejectionSamplingSpec(),
+    "on_policy_dpo_adapter": OnPolicyDpoSpec(),
+    "on_policy_dpo_control_adapter": OnPolicyDpoSpec(dpo_weight=0.0, sft_weight=1.0),
 }
 
 
@@ -250,7 +260,7 @@ def adapter(home: Path, name: str) -> AdapterRecord:
     return AdapterRecord(
         name=name,
         method=ADAPTERS[name],  # pyright: ignore[reportArgumentType]
-        role="control" if name == "dpo_control_adapter" else "candidate",
+        role="control" if name in CONTROLS else "candidate",
         fingerprint="f" * 16,
         path=path,
         manifest_sha256=write_adapter(home / path, good_weights(name), good_curve(name)),
@@ -361,9 +371,10 @@ def world(tmp_path: Path) -> World:
             "sft_dataset": sft,
             "response_candidates": candidates(sft),
             "preference_pairs": made_pairs,
-            "reference_logprobs": made_pairs.select(
-                "pair_id", chosen_logprob=pl.lit(-3.0), rejected_logprob=pl.lit(-4.0)
-            ).cast(REFERENCE_LOGPROBS),
+            "reference_logprobs": logprobs(made_pairs),
+            "on_policy_candidates": candidates(sft).with_columns(model=pl.lit("owner/base+" + "f" * 16)),
+            "on_policy_pairs": made_pairs.filter(source="candidates"),
+            "on_policy_reference_logprobs": logprobs(made_pairs.filter(source="candidates")),
             **{name: adapter(tmp_path, name) for name in ADAPTERS},
             "benchmark_scores": scores(items),
             "comparison": Comparison(

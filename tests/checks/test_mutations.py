@@ -135,10 +135,43 @@ KEPT_PAIRS = {
     "rejected_responses_are_written": cells("filtered_preferences", "rejected", "\n"),
 }
 PAIRS = "preference_pairs"
+OWN_PAIRS = "on_policy_pairs"
 ITEMS = "benchmark_items"
 SCORES = "benchmark_scores"
 CANDIDATES = "response_candidates"
+OWN_CANDIDATES = "on_policy_candidates"
 LOGPROBS = "reference_logprobs"
+OWN_LOGPROBS = "on_policy_reference_logprobs"
+CANDIDATE_COLUMNS: dict[str, Callable[[str], Mutation]] = {
+    "candidate_ids_are_present": lambda asset: cells(asset, "candidate_id", None),
+    "candidate_ids_are_unique": lambda asset: same_as_first(asset, "candidate_id"),
+    "row_ids_are_present": lambda asset: cells(asset, "row_id", None),
+    "groups_are_present": lambda asset: cells(asset, "group", None),
+    "candidates_are_of_train_rows": lambda asset: cells(asset, "split", "validation"),
+    "instructions_are_written": lambda asset: cells(asset, "instruction", ""),
+    "temperatures_are_in_range": lambda asset: cells(asset, "temperature", 2.5),
+    "response_tokens_are_counted": lambda asset: cells(asset, "response_tokens", -1),
+    "finish_reasons_are_known": lambda asset: cells(asset, "finish_reason", "crash"),
+}
+PAIR_COLUMNS: dict[str, Callable[[str], Mutation]] = {
+    "pair_ids_are_present": lambda asset: cells(asset, "pair_id", None, range(11, 12)),
+    "pair_ids_are_unique": lambda asset: same_as_first(asset, "pair_id"),
+    "groups_are_present": lambda asset: cells(asset, "group", None),
+    "sources_are_present": lambda asset: cells(asset, "source", None),
+    "splits_are_present": lambda asset: cells(asset, "split", None),
+    "splits_are_known": lambda asset: cells(asset, "split", "test"),
+    "instructions_are_written": lambda asset: cells(asset, "instruction", ""),
+    "chosen_responses_are_written": lambda asset: cells(asset, "chosen", ""),
+    "rejected_responses_are_present": lambda asset: cells(asset, "rejected", None),
+}
+LOGPROB_COLUMNS: dict[str, Callable[[str], Mutation]] = {
+    "pair_ids_are_present": lambda asset: added_row(asset, pair_id=None),
+    "pair_ids_are_unique": added_row,
+    "chosen_logprobs_are_present": lambda asset: cells(asset, "chosen_logprob", None),
+    "rejected_logprobs_are_present": lambda asset: cells(asset, "rejected_logprob", float("nan")),
+    "chosen_logprobs_are_of_probabilities": lambda asset: cells(asset, "chosen_logprob", 0.1),
+    "rejected_logprobs_are_of_probabilities": lambda asset: cells(asset, "rejected_logprob", 0.1),
+}
 TABLES: dict[tuple[str, str], Mutation] = {
     **{(asset, name): make(asset) for asset in (BY_BATCH, "imported_instructions")
        for name, make in INSTRUCTION_COLUMNS.items()},
@@ -171,35 +204,15 @@ TABLES: dict[tuple[str, str], Mutation] = {
     ("sft_dataset", "groups_are_present"): cells("sft_dataset", "group", None),
     ("sft_dataset", "splits_are_present"): cells("sft_dataset", "split", None, UNPAIRED),
     ("sft_dataset", "splits_are_known"): cells("sft_dataset", "split", "test", UNPAIRED),
-    (CANDIDATES, "candidate_ids_are_present"): cells(CANDIDATES, "candidate_id", None),
-    (CANDIDATES, "candidate_ids_are_unique"): same_as_first(CANDIDATES, "candidate_id"),
-    (CANDIDATES, "row_ids_are_present"): cells(CANDIDATES, "row_id", None),
-    (CANDIDATES, "groups_are_present"): cells(CANDIDATES, "group", None),
-    (CANDIDATES, "candidates_are_of_train_rows"): cells(CANDIDATES, "split", "validation"),
-    (CANDIDATES, "instructions_are_written"): cells(CANDIDATES, "instruction", ""),
-    (CANDIDATES, "temperatures_are_in_range"): cells(CANDIDATES, "temperature", 2.5),
-    (CANDIDATES, "response_tokens_are_counted"): cells(CANDIDATES, "response_tokens", -1),
-    (CANDIDATES, "finish_reasons_are_known"): cells(CANDIDATES, "finish_reason", "crash"),
-    (PAIRS, "pair_ids_are_present"): cells(PAIRS, "pair_id", None, range(11, 12)),
-    (PAIRS, "pair_ids_are_unique"): same_as_first(PAIRS, "pair_id"),
-    (PAIRS, "groups_are_present"): cells(PAIRS, "group", None),
-    (PAIRS, "sources_are_present"): cells(PAIRS, "source", None),
-    (PAIRS, "splits_are_present"): cells(PAIRS, "split", None),
-    (PAIRS, "splits_are_known"): cells(PAIRS, "split", "test"),
-    (PAIRS, "instructions_are_written"): cells(PAIRS, "instruction", ""),
-    (PAIRS, "chosen_responses_are_written"): cells(PAIRS, "chosen", ""),
-    (PAIRS, "rejected_responses_are_present"): cells(PAIRS, "rejected", None),
-    (LOGPROBS, "pair_ids_are_present"): added_row(LOGPROBS, pair_id=None),
-    (LOGPROBS, "pair_ids_are_unique"): added_row(LOGPROBS),
-    (LOGPROBS, "chosen_logprobs_are_present"): cells(LOGPROBS, "chosen_logprob", None),
-    (LOGPROBS, "rejected_logprobs_are_present"): cells(LOGPROBS, "rejected_logprob", float("nan")),
-    (LOGPROBS, "chosen_logprobs_are_of_probabilities"): cells(LOGPROBS, "chosen_logprob", 0.1),
-    (LOGPROBS, "rejected_logprobs_are_of_probabilities"): cells(LOGPROBS, "rejected_logprob", 0.1),
     (SCORES, "fingerprints_are_present"): cells(SCORES, "fingerprint", None),
     (SCORES, "items_are_scored_once"): added_row(SCORES),
     (SCORES, "scores_are_rates"): cells(SCORES, "score", 1.1),
     (SCORES, "finish_reasons_are_known"): cells(SCORES, "finish_reason", "crash"),
     (SCORES, "models_are_known"): column(SCORES, "model", pl.col("model").replace("base", "an unknown model")),
+    **{(asset, name): make(asset) for asset in (CANDIDATES, OWN_CANDIDATES)
+       for name, make in CANDIDATE_COLUMNS.items()},
+    **{(asset, name): make(asset) for asset in (PAIRS, OWN_PAIRS) for name, make in PAIR_COLUMNS.items()},
+    **{(asset, name): make(asset) for asset in (LOGPROBS, OWN_LOGPROBS) for name, make in LOGPROB_COLUMNS.items()},
 }  # fmt: skip
 
 
@@ -271,6 +284,10 @@ def numbered(asset: str, text: str, rows: range) -> Mutation:
     return all_mutations(*(cells(asset, "instruction", text.format(row), range(row, row + 1)) for row in rows))
 
 
+def last_rows_missing(asset: str) -> Mutation:
+    return lambda world: put(world, asset, table_of(world, asset).head(-1))
+
+
 TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     (BY_BATCH, "no_replayed_rows"): replay,
     (BY_BATCH, "instructions_are_diverse"): column(
@@ -303,14 +320,27 @@ TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
         "sft_dataset", "instruction", world.data["sft_dataset"]["instruction"][20].upper(), LAST
     )(world),
     ("sft_dataset", "validation_is_a_small_share"): column("sft_dataset", "split", pl.lit("train")),
-    (CANDIDATES, "rewards_are_finite"): cells(CANDIDATES, "reward", float("nan")),
-    (CANDIDATES, "rewards_tell_candidates_apart"): column(CANDIDATES, "reward", pl.lit(0.0)),
-    (PAIRS, "enough_pairs"): first_rows(PAIRS, 4),
-    (PAIRS, "chosen_differs_from_rejected"): cells(PAIRS, "rejected", " A good answer.\n"),
-    (PAIRS, "margins_are_positive"): cells(PAIRS, "margin", 2.0),
-    (PAIRS, "no_leakage_between_splits"): same_as_first(PAIRS, "group", row=11),
+    **{
+        key: mutation
+        for candidates in (CANDIDATES, OWN_CANDIDATES)
+        for key, mutation in {
+            (candidates, "rewards_are_finite"): cells(candidates, "reward", float("nan")),
+            (candidates, "rewards_tell_candidates_apart"): column(candidates, "reward", pl.lit(0.0)),
+        }.items()
+    },
+    (OWN_CANDIDATES, "candidates_are_the_policys_own"): cells(OWN_CANDIDATES, "model", "owner/base+" + "0" * 16),
+    **{
+        key: mutation
+        for pairs in (PAIRS, OWN_PAIRS)
+        for key, mutation in {
+            (pairs, "enough_pairs"): first_rows(pairs, 4),
+            (pairs, "chosen_differs_from_rejected"): cells(pairs, "rejected", " A good answer.\n"),
+            (pairs, "margins_are_positive"): cells(pairs, "margin", 2.0),
+            (pairs, "no_leakage_between_splits"): same_as_first(pairs, "group", row=11),
+        }.items()
+    },
     ("filtered_preferences", "kept_pairs_were_not_rejected"): cells("rejected_preferences", "pair_id", "imported"),
-    (LOGPROBS, "every_pair_has_its_reference"): lambda world: put(world, LOGPROBS, world.data[LOGPROBS].tail(-1)),
+    **{(asset, "every_pair_has_its_reference"): last_rows_missing(asset) for asset in (LOGPROBS, OWN_LOGPROBS)},
     (SCORES, "scores_are_finite_with_n"): one_model_misses_an_item,
     (SCORES, "scored_items_are_the_benchmarks"): item_outside,
     (SCORES, "sealed_items_are_not_scored"): sealed_item_is_scored,
@@ -397,15 +427,17 @@ def damaged(asset: str) -> Mutation:
     return lambda world: write_text(world.home / "adapters" / asset / "adapter_config.json", "[]")
 
 
-FIVE_ADAPTERS = (
+EVERY_ADAPTER = (
     "lora_adapter",
     "prompt_tuning_adapter",
     "dpo_adapter",
     "dpo_control_adapter",
     "rejection_sampling_adapter",
+    "on_policy_dpo_adapter",
+    "on_policy_dpo_control_adapter",
 )
 ADAPTERS: dict[tuple[str, str], Mutation] = {}
-for adapter in FIVE_ADAPTERS:
+for adapter in EVERY_ADAPTER:
     ADAPTERS |= {
         (adapter, "training_succeeded"): fields(adapter, failure="loss is nan at step 3: training diverged"),
         (adapter, "adapter_is_complete"): extra_file("notes.txt")(adapter),
@@ -416,11 +448,12 @@ for adapter in FIVE_ADAPTERS:
         (adapter, "rates_are_as_configured"): rewritten(adapter, curve_with("learning_rate", 1e-3)),
         (adapter, "trained_count_is_the_closed_form"): fields(adapter, trainable_parameters=31),
     }
-for adapter in ("lora_adapter", *FIVE_ADAPTERS[2:]):
+for adapter in ("lora_adapter", *EVERY_ADAPTER[2:]):
     ADAPTERS[adapter, "target_modules_are_adapted"] = rewritten(adapter, renamed("q_proj", "v_proj"))
 for adapter in ("lora_adapter", "prompt_tuning_adapter"):
     ADAPTERS[adapter, "loss_fell"] = rewritten(adapter, flat_curve)
-ADAPTERS["dpo_adapter", "chosen_became_likelier"] = rewritten("dpo_adapter", falling_margin)
+for adapter in ("dpo_adapter", "on_policy_dpo_adapter"):
+    ADAPTERS[adapter, "chosen_became_likelier"] = rewritten(adapter, falling_margin)
 
 
 def changed_file(world: World) -> None:
@@ -527,13 +560,15 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     )(world)),
     (CANDIDATES, "rewards_are_finite", cells(CANDIDATES, "reward", None)),
     (CANDIDATES, "rewards_are_finite", cells(CANDIDATES, "reward", float("inf"))),
+    (OWN_CANDIDATES, "candidates_are_the_policys_own", cells(OWN_CANDIDATES, "model", None)),
+    (OWN_CANDIDATES, "candidates_are_the_policys_own", fields("lora_adapter", fingerprint="0" * 16)),
     (SCORES, "scores_are_finite_with_n", cells(SCORES, "score", float("nan"))),
     (SCORES, "scores_are_finite_with_n", column(SCORES, "score", pl.lit(None, pl.Float64))),
-    *[(name, "adapter_is_complete", damaged(name)) for name in FIVE_ADAPTERS],
-    *[(name, "adapter_is_complete", rewritten(name, pickled)) for name in FIVE_ADAPTERS],
-    *[(name, "adapter_is_complete", fields(name, manifest_sha256="0" * 64)) for name in FIVE_ADAPTERS],
-    *[(name, "adapter_is_non_zero", rewritten(name, weights_that(no_numbers))) for name in FIVE_ADAPTERS],
-    *[(name, "adapter_is_non_zero", rewritten(name, weights_of_lora)) for name in FIVE_ADAPTERS[2:]],
+    *[(name, "adapter_is_complete", damaged(name)) for name in EVERY_ADAPTER],
+    *[(name, "adapter_is_complete", rewritten(name, pickled)) for name in EVERY_ADAPTER],
+    *[(name, "adapter_is_complete", fields(name, manifest_sha256="0" * 64)) for name in EVERY_ADAPTER],
+    *[(name, "adapter_is_non_zero", rewritten(name, weights_that(no_numbers))) for name in EVERY_ADAPTER],
+    *[(name, "adapter_is_non_zero", rewritten(name, weights_of_lora)) for name in EVERY_ADAPTER[2:]],
     ("lora_adapter", "loss_is_finite", fields("lora_adapter", final_loss=-0.1)),
     ("lora_adapter", "a_small_share_was_trained", fields("lora_adapter", total_parameters=0)),
     ("teacher_model", "model_files_match", fields("teacher_model", revision="0" * 16)),

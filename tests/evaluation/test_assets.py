@@ -30,6 +30,8 @@ METHODS = {
     "rejection_sampling_adapter": "rejection_sampling",
     "dpo_adapter": "dpo",
     "dpo_control_adapter": "dpo",
+    "on_policy_dpo_adapter": "on_policy_dpo",
+    "on_policy_dpo_control_adapter": "on_policy_dpo",
 }
 TRAINED = ("prompt_tuning_adapter", "lora_adapter")
 LIMITS = {"validation_items": 12, "test_items": 12, "max_tokens": 24}
@@ -123,7 +125,12 @@ class Deployment:
         def reward_model() -> ModelRecord:
             return self.inference.resolve("reward")
 
-        data = [base_model, reward_model, sft_dataset, preference_pairs, *(given(name) for name in ADAPTERS)]
+        @dg.asset
+        def on_policy_pairs() -> pl.LazyFrame:
+            return pl.LazyFrame([{"split": "train", "instruction": "Say no.", "chosen": "No."}])
+
+        tables = [base_model, reward_model, sft_dataset, preference_pairs, on_policy_pairs]
+        data = [*tables, *(given(name) for name in ADAPTERS)]
         return dg.materialize(
             [*data, benchmark_items, benchmark_scores, comparison],
             selection=list(selection) or None,

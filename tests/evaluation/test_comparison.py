@@ -4,7 +4,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from synth_assets.evaluation.comparison import compare, paired_scores, paired_tests
+from synth_assets.evaluation.comparison import compare, paired_scores, paired_tests, rivals
 from synth_assets.evaluation.scoring import metrics
 from synth_assets.records import AdapterRecord, Comparison, PairedTest
 
@@ -130,6 +130,18 @@ def test_only_items_that_count_for_both_are_paired(scored: Scored) -> None:
         paired_scores(scores[:-1], "base", "a", SUITE, METRIC, "test")
     with pytest.raises(ValueError, match="no scored item"):
         paired_scores(scored({"base": [None], "a": [1]}), "base", "a", SUITE, METRIC, "test")
+
+
+def test_an_on_policy_round_has_its_own_control_and_rivals(adapters: list[AdapterRecord]) -> None:
+    own = replace(adapters[3], name="on_policy_dpo_adapter", method="on_policy_dpo")
+    control = replace(own, name="on_policy_dpo_control_adapter", role="control")
+    asked = list(rivals([*adapters, own, control]))
+    assert [pair for pair in asked if own.name in pair and "base" not in pair] == [
+        (control.name, own.name),
+        ("rejection_sampling_adapter", own.name),
+        ("dpo_adapter", own.name),
+    ]
+    assert ("dpo_control_adapter", "dpo_adapter") in asked
 
 
 def test_samples_are_five_test_items_of_different_clusters(

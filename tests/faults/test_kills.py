@@ -103,8 +103,8 @@ def test_generation_survives_two_kills(tmp_path: Path) -> None:  # fault 1
 @pytest.mark.timeout(7200)
 def test_the_pipeline_survives_twenty_kills(tmp_path: Path) -> None:  # fault 1
     undisturbed, disturbed = endure(tmp_path, None, kills=20)
-    assert undisturbed.model_versions() == 5
+    assert undisturbed.model_versions() == 7
     for run in disturbed:
-        assert run.model_versions() == 5
+        assert run.model_versions() == 7
         for adapter in run.home.glob("adapters/[!.]*"):
             read_manifest(adapter)

@@ -4,7 +4,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text
+from synth_assets.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text, some_pairs
 from synth_assets.records import CANDIDATES, PAIRS
 
 SPEC = PairSpec(margin=0.5, validation_share=0.0)
@@ -115,12 +115,12 @@ def test_no_usable_response_at_all_is_a_fate() -> None:
 def test_zero_pairs_fail_and_show_why() -> None:  # faults 8 and 18
     rows = table(candidate("a", "x", 1.0), candidate("a", "y", float("nan")))
     with pytest.raises(ValueError, match=r"not one preference pair.*\n.*not_finite +1\n.*one_usable_response +1"):
-        build_pairs(rows, NO_IMPORTS, SPEC)
+        some_pairs(build_pairs(rows, NO_IMPORTS, SPEC))
 
 
 def test_nothing_to_pair_says_so() -> None:
     with pytest.raises(ValueError, match="there was nothing to pair"):
-        build_pairs(table(), NO_IMPORTS, SPEC)
+        some_pairs(build_pairs(table(), NO_IMPORTS, SPEC))
 
 
 def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:

@@ -1,0 +1,218 @@
+"""The candidates and pairs of an on-policy round: written by the adapter that is trained further, and lost with it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+
+from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.reward import RewardModels
+from resources.storage import AssetStorage, Home
+from synth_assets.manifests import ManifestError, write_manifest
+from synth_assets.preference.assets import OF_ROUNDS
+from synth_assets.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
+from synth_assets.recalls import Recall, add_recalls, recalls_in_force
+from synth_assets.records import CANDIDATES, PAIRS, SFT_ROWS, AdapterRecord, ModelRecord
+
+ROWS = 20
+KEY = "a" * 16
+POLICY = AdapterRecord(
+    name="lora_adapter",
+    method="lora",
+    role="candidate",
+    fingerprint=KEY,
+    path=f"adapters/{KEY}",
+    manifest_sha256="",
+    model_version="1",
+    mlflow_run_id="run",
+    base="embedded:base",
+    base_revision="r1",
+    spec={},
+    data_versions={},
+    trainable_parameters=1,
+    total_parameters=2,
+    peak_memory_bytes=1,
+    peak_memory_kind="derived",
+    tokens_per_s=1.0,
+    seconds=1.0,
+    cost_usd=0.0,
+    final_loss=1.0,
+)
+
+
+class Speaker:
+    """An adapter on its base, which says its seed."""
+
+    engine, revision, context_tokens = "fake 1", "r1", 256
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return [1]
+
+    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
+        return self.encode_chat(messages)
+
+    def encode_template(self, template: str) -> list[int]:
+        return [2]
+
+    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
+        assert sampling.temperature == 1.0, "a policy speaks as it is"
+        return [Completion(str(seed), "stop", 1, 2) for seed in seeds]
+
+
+class SpeakerInference(Inference):
+    def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
+        assert adapter is not None
+        return Speaker(f"{model.name}+{adapter.name}")
+
+
+class LastDigit:
+    """The reward is the last digit of the response."""
+
+    model, revision = "digit", "r1"
+
+    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
+        return np.array([float(response[-1]) for _, response in pairs])
+
+
+class DigitRewards(RewardModels):
+    def load(self, record: ModelRecord) -> RewardModel:
+        return LastDigit()
+
+
+@dg.asset
+def base_model() -> ModelRecord:
+    return ModelRecord("base", "embedded:base", "r1", "llama", 256)
+
+
+@dg.asset
+def reward_model() -> ModelRecord:
+    return ModelRecord("reward", "embedded:reward", "r1", "llama", 256)
+
+
+@dg.asset
+def sft_dataset() -> pl.LazyFrame:
+    splits = ["train"] * ROWS + ["validation"] * 5
+    rows = [
+        {"row_id": f"r{n}", "group": f"g{n}", "instruction": f"q{n}", "response": "x", "split": split, "history": []}
+        for n, split in enumerate(splits)
+    ]
+    return pl.LazyFrame(rows, schema=SFT_ROWS)
+
+
+@dg.asset
+def response_candidates() -> pl.LazyFrame:
+    """The teacher's one response to each instruction is better than any digit."""
+    rows = [
+        dict.fromkeys(CANDIDATES.names())
+        | {"candidate_id": f"t{n}", "row_id": f"r{n}", "group": f"g{n}", "split": "train", "history": []}
+        | {"instruction": f"q{n}", "response": "best", "finish_reason": "stop", "model": "teacher", "reward": 10.0}
+        for n in range(ROWS)
+    ]
+    return pl.LazyFrame(rows, schema=CANDIDATES)
+
+
+@dg.asset
+def recalled_rows(home: Home) -> pl.DataFrame:
+    return recalls_in_force(home.recalls())
+
+
+@pytest.fixture
+def home(own_home: Path) -> Home:
+    home = Home(folder=str(own_home))
+    folder = home.root() / POLICY.path
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}", "utf-8")
+    write_manifest(folder, {})
+    return home
+
+
+def prefer(home: Home, policy: AdapterRecord = POLICY) -> dg.ExecuteInProcessResult:
+    @dg.asset
+    def lora_adapter() -> AdapterRecord:
+        return policy
+
+    hardware = Hardware(tier="cpu")
+    given = [base_model, reward_model, sft_dataset, response_candidates, recalled_rows, lora_adapter]
+    return dg.materialize(
+        [*given, *OF_ROUNDS],
+        resources={
+            "home": home,
+            "io_manager": AssetStorage(home=home),
+            "inference": SpeakerInference(hardware=hardware),
+            "rewards": DigitRewards(hardware=hardware),
+        },
+    )
+
+
+def table(home: Home, name: str) -> pl.DataFrame:
+    return pl.read_parquet(home.tables() / f"{name}.parquet")
+
+
+def test_the_policy_answers_train_instructions_and_is_named_by_its_weights(home: Home) -> None:
+    made = prefer(home).asset_materializations_for_node("on_policy_candidates")[0]
+    candidates = table(home, "on_policy_candidates")
+    assert (candidates.height, candidates.schema) == (4 * ROWS, CANDIDATES)
+    assert set(candidates["model"]) == {f"embedded:base+{KEY}"}
+    assert set(candidates["row_id"]) == {f"r{n}" for n in range(ROWS)}
+    version = (made.tags or {})["dagster/data_version"]
+    assert (home.manifests() / "on_policy_candidates" / f"{version}.parquet").exists()
+    assert made.metadata["new_tokens"].value == 2 * 4 * ROWS
+
+
+def test_pairs_set_the_worst_of_the_policys_against_the_best_of_all(home: Home) -> None:
+    made = prefer(home).asset_materializations_for_node("on_policy_pairs")[0]
+    pairs, candidates = table(home, "on_policy_pairs"), table(home, "on_policy_candidates")
+    assert (pairs.height, pairs.schema) == (ROWS, PAIRS)
+    assert set(pairs["chosen"]) == {"best"}
+    worst = candidates.group_by("row_id").agg(pl.col("reward").min())
+    joined = pairs.join(worst, on="row_id")
+    assert joined["rejected_reward"].to_list() == joined["reward"].to_list()
+    # every chosen text has 4 characters, and every rejected one is a longer number
+    assert made.metadata["chosen_longer_rate"].value == 0.0
+
+
+def test_what_was_answered_before_is_not_asked_again(home: Home) -> None:
+    prefer(home)
+    before = table(home, "on_policy_pairs")
+    made = prefer(home).asset_materializations_for_node("on_policy_candidates")[0]
+    assert made.metadata["new_tokens"].value == 0
+    assert table(home, "on_policy_pairs").equals(before)
+
+
+def test_other_weights_answer_anew(home: Home) -> None:
+    prefer(home)
+    other = replace(POLICY, fingerprint="b" * 16, path="adapters/" + "b" * 16)
+    (home.root() / POLICY.path).rename(home.root() / other.path)
+    made = prefer(home, other).asset_materializations_for_node("on_policy_candidates")[0]
+    assert made.metadata["new_tokens"].value == 2 * 4 * ROWS
+    assert set(table(home, "on_policy_candidates")["model"]) == {"embedded:base+" + "b" * 16}
+
+
+def test_a_policy_that_failed_answers_nothing_and_stops_nothing(home: Home) -> None:
+    assert prefer(home, replace(POLICY, path="", fingerprint="", failure="the loss was NaN")).success
+    assert table(home, "on_policy_candidates").is_empty()
+    pairs = table(home, "on_policy_pairs")
+    assert (pairs.height, pairs.schema) == (0, PAIRS)
+
+
+def test_a_damaged_policy_answers_nothing(home: Home) -> None:
+    (home.root() / POLICY.path / "adapter_config.json").write_text("[]", "utf-8")
+    with pytest.raises(ManifestError, match=r"adapter_config\.json"):
+        prefer(home)
+
+
+def test_recalled_rows_are_in_no_pair(home: Home) -> None:
+    add_recalls(home.recalls(), [Recall("r3", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
+    made = prefer(home).asset_materializations_for_node("on_policy_pairs")[0]
+    assert "r3" not in set(table(home, "on_policy_pairs")["row_id"])
+    version = (made.tags or {})["dagster/data_version"]
+    fates = pl.read_parquet(home.manifests() / "on_policy_pairs" / f"{version}.parquet")
+    assert fates.filter(fate="recalled")["row_id"].to_list() == ["r3"]
