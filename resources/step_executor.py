@@ -1,14 +1,19 @@
 """How steps run: each in a process of its own, started once more where that process was killed."""
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 
 import dagster as dg
-from dagster._core.execution.context.system import IStepContext
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
 from dagster._core.execution.plan.objects import StepRetryData
+from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.child_process_executor import ChildProcessCrashException
 from dagster._core.executor.multiprocess import MultiprocessExecutor
+from dagster._utils.interrupts import check_captured_interrupt
 from dagster_shared.error import SerializableErrorInfo
 
 RESTARTS = 1
@@ -21,6 +26,23 @@ class StepExecutor(MultiprocessExecutor):
     finished blocks. What raised would raise again, after the same work.
     """
 
+    preloaded: Sequence[str] = ()
+
+    def execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Iterator[dg.DagsterEvent]:
+        """The events of the steps; where Ctrl-C ended the fork server while it loaded, the run was interrupted."""
+        start_fork_server(self.preloaded)
+        interrupted = False
+        try:
+            for event in super().execute(plan_context, execution_plan):
+                interrupted = interrupted or check_captured_interrupt()  # Dagster forgets it while it takes the event
+                yield event
+        except (EOFError, ConnectionError) as error:  # of a fork server that is gone
+            if interrupted:
+                raise DagsterExecutionInterruptedError from error
+            raise
+
     def log_failure_or_retry_event_after_error(
         self, step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
     ) -> dg.DagsterEvent:
@@ -32,16 +54,32 @@ class StepExecutor(MultiprocessExecutor):
         return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
 
 
+def start_fork_server(preloaded: Sequence[str]) -> None:
+    """Start the process that steps are forked from, deaf to Ctrl-C until `resources.step_process` answers it.
+
+    Python's own answer would be to print in which import of which library it was.
+    """
+    resource_tracker.ensure_running()  # here, because it unblocks the signal where it starts
+    forkserver.set_forkserver_preload(list(preloaded))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits it
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def step_executor(at_once: int, preloaded: Sequence[str]) -> dg.ExecutorDefinition:
     """An executor of at most `at_once` steps, forked from a process that has loaded the modules `preloaded`."""
 
     @dg.executor(name="steps", config_schema={}, requirements=dg.multiple_process_executor_requirements())
     def steps(_: dg.InitExecutorContext) -> StepExecutor:
-        return StepExecutor(
+        executor = StepExecutor(
             retries=RetryMode.ENABLED,
             max_concurrent=at_once,
             start_method="forkserver",
             explicit_forkserver_preload=preloaded,
         )
+        executor.preloaded = preloaded
+        return executor
 
     return steps

@@ -56,4 +56,5 @@ class EndWithForkServer:
 silence_libraries()
 end_with_parent()
 signal.signal(signal.SIGINT, lambda *_: os._exit(1))  # while it still loads; afterwards multiprocessing ignores it
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked since its start, see `start_fork_server`
 os.register_at_fork(before=prepare, after_in_child=EndWithForkServer())

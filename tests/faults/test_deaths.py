@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.events import RunFailureReason
 
 from resources.hardware import GPU_POOL
 from synth_assets.commands.run import PROCESS_TAG, close_dead_runs, run_tags
@@ -65,6 +66,34 @@ def test_a_signal_to_the_whole_group_stops_the_run(own_home: Path, sent: signal.
         wait_until(lambda: all(map(ended, family)), GONE_WITHIN_S)
     with dg.DagsterInstance.get() as instance:
         assert any(is_interruption(entry.get_dagster_event()) for entry in failures(instance))
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2])
+def test_ctrl_c_while_the_libraries_load_is_quiet(own_home: Path, after_s: float) -> None:
+    with start("wait") as worker:
+        wait_until(lambda: fork_servers(worker.pid) != [], START_S)
+        time.sleep(after_s)
+        os.killpg(worker.pid, signal.SIGINT)
+        error = worker.communicate(timeout=STOPS_WITHIN_S)[1]
+    assert worker.returncode == 1, error
+    assert "KeyboardInterrupt" not in error
+    with dg.DagsterInstance.get() as instance:
+        (run,) = instance.get_run_records()
+        ended = instance.all_logs(run.dagster_run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert [event.get_dagster_event().job_failure_data.failure_reason for event in ended] == [
+        RunFailureReason.UNEXPECTED_TERMINATION
+    ]
+
+
+def fork_servers(worker: int) -> list[int]:
+    """The child processes that steps are forked from, from the moment they run Python."""
+    found = []
+    for child in psutil.Process(worker).children():
+        try:
+            found += [child.pid] if any("forkserver" in word for word in child.cmdline()) else []
+        except psutil.Error:  # it has just ended
+            continue
+    return found
 
 
 def failures(instance: dg.DagsterInstance) -> Sequence[dg.EventLogEntry]:
