@@ -138,6 +138,8 @@ def test_an_on_policy_round_has_its_own_control_and_rivals(adapters: list[Adapte
     asked = list(rivals([*adapters, own, control]))
     assert [pair for pair in asked if own.name in pair and "base" not in pair] == [
         (control.name, own.name),
+        ("prompt_tuning_adapter", own.name),
+        ("lora_adapter", own.name),
         ("rejection_sampling_adapter", own.name),
         ("dpo_adapter", own.name),
     ]
