@@ -39,6 +39,8 @@ def test_help_loads_no_dagster() -> None:
         (["run", "--yes", "--select", "nope nope"], "nope nope"),
         (["run", "--yes", "--select", "key:nope"], "nope"),
         (["import", "no-such-file.jsonl"], "no-such-file.jsonl"),
+        (["history"], "synth run"),  # nothing was decided yet
+        (["history", "--limit", "0"], "--limit"),
         (["study"], "synth run"),  # nothing was made yet
         (["study", "--ranks", "4,5"], "rank 5"),
         (["study", "--ranks", "four"], "four"),

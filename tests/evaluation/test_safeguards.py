@@ -5,7 +5,14 @@ import polars as pl
 import pytest
 
 from synth_assets.evaluation.profiles import PreferenceSpec, profiles, win_rate, wins
-from synth_assets.evaluation.safeguards import above_null, detectable_effects, detectable_table, guarded
+from synth_assets.evaluation.safeguards import (
+    above_null,
+    detectable_effects,
+    detectable_table,
+    guarded,
+    losses,
+    sealed_losses,
+)
 from synth_assets.records import ITEM_SCORES
 
 Scored = Callable[[Mapping[str, Sequence[float | None]]], pl.DataFrame]
@@ -48,6 +55,22 @@ def test_a_guard_is_held_lost_or_not_shown(candidate: list[float], verdict: str,
         "knowledge",
         verdict,
     )
+
+
+def test_margins_belong_to_what_is_guarded_and_sealed_items_to_nobody_else(scored: Scored) -> None:
+    scores = as_knowledge(scored({"base": [1.0] * 90 + [0.0] * 10, "lora_adapter": [1.0] * 80 + [0.0] * 20}))
+    first, second = scores.filter(model="base"), scores.filter(model="lora_adapter")
+    verdicts = [
+        losses(first, second, {"safety": 0.01, "knowledge": margin})[0].found.verdict for margin in (0.3, 0.15, 0.1)
+    ]
+    # ten of a hundred lost: -.1, 95 % from about -.16
+    assert verdicts == ["held", "not shown", "lost"]
+    assert sealed_losses(first, second, 0.05) == []
+    opened, closed = (table.with_columns(split=pl.lit("sealed")).unique("item_id") for table in (first, second))
+    assert losses(opened, closed, {"safety": 0.05, "knowledge": 0.05}) == []
+    (found,) = sealed_losses(opened, closed, 0.05)
+    assert (found.suite, found.metric, found.guards, found.found.n) == ("world_choice", "acc", "sealed", 100 + 100)
+    assert sealed_losses(opened.head(0), closed, 0.05) == []
 
 
 def test_a_suite_that_guards_nothing_is_not_a_guard(scored: Scored) -> None:

@@ -580,9 +580,19 @@ def test_a_model_waits_for_its_turn_and_a_rollback_does_not(deployment: Deployme
     storage.claim_concurrency_slot(GPU_POOL, "a training", "lora_adapter")
     deployment.promote(rollback=True)
     assert deployment.champion().version == ""
-    ASKED.clear()
     freed = Timer(1.0, lambda: storage.free_concurrency_slot_for_step("a training", "lora_adapter"))
     freed.start()
     started = time.monotonic()
     assert deployment.promote(approve=True).outcome == "promoted"
     assert time.monotonic() - started > 1.0
+
+
+def test_a_champion_that_was_deleted_in_mlflow_is_noticed_and_replaced(deployment: Deployment) -> None:  # fault 25
+    deployment.run(GOOD)
+    deployment.tracker.client.delete_model_version(MODEL, "1")
+    assert moved_by_hand(deployment.tracker, deployment.home.record("champion", ChampionRecord)) == ""
+    with pytest.raises(SuccessionError, match="no champion to roll back"):
+        deployment.promote(rollback=True)
+    better = deployment.run(Week(data="week 2", right=50))
+    assert (better.outcome, better.opponent) == ("promoted", "base")
+    assert deployment.champion().version == better.candidate_version
