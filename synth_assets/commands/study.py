@@ -147,7 +147,7 @@ def make_variants(session: Session, names: Sequence[str], tell: Tell) -> bool:
         codes.append(code)
         spent = time.monotonic() - started
         left = spent / len(codes) * (len(names) - len(codes)) / 60
-        told = _told(session, name) if code == 0 else f"FAILED {_reason(session, name, token, code)}"
+        told = outcome_of(session, name) if code == 0 else f"FAILED {why_failed(session, name, token, code)}"
         tell(f"{spent:5.0f} s  {name:22} {told}; {len(codes)} of {len(names)}, about {left:.0f} min left")
 
     run_each(
@@ -172,7 +172,8 @@ def make_variant(name: str, tier: str, token: str) -> None:
     sys.exit(0 if result.success else 1)
 
 
-def _told(session: Session, name: str) -> str:
+def outcome_of(session: Session, name: str) -> str:
+    """What a variant gave, in a few words."""
     one = stored_variant(session, name)
     if one is None or not one.measured:
         return f"not run: {one.not_run}" if one and one.not_run else f"failed: {one.failure if one else 'not stored'}"
@@ -180,7 +181,7 @@ def _told(session: Session, name: str) -> str:
     return f"test loss {numbers['test_loss']:.3f}, score {numbers['score']:.3f}, trained in {numbers['seconds']:.0f} s"
 
 
-def _reason(session: Session, name: str, token: str, code: int) -> str:
+def why_failed(session: Session, name: str, token: str, code: int) -> str:
     """Why the run of a variant failed, as the run says it."""
     if code < 0:
         return f"its process was killed by signal {-code}"
