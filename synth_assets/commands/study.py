@@ -65,8 +65,10 @@ def study_job_in_process() -> dg.JobDefinition:
     return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("study")
 
 
-def run_study(session: Session, request: Request, console: Console) -> bool:
+def run_study(session: Session, request: Request, console: Console, *, time_again: bool = False) -> bool:
     """Make the variants that are missing, time them, compare them; returns whether all of it worked.
+
+    What was timed before is timed once more only with `time_again`.
 
     Raises:
         ValueError: what the study reads was never made; nothing was started.
@@ -80,7 +82,10 @@ def run_study(session: Session, request: Request, console: Console) -> bool:
     session.limit_model_steps()
     session.tracking.initialise()
     worked = make_variants(session, todo, lambda line: console.print(line, markup=False))
-    config = {"ops": {FRONTIER: {"config": {**asdict(request), "ranks": list(request.ranks)}}}}
+    configs: dict[str, dict[str, object]] = {FRONTIER: {**asdict(request), "ranks": list(request.ranks)}}
+    if time_again:
+        configs[LATENCIES] = {"again": uuid.uuid4().hex}
+    config = {"ops": {asset: {"config": fields} for asset, fields in configs.items()}}
     last = [dg.AssetKey(LATENCIES), dg.AssetKey(FRONTIER)]
     return execute(session, study_job, config, run_tags(session.tier_name), console, last) and worked
 
