@@ -66,6 +66,7 @@ def study(
     full: Annotated[bool, typer.Option("--full", help="Every combination, not only sweeps of one factor.")] = False,
     seeds: Annotated[int, typer.Option(help="Trainings of each cell, 1 to 5.")] = 3,
     ranks: Annotated[str, typer.Option(help="Only cells of these ranks, such as 4,64.")] = "",
+    again: Annotated[bool, typer.Option("--again", help="Time answers again, as after a busy machine.")] = False,
     tier: TierOption = None,
 ) -> None:
     """Compare LoRA ranks, target modules and quantisation over seeds; goes on where it stopped, ends with a report."""
@@ -75,7 +76,7 @@ def study(
 
     request, session = request_of(full, seeds, ranks), open_session(tier)
     try:
-        succeeded = run_study(session, request, console)
+        succeeded = run_study(session, request, console, time_again=again)
     except StoppedError as stopped:
         console.print(str(stopped))
         raise typer.Exit(EXIT_STOPPED) from None

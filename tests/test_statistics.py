@@ -25,6 +25,16 @@ def test_wilson_refuses_impossible_counts(successes: int, n: int) -> None:
         statistics.wilson_interval(successes, n)
 
 
+def test_students_interval_by_hand() -> None:
+    # mean 2, standard deviation 1, t of 2 degrees 4.302653: half width 4.302653 / sqrt(3) = 2.484138
+    assert statistics.t_interval([1.0, 2.0, 3.0]) == pytest.approx((-0.484138, 4.484138), abs=1e-6)
+    values = [0.31, 0.35, 0.29, 0.33, 0.40]
+    expected = stats.t.interval(0.9, 4, np.mean(values), stats.sem(values))
+    assert statistics.t_interval(values, 0.9) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="at least two values, not 1"):
+        statistics.t_interval([1.0])
+
+
 def test_mcnemar_matches_hand_arithmetic() -> None:
     first = [True, True, False, False, False, False, False, True]
     second = [True, False, True, True, True, True, True, True]

@@ -65,8 +65,10 @@ def study_job_in_process() -> dg.JobDefinition:
     return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("study")
 
 
-def run_study(session: Session, request: Request, console: Console) -> bool:
+def run_study(session: Session, request: Request, console: Console, *, time_again: bool = False) -> bool:
     """Make the variants that are missing, time them, compare them; returns whether all of it worked.
+
+    What was timed before is timed once more only with `time_again`.
 
     Raises:
         ValueError: what the study reads was never made; nothing was started.
@@ -80,7 +82,10 @@ def run_study(session: Session, request: Request, console: Console) -> bool:
     session.limit_model_steps()
     session.tracking.initialise()
     worked = make_variants(session, todo, lambda line: console.print(line, markup=False))
-    config = {"ops": {FRONTIER: {"config": {**asdict(request), "ranks": list(request.ranks)}}}}
+    configs: dict[str, dict[str, object]] = {FRONTIER: {**asdict(request), "ranks": list(request.ranks)}}
+    if time_again:
+        configs[LATENCIES] = {"again": uuid.uuid4().hex}
+    config = {"ops": {asset: {"config": fields} for asset, fields in configs.items()}}
     last = [dg.AssetKey(LATENCIES), dg.AssetKey(FRONTIER)]
     return execute(session, study_job, config, run_tags(session.tier_name), console, last) and worked
 
@@ -147,7 +152,7 @@ def make_variants(session: Session, names: Sequence[str], tell: Tell) -> bool:
         codes.append(code)
         spent = time.monotonic() - started
         left = spent / len(codes) * (len(names) - len(codes)) / 60
-        told = _told(session, name) if code == 0 else f"FAILED {_reason(session, name, token, code)}"
+        told = outcome_of(session, name) if code == 0 else f"FAILED {why_failed(session, name, token, code)}"
         tell(f"{spent:5.0f} s  {name:22} {told}; {len(codes)} of {len(names)}, about {left:.0f} min left")
 
     run_each(
@@ -172,7 +177,8 @@ def make_variant(name: str, tier: str, token: str) -> None:
     sys.exit(0 if result.success else 1)
 
 
-def _told(session: Session, name: str) -> str:
+def outcome_of(session: Session, name: str) -> str:
+    """What a variant gave, in a few words."""
     one = stored_variant(session, name)
     if one is None or not one.measured:
         return f"not run: {one.not_run}" if one and one.not_run else f"failed: {one.failure if one else 'not stored'}"
@@ -180,7 +186,7 @@ def _told(session: Session, name: str) -> str:
     return f"test loss {numbers['test_loss']:.3f}, score {numbers['score']:.3f}, trained in {numbers['seconds']:.0f} s"
 
 
-def _reason(session: Session, name: str, token: str, code: int) -> str:
+def why_failed(session: Session, name: str, token: str, code: int) -> str:
     """Why the run of a variant failed, as the run says it."""
     if code < 0:
         return f"its process was killed by signal {-code}"

@@ -140,7 +140,8 @@ def _latency(timed: pl.DataFrame) -> Iterator[str]:
         f"Median time of one answer: from {1000 * quick['p50_s']:.0f} ms ({quick['cell']}; 99 % within "
         f"{1000 * quick['p99_s']:.0f} ms) to {1000 * slow['p50_s']:.0f} ms ({slow['cell']}; "
         f"{1000 * slow['p99_s']:.0f} ms), each timed once on {timed['prompts'].max()} prompts with seed "
-        f"{_listed(seeds)}: these have no interval over seeds."
+        f"{_listed(seeds)}: these have no interval over seeds. Other processes kept up to "
+        f"{timed['other_cores'].max():.1f} cores busy meanwhile."
     )
 
 

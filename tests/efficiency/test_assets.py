@@ -16,7 +16,7 @@ from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
 from synth_assets.benchmarks.suite import item_table
 from synth_assets.benchmarks.suites import SUITES
 from synth_assets.commands.session import Session
-from synth_assets.commands.study import basis_here, is_made, study_text
+from synth_assets.commands.study import LAUNCH, basis_here, is_made, outcome_of, study_text, why_failed
 from synth_assets.efficiency import variants
 from synth_assets.efficiency.frontier import Frontier
 from synth_assets.efficiency.variants import Variant
@@ -24,6 +24,7 @@ from synth_assets.records import SFT_ROWS, from_json, to_json
 
 PLAIN, OTHER_RANK, QUANTISED = "r8-all-none-s42", "r4-all-none-s42", "r8-all-nf4-s42"
 MISSING_LIBRARY = "bitsandbytes"
+LAUNCHED = "of one study"
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Deployment:
     instance: dg.DagsterInstance
 
     def run(self, *assets: str, partition: str | None = None, **config: dict[str, object]) -> dg.ExecuteInProcessResult:
+        """Of some assets, tagged as `synth study` does."""
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         return self.job.execute_in_process(
             instance=self.instance,
             partition_key=partition,
+            tags={LAUNCH: LAUNCHED},
             asset_selection=[dg.AssetKey(asset) for asset in assets],
             run_config={"ops": {name: {"config": fields} for name, fields in config.items()}, **quiet},
             raise_on_error=False,
@@ -176,3 +179,19 @@ def test_the_command_sees_what_is_made_of_the_present_data(deployment: Deploymen
     assert not is_made(session, PLAIN, here)
     assert not is_made(session, QUANTISED, basis)
     assert not is_made(session, "r64-all-none-s42", basis)
+
+
+def test_the_command_says_what_a_variant_gave_or_why_it_failed(deployment: Deployment, study: Frontier) -> None:
+    session = Session(deployment.home, "cpu")
+    session.__dict__["instance"] = deployment.instance  # the environment of this test names another
+    assert outcome_of(session, PLAIN).startswith("test loss ")
+    assert outcome_of(session, QUANTISED).startswith("not run: nf4 needs bitsandbytes")
+    name, table = "r16-all-none-s42", deployment.home / "tables" / "sft_dataset.parquet"
+    table.rename(table.with_suffix(".away"))
+    try:
+        assert not deployment.run("lora_variant", partition=name).success
+    finally:
+        table.with_suffix(".away").rename(table)
+    assert "sft_dataset was never materialised" in why_failed(session, name, LAUNCHED, 1)
+    assert why_failed(session, name, LAUNCHED, -9) == "its process was killed by signal 9"
+    assert outcome_of(session, name) == "failed: not stored"

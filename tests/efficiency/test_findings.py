@@ -71,6 +71,7 @@ def test_latencies_say_how_often_they_were_taken(ranks: dict[str, Variant], time
     text = told(ranks, NAMES, timed)
     assert "from 10 ms (r16-all-none; 99 % within 30 ms) to 20 ms (r8-all-none; 60 ms)" in text
     assert "timed once on 6 prompts with seed 42: these have no interval" in text
+    assert "Other processes kept up to 0.0 cores busy meanwhile." in text
 
 
 def test_every_number_of_differences_is_the_studys(ranks: dict[str, Variant]) -> None:

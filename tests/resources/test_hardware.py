@@ -8,6 +8,7 @@ import pytest
 
 from resources import hardware
 from resources.hardware import FROM_THE_ROW, PRESETS, TIERS, Gpu, Hardware, detect, find_gpu
+from resources.inference import Inference
 from synth_assets.benchmarks.suites import find_suites
 from synth_assets.efficiency import latencies, variants
 from synth_assets.evaluation import profiles, scoring
@@ -169,3 +170,16 @@ def test_every_override_names_a_spec_and_its_fields() -> None:
         for name, values in row.overrides.items():
             assert set(values) <= known[name]
     assert all(set(names) <= known[name] for name, names in FROM_THE_ROW.items())
+
+
+def test_the_same_models_in_another_quantisation() -> None:
+    plain = Inference(hardware=Named(tier="cpu", base="owner/base"))
+    quantised = plain.quantised("nf4")
+    assert quantised.hardware.limits() == replace(plain.hardware.limits(), quantisation="nf4")
+    assert quantised.engine().endswith("float32 nf4")
+    assert plain.hardware.limits().quantisation == "none"
+    assert isinstance(quantised.hardware, Named)  # what a deployment changed of the row stays
+
+
+class Named(Hardware):
+    """A hardware of a deployment's own."""
