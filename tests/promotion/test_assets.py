@@ -572,19 +572,26 @@ def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -
     )
 
 
-def test_a_model_waits_for_its_turn_and_a_rollback_does_not(deployment: Deployment) -> None:
-    storage = deployment.instance.event_log_storage
-    storage.set_concurrency_slots(GPU_POOL, 1)
-    assert deployment.run(GOOD).outcome == "promoted"
-    assert storage.get_concurrency_info(GPU_POOL).claimed_slots == [], "given back"
-    storage.claim_concurrency_slot(GPU_POOL, "a training", "lora_adapter")
-    deployment.promote(rollback=True)
-    assert deployment.champion().version == ""
-    freed = Timer(1.0, lambda: storage.free_concurrency_slot_for_step("a training", "lora_adapter"))
-    freed.start()
-    started = time.monotonic()
-    assert deployment.promote(approve=True).outcome == "promoted"
-    assert time.monotonic() - started > 1.0
+def test_a_model_waits_for_its_turn_and_a_rollback_does_not(deployment: Deployment, tmp_path: Path) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:  # one in memory has no limits
+        deployment.instance, storage = instance, instance.event_log_storage
+        storage.set_concurrency_slots(GPU_POOL, 1)
+        assert deployment.run(GOOD).outcome == "promoted"
+        assert storage.get_concurrency_info(GPU_POOL).claimed_slots == [], "given back"
+        storage.claim_concurrency_slot(GPU_POOL, "a training", "lora_adapter")
+        deployment.promote(rollback=True)
+        assert deployment.champion().version == ""
+        freed_at: list[float] = []
+
+        def end_training() -> None:
+            freed_at.append(time.monotonic())
+            storage.free_concurrency_slot_for_step("a training", "lora_adapter")
+
+        training = Timer(5.0, end_training)
+        training.start()
+        assert deployment.promote(approve=True).outcome == "promoted"
+        assert freed_at, "the promotion waited for the end of the training"
+        training.join()
 
 
 def test_a_champion_that_was_deleted_in_mlflow_is_noticed_and_replaced(deployment: Deployment) -> None:  # fault 25
