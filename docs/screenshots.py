@@ -52,6 +52,33 @@ def run(page: Page, dagster: str, _: str) -> None:
     settle(page)
 
 
+def automation(page: Page, dagster: str, _: str) -> None:
+    """What starts runs without a person, each with its switch."""
+    page.goto(f"{dagster}/automation")
+    page.get_by_text("retraining").first.wait_for()
+    settle(page)
+
+
+def batches(page: Page, dagster: str, _: str) -> None:
+    """The batches of new instructions that were made, a partition each, and what the first says of itself."""
+    page.goto(f"{dagster}/assets/raw_instructions?view=partitions")
+    page.get_by_text("first", exact=True).click()
+    settle(page)
+
+
+def decision(page: Page, dagster: str, _: str) -> None:
+    """The newest decision: what each clause of the policy wanted and what was found."""
+    page.goto(f"{dagster}/assets/promotion_decision?view=events")
+    settle(page)
+
+
+def report(page: Page, _: str, __: str) -> None:
+    """The newest report of `comparison`, from its top."""
+    newest = max((home_folder() / "reports").glob("*/report.html"), key=lambda path: path.stat().st_mtime)
+    page.goto(newest.as_uri())
+    settle(page)
+
+
 def registry(page: Page, _: str, mlflow: str) -> None:
     """The version that serves, with the evidence in its tags."""
     alias = f"{mlflow}/api/2.0/mlflow/registered-models/alias?name=synth-instruct&alias=champion"
@@ -66,6 +93,10 @@ PICTURES: dict[str, Callable[[Page, str, str], None]] = {
     "graph": graph,
     "checks": checks,
     "run": run,
+    "automation": automation,
+    "batches": batches,
+    "report": report,
+    "decision": decision,
     "registry": registry,
 }
 

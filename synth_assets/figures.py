@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from synth_assets.labels import label
 from synth_assets.records import Metric
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ MAX_THUMBNAIL_BYTES = 30_000  # a base64 image of this size keeps an event under
 THUMBNAIL_DPIS = (80, 64, 48, 36)
 MAX_REASONS = 12  # bars of a figure; rarer reasons are one bar
 SCORE_BINS = 20
-ACRONYMS = {"lora": "LoRA", "dpo": "DPO", "sft": "SFT"}
 PALETTE = 64  # colours of a picture: the few that are drawn, and their edges
 COLUMNS = 3  # of panels beside each other on a desk; 1 on a phone
 ONE_COLUMN = 4.3  # inches; shown 358 pixels wide on a phone of 390, text of 9 points is 10 pixels high
@@ -205,7 +205,7 @@ def _bars(values: Mapping[str, Mapping[str, float]], what: str, columns: int) ->
     for place, (panel, (name, by_model)) in enumerate(zip(panels, values.items(), strict=True)):
         drawn = panel.barh(range(len(models)), list(by_model.values()), color=COLOURS[0])
         panel.bar_label(drawn, [f" {_number(value)}" for value in by_model.values()], fontsize=8)
-        panel.set_yticks(range(len(models)), [shown(model) for model in models])
+        panel.set_yticks(range(len(models)), [label(model) for model in models])
         panel.set_ylim(len(models) - 0.5, -0.5)
         panel.set_xlim(0, 1.3 * max(by_model.values()) or 1)
         panel.xaxis.set_major_locator(_few_ticks())
@@ -239,7 +239,7 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
         errors = [[m.value - m.ci_low for m in chosen], [m.ci_high - m.value for m in chosen]]
         panel.barh(places, values, height * 0.9, color=COLOURS[number % len(COLOURS)], label=name)
         panel.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-    panel.set_yticks(range(len(models)), [shown(model) for model in models])
+    panel.set_yticks(range(len(models)), [label(model) for model in models])
     panel.set_ylim(len(models) - 0.5, -0.5)
     panel.set_xlim(0, 1)
     panel.grid(visible=False, axis="y")
@@ -252,18 +252,12 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
 
 
 def _draw_cost(panel: "Axes", metric: Metric, cost: float | None, colour: str) -> None:
-    name = shown(metric.model)
+    name = label(metric.model)
     if cost is None:
         panel.axhline(metric.value, color=colour, linestyle="--", linewidth=1, label=f"{name} (no training)")
         return
     error = [[metric.value - metric.ci_low], [metric.ci_high - metric.value]]
     panel.errorbar([cost], [metric.value], yerr=error, fmt="o", color=colour, ecolor=INK, capsize=2, label=name)
-
-
-def shown(model: str) -> str:
-    """A model's name as figures write it."""
-    words = model.removesuffix("_adapter").split("_")
-    return " ".join(ACRONYMS.get(word, word) for word in words)
 
 
 def _range(counts: Iterable[int]) -> str:

@@ -44,11 +44,3 @@ ON_POLICY = (on_policy("on_policy", policy="lora_adapter"),)
 """One after the other; a second round is another line here, with the adapter of the first as its policy."""
 
 ROUNDS = (OFF_POLICY, *ON_POLICY)
-
-
-def title(adapter: str) -> str:
-    """What a sentence calls an adapter asset, after "the"."""
-    written = {"on_policy": "on-policy", "lora": "LoRA", "dpo": "DPO", "_": " "}
-    for part, word in written.items():
-        adapter = adapter.replace(part, word)
-    return adapter

@@ -1,10 +1,12 @@
 """Trainings drawn: loss, margin and accuracy over the steps, and the learning rate with its phases."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synth_assets.figures import COLOURS, COLUMNS, GRID, INK, blank_panels, shown
+from synth_assets.figures import COLOURS, COLUMNS, GRID, INK, blank_panels
+from synth_assets.labels import label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +113,7 @@ def _curves(trainings: Sequence[Training], measures: Sequence[Measure], columns:
     if not drawn:
         names = ", ".join(one.name for one in trainings)
         raise ValueError(f"training curves: there is no step of {names or 'any training'} to draw")
-    columns = min(columns, len(drawn))
+    columns = math.ceil(len(drawn) / math.ceil(len(drawn) / columns))  # rows of even length
     cells = list(_cells(drawn, measures, columns))
     figure, panels = blank_panels(len(cells), height=2.1, columns=columns)
     handles: dict[str, Any] = {}
@@ -173,7 +175,7 @@ def _draw(panel: "Axes", training: Training, measure: Measure) -> None:
     panel.set_ylabel(measure.title, fontsize=8)
     panel.set_xlabel("step", fontsize=8)
     ended = f", stopped at step {steps[-1]:,.0f}" if training.stopped else ""
-    panel.set_title(f"{shown(training.name)}{ended}", fontsize=9)
+    panel.set_title(f"{label(training.name)}{ended}", fontsize=9)
 
 
 def _rate(panel: "Axes", training: Training) -> None:

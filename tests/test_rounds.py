@@ -5,8 +5,9 @@ import dagster as dg
 import checks.preference
 import synth_assets.adapters.assets
 import synth_assets.preference.assets
+from synth_assets.labels import label
 from synth_assets.records import ADAPTERS, CONTROLS
-from synth_assets.rounds import OFF_POLICY, ON_POLICY, ROUNDS, Round, on_policy, title
+from synth_assets.rounds import OFF_POLICY, ON_POLICY, ROUNDS, Round, on_policy
 
 SECOND = on_policy("on_policy_2", policy="on_policy_dpo_adapter")
 
@@ -46,6 +47,6 @@ def test_every_round_is_examined_and_its_control_is_no_candidate() -> None:
     assert set(CONTROLS) == {one.control for one in ROUNDS}
 
 
-def test_titles_read_as_in_a_sentence() -> None:
-    assert title("lora_adapter") == "LoRA adapter"
-    assert title("on_policy_dpo_adapter") == "on-policy DPO adapter"
+def test_labels_are_what_a_reader_calls_a_model() -> None:
+    assert label("lora_adapter") == "LoRA"
+    assert label("on_policy_dpo_control_adapter") == "on-policy DPO control"

@@ -12,9 +12,10 @@ from resources.inference import Inference
 from resources.tracking import MlflowTracking
 from synth_assets.adapters.evidence import curves_image, logged, trained_on, write_curves
 from synth_assets.adapters.production import CHECKPOINT_EVERY_S, Order, Workshop, produce, reference_of
+from synth_assets.labels import label
 from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, fingerprint
-from synth_assets.rounds import OFF_POLICY, ROUNDS, Round, title
+from synth_assets.rounds import OFF_POLICY, ROUNDS, Round
 from synth_assets.training.adapter_store import StoredAdapter, code_version
 from synth_assets.training.budget import budget_of
 from synth_assets.training.contract import TrainingError
@@ -146,8 +147,8 @@ def _reference(one: Round) -> dg.AssetsDefinition:
         name=one.reference,
         ins={"pairs": dg.AssetIn(one.pairs), "policy": dg.AssetIn(one.policy)},
         kinds={"transformers", "parquet"},
-        description=f"Log-probabilities of both responses of each pair under the {title(one.policy)}; every DPO run "
-        f"compares with them.\n\nWithout rows where the {title(one.policy)} failed to train.",
+        description=f"Log-probabilities of both responses of each pair under the {label(one.policy)} adapter; every "
+        "DPO run compares with them.\n\nWithout rows where that adapter failed to train.",
         **COMMON,
     )
     def reference(
@@ -214,12 +215,12 @@ def _dpo(one: Round, name: str, description: str) -> dg.AssetsDefinition:
 def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
     """The reference, the DPO adapter and its control."""
     own = "" if one == OFF_POLICY else " Its own responses are among the pairs."
-    preferring = f"The {title(one.policy)}, trained further to prefer the chosen responses (direct preference"
-    control = f"The control of the {title(one.adapter)}: the same pairs and steps with DPO weight 0. Scored, never a"
+    preferring = f"The {label(one.policy)} adapter, trained further to prefer the chosen responses (direct preference"
+    control = f"The control of the {label(one.adapter)} adapter: the same pairs and steps with DPO weight 0."
     return [
         _reference(one),
         _dpo(one, one.adapter, f"{preferring} optimisation).{own}"),
-        _dpo(one, one.control, f"{control} candidate."),
+        _dpo(one, one.control, f"{control} Scored, never a candidate."),
     ]
 
 

@@ -120,7 +120,6 @@ def comparison(
     **given: Any,  # noqa: ANN401 - the adapters, and the pairs of on-policy rounds
 ) -> dg.MaterializeResult:
     """All models side by side with intervals, paired tests and a report; the candidate is the best on validation."""
-    preference_pairs = pl.concat([preference_pairs, *(given[name] for name in OWN_PAIRS_INS)])
     tracker = tracking.tracker(context)
     run_id = tracker.scores_run(content_hash(benchmark_scores))
     if run_id is None:
@@ -128,7 +127,8 @@ def comparison(
     found = tracker.scored_metrics(run_id)
     ordered = [given[name] for name in ADAPTERS]
     result = compare(found, benchmark_scores, benchmark_items, ordered)
-    overlapping = overlapping_items(benchmark_items, training_texts(sft_dataset, preference_pairs))
+    pairs = [preference_pairs, *(given[name] for name in OWN_PAIRS_INS)]
+    overlapping = overlapping_items(benchmark_items, training_texts(sft_dataset, pairs))
     tables = benchmark_scores, benchmark_items
     spec = rewards.hardware.spec(PreferenceSpec(), config)
     result = replace(

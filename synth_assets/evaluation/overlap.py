@@ -33,15 +33,16 @@ def overlapping_items(items: pl.DataFrame, texts: Sequence[str]) -> set[str]:
     return set(items["item_id"].gather(places.tolist()))
 
 
-def training_texts(sft_dataset: pl.LazyFrame, preference_pairs: pl.LazyFrame) -> list[str]:
+def training_texts(sft_dataset: pl.LazyFrame, pairs: Sequence[pl.LazyFrame]) -> list[str]:
     """All texts that an adapter may have been trained on: earlier turns, rejected responses and the rest.
 
     Args:
         sft_dataset: SFT_ROWS; its train split counts.
-        preference_pairs: PAIRS; the same.
+        pairs: PAIRS of each round; the same.
     """
     found: list[str] = []
-    for rows, columns in ((sft_dataset, ("response",)), (preference_pairs, ("chosen", "rejected"))):
+    tables = [(sft_dataset, ("response",)), *((rows, ("chosen", "rejected")) for rows in pairs)]
+    for rows, columns in tables:
         train = rows.filter(split="train")
         turns = train.select(pl.col("history").explode().struct.field("content"))
         parts = [turns, *(train.select(pl.col(name).alias("content")) for name in ("instruction", *columns))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from synth_assets.evaluation.scoreboard import label
+from synth_assets.labels import label
 from synth_assets.records import BASE, AdapterRecord, Comparison, Metric, PairedTest
 
 SIGNIFICANCE = 0.05  # of a p-value; above it two models are called level

@@ -24,8 +24,8 @@ from synth_assets.evaluation.report_formats import (
 )
 from synth_assets.evaluation.report_trainings import cost_section, filter_section, training_section
 from synth_assets.evaluation.safeguards import GUARD_MARGIN, Detectable, Guarded
-from synth_assets.evaluation.scoreboard import label
 from synth_assets.figures import benchmark_comparison, model_comparison
+from synth_assets.labels import label
 from synth_assets.records import BASE, Comparison, Metric, to_json
 from synth_assets.shards import write_atomically
 

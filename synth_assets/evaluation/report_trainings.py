@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from synth_assets.evaluation.recommendations import training_peak, training_seconds
 from synth_assets.evaluation.report_evidence import Evidence
 from synth_assets.evaluation.report_formats import Block, Cell, Section, Table, cells, drawn
-from synth_assets.evaluation.scoreboard import label
 from synth_assets.figures import efficiency_comparison, filtering_stats, tradeoff_analysis
-from synth_assets.records import AdapterRecord
+from synth_assets.labels import label
+from synth_assets.records import BASE, AdapterRecord
 from synth_assets.training_figures import PREFERENCE_METHODS, dpo_training_curves, sft_training_curves
 
 MIB = 2**20
@@ -73,15 +73,17 @@ def filter_section(evidence: Evidence) -> Section:
 
 def _tradeoff(evidence: Evidence) -> list[Block]:
     suite, metric = evidence.deciding
-    trained = [a for a in evidence.adapters if not a.failure]
-    scores = [m for m in evidence.comparison.metrics if (m.suite, m.metric, m.split) == (suite, metric, "test")]
+    trained = [a for a in evidence.adapters if not a.failure and a.role == "candidate"]
+    drawn_models = {BASE, *(a.name for a in trained)}
+    found = [m for m in evidence.comparison.metrics if (m.suite, m.metric, m.split) == (suite, metric, "test")]
+    scores = [m for m in found if m.model in drawn_models]
     if not {a.name for a in trained} & {m.model for m in scores}:
         return []
     kinds = {a.peak_memory_kind for a in trained}
     seconds = {a.name: training_seconds(a, evidence.adapters) for a in trained}
     peaks = {a.name: float(training_peak(a, evidence.adapters)) for a in trained} if len(kinds) == 1 else {}
     kind = " or ".join(sorted(kinds))
-    caption = f"{suite} {metric} against training time and against memory"
+    caption = f"{suite} {metric} against training time and against memory. Controls are left out."
     return [
         drawn(
             "tradeoff_analysis",

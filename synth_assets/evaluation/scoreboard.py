@@ -5,24 +5,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synth_assets.records import Comparison, Decision, Metric, PairedTest
+from synth_assets.labels import label
+from synth_assets.records import ADAPTERS, BASE, Comparison, Decision, Metric, PairedTest
 from synth_assets.rounds import ROUNDS
 from synth_assets.statistics import minimum_detectable_effect
 
 WIDTH = 80
-LABELS: Mapping[str, str] = {
-    "base": "base",
-    "prompt_tuning_adapter": "prompt tuning",
-    "lora_adapter": "LoRA",
-    "rejection_sampling_adapter": "rejection sampling",
-    "dpo_adapter": "DPO",
-    "dpo_control_adapter": "DPO control",
-    "on_policy_dpo_adapter": "on-policy DPO",
-    "on_policy_dpo_control_adapter": "on-policy control",
-}
-"""What a reader calls each model, in the order of the rows."""
-
-NAME_WIDTH = max(map(len, LABELS.values())) + 2
+NAME_WIDTH = max(map(len, map(label, ADAPTERS))) + 2
 
 
 def scoreboard(
@@ -141,18 +130,13 @@ def markdown_table(comparison: Comparison) -> str:
     return "\n".join(rows)
 
 
-def label(model: str) -> str:
-    """What a reader calls a model; an unknown one is called by its own name."""
-    return LABELS.get(model, model.replace("_", " "))
-
-
 def _suites(comparison: Comparison) -> list[str]:
     return list(dict.fromkeys(m.suite for m in comparison.metrics if m.split == "test"))
 
 
 def _models(comparison: Comparison) -> list[str]:
     known = [*dict.fromkeys(m.model for m in comparison.metrics), *comparison.failures]
-    ranks = {name: rank for rank, name in enumerate(LABELS)}
+    ranks = {name: rank for rank, name in enumerate((BASE, *ADAPTERS))}
     return sorted(dict.fromkeys(known), key=lambda name: ranks.get(name, len(ranks)))
 
 

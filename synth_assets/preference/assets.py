@@ -9,6 +9,7 @@ from resources.hardware import GPU_POOL
 from resources.inference import Inference, LazyGenerator
 from resources.reward import RewardModels
 from resources.storage import Home
+from synth_assets.labels import label
 from synth_assets.manifests import content_hash, read_manifest
 from synth_assets.preference.candidates import (
     RECIPE,
@@ -31,7 +32,7 @@ from synth_assets.preference.pairs import (
 from synth_assets.protocols import RewardModel
 from synth_assets.recalls import RECALLED
 from synth_assets.records import PAIRS, AdapterRecord, ModelRecord, fingerprint
-from synth_assets.rounds import ON_POLICY, Round, title
+from synth_assets.rounds import ON_POLICY, Round
 from synth_assets.text_samples import escaped_sample
 
 SAMPLE_ROWS = 5
@@ -113,8 +114,8 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
     @dg.asset(
         name=one.candidates,
         ins={"policy": dg.AssetIn(one.policy)},
-        description=f"Several responses of the {title(one.policy)} to each training instruction, with their rewards."
-        "\n\nEmpty where that adapter failed to train.",
+        description=f"Several responses of the {label(one.policy)} adapter to each training instruction, with "
+        "their rewards.\n\nEmpty where that adapter failed to train.",
         code_version=fingerprint(RECIPE, OnPolicyCandidateSpec()),
         group_name="preference",
         kinds={"transformers", "parquet"},
@@ -145,8 +146,8 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
     @dg.asset(
         name=one.pairs,
         ins={"own_candidates": dg.AssetIn(one.candidates)},
-        description=f"The best and the worst of what the {title(one.policy)} and the teacher answered to the same "
-        "instruction, by reward margin; train and validation.",
+        description=f"The best and the worst of what the {label(one.policy)} adapter and the teacher answered to the "
+        "same instruction, by reward margin; train and validation.",
         code_version=fingerprint(PairSpec()),
         group_name="preference",
         kinds={"polars", "parquet"},

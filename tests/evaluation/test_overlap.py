@@ -46,7 +46,7 @@ def test_training_saw_earlier_turns_and_rejected_responses_too() -> None:
     sft = [{"split": "train", "instruction": "asked", "response": "answered", "history": turns}]
     sft += [{"split": "validation", "instruction": "never", "response": "seen", "history": turns[:1]}]
     pair = {"split": "train", "instruction": "again", "chosen": "good", "rejected": "bad", "history": []}
-    found = training_texts(pl.LazyFrame(sft, schema=SFT_ROWS), pl.LazyFrame([pair], schema=PAIRS))
+    found = training_texts(pl.LazyFrame(sft, schema=SFT_ROWS), [pl.LazyFrame([pair], schema=PAIRS)])
     assert sorted(found) == ["again", "answered", "asked", "bad", "good", "turn one", "turn two"]
     assert overlapping_items(items("turn two"), found) == {"toy/test/0"}
 

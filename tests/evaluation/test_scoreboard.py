@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from synth_assets.evaluation.comparison import compare
-from synth_assets.evaluation.scoreboard import WIDTH, label, markdown_table, scoreboard
+from synth_assets.evaluation.scoreboard import WIDTH, markdown_table, scoreboard
 from synth_assets.evaluation.scoring import metrics
+from synth_assets.labels import label
 from synth_assets.records import AdapterRecord, Clause, Comparison, Decision
 
 Scored = Callable[[Mapping[str, Sequence[float | None]]], pl.DataFrame]
@@ -93,8 +94,8 @@ def test_the_decision_says_which_clause_failed(result: Comparison) -> None:
     assert "Refused" not in scoreboard(result)
 
 
-def test_an_unknown_model_keeps_its_name() -> None:
-    assert label("grpo_adapter") == "grpo adapter"
+def test_an_unknown_model_keeps_its_word() -> None:
+    assert label("grpo_adapter") == "grpo"
 
 
 def test_markdown_has_a_row_for_each_metric_and_failure(result: Comparison) -> None:
