@@ -127,7 +127,7 @@ class Deployment:
 
         @dg.asset
         def on_policy_pairs() -> pl.LazyFrame:
-            return pl.LazyFrame([{"split": "train", "instruction": "Say no.", "chosen": "No."}])
+            return rows(PAIRS, instruction="Say no.", chosen="No.")
 
         tables = [base_model, reward_model, sft_dataset, preference_pairs, on_policy_pairs]
         data = [*tables, *(given(name) for name in ADAPTERS)]
