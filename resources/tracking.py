@@ -84,11 +84,9 @@ class MlflowTracking(dg.ConfigurableResource):
             experiment: whose runs they are.
             tags: more of them, such as `tier`.
         """
+        experiment_id = self.initialise(experiment)  # first: a client made before the database would make it as well
         return MlflowTracker(
-            client=self.client()(),
-            experiment=self.initialise(experiment),
-            lock=self.lock,
-            tags={**_context_tags(context), **tags},
+            client=self.client()(), experiment=experiment_id, lock=self.lock, tags={**_context_tags(context), **tags}
         )
 
     def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:

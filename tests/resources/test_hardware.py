@@ -14,7 +14,7 @@ from synth_assets.efficiency import latencies, variants
 from synth_assets.evaluation import profiles, scoring
 from synth_assets.generation import magpie
 from synth_assets.preference import candidates, pairs
-from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
+from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
 
 DRIVERLESS = """
 import sys
@@ -164,7 +164,7 @@ def test_every_tier_names_suites_that_exist() -> None:
 def test_every_override_names_a_spec_and_its_fields() -> None:
     specs = [LoraSpec, PromptTuningSpec, DpoSpec, RejectionSamplingSpec, magpie.MagpieSpec]
     specs += [candidates.CandidateSpec, pairs.PairSpec, scoring.EvaluationSpec, profiles.PreferenceSpec]
-    specs += [variants.StudySpec, latencies.LatencySpec]
+    specs += [variants.StudySpec, latencies.LatencySpec, candidates.OnPolicyCandidateSpec, OnPolicyDpoSpec]
     known = {spec.__name__: {field.name for field in fields(spec)} for spec in specs}
     for row in TIERS.values():
         for name, values in row.overrides.items():
