@@ -30,11 +30,12 @@ def settle(page: Page) -> None:
 
 
 def graph(page: Page, dagster: str, _: str) -> None:
-    """The assets around the training data, each with its description, state and checks."""
-    page.goto(f"{dagster}/assets/sft_dataset?view=lineage&lineageScope=neighbors&lineageDepth=1")
+    """The assets around the teacher's responses, each with its state and checks."""
+    page.goto(f"{dagster}/assets/response_candidates?view=lineage&lineageScope=neighbors&lineageDepth=1")
     page.get_by_role("button", name="Hide navigation").click()
     page.reload()
     settle(page)
+    settle(page)  # the asset in the middle is filled in last
 
 
 def checks(page: Page, dagster: str, _: str) -> None:
@@ -45,8 +46,8 @@ def checks(page: Page, dagster: str, _: str) -> None:
 
 
 def run(page: Page, dagster: str, _: str) -> None:
-    """The newest run, its steps and events."""
-    newest = "{runsOrError(limit: 1) {... on Runs {results {id}}}}"
+    """The newest run of the pipeline, its steps and events."""
+    newest = '{runsOrError(limit: 1, filter: {pipelineName: "pipeline"}) {... on Runs {results {id}}}}'
     answer = page.request.post(f"{dagster}/graphql", data={"query": newest}).json()
     page.goto(f"{dagster}/runs/{answer['data']['runsOrError']['results'][0]['id']}")
     settle(page)
@@ -62,7 +63,7 @@ def automation(page: Page, dagster: str, _: str) -> None:
 def batches(page: Page, dagster: str, _: str) -> None:
     """The batches of new instructions that were made, a partition each, and what the first says of itself."""
     page.goto(f"{dagster}/assets/raw_instructions?view=partitions")
-    page.get_by_text("first", exact=True).click()
+    page.get_by_text("first", exact=True).first.click()
     settle(page)
 
 

@@ -165,7 +165,7 @@ def study_of(
 def missing_support(quantisation: str) -> str:
     """Why this machine cannot load a base in a quantisation, or nothing."""
     if quantisation != "none" and find_spec("bitsandbytes") is None:
-        return f"{quantisation} needs bitsandbytes, which is not installed (pip install bitsandbytes)"
+        return f"{quantisation} needs bitsandbytes: pip install -c constraints.txt -e '.[cuda]', also without a GPU"
     return ""
 
 

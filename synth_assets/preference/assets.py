@@ -211,7 +211,7 @@ def _pairs(
     context: dg.AssetExecutionContext, built: Pairs, recalled: pl.DataFrame, spec: PairSpec, home: Home
 ) -> dg.MaterializeResult:
     """PAIRS with what was dropped, also of the rows that a person took back."""
-    context.log.info("dropped:\n%s", reasons_text(built.reasons))
+    context.log.info("dropped: %s", reasons_text(built.reasons))
     version = content_hash(built.pairs)
     taken_back = recalled.unique().with_columns(fate=pl.lit(RECALLED))
     name = context.asset_key.to_user_string()
