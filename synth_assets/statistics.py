@@ -45,8 +45,8 @@ class Discordance:
 class NonInferiority:
     """Whether the second's mean is no more than a margin below the first's.
 
-    "held": the whole interval lies above -margin; "lost": the difference itself is -margin or worse; "not shown": what
-    lies between, which more items could settle.
+    "held": the whole interval lies above -margin; "lost": the difference is -margin or worse and the interval leaves 0
+    out; "not shown": what lies between, which more items could settle.
     """
 
     n: int
@@ -195,7 +195,8 @@ def non_inferiority(
     if not 0 < margin <= 1:
         raise ValueError(f"a margin lies within (0, 1], not {margin}")
     found = paired_bootstrap(first, second, clusters)
-    verdict = "held" if found.low > -margin else "lost" if found.difference <= -margin else "not shown"
+    lost = found.difference <= -margin and found.high < 0
+    verdict = "held" if found.low > -margin else "lost" if lost else "not shown"
     return NonInferiority(len(first), found.difference, found.low, found.high, verdict)
 
 

@@ -145,6 +145,7 @@ def alternating(n: int, lost: int, won: int) -> tuple[list[float], list[float]]:
         (1_000, 30, 10, "held"),  # -.02 with a standard error of .0063: to -.032
         (100, 3, 1, "not shown"),  # the same with .0199: to -.06
         (1_000, 60, 10, "lost"),  # -.05
+        (60, 5, 2, "not shown"),  # -.05 with a standard error of .044: to +.03
         (100, 0, 8, "held"),
     ],
 )

@@ -186,7 +186,8 @@ def _guards(found: Sequence[Guarded]) -> Section:
     margin = f"{100 * GUARD_MARGIN:g} points"
     told = (
         "What the candidate must not lose against the base model. Held: the whole interval is above a loss of "
-        f"{margin}; lost: the difference itself is a loss of {margin} or more; not shown: what lies between."
+        f"{margin}; lost: the difference is a loss of {margin} or more, and the interval leaves 0 out; not shown: "
+        "what lies between."
     )
     return Section("Guards", [told, Table(head, rows, ("n", "points"))] if rows else [])
 

@@ -44,7 +44,7 @@ def test_what_does_not_apply_leaves_n(scored: Scored) -> None:
 
 @pytest.mark.parametrize(
     ("candidate", "verdict"),
-    [([1.0] * 90 + [0.0] * 10, "held"), ([1.0] * 88 + [0.0] * 12, "not shown"), ([1.0] * 80 + [0.0] * 20, "lost")],
+    [([1.0] * 90 + [0.0] * 10, "held"), ([1.0] * 88 + [0.0] * 12, "not shown"), ([1.0] * 70 + [0.0] * 30, "lost")],
 )
 def test_a_guard_is_held_lost_or_not_shown(candidate: list[float], verdict: str, scored: Scored) -> None:
     scores = as_knowledge(scored({"base": [1.0] * 90 + [0.0] * 10, "lora_adapter": candidate}))
@@ -58,12 +58,12 @@ def test_a_guard_is_held_lost_or_not_shown(candidate: list[float], verdict: str,
 
 
 def test_margins_belong_to_what_is_guarded_and_sealed_items_to_nobody_else(scored: Scored) -> None:
-    scores = as_knowledge(scored({"base": [1.0] * 90 + [0.0] * 10, "lora_adapter": [1.0] * 80 + [0.0] * 20}))
+    scores = as_knowledge(scored({"base": [1.0] * 90 + [0.0] * 10, "lora_adapter": [1.0] * 70 + [0.0] * 30}))
     first, second = scores.filter(model="base"), scores.filter(model="lora_adapter")
     verdicts = [
-        losses(first, second, {"safety": 0.01, "knowledge": margin})[0].found.verdict for margin in (0.3, 0.15, 0.1)
+        losses(first, second, {"safety": 0.01, "knowledge": margin})[0].found.verdict for margin in (0.5, 0.25, 0.1)
     ]
-    # ten of a hundred lost: -.1, 95 % from about -.16
+    # twenty of a hundred lost, in clusters: -.2, 95 % from below -.25 to below 0
     assert verdicts == ["held", "not shown", "lost"]
     assert sealed_losses(first, second, 0.05) == []
     opened, closed = (table.with_columns(split=pl.lit("sealed")).unique("item_id") for table in (first, second))
