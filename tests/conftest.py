@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,26 @@ def test_data() -> Path:
     if "SYNTH_TEST_DATA" not in os.environ:
         pytest.skip("SYNTH_TEST_DATA is not set")
     return Path(os.environ["SYNTH_TEST_DATA"])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def living_instances() -> Iterator[None]:
+    """Loading definitions asks the instance that was opened last; where a test before has let go of it, nobody.
+
+    Dagster's contexts for tests close theirs when they are collected, in no order.
+    """
+    from dagster._core.storage.defs_state.base import DefsStateStorage
+
+    last = DefsStateStorage.get
+
+    def living() -> DefsStateStorage | None:
+        storage = last()
+        instance = getattr(storage, "_instance_weakref", None)
+        return storage if instance and instance() else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DefsStateStorage, "get", staticmethod(living))
+        yield
 
 
 @pytest.fixture(autouse=True)
