@@ -40,22 +40,15 @@ def test_data() -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def living_instances() -> Iterator[None]:
-    """Loading definitions asks the instance that was opened last; where a test before has let go of it, nobody.
+def stateless_definitions() -> Iterator[None]:
+    """Loading definitions asks the instance that was opened last for their state; ours have none, so nobody is asked.
 
-    Dagster's contexts for tests close theirs when they are collected, in no order.
+    Dagster's contexts for tests close their instances when they are collected, in no order: the last one may be gone.
     """
     from dagster._core.storage.defs_state.base import DefsStateStorage
 
-    last = DefsStateStorage.get
-
-    def living() -> DefsStateStorage | None:
-        storage = last()
-        instance = getattr(storage, "_instance_weakref", None)
-        return storage if instance and instance() else None
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DefsStateStorage, "get", staticmethod(living))
+        patch.setattr(DefsStateStorage, "get", staticmethod(lambda: None))
         yield
 
 

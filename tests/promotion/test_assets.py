@@ -449,9 +449,9 @@ def test_sealed_items_are_asked_of_who_would_be_promoted_and_once(deployment: De
 
 def test_who_is_better_on_seen_items_alone_is_refused(deployment: Deployment) -> None:
     deployment.run(GOOD)
-    refused = deployment.run(Week(data="week 2", right=200, sealed=SEALED_ITEMS - 6))
+    refused = deployment.run(Week(data="week 2", right=200, sealed=SEALED_ITEMS - 36))
     assert failed(refused) == ["sealed items"]
-    assert "-0.050" in found(refused, "sealed items")
+    assert "-0.300" in found(refused, "sealed items")
     assert failed(deployment.promote(version="2", approve=True)) == ["sealed items"], "nor does a yes help"
     assert found(deployment.promote(), "sealed items") == found(refused, "sealed items")
     assert deployment.champion().version == "1"
