@@ -5,6 +5,7 @@ from pathlib import Path
 
 from resources.registry import MlflowTracker
 from resources.retries import retried
+from resources.run_numbers import log_numbers
 
 
 def log_dataset(
@@ -24,8 +25,7 @@ def log_dataset(
         )
         run_id = run.info.run_id
         if run.info.status != "FINISHED":
-            for metric, value in numbers.items():
-                client.log_metric(run_id, metric, value, timestamp=run.info.start_time)
+            log_numbers(client, run, numbers)
             client.log_artifacts(run_id, str(folder))
             client.set_terminated(run_id, "FINISHED")
         return run_id

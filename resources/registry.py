@@ -13,6 +13,7 @@ import polars as pl
 
 from resources.registry_entries import adapter_tags, score_tag, score_text, tag_filter, totals
 from resources.retries import retried
+from resources.run_numbers import log_numbers, log_parameters
 from resources.score_proof import prove
 from synth_assets.manifests import content_hash
 from synth_assets.records import AdapterRecord, Metric, fingerprint, to_json
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
 
 MODEL = "synth-instruct"
 DIGEST_LENGTH = 36  # of a dataset in MLflow's database
-PARAM_LENGTH = 6000  # of a parameter's value in MLflow's database
 RECORD = "adapter_record.json"  # an AdapterRecord before MLflow knew it
 DATA_VERSIONS = "data_versions.json"  # of what a version was made from; the version's tag carries its hash
-BATCH = 900  # metrics in one request; MLflow takes 1000
 
 
 @dataclass(frozen=True)
@@ -211,21 +210,12 @@ class MlflowTracker:
         return run_id, str(version.version)
 
     def _log_run(self, run: "Run", record: AdapterRecord, curve: Sequence[Mapping[str, float]]) -> None:
-        """Repeating this adds nothing: equal timestamps make equal metrics, which the store keeps once."""
-        from mlflow.entities import Dataset, DatasetInput, Param
-        from mlflow.entities import Metric as Point
+        from mlflow.entities import Dataset, DatasetInput
 
         facts = {**record.spec, "base": record.base, "base_revision": record.base_revision, "method": record.method}
-        params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in sorted(facts.items())]
-        at = run.info.start_time
-        points = [Point(name, value, at, 0) for name, value in totals(record).items()]
-        for index, row in enumerate(curve):
-            step = int(row.get("step", index))
-            points += [Point(name, float(value), at + step, step) for name, value in row.items() if name != "step"]
+        log_parameters(self.client, run, facts)
+        log_numbers(self.client, run, totals(record), curve)
         run_id = run.info.run_id
-        self.client.log_batch(run_id, params=params)
-        for start in range(0, len(points), BATCH):
-            self.client.log_batch(run_id, metrics=points[start : start + BATCH])
         data = [
             DatasetInput(Dataset(name, version[:DIGEST_LENGTH], "dagster asset", json.dumps({"asset": name})))
             for name, version in record.data_versions.items()
@@ -265,20 +255,13 @@ class MlflowTracker:
         return run_id
 
     def _log_scores(self, run: "Run", metrics: Sequence[Metric], items: pl.DataFrame) -> None:
-        from mlflow.entities import Metric as Point
-
-        at, run_id = run.info.start_time, run.info.run_id
-        points = []
+        numbers: dict[str, float] = {}
         for metric in metrics:
             name = f"{metric.model}/{metric.suite}/{metric.split}/{metric.metric}"
-            points += [
-                Point(name, metric.value, at, 0),
-                Point(f"{name}/n", metric.n, at, 0),
-                Point(f"{name}/ci_low", metric.ci_low, at, 0),
-                Point(f"{name}/ci_high", metric.ci_high, at, 0),
-            ]
-        for start in range(0, len(points), BATCH):
-            self.client.log_batch(run_id, metrics=points[start : start + BATCH])
+            numbers |= {name: metric.value, f"{name}/n": metric.n}
+            numbers |= {f"{name}/ci_low": metric.ci_low, f"{name}/ci_high": metric.ci_high}
+        log_numbers(self.client, run, numbers)
+        run_id = run.info.run_id
         rows = [asdict(metric) for metric in metrics]
         self.client.log_text(run_id, json.dumps(rows, sort_keys=True, indent=1), "metrics.json")
         with tempfile.TemporaryDirectory() as folder:

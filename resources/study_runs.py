@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resources.registry import BATCH, PARAM_LENGTH, MlflowTracker
+from resources.registry import MlflowTracker
 from resources.retries import retried
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+from resources.run_numbers import log_numbers, log_parameters
 
 
 def log_variant(
@@ -36,7 +34,10 @@ def log_variant(
             tracker.experiment, run_name=identity["variant"], tags={**tracker.tags, **identity}
         )
         if run.info.status != "FINISHED":
-            _fill(tracker, run, numbers, curve, facts)
+            log_parameters(tracker.client, run, facts)
+            log_numbers(tracker.client, run, numbers, curve)
+            text = json.dumps(dict(numbers), sort_keys=True, indent=1)
+            tracker.client.log_text(run.info.run_id, text, "numbers.json")
             tracker.client.set_terminated(run.info.run_id, "FINISHED")
         return run.info.run_id
 
@@ -45,34 +46,7 @@ def log_variant(
         return retried(log, tracker.client.tracking_uri, safe)
 
 
-def log_numbers(tracker: MlflowTracker, run_id: str, numbers: Mapping[str, float]) -> None:
-    """Add numbers to a run that is finished; logged twice they are kept once."""
-    from mlflow.entities import Metric
-
-    def log() -> None:
-        at = tracker.client.get_run(run_id).info.start_time
-        tracker.client.log_batch(run_id, metrics=[Metric(name, value, at, 0) for name, value in numbers.items()])
-
-    retried(log, tracker.client.tracking_uri)
-
-
-def _fill(
-    tracker: MlflowTracker,
-    run: "Run",
-    numbers: Mapping[str, float],
-    curve: Sequence[Mapping[str, float]],
-    facts: Mapping[str, Any],
-) -> None:
-    """Repeating this adds nothing: equal timestamps make equal metrics, which the store keeps once."""
-    from mlflow.entities import Metric, Param
-
-    at, run_id = run.info.start_time, run.info.run_id
-    points = [Metric(name, value, at, 0) for name, value in numbers.items()]
-    for index, row in enumerate(curve):
-        step = int(row.get("step", index))
-        points += [Metric(name, float(value), at + step, step) for name, value in row.items() if name != "step"]
-    params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in sorted(facts.items())]
-    tracker.client.log_batch(run_id, params=params)
-    for start in range(0, len(points), BATCH):
-        tracker.client.log_batch(run_id, metrics=points[start : start + BATCH])
-    tracker.client.log_text(run_id, json.dumps(dict(numbers), sort_keys=True, indent=1), "numbers.json")
+def add_numbers(tracker: MlflowTracker, run_id: str, numbers: Mapping[str, float]) -> None:
+    """Add numbers to a run that is finished."""
+    client = tracker.client
+    retried(lambda: log_numbers(client, client.get_run(run_id), numbers), client.tracking_uri)

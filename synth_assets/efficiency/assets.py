@@ -12,7 +12,7 @@ from resources.dataset_runs import log_dataset
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.storage import Home
-from resources.study_runs import log_numbers, log_variant
+from resources.study_runs import add_numbers, log_variant
 from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
 from synth_assets.adapters.production import Order, Workshop, produce
 from synth_assets.efficiency.findings import findings
@@ -154,7 +154,7 @@ def variant_latencies(
     tracker = tracking.tracker(context, STUDY_EXPERIMENT)
     for variant, row in zip(chosen, timed.iter_rows(named=True), strict=True):
         numbers = {f"answer_{name}": row[name] for name in PERCENTILES}
-        log_numbers(tracker, variant.mlflow_run_id, numbers | {"answer_tokens_per_s": row["tokens_per_s"]})
+        add_numbers(tracker, variant.mlflow_run_id, numbers | {"answer_tokens_per_s": row["tokens_per_s"]})
     return dg.MaterializeResult(
         value=timed,
         data_version=dg.DataVersion(content_hash(timed)),
