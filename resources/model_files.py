@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from synth_assets.embedded import model_path
 from synth_assets.manifests import folder_hash
+from synth_assets.redaction import redact, without_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -161,12 +162,12 @@ def fetch(name: str, revision: str | None, patterns: list[str], kind: Kind = "mo
     try:
         return Path(snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=patterns))
     except LocalEntryNotFoundError as error:
-        raise ModelFilesError(out_of_reach(name, kind)) from error
+        raise ModelFilesError(out_of_reach(name, kind)) from without_secrets(error)
     except HfHubHTTPError as error:
-        raise ModelFilesError(remedy(name, error)) from error
+        raise ModelFilesError(remedy(name, error)) from without_secrets(error)
     except (HTTPError, OSError, ValueError) as error:
         kept = "run it again, what is complete is kept"
-        raise ModelFilesError(f"{name} could not be fetched ({error}); {kept}") from error
+        raise ModelFilesError(f"{name} could not be fetched ({redact(str(error))}); {kept}") from without_secrets(error)
 
 
 def _listed(name: str, revision: str | None) -> list[str] | None:
@@ -181,7 +182,7 @@ def _listed(name: str, revision: str | None) -> list[str] | None:
     try:
         info = model_info(name, revision=revision)
     except HfHubHTTPError as error:
-        raise ModelFilesError(remedy(name, error)) from error
+        raise ModelFilesError(remedy(name, error)) from without_secrets(error)
     except (OfflineModeIsEnabled, HTTPError):
         logging.getLogger(__name__).warning("%s: the hub is out of reach; what was fetched before is used", name)
         return None

@@ -13,6 +13,7 @@ from resources.retries import retried
 from synth_assets.lineage import LineageError, ModelVersion
 from synth_assets.manifests import ManifestError, folder_hash, read_manifest
 from synth_assets.records import AdapterRecord, fingerprint, from_json
+from synth_assets.redaction import redact, without_secrets
 from synth_assets.text_samples import first_sections
 
 if TYPE_CHECKING:
@@ -75,7 +76,10 @@ def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
             )
             read_manifest(found)
         except (MlflowException, OSError, ManifestError) as error:
-            raise LineageError(f"MLflow does not hold the files of version {number} any more: {error}") from error
+            cause = redact(str(error))
+            raise LineageError(
+                f"MLflow does not hold the files of version {number} any more: {cause}"
+            ) from without_secrets(error)
         if folder_hash(found) != one.tags["data_version"]:
             raise LineageError(f"MLflow holds other files of version {number} than were registered")
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from synth_assets.redaction import redact, without_secrets
+
 T = TypeVar("T")
 
 RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0)  # back-off between five attempts
@@ -33,11 +35,14 @@ def retried(operation: Callable[[], T], uri: str, safe: str = "") -> T:
             return operation()
         except (MlflowException, OSError) as error:
             if isinstance(error, MlflowException) and error.error_code not in TRANSIENT:
+                if (stand_in := without_secrets(error)) is not error:
+                    raise TrackingError(str(stand_in)) from None
                 raise
-            cause = str(error).strip().splitlines()[0][:300]
+            cause, server = redact(str(error).strip()).splitlines()[0][:300], redact(uri)
             if pause is None:
                 attempts = len(RETRY_AFTER_S) + 1
-                raise TrackingError(f"MLflow at {uri} failed {attempts} times: {cause}. {safe}".strip()) from error
-            logging.getLogger(__name__).warning("MLflow at %s: %s; again in %s s", uri, cause, pause)
+                message = f"MLflow at {server} failed {attempts} times: {cause}. {safe}".strip()
+                raise TrackingError(message) from without_secrets(error)
+            logging.getLogger(__name__).warning("MLflow at %s: %s; again in %s s", server, cause, pause)
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")

@@ -14,6 +14,7 @@ from resources.deployment import silence_libraries
 from resources.registry import MODEL, MlflowTracker
 from resources.retries import retried
 from resources.storage import Home
+from synth_assets.redaction import holds_secret
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,13 +40,9 @@ class MlflowTracking(dg.ConfigurableResource):
         """Where runs and versions are kept, as MLflow wants it.
 
         Raises:
-            ValueError: the address of a server holds a password, which each link to a run would show.
+            ValueError: the address cannot be parsed, or it is a server's and holds a secret.
         """
-        if self.tracking_uri.startswith("http") and urlsplit(self.tracking_uri).password:
-            raise ValueError(
-                "MLFLOW_TRACKING_URI holds a password, which every link would show: take it out of the address and set "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
+        check_tracking_address(self.tracking_uri, "MLFLOW_TRACKING_URI")
         return self.tracking_uri or f"sqlite:///{self.home.root() / 'mlflow.db'}"
 
     def artifacts(self) -> str:
@@ -106,8 +103,36 @@ class MlflowTracking(dg.ConfigurableResource):
             yield
 
     def _ui(self) -> str:
-        served = self.tracking_uri if self.tracking_uri.startswith("http") else ""
-        return (self.ui_url or served or os.environ.get("SYNTH_MLFLOW_UI") or DEFAULT_UI).rstrip("/")
+        served = self.tracking_uri if is_server(self.tracking_uri) else ""
+        address = self.ui_url or served or os.environ.get("SYNTH_MLFLOW_UI") or DEFAULT_UI
+        check_tracking_address(address, "SYNTH_MLFLOW_UI")
+        return address.rstrip("/")
+
+
+def is_server(address: str) -> bool:
+    """Whether a tracking address is that of an HTTP server."""
+    return address.strip().lower().startswith(("http://", "https://"))
+
+
+def check_tracking_address(address: str, variable: str) -> None:
+    """Refuse the address of a server that carries anything but scheme, host, port and path: every link would show it.
+
+    Raises:
+        ValueError: with the remedy, and without any part of the address.
+    """
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        remedy = "percent-encode the special characters of its password, or leave it out and set PGPASSWORD"
+        raise ValueError(f"{variable} cannot be parsed as an address: {remedy}") from None
+    if not is_server(address):
+        return
+    if "@" in parts.netloc or parts.query or parts.fragment or holds_secret(address):
+        raise ValueError(
+            f"{variable} holds credentials, a query or a fragment, which every link would show: leave scheme, host, "
+            "port and path, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
 
 
 def _experiment(client: "MlflowClient", name: str, artifacts: str) -> str:

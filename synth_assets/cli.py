@@ -6,17 +6,29 @@ Exit codes: 0 done, 1 the run failed, 2 wrong input or set-up, 3 promotion refus
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from synth_assets.redaction import redact
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 embedded = typer.Typer(no_args_is_help=True, help="The shipped tiny models.")
 app.add_typer(embedded, name="embedded")
-console = Console(highlight=False, soft_wrap=True)
+
+
+class RedactingConsole(Console):
+    """A console that prints no secret, whatever a library's message quotes."""
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as in the class it extends
+        """Print, with the secrets of each text replaced."""
+        super().print(*(redact(item) if isinstance(item, str) else item for item in objects), **options)
+
+
+console = RedactingConsole(highlight=False, soft_wrap=True)
 
 TierOption = Annotated[
     str | None, typer.Option("--tier", help="Row of the hardware table; else SYNTH_TIER, else auto.")
@@ -280,5 +292,5 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"synth: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"synth: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(EXIT_USAGE)

@@ -1,10 +1,14 @@
 """The command line as a person meets it: exit codes, one readable line, no traceback."""
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
+
+from synth_assets.cli import RedactingConsole
+from synth_assets.commands.run import Launch, run_config
 
 
 def synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,11 +60,42 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], names: st
     assert "hf_" not in lines[0]
 
 
-def test_a_password_in_an_address_is_refused() -> None:  # fault 27: secret
-    result = synth("run", "--yes", MLFLOW_TRACKING_URI="http://me:hunter2@mlflow.example")
+@pytest.mark.parametrize("address", ["http://me:hunter2@mlflow.example", "HTTPS://hunter2@mlflow.example/"])
+def test_a_password_in_an_address_is_refused(address: str) -> None:  # fault 27: secret
+    result = synth("run", "--yes", MLFLOW_TRACKING_URI=address)
     assert result.returncode == 2
     assert "MLFLOW_TRACKING_PASSWORD" in result.stderr
     assert "hunter2" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"hf_{'a' * 34}",
+        "https://hunter2@host.example",
+        "HTTP://bob:hunter2@host.example",
+        "http://host.example/?token=hunter2",
+        "{algebra: [https://host.example, 'https://hunter2@host.example']}",
+        "http://host.example/?next=https%3A%2F%2Fbob%3Ahunter2%40other.example",
+    ],
+)
+def test_a_secret_among_the_settings_of_a_run_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"raw_instructions\.topics: the value looks like a secret") as refused:
+        run_config(Launch(settings=(f"raw_instructions.topics={value}",)))
+    assert "hunter2" not in str(refused.value)
+    assert "hf_" not in str(refused.value)
+
+
+def test_a_setting_that_is_not_one_is_repeated_without_its_secret() -> None:
+    result = synth("run", "--yes", "--set", "https://hunter2@host.example")
+    assert result.returncode == 2
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_nothing_printed_holds_a_secret() -> None:
+    printed = io.StringIO()
+    RedactingConsole(file=printed, width=200).print("see https://hunter2@host.example/x", 3, markup=False)
+    assert printed.getvalue() == "see https://***@host.example/x 3\n"
 
 
 def test_wrong_input_is_found_before_torch_is_imported() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synth_assets.benchmarks.suite import Item
+from synth_assets.redaction import redact, without_secrets
 
 Document = dict[str, Any]
 
@@ -119,14 +120,15 @@ class Source:
         try:
             table = load_dataset(self.repository, self.configuration or None, split=self.split)
         except (OSError, ValueError) as error:
+            cause = " ".join(redact(str(error)).split())
             looked = (
                 f"no file {self.files} in {folder}" if folder else f"no folder of benchmarks to find {self.files} in"
             )
             raise FileNotFoundError(
-                f"{looked}, and the hub did not give {self.repository} ({' '.join(str(error).split())}): put the file "
+                f"{looked}, and the hub did not give {self.repository} ({cause}): put the file "
                 "there (SYNTH_BENCHMARKS names the folder), let this machine reach the hub, or leave the suite out "
                 "(config `suites` of benchmark_items)"
-            ) from error
+            ) from without_secrets(error)
         found = [dict(row) for row in table]
         self._check(found)
         return found

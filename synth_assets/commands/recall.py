@@ -17,6 +17,7 @@ from synth_assets.commands.session import Session
 from synth_assets.lineage import TAINTED, ModelVersion, fates_of, one_row, recalled_rows_of
 from synth_assets.promotion.contenders import CHAMPION
 from synth_assets.recalls import Recall, add_recalls, recall_reasons, recalls_in_force, taint_text
+from synth_assets.redaction import holds_secret
 from synth_assets.text_samples import terminal_line
 
 ASSET = "recalled_rows"
@@ -44,6 +45,8 @@ def recall(session: Session, request: Request, console: Console) -> None:
     row_ids = list(dict.fromkeys(one_row(manifests, given) for given in request.rows))
     if not request.undo and not (request.reason or "").strip():
         raise ValueError('say why: --reason "it names a person"; the registry and the rejected row will show it')
+    if holds_secret(request.reason or ""):
+        raise ValueError("--reason holds what looks like a secret; it is stored and shown: describe the secret instead")
     versions = model_versions(session.tracker) if session.tracker else []
     touched = trained_versions(manifests, row_ids, versions)
     console.print(reach_text(session, row_ids, touched), markup=False)

@@ -16,8 +16,8 @@ from rich.console import Console
 from resources.inference import Inference
 from synth_assets.commands.session import Session
 from synth_assets.commands.watch import RunWatcher
-from synth_assets.filtering.safety import KEY
 from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH
+from synth_assets.redaction import holds_secret
 
 TRIGGER = "synth run"
 PROCESS_TAG = "synth/process"
@@ -126,8 +126,11 @@ def run_config(launch: Launch) -> dict[str, Any]:
         asset, dot, key = name.partition(".")
         if not (equals and dot and asset and key):
             raise ValueError(f"--set wants asset.field=value, not {setting!r}")
-        if KEY.search(value):
-            raise ValueError(f"--set {name}: this looks like a key; a run's settings are stored, and shown in the UI")
+        if holds_secret(setting):
+            raise ValueError(
+                f"--set {name}: the value looks like a secret (a key, or an address with credentials), and settings of "
+                "runs are stored and shown in the UI. Pass secrets in environment variables"
+            )
         ops.setdefault(asset, {}).setdefault("config", {})[key] = yaml.safe_load(value)
     return {"ops": ops}
 

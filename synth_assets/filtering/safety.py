@@ -8,6 +8,7 @@ import polars as pl
 
 from synth_assets.filtering.features import SIDES, Features, Flags, Floats
 from synth_assets.lexicon import hash_lexicon
+from synth_assets.redaction import KEY
 
 OBSCENE_WORDS = (
     "fuck fucks fucked fucker fuckers fucking motherfucker motherfuckers motherfucking cunt cunts bullshit shitty "
@@ -80,10 +81,6 @@ RESERVED_DOMAIN = re.compile(
 PHONE = re.compile(
     r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{3,4}(?![\w-]|\.\d)"
     r"|(?<![\w.])\+\d{1,3}(?:[ .-]?\d{2,4}){3,4}(?![\w-])"
-)
-KEY = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bsk-[A-Za-z0-9_-]{20,}\b"
-    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}\b|\bhf_[A-Za-z]{34}\b|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
 )
 CARD = re.compile(r"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w-]|\.\d)")
 CARD_PREFIX = re.compile(r"^(?:4|5[1-5]|2[2-7]|3[47]|6(?:011|4|5))")
