@@ -75,7 +75,7 @@ def write_instance_settings(home: Path) -> Path:
     and one would fail.
     """
     settings = yaml.safe_load(_shipped_settings().read_text("utf-8"))
-    for served in ("storage", "run_launcher", "compute_logs"):
+    for served in ("storage", "compute_logs"):
         settings.pop(served, None)
     target = Path(os.environ.get("DAGSTER_HOME", home / "dagster")) / "dagster.yaml"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from dagster import AssetRecordsFilter, EventLogRecord
 from synth_assets.records import Verdict
 
 DATA_VERSION = "dagster/data_version"
+REMOVED = "removed"  # the data version that says: this partition was deleted, and is no input of later assets
 INPUT_EVENT = "dagster/input_event_pointer/"
 PAGE = 200
 WAIT_S = 120.0  # for checks of the same run that are still at work
@@ -57,6 +58,11 @@ def upstream_versions(context: dg.AssetExecutionContext) -> dict[str, str]:
     """
     parents = context.assets_def.asset_deps[context.asset_key]
     return _closure(context.instance, [r for key in sorted(parents) for r in _in_force(context.instance, key, None)])
+
+
+def removed_partition(key: dg.AssetKey, partition: str) -> dg.AssetMaterialization:
+    """Return the event that says a partition was removed; what was made from it before keeps its lineage."""
+    return dg.AssetMaterialization(key, partition=partition, tags={DATA_VERSION: REMOVED}, description=REMOVED)
 
 
 def adapter_versions(instance: dg.DagsterInstance, asset: str, data_version: str) -> dict[str, str]:
@@ -158,13 +164,14 @@ def _with_version(
 
 
 def _in_force(instance: dg.DagsterInstance, key: dg.AssetKey, before: int | None) -> list[EventLogRecord]:
-    """The newest materialisation before an event; of a partitioned asset the newest of each partition."""
+    """The newest materialisation before an event; of a partitioned asset the newest of each that was not removed."""
     newest: dict[str | None, EventLogRecord] = {}
     for record in _materialisations(instance, key, None, before):
         newest.setdefault(record.partition_key, record)
         if record.partition_key is None:
             break
-    return [newest[partition] for partition in sorted(newest, key=lambda p: p or "")]
+    present = {key: record for key, record in newest.items() if _tags(record).get(DATA_VERSION) != REMOVED}
+    return [present[partition] for partition in sorted(present, key=lambda p: p or "")]
 
 
 def _closure(instance: dg.DagsterInstance, start: Sequence[EventLogRecord]) -> dict[str, str]:

@@ -16,6 +16,11 @@ from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._utils.interrupts import check_captured_interrupt
 from dagster_shared.error import SerializableErrorInfo
 
+from resources.backfills import mark_partition_made, steps_of_this_run
+from resources.deployment import home_folder
+from resources.run_processes import PROCESS_TAG, this_process
+from resources.run_turns import run_title, turn, writes_shared_tables
+
 RESTARTS = 1
 
 
@@ -32,6 +37,18 @@ class StepExecutor(MultiprocessExecutor):
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
         """The events of the steps; where Ctrl-C ended the fork server while it loaded, the run was interrupted."""
+        run, instance = plan_context.dagster_run, plan_context.instance
+        instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process()})
+        if not writes_shared_tables(run.job_name, run.tags):
+            yield from self._execute(plan_context, execution_plan)
+            return
+        with turn(home_folder(), run_title(run), plan_context.log.info, _stop_where_interrupted):
+            yield from self._execute(plan_context, steps_of_this_run(plan_context, execution_plan))
+            mark_partition_made(instance, run)
+
+    def _execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Iterator[dg.DagsterEvent]:
         start_fork_server(self.preloaded)
         interrupted = False
         try:
@@ -52,6 +69,11 @@ class StepExecutor(MultiprocessExecutor):
         if died and earlier < RESTARTS:
             return dg.DagsterEvent.step_retry_event(step_context, StepRetryData(error=err_info))
         return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
+
+
+def _stop_where_interrupted() -> None:
+    if check_captured_interrupt():
+        raise DagsterExecutionInterruptedError
 
 
 def start_fork_server(preloaded: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from synth_assets.shards import sweep_temporaries, write_atomically
 R = TypeVar("R")
 
 SHOWN = 5  # partitions of a warning that names them
+SHOWN_CHARACTERS = 40  # of each of their names
 ROW_GROUP_ROWS = 8_192  # a reader holds several groups at once; this many conversations are some 15 MB
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an asset, partition, stage or data version may be called: one path segment, never hidden, never `..`."""
@@ -117,9 +118,14 @@ class Home(dg.ConfigurableResource):
         return folder
 
 
+def can_name_file(name: str) -> bool:
+    """Return whether a file of SYNTH_HOME may have this name."""
+    return NAME.fullmatch(name) is not None
+
+
 def safe_name(name: str) -> str:
     """`name` if it is safe as one path segment; ValueError otherwise."""
-    if not NAME.fullmatch(name):
+    if not can_name_file(name):
         raise ValueError(
             f"{name!r} cannot name a file: letters, digits, dot, dash and underscore, "
             "first a letter or digit, at most 128 characters"
@@ -190,7 +196,7 @@ class AssetIOManager(dg.IOManager):
         made = [p for p in wanted if self._stored(key, p) is not None]
         if not made:
             raise StorageError(_never_made(key, None) + "; no partition of it exists yet")
-        if skipped := sorted(set(wanted) - set(made)):
+        if skipped := sorted(p[:SHOWN_CHARACTERS] for p in set(wanted) - set(made)):
             told = ", ".join([*skipped[:SHOWN], *([f"{len(skipped) - SHOWN} more"] if len(skipped) > SHOWN else [])])
             context.log.warning(f"{key.to_user_string()}: {told} never materialised and left out")
         return {partition: self._load(key, partition, kind) for partition in made}
@@ -210,6 +216,8 @@ class AssetIOManager(dg.IOManager):
         raise TypeError(f"{key.to_user_string()} is a table: annotate the input as a polars frame, not {kind}")
 
     def _stored(self, key: dg.AssetKey, partition: str | None) -> Path | None:
+        if partition is not None and not can_name_file(partition):
+            return None  # the Dagster UI adds partitions of any name; none of these was ever stored
         path = self.path(key, partition)
         candidates = (path.with_name(f"{path.name}{suffix}") for suffix in (".parquet", ".json"))
         return next((p for p in candidates if p.is_file()), None)

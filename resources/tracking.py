@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -44,6 +45,10 @@ class MlflowTracking(dg.ConfigurableResource):
         """
         check_tracking_address(self.tracking_uri, "MLFLOW_TRACKING_URI")
         return self.tracking_uri or f"sqlite:///{self.home.root() / 'mlflow.db'}"
+
+    def exists(self) -> bool:
+        """Return whether anything can have been logged: a server is set, or the database file is there."""
+        return bool(self.tracking_uri) or (Path(self.home.folder).expanduser() / "mlflow.db").is_file()
 
     def artifacts(self) -> str:
         """Where the artifacts of a new experiment go; empty where the server decides."""

@@ -6,16 +6,20 @@ import dagster as dg
 
 from resources.hardware import Hardware
 from resources.notices import Webhook
+from resources.run_turns import QUEUED
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets import jobs
 from synth_assets.manifests import file_sha256
-from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH
+from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH, usable_batches
 from synth_assets.promotion.assets import PromotionConfig
 from synth_assets.promotion.succession import moved_by_hand
 from synth_assets.records import ChampionRecord
 
 EVERY_MONDAY = "0 3 * * 1"
+PARTITION = "dagster/partition"
+"""Dagster's tag for the partition of a run. Requests set it instead of a partition key, which would have to exist: the
+run adds the batch when it starts (`raw_instructions`), so that a test of a tick in the UI adds none."""
 ALL_BATCHES = "all"  # the tag of runs that make no batch and read every one
 
 EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency")
@@ -32,9 +36,8 @@ def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.
     """
     year, week, _ = context.scheduled_execution_time.isocalendar()
     batch = f"{year}-W{week:02}"
-    context.instance.add_dynamic_partitions(BATCHES_NAME, [batch])
-    tags = {"trigger": "schedule", "batch": batch, "tier": hardware.name()}
-    return dg.RunRequest(run_key=batch, partition_key=batch, tags=tags)
+    tags = {**QUEUED, "trigger": "schedule", "batch": batch, PARTITION: batch, "tier": hardware.name()}
+    return dg.RunRequest(run_key=batch, tags=tags)
 
 
 @dg.sensor(asset_selection=EVERYTHING, minimum_interval_seconds=60)
@@ -47,11 +50,9 @@ def new_imports(context: dg.SensorEvaluationContext, home: Home, hardware: Hardw
     if not files:
         return dg.SkipReason("nothing was imported yet: synth import FILE")
     contents = hashlib.sha256("".join(sorted(map(file_sha256, files))).encode()).hexdigest()[:16]
-    tags = {"trigger": "import", "imports": contents, "tier": hardware.name()}
-    if not context.instance.get_dynamic_partitions(BATCHES_NAME):
-        context.instance.add_dynamic_partitions(BATCHES_NAME, [FIRST_BATCH])
-        tags |= {"batch": FIRST_BATCH, "dagster/partition": FIRST_BATCH}
-        return dg.RunRequest(run_key=contents, partition_key=FIRST_BATCH, tags=tags)
+    tags = {**QUEUED, "trigger": "import", "imports": contents, "tier": hardware.name()}
+    if not usable_batches(context.instance.get_dynamic_partitions(BATCHES_NAME)):
+        return dg.RunRequest(run_key=contents, tags={**tags, "batch": FIRST_BATCH, PARTITION: FIRST_BATCH})
     if context.repository_def is None:
         raise ValueError("the sensor new_imports runs in a code location alone, where it sees the graph")
     chosen = sorted(FROM_IMPORTS.resolve(context.repository_def.asset_graph))
@@ -80,6 +81,8 @@ def decision_notice(
 @dg.sensor(job=jobs.promote, minimum_interval_seconds=60)
 def champion_moved_by_hand(home: Home, tracking: MlflowTracking, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
     """Somebody moved @champion in MLflow: judge it by the policy, record it as manual, flag it where refused."""
+    if not tracking.exists():
+        return dg.SkipReason("nothing was registered yet: synth run")
     recorded = home.record("champion", ChampionRecord)
     moved = moved_by_hand(tracking.tracker(), recorded)
     if moved is None:

@@ -123,6 +123,29 @@ def preview(
 
 
 @app.command()
+def batches(
+    remove: Annotated[
+        list[str] | None, typer.Option(help="Delete this batch, its rows and blocks; repeatable.")
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete all batches whose name cannot be used.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """List the batches of raw instructions, or remove some; what was trained on them keeps its lineage."""
+    from synth_assets.commands import batches as command
+    from synth_assets.commands.session import open_session
+
+    session = open_session()
+    names = [*(remove or []), *(command.unusable_batches(session) if prune else [])]
+    if not names:
+        console.print(command.batches_text(session), markup=False)
+        return
+    console.print(command.removal_text(session, names), markup=False)
+    if not yes and not typer.confirm("Remove?"):
+        raise typer.Exit(EXIT_USAGE)
+    console.print(command.remove_batches(session, names), markup=False)
+
+
+@app.command()
 def scoreboard(write: Annotated[bool, typer.Option("--write", help="Into README.md and docs/.")] = False) -> None:
     """Show the last run's scores, or write them into README with the items they are computed from."""
     from synth_assets.commands.scoreboard import scoreboard_text, write_scoreboard

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from resources.run_turns import QUEUED
 from resources.step_executor import step_executor
 
 PRELOADED = [
@@ -27,7 +28,7 @@ pipeline = dg.define_asset_job(
     "pipeline",
     selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency"),
     description="Everything from one batch of new instructions to a promoted or refused challenger.",
-    tags=LAUNCHPAD,
+    tags={**LAUNCHPAD, **QUEUED},
 )
 study = dg.define_asset_job(
     "study",

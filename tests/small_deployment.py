@@ -16,7 +16,8 @@ from resources.deployment import home_folder, set_up_process, write_instance_set
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
-from synth_assets.commands.run import close_dead_runs, run_tags
+from resources.run_processes import close_dead_runs
+from synth_assets.commands.run import run_tags
 from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.records import Tier
 

@@ -65,10 +65,10 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     if others := sorted(set(ops) - {KEY}):
         raise ValueError(f"a preview makes {KEY} alone; a setting of {', '.join(others)} changes nothing in it")
     spec = session.hardware.spec(MagpieSpec(), _config(ops.get(KEY, {}).get("config", {})))
+    name = batch_name(session, batch)
     inference = Inference(hardware=session.hardware)
     teacher, base = inference.resolve("teacher"), inference.resolve("base")
     generator = inference.generator(teacher)
-    name = batch_name(session.instance, batch)
     block = MagpieSpec(**{**vars(spec), "samples": BLOCK_ROWS})
     made = generate(generator, block, name, teacher.family, session.storage.shards("generation"), progress)
     rows = made.rows.collect()

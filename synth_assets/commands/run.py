@@ -1,27 +1,26 @@
 """`synth run`: one batch through the whole graph, watched from the terminal."""
 
-import json
-import platform
+import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-import psutil
 import yaml
 from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from resources.inference import Inference
+from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
+from resources.run_turns import turn, wait_for_turn
 from synth_assets.commands.session import Session
 from synth_assets.commands.watch import RunWatcher
-from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH
+from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH, check_batch, stored_batches, usable_batches
 from synth_assets.redaction import holds_secret
 
 TRIGGER = "synth run"
-PROCESS_TAG = "synth/process"
-UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,27 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     _validate(job, config)
     selection = _selected(job, launch.select)
     preflight(session)
-    batch = choose_batch(session.instance, launch.batch)
+    batch_name(session, launch.batch)
     close_dead_runs(session.instance)
     session.limit_model_steps()
-    tags = run_tags(batch, session.tier_name)
-    return execute(session, make_job, config, tags, console, selection)
+    with _own_turn(session, console, launch.in_process):
+        tags = run_tags(choose_batch(session, launch.batch), session.tier_name)
+        return execute(session, make_job, config, tags, console, selection)
+
+
+@contextmanager
+def _own_turn(session: Session, console: Console, in_process: bool) -> Iterator[None]:
+    """Wait until no other run writes the tables; hold the turn where the executor of this run does not take it."""
+
+    def report(line: str) -> None:
+        console.print(line, markup=False)
+
+    if not in_process:
+        wait_for_turn(session.home, report)
+        yield
+        return
+    with turn(session.home, f"synth run --in-process (process {os.getpid()})", report):
+        yield
 
 
 def run_tags(batch: str, tier: str) -> dict[str, str]:
@@ -143,47 +158,23 @@ def preflight(session: Session) -> None:
         inference.resolve(role)
 
 
-def batch_name(instance: dg.DagsterInstance, wanted: str | None) -> str:
-    """The batch asked for, else the newest there is, else the first; ValueError where nothing may be called so."""
-    existing = instance.get_dynamic_partitions(BATCHES_NAME)
-    batch = wanted or (existing[-1] if existing else FIRST_BATCH)
-    if not batch.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f"a batch is named by letters, digits, '-' and '_', not {batch!r}")
-    return batch
+def batch_name(session: Session, wanted: str | None) -> str:
+    """Return the batch asked for, else the newest usable one, else the first.
 
-
-def choose_batch(instance: dg.DagsterInstance, wanted: str | None) -> str:
-    """The batch to run, as `batch_name` finds it; added where it is new."""
-    batch = batch_name(instance, wanted)
-    if batch not in instance.get_dynamic_partitions(BATCHES_NAME):
-        instance.add_dynamic_partitions(BATCHES_NAME, [batch])
-    return batch
-
-
-def close_dead_runs(instance: dg.DagsterInstance, trigger: str = TRIGGER) -> int:
-    """Mark runs of a command whose process is gone as failed, and free what they held in pools; returns how many.
-
-    Runs of other machines stay.
+    Raises:
+        BatchNameError: no batch may have the name.
     """
-    started = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={"trigger": trigger}))
-    dead = [run for run in started if (process := run.tags.get(PROCESS_TAG)) and _is_gone(process)]
-    for run in dead:
-        instance.report_run_failed(run, "the process that ran it was killed; run again to go on where it stopped")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-    return len(dead)
+    existing = usable_batches(session.instance.get_dynamic_partitions(BATCHES_NAME))
+    if wanted is None:
+        return existing[-1] if existing else FIRST_BATCH
+    return check_batch(wanted, stored_batches(session.home / "tables"))
 
 
-def this_process() -> str:
-    """Machine, number and start of this process; the start because numbers are used again."""
-    process = psutil.Process()
-    return json.dumps([platform.node(), process.pid, process.create_time()])
-
-
-def _is_gone(process: str) -> bool:
-    machine, number, start = json.loads(process)
-    if machine != platform.node():
-        return False
-    return not psutil.pid_exists(number) or psutil.Process(number).create_time() != start
+def choose_batch(session: Session, wanted: str | None) -> str:
+    """Return the batch to run, as `batch_name` finds it, and add it where it is new."""
+    batch = batch_name(session, wanted)
+    session.instance.add_dynamic_partitions(BATCHES_NAME, [batch])
+    return batch
 
 
 def _validate(job: dg.JobDefinition, config: Mapping[str, Any]) -> None:

@@ -13,7 +13,8 @@ import dagster as dg
 import polars as pl
 from rich.console import Console
 
-from synth_assets.commands.run import PROCESS_TAG, close_dead_runs, execute, this_process
+from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
+from synth_assets.commands.run import execute
 from synth_assets.commands.session import Session
 from synth_assets.commands.watch import describe
 from synth_assets.commands.workers import run_each
@@ -78,7 +79,7 @@ def run_study(session: Session, request: Request, console: Console, *, time_agai
     todo = [name for name in wanted if not is_made(session, name, basis)]
     known = f", {len(wanted) - len(todo)} of them made before" if len(todo) < len(wanted) else ""
     console.print(f"{len(wanted)} variants{known}")
-    close_dead_runs(session.instance, TRIGGER)
+    close_dead_runs(session.instance)
     session.limit_model_steps()
     session.tracking.initialise()
     worked = make_variants(session, todo, lambda line: console.print(line, markup=False))
@@ -155,9 +156,7 @@ def make_variants(session: Session, names: Sequence[str], tell: Tell) -> bool:
         told = outcome_of(session, name) if code == 0 else f"FAILED {why_failed(session, name, token, code)}"
         tell(f"{spent:5.0f} s  {name:22} {told}; {len(codes)} of {len(names)}, about {left:.0f} min left")
 
-    run_each(
-        names, start, steps_at_once(session.tier.device), ended, lambda: close_dead_runs(session.instance, TRIGGER)
-    )
+    run_each(names, start, steps_at_once(session.tier.device), ended, lambda: close_dead_runs(session.instance))
     return not any(codes)
 
 

@@ -16,7 +16,7 @@ from synth_assets.generation.imports import imported_files, read_import
 from synth_assets.generation.magpie import RECIPE, generate
 from synth_assets.generation.spec import MagpieSpec
 from synth_assets.manifests import content_hash
-from synth_assets.partitions import BATCHES
+from synth_assets.partitions import BATCHES, BATCHES_NAME, check_batch, stored_batches
 from synth_assets.records import INSTRUCTIONS, PAIRS, ModelRecord, fingerprint
 from synth_assets.shards import BLOCK_ROWS, sweep_temporaries
 from synth_assets.text_samples import escaped_sample
@@ -59,10 +59,12 @@ def raw_instructions(
     home: Home,
 ) -> dg.MaterializeResult:
     """A batch of instructions that the teacher invents from its pre-query template, with its answers (Magpie)."""
+    batch = check_batch(context.partition_key, stored_batches(home.tables()))
+    context.instance.add_dynamic_partitions(BATCHES_NAME, [batch])  # a scheduled run brings a new name
     spec = hardware.spec(MagpieSpec(), config)
     folder = home.shards("generation")
     generator = inference.generator(teacher_model)
-    made = generate(generator, spec, context.partition_key, teacher_model.family, folder, context.log.info)
+    made = generate(generator, spec, batch, teacher_model.family, folder, context.log.info)
     version = content_hash(made.rows)
     home.leave_row_manifest("raw_instructions", version, _all_kept(made.rows))
     return dg.MaterializeResult(

@@ -1,6 +1,7 @@
 """Fault 23: a step ends with its worker, and one that was killed is started once more; what the killed run left."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,9 +14,14 @@ import dagster as dg
 import psutil
 import pytest
 from dagster._core.events import RunFailureReason
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
+from resources.deployment import write_instance_settings
 from resources.hardware import GPU_POOL
-from synth_assets.commands.run import PROCESS_TAG, close_dead_runs, run_tags
+from resources.run_processes import PROCESS_TAG, close_dead_runs
+from synth_assets.commands.run import run_tags
 from synth_assets.commands.watch import is_interruption
 
 PROGRAM = Path(__file__).with_name("deaths.py")
@@ -136,7 +142,8 @@ def test_two_first_runs_of_a_new_home_at_once(own_home: Path) -> None:  # fault 
     assert len(attempts(own_home)) == 2
 
 
-def test_only_runs_whose_process_is_gone_are_closed(own_home: Path) -> None:
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
+def test_only_runs_whose_process_is_gone_are_closed(status: dg.DagsterRunStatus) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     mine = run_tags("b", "cpu")
@@ -150,8 +157,27 @@ def test_only_runs_whose_process_is_gone_are_closed(own_home: Path) -> None:
     with dg.instance_for_test() as instance:
         for name, owner in owners.items():
             tags = {**mine, PROCESS_TAG: json.dumps(owner), "name": name}
-            instance.add_run(dg.DagsterRun("pipeline", tags=tags, status=dg.DagsterRunStatus.STARTED))
+            instance.add_run(dg.DagsterRun("pipeline", tags=tags, status=status))
+        instance.add_run(dg.DagsterRun("pipeline", tags={"name": "no process"}, status=status))
         assert close_dead_runs(instance) == 2
         failed = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
         assert {run.tags["name"] for run in failed} == {"an ended process", "a number used again"}
         assert close_dead_runs(instance) == 0
+
+
+def test_run_monitoring_closes_a_run_whose_process_is_gone(own_home: Path) -> None:
+    """What the daemon does every ten seconds, with the launcher of dagster.yaml."""
+    write_instance_settings(own_home)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    machine, _, begun = json.loads(run_tags("b", "cpu")[PROCESS_TAG])
+    with (
+        dg.DagsterInstance.get() as instance,
+        WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace,
+    ):
+        for pid in (gone.pid, os.getpid()):
+            tags = {PROCESS_TAG: json.dumps([machine, pid, begun])}
+            instance.add_run(dg.DagsterRun("pipeline", tags=tags, status=dg.DagsterRunStatus.STARTED))
+        list(execute_run_monitoring_iteration(workspace, logging.getLogger()))
+        statuses = {json.loads(run.tags[PROCESS_TAG])[1]: run.status for run in instance.get_runs()}
+    assert statuses == {gone.pid: dg.DagsterRunStatus.FAILURE, os.getpid(): dg.DagsterRunStatus.STARTED}

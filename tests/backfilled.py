@@ -1,0 +1,82 @@
+"""A small job of the pipeline's shape, run once for each batch of a backfill: `python backfilled.py`.
+
+Each step leaves a line in SYNTH_HOME/steps: the run's batch and the step.
+"""
+
+import sys
+import time
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.storage.tags import BACKFILL_ID_TAG
+
+from resources.deployment import home_folder, set_up_process, write_instance_settings
+from resources.run_turns import QUEUED
+from resources.storage import AssetStorage, Home
+from synth_assets.jobs import executor_for
+from synth_assets.partitions import BATCHES, BATCHES_NAME
+
+BATCHES_MADE = ("a", "c")  # of a, b, c: not neighbours
+
+
+def note(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, name: str) -> None:
+    with (home_folder() / "steps").open("a") as lines:
+        lines.write(f"{context.run.tags['dagster/partition']} {name}\n")
+
+
+@dg.asset
+def teacher(context: dg.AssetExecutionContext) -> None:
+    note(context, "teacher")
+
+
+@dg.asset(partitions_def=BATCHES, deps=[teacher])
+def raw(context: dg.AssetExecutionContext) -> None:
+    note(context, "raw")
+
+
+@dg.asset_check(asset=raw)
+def raw_is_good(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    note(context, "check")
+    return dg.AssetCheckResult(passed=True)
+
+
+@dg.asset(deps=[raw])
+def trained(context: dg.AssetExecutionContext) -> None:
+    note(context, "trained")
+
+
+def definitions() -> dg.Definitions:
+    chain = dg.define_asset_job("chain", selection=dg.AssetSelection.all(), tags=QUEUED)
+    storage = AssetStorage(home=Home(folder=str(home_folder())))
+    return dg.Definitions(
+        [teacher, raw, trained],
+        asset_checks=[raw_is_good],
+        jobs=[chain],
+        executor=executor_for("cuda"),
+        resources={"io_manager": storage},
+    )
+
+
+def job() -> dg.JobDefinition:
+    return definitions().resolve_job_def("chain")
+
+
+def main() -> int:
+    set_up_process(home_folder(), "cpu")
+    write_instance_settings(home_folder())
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions(BATCHES_NAME, ["a", "b", "c"])
+        instance.add_backfill(
+            PartitionBackfill(
+                "few", BulkActionStatus.REQUESTED, False, {}, time.time(), partition_names=list(BATCHES_MADE)
+            )
+        )
+        worked = True
+        for batch in BATCHES_MADE:
+            tags = {BACKFILL_ID_TAG: "few", "dagster/partition": batch}
+            worked &= dg.execute_job(dg.reconstructable(job), instance=instance, tags=tags).success
+    return 0 if worked else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
