@@ -18,6 +18,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from resources.backfills import mark_partition_made, steps_of_this_run
 from resources.deployment import home_folder
+from resources.failures import FAILED, failure_text
 from resources.run_processes import PROCESS_TAG, this_process
 from resources.run_turns import run_title, turn, writes_shared_tables
 
@@ -54,6 +55,8 @@ class StepExecutor(MultiprocessExecutor):
         try:
             for event in super().execute(plan_context, execution_plan):
                 interrupted = interrupted or check_captured_interrupt()  # Dagster forgets it while it takes the event
+                if event.is_step_failure and not interrupted:
+                    plan_context.log.error(f"{FAILED}{event.step_key}: {failure_text(event.step_failure_data.error)}")
                 yield event
         except (EOFError, ConnectionError) as error:  # of a fork server that is gone
             if interrupted:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 import dagster as dg
 from dagster import DagsterEventType, EventLogEntry
 
+from resources.failures import FAILED, failure_text
+
 POLL_S = 0.5
 SHOWN_FACTS = 3
-SKIPPED = "Dependencies for step "  # what a failure above keeps from running needs no line of its own
+SKIPPED = ("Dependencies for step ", FAILED)
+"""Messages without a line of their own: steps that a failure keeps from running, and the failure, which is an event."""
 TOLD = ("failure", "outcome", "action", "candidate", "reason")  # metadata in words that says more than numbers
 
 
@@ -61,7 +64,7 @@ def describe(entry: EventLogEntry) -> str | None:
     event = entry.dagster_event
     match event.event_type:
         case DagsterEventType.STEP_FAILURE:
-            return f"{name:28.28} {'stopped' if is_interruption(event) else _failure(event)}"
+            return f"{name:28.28} {'stopped' if is_interruption(event) else _failed(event)}"
         case DagsterEventType.ASSET_MATERIALIZATION:
             materialisation = event.step_materialization_data.materialization
             return f"{materialisation.asset_key.to_user_string():28.28} done: {_facts(materialisation) or 'ok'}"
@@ -74,11 +77,8 @@ def describe(entry: EventLogEntry) -> str | None:
     return None
 
 
-def _failure(event: dg.DagsterEvent) -> str:
-    error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return f"FAILED {(error.message if error else '').strip()}"
+def _failed(event: dg.DagsterEvent) -> str:
+    return f"FAILED {failure_text(event.step_failure_data.error)}"
 
 
 def _message(entry: EventLogEntry, name: str) -> str | None:
