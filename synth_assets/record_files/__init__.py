@@ -1,0 +1,1 @@
+"""Read files of records: JSON, JSONL, CSV, TSV and Parquet, plain or compressed, in bounded memory."""

@@ -1,0 +1,145 @@
+"""CSV and TSV by RFC 4180, strictly: a quote that does not close spoils its own row and swallows no other.
+
+The csv module cannot do that: it takes an open quote to the end of the file, and does not say where a row began.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from synth_assets.record_files.records import (
+    CELLS,
+    NOT_CSV,
+    TOO_LARGE,
+    UNCLOSED_QUOTE,
+    Record,
+    RecordFileError,
+    checked,
+)
+from synth_assets.record_files.streams import Line, Lines, open_bytes, split_suffix
+
+DELIMITERS = (b",", b";", b"\t")
+LOOK_AHEAD_BYTES = 8_388_608  # a quoted cell may go on for so many bytes before its quote counts as never closed
+QUOTE = b'"'
+QUOTED = re.compile(rb'(?:[^"]++|"")*+')
+
+
+class _BadRowError(ValueError):
+    """A row breaks the rules; the message is a key of FAULTS."""
+
+
+def delimited_rows(path: Path) -> Iterator[Record]:
+    """Yield the record of each row below the header; its delimiter is a tab in TSV, else found in the header.
+
+    Raises:
+        RecordFileError: the header cannot be read, or names a column twice.
+    """
+    with open_bytes(path) as file:
+        lines = Lines(file, LOOK_AHEAD_BYTES)
+        delimiter, names = _header(path, lines)
+        for line in lines:
+            if not line.data.strip(b"\r\n"):
+                continue
+            try:
+                cells = _row(line, lines, delimiter, len(names))
+            except _BadRowError as fault:
+                yield Record(line.number, {}, str(fault))
+                continue
+            yield checked(line.number, dict(zip(names, cells, strict=True)))
+
+
+def _header(path: Path, lines: Lines) -> tuple[bytes, list[str]]:
+    """Return the delimiter and the names of the columns."""
+    line = lines.next()
+    delimiter = b"\t" if split_suffix(path)[0] == ".tsv" else b""
+    if line and line.data.startswith(b"sep=") and len(line.data.strip()) == len(b"sep=,"):  # Excel's own line
+        delimiter, line = line.data.strip()[-1:], lines.next()
+    if line is None or b"\r" in line.data.rstrip(b"\r\n"):
+        raise RecordFileError(f"{path} has lines that end with a carriage return alone; save it with line feeds")
+    delimiter = delimiter or _most_frequent_delimiter(line.data)
+    try:
+        names = _row(line, lines, delimiter, None)
+    except _BadRowError as fault:
+        raise RecordFileError(f"{path}, line {line.number}: the header cannot be read ({fault})") from fault
+    names = [name.strip() or f"unnamed column {place}" for place, name in enumerate(names, start=1)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise RecordFileError(f"{path}: the header names {', '.join(twice)} twice; rename one")
+    return delimiter, names
+
+
+def _most_frequent_delimiter(header: bytes) -> bytes:
+    """Return the delimiter that occurs most outside of quotes; the comma if none does."""
+    outside = b"".join(islice(header.split(QUOTE), 0, None, 2))
+    return max(DELIMITERS, key=outside.count)
+
+
+def _row(first: Line, lines: Lines, delimiter: bytes, width: int | None) -> list[str]:
+    """Return the cells of the row that starts in `first`, taking the lines that it continues on.
+
+    Raises:
+        _BadRowError: the row is malformed; the lines after its first one are left to be read.
+    """
+    if first.too_long:
+        raise _BadRowError(TOO_LARGE)
+    taken, size = [first], len(first.data)
+    row = _Cells(delimiter, bare_quotes=not first.again)
+    try:
+        while not row.add(taken[-1].data):
+            line = lines.next() if size <= LOOK_AHEAD_BYTES else None
+            if line is None:
+                raise _BadRowError(UNCLOSED_QUOTE)
+            taken.append(line)
+            size += len(line.data)
+        if width not in (None, len(row.cells)):
+            raise _BadRowError(CELLS)
+    except _BadRowError as fault:
+        lines.put_back(taken[1:])
+        raise _BadRowError(UNCLOSED_QUOTE if len(taken) > 1 else str(fault)) from None
+    return [cell.decode("utf-8", "surrogateescape") for cell in row.cells]
+
+
+class _Cells:
+    """The cells of one row, which is read line by line while a quote is open."""
+
+    def __init__(self, delimiter: bytes, *, bare_quotes: bool) -> None:
+        self.cells: list[bytes] = []
+        self._delimiter = delimiter
+        self._bare_quotes = bare_quotes or delimiter == b"\t"  # text/tab-separated-values knows no quotes at all
+        self._open: bytearray | None = None  # what the quoted cell has so far
+
+    def add(self, line: bytes) -> bool:
+        """Take the next line and return whether the row is complete."""
+        row_end = len(line.removesuffix(b"\n").removesuffix(b"\r"))
+        if self._open is None and QUOTE not in line:
+            self.cells = line[:row_end].split(self._delimiter)
+            return True
+        at = 0
+        while at <= row_end:
+            if self._open is None and line.startswith(QUOTE, at):
+                self._open, at = bytearray(), at + 1
+            at = self._unquoted(line, at, row_end) if self._open is None else self._quoted(line, at, row_end)
+        return self._open is None
+
+    def _unquoted(self, line: bytes, at: int, row_end: int) -> int:
+        """Take a cell without quotes around it and return where the next one starts."""
+        end = line.find(self._delimiter, at, row_end)
+        end = row_end if end < 0 else end
+        if not self._bare_quotes and QUOTE in line[at:end]:
+            raise _BadRowError(NOT_CSV)
+        self.cells.append(line[at:end])
+        return end + 1
+
+    def _quoted(self, line: bytes, at: int, row_end: int) -> int:
+        """Take a cell up to its closing quote, or to the end of the line, and return where the next one starts."""
+        match = QUOTED.match(line, at)
+        end = match.end() if match else at
+        cell = self._open = (self._open or bytearray()) + line[at:end]
+        if end == len(line):
+            return end + 1
+        if end + 1 < row_end and not line.startswith(self._delimiter, end + 1):
+            raise _BadRowError(NOT_CSV)
+        self.cells.append(bytes(cell).replace(QUOTE * 2, QUOTE))
+        self._open = None
+        return end + 2
