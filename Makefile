@@ -44,9 +44,21 @@ clean: ## Remove the environment and everything that runs made
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (about 2.3 GB, two minutes) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(call install,-e .)
 	@touch $@
 
 $(TESTED): $(INSTALLED)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(call install,-e '.[dev]')
 	@touch $@
+
+# Install with pip: a line of progress each half minute, all that pip says in a log file, its end where pip fails.
+LOG = $(VENV)/install.log
+define install
+$(BIN)/pip install --disable-pip-version-check --no-color --progress-bar off -c constraints.txt $(1) > $(LOG) 2>&1 & pip=$$!; \
+	trap 'kill $$pip; exit 130' INT TERM; seconds=0; \
+	while kill -0 $$pip 2>/dev/null; do \
+		sleep 1; seconds=$$((seconds + 1)); \
+		if [ $$((seconds % 30)) -eq 0 ]; then echo "  $${seconds} s: $$(tail -n 1 $(LOG) | cut -c 1-100)"; fi; \
+	done; \
+	wait $$pip || { echo "pip failed; the last lines of $(LOG):"; tail -n 20 $(LOG); exit 1; }
+endef

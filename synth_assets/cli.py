@@ -6,11 +6,12 @@ Exit codes: 0 done, 1 the run failed, 2 wrong input or set-up, 3 promotion refus
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
+from synth_assets.commands.ranges import MAX_SEED, in_range, samples_in_range
 from synth_assets.redaction import redact
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 130
@@ -51,6 +52,8 @@ def run(
     tier: TierOption = None,
 ) -> None:
     """Materialise the pipeline for one batch: says first what it will take, ends with the scoreboard."""
+    samples_in_range(samples)
+    console.print("Loading Dagster ...")
     from synth_assets.commands.plan import plan_text
     from synth_assets.commands.run import Launch, StoppedError, run_pipeline
     from synth_assets.commands.scoreboard import compared_since, scoreboard_text
@@ -104,6 +107,7 @@ def plan(samples: int | None = None, tier: TierOption = None) -> None:
     from synth_assets.commands.plan import plan_text
     from synth_assets.commands.session import open_session
 
+    samples_in_range(samples)
     console.print(plan_text(open_session(tier), samples), markup=False)
 
 
@@ -118,6 +122,7 @@ def preview(
     from synth_assets.commands.preview import make_preview, preview_text
     from synth_assets.commands.session import open_session
 
+    samples_in_range(samples)
     made = make_preview(open_session(tier), batch, tuple(setting or ()), lambda line: console.print(line, markup=False))
     console.print(preview_text(made, samples), markup=False)
 
@@ -238,6 +243,7 @@ def ask(question: str, seed: int = 42, tier: TierOption = None) -> None:
     from synth_assets.commands.ask import answers
     from synth_assets.commands.session import open_session
 
+    in_range("--seed", seed, 0, MAX_SEED)
     for name, answer in answers(open_session(tier), question, seed):
         console.print(f"{name:38} {answer}", markup=False)
 
@@ -311,9 +317,32 @@ def build(output: Annotated[Path, typer.Argument(help="An empty folder for the w
 
 
 def main() -> None:
-    """Run the command; a wrong input is one line on standard error and exit code 2."""
+    """Run the command; what is wrong is one line on standard error and exit code 2."""
     try:
-        app()
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"synth: {redact(' '.join(str(error).split()))}", file=sys.stderr)
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        _refuse("stopped before anything was changed: no answer was given; --yes answers for you")
+    except typer.TyperException as error:
+        _refuse(_usage(error))
+    except Exception as error:  # noqa: BLE001 - none may reach the terminal as a traceback
+        from synth_assets.commands.errors import error_line
+
+        _refuse(error_line(error))
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Return what is wrong with the options in one line; the help where there are none at all."""
+    message = error.format_message()
+    if message.lstrip().startswith("Usage:"):
+        print(message)
         sys.exit(EXIT_USAGE)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "synth"
+    return f"{redact(' '.join(message.split()))} See `{command} --help`."
+
+
+def _refuse(line: str) -> NoReturn:
+    print(f"synth: {line}", file=sys.stderr)
+    sys.exit(EXIT_USAGE)

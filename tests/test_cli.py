@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from synth_assets.cli import RedactingConsole
-from synth_assets.commands.run import Launch, run_config
+from synth_assets.commands.settings import read_settings
 
 
 def synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -81,7 +81,7 @@ def test_a_password_in_an_address_is_refused(address: str) -> None:  # fault 27:
 )
 def test_a_secret_among_the_settings_of_a_run_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r"raw_instructions\.topics: the value looks like a secret") as refused:
-        run_config(Launch(settings=(f"raw_instructions.topics={value}",)))
+        read_settings([f"raw_instructions.topics={value}"])
     assert "hunter2" not in str(refused.value)
     assert "hf_" not in str(refused.value)
 

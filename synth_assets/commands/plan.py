@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 
@@ -9,13 +10,26 @@ from synth_assets.commands.session import Session
 from synth_assets.generation.spec import MagpieSpec
 
 BYTES_PER_TOKEN = 16  # text of about 4 bytes a token, kept as raw, judged, split and paired row
-GIB = 2**30
+MB = 10**6
 LOOK_BACK = 20  # materialisations searched for one whose run made its rows anew
 
 
 @dataclass(frozen=True)
+class ShippedRun:
+    """A complete run that was measured before this version was released."""
+
+    rows: int
+    minutes: float
+    machine: str
+
+
+SHIPPED_RUNS = {("cpu", "embedded:teacher", "embedded:base"): ShippedRun(1_536, 6.7, "2 x86-64 cores")}
+"""By tier, teacher and base: what a first run takes where this home has no run yet. Measured with `make demo`."""
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a run will take; None where no run has told."""
+    """What a run will take; None where no run was measured."""
 
     rows: int
     tokens_at_most: int
@@ -39,19 +53,29 @@ def plan_text(session: Session, samples: int | None) -> str:
     """The plan in a few lines of at most 80 columns."""
     plan = make_plan(session, samples)
     tier = session.tier
+    free = shutil.disk_usage(_existing(session.home)).free
     minutes = "unknown" if plan.minutes is None else f"about {plan.minutes:.1f}"
-    usd = "unknown" if plan.usd is None else f"{plan.usd:.2f} USD"
-    free = shutil.disk_usage(session.home if session.home.exists() else session.home.parent).free
-    return "\n".join(
-        [
-            f"tier     {session.tier_name} ({tier.device}, {tier.dtype}); tested: {tier.tested or 'never, by nobody'}",
-            f"models   {tier.teacher} -> {tier.base}, judged by {tier.reward}",
-            f"rows     {plan.rows:,} raw instructions; at most {plan.tokens_at_most:,} new tokens",
-            f"minutes  {minutes} ({plan.basis})",
-            f"disk     up to {plan.disk_bytes / GIB:.2f} GB of tables; {free / GIB:.0f} GB are free at {session.home}",
-            f"price    {usd} at {tier.usd_per_hour:.2f} USD an hour",
-        ]
-    )
+    lines = [
+        f"tier     {session.tier_name} ({tier.device}, {tier.dtype}); tested: {tier.tested or 'never, by nobody'}",
+        f"models   {tier.teacher} -> {tier.base}, judged by {tier.reward}",
+        f"rows     {plan.rows:,} raw instructions; at most {plan.tokens_at_most:,} new tokens",
+        f"minutes  {minutes} ({plan.basis})",
+        f"disk     up to {size_text(plan.disk_bytes)} of tables; {size_text(free)} are free at {session.home}",
+    ]
+    if tier.usd_per_hour:
+        total = "" if plan.usd is None else f"{plan.usd:.2f} USD, "
+        lines.append(f"price    {total}at {tier.usd_per_hour:.2f} USD an hour")
+    return "\n".join(lines)
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes in MB below 1 GB, else in GB (powers of ten)."""
+    return f"{max(size / MB, 1):,.0f} MB" if size < 1_000 * MB else f"{size / (1_000 * MB):,.1f} GB"
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _minutes(session: Session, rows: int) -> tuple[float | None, str]:
@@ -64,9 +88,14 @@ def _minutes(session: Session, rows: int) -> tuple[float | None, str]:
             run is None
             or not (run.start_time and run.end_time)
             or run.dagster_run.tags.get("tier") != session.tier_name
+            or run.dagster_run.asset_selection is not None  # a part of the pipeline
+            or not before
         ):
             continue
         if facts["new_tokens"].value and run.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
             minutes = (run.end_time - run.start_time) / 60
             return minutes * rows / before, f"the last run here that generated: {before:,} rows in {minutes:.1f}"
-    return None, "no complete run here yet; docs/tested.md has what others took"
+    shipped = SHIPPED_RUNS.get((session.tier_name, session.tier.teacher, session.tier.base))
+    if shipped is None:
+        return None, "no complete run here yet; docs/tested.md lists measured runs"
+    return shipped.minutes * rows / shipped.rows, f"{shipped.rows:,} rows took {shipped.minutes} on {shipped.machine}"

@@ -8,8 +8,9 @@ import dagster as dg
 import polars as pl
 
 from resources.inference import Inference
-from synth_assets.commands.run import Launch, batch_name, run_config
+from synth_assets.commands.run import batch_name
 from synth_assets.commands.session import Session
+from synth_assets.commands.settings import untyped_ops
 from synth_assets.filtering.features import Base, Features
 from synth_assets.filtering.judge import apply_rules
 from synth_assets.filtering.pass_rates import PassRates
@@ -61,7 +62,7 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     Raises:
         ValueError: a setting of another asset, one that does not exist, or one that the spec refuses.
     """
-    ops = run_config(Launch(settings=settings))["ops"]
+    ops = untyped_ops(settings)
     if others := sorted(set(ops) - {KEY}):
         raise ValueError(f"a preview makes {KEY} alone; a setting of {', '.join(others)} changes nothing in it")
     spec = session.hardware.spec(MagpieSpec(), _config(ops.get(KEY, {}).get("config", {})))

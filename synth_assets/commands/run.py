@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-import yaml
 from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from resources.inference import Inference
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.run_turns import turn, wait_for_turn
+from synth_assets.commands.ranges import samples_in_range
 from synth_assets.commands.session import Session
+from synth_assets.commands.settings import ops_for
 from synth_assets.commands.watch import RunWatcher
 from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH, check_batch, stored_batches, usable_batches
-from synth_assets.redaction import holds_secret
 
 TRIGGER = "synth run"
 
@@ -60,8 +60,7 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     """
     make_job = pipeline_job_in_process if launch.in_process else pipeline_job
     job = make_job()
-    config = run_config(launch)
-    _validate(job, config)
+    config = run_config(job, launch)
     selection = _selected(job, launch.select)
     preflight(session)
     batch_name(session, launch.batch)
@@ -128,26 +127,14 @@ def _was_stopped(event: dg.DagsterEvent) -> bool:
     return event.is_job_failure and event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
 
 
-def run_config(launch: Launch) -> dict[str, Any]:
-    """Dagster's run config for a launch; ValueError names a setting that is not asset.field=value, or holds a key."""
-    ops: dict[str, dict[str, dict[str, Any]]] = {}
-    settings = list(launch.settings)
-    if launch.samples is not None:
-        if launch.samples < 1:
-            raise ValueError(f"--samples must be at least 1, not {launch.samples}")
-        settings.append(f"raw_instructions.samples={launch.samples}")
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        asset, dot, key = name.partition(".")
-        if not (equals and dot and asset and key):
-            raise ValueError(f"--set wants asset.field=value, not {setting!r}")
-        if holds_secret(setting):
-            raise ValueError(
-                f"--set {name}: the value looks like a secret (a key, or an address with credentials), and settings of "
-                "runs are stored and shown in the UI. Pass secrets in environment variables"
-            )
-        ops.setdefault(asset, {}).setdefault("config", {})[key] = yaml.safe_load(value)
-    return {"ops": ops}
+def run_config(job: dg.JobDefinition, launch: Launch) -> dict[str, Any]:
+    """Return Dagster's run config for a launch.
+
+    Raises:
+        ValueError: a setting does not fit the job, or `samples` is out of range.
+    """
+    samples = [] if launch.samples is None else [f"raw_instructions.samples={samples_in_range(launch.samples)}"]
+    return {"ops": ops_for(job, [*launch.settings, *samples])}
 
 
 def preflight(session: Session) -> None:
@@ -175,13 +162,6 @@ def choose_batch(session: Session, wanted: str | None) -> str:
     batch = batch_name(session, wanted)
     session.instance.add_dynamic_partitions(BATCHES_NAME, [batch])
     return batch
-
-
-def _validate(job: dg.JobDefinition, config: Mapping[str, Any]) -> None:
-    try:
-        dg.validate_run_config(job, config)
-    except dg.DagsterInvalidConfigError as error:
-        raise ValueError("; ".join(" ".join(e.message.split()) for e in error.errors)) from error
 
 
 def _selected(job: dg.JobDefinition, select: str | None) -> list[dg.AssetKey] | None:

@@ -1,0 +1,41 @@
+"""YAML that reads 2e-4 as a number, as YAML 1.2 does; PyYAML follows 1.1, where that is text."""
+
+import re
+from typing import Any
+
+import yaml
+from dagster_shared.yaml_utils import DagsterYamlLoader
+
+FLOAT = "tag:yaml.org,2002:float"
+TIMESTAMP = "tag:yaml.org,2002:timestamp"
+EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
+"""Every number with an exponent, as the core schema of YAML 1.2.2 (10.3.2) has it."""
+
+
+class NumberLoader(DagsterYamlLoader):
+    """Dagster's loader, which leaves dates as text, with the numbers of YAML 1.2."""
+
+
+def add_exponents(loader: type[yaml.SafeLoader]) -> None:
+    """Let a loader read numbers with an exponent as numbers."""
+    loader.add_implicit_resolver(FLOAT, EXPONENT, list("-+.0123456789"))
+
+
+def read_exponents_in_launchpad() -> None:
+    """Let Dagster's own loader do so, with which the webserver reads run config; once in each process."""
+    if not any(EXPONENT is pattern for _, pattern in DagsterYamlLoader.yaml_implicit_resolvers.get("1", [])):
+        add_exponents(DagsterYamlLoader)
+
+
+def load_value(text: str) -> Any:  # noqa: ANN401 - whatever the text says
+    """Return the value of a YAML text; ValueError where it is none."""
+    try:
+        return yaml.load(text, Loader=NumberLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ValueError(
+            f"{text!r} is not valid YAML: {problem}. Quote text that has brackets, colons or '#'"
+        ) from error
+
+
+add_exponents(NumberLoader)
