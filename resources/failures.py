@@ -5,6 +5,7 @@ import re
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
+from dagster import DagsterEventType, DagsterInstance
 from dagster_shared.error import SerializableErrorInfo
 
 from resources.deployment import PROJECT
@@ -30,6 +31,13 @@ def failure_text(error: SerializableErrorInfo | None) -> str:
     if chosen is None:
         return one_line(redact(chain[0].message)) if chain else "no error was recorded"
     return one_line(redact(_without_type(chosen)))
+
+
+def failures_of_run(instance: DagsterInstance, run_id: str) -> list[str]:
+    """Return for each failed step of a run its name and the line that `failure_text` gives, in their order."""
+    entries = instance.all_logs(run_id, of_type=DagsterEventType.STEP_FAILURE)
+    events = [entry.dagster_event for entry in entries if entry.dagster_event]
+    return [f"{event.step_key}: {failure_text(event.step_failure_data.error)}" for event in events]
 
 
 def one_line(text: str) -> str:

@@ -1,4 +1,7 @@
-"""The command line as a person meets it: exit codes, one readable line, no traceback."""
+"""The command line as a program of its own: exit codes, one readable line, no traceback.
+
+tests/test_mistakes.py tries many more mistakes in one process.
+"""
 
 import io
 import os
@@ -31,24 +34,8 @@ def test_help_loads_no_dagster() -> None:
     ("arguments", "names"),
     [
         (["plan", "--tier", "h900"], "h900"),  # fault 27: unknown tier
-        (["run", "--yes", "--tier", "h100"], "GPU"),  # fault 31: a GPU tier without GPU
         (["run", "--yes", "--set", "raw_instructions.sampels=3"], "sampels"),  # fault 27: unknown key
-        (["run", "--yes", "--set", "raw_instructions.samples=many"], "samples"),  # fault 27: wrong type
-        (["run", "--yes", "--samples", "-3"], "samples"),  # fault 27: negative number
-        (
-            ["run", "--yes", "--set", f"lora_adapter.seed=hf_{'a' * 34}"],
-            "lora_adapter.seed",
-        ),  # fault 27: secret
         (["run", "--yes", "--batch", "../../etc"], "batch"),  # fault 29: path traversal
-        (["run", "--yes", "--select", "nope nope"], "nope nope"),
-        (["run", "--yes", "--select", "key:nope"], "nope"),
-        (["import", "no-such-file.jsonl"], "no-such-file.jsonl"),
-        (["history"], "synth run"),  # nothing was decided yet
-        (["history", "--limit", "0"], "--limit"),
-        (["study"], "synth run"),  # nothing was made yet
-        (["study", "--ranks", "4,5"], "rank 5"),
-        (["study", "--ranks", "four"], "four"),
-        (["study", "--seeds", "6"], "1 to 5"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], names: str) -> None:
@@ -119,3 +106,11 @@ def test_a_read_only_home_fails_before_any_work() -> None:
     result = synth("doctor", SYNTH_HOME="/proc/no-such-place")  # fault 6
     assert result.returncode == 2
     assert "/proc/no-such-place" in result.stdout
+
+
+def test_without_an_answer_nothing_is_started() -> None:
+    result = synth("run")
+    assert result.returncode == 2
+    assert result.stdout.startswith("Loading Dagster ...\n")  # before anything slow
+    assert "--yes" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr

@@ -4,13 +4,12 @@ import textwrap
 from collections import Counter
 from dataclasses import dataclass
 
-import dagster as dg
 import polars as pl
 
 from resources.inference import Inference
-from synth_assets.commands.run import batch_name
+from synth_assets.commands.run import batch_name, pipeline_job
 from synth_assets.commands.session import Session
-from synth_assets.commands.settings import untyped_ops
+from synth_assets.commands.settings import ops_for
 from synth_assets.filtering.features import Base, Features
 from synth_assets.filtering.judge import apply_rules
 from synth_assets.filtering.pass_rates import PassRates
@@ -62,10 +61,10 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     Raises:
         ValueError: a setting of another asset, one that does not exist, or one that the spec refuses.
     """
-    ops = untyped_ops(settings)
+    ops = ops_for(pipeline_job(), settings)
     if others := sorted(set(ops) - {KEY}):
         raise ValueError(f"a preview makes {KEY} alone; a setting of {', '.join(others)} changes nothing in it")
-    spec = session.hardware.spec(MagpieSpec(), _config(ops.get(KEY, {}).get("config", {})))
+    spec = session.hardware.spec(MagpieSpec(), MagpieConfig(**ops.get(KEY, {}).get("config", {})))
     name = batch_name(session, batch)
     inference = Inference(hardware=session.hardware)
     teacher, base = inference.resolve("teacher"), inference.resolve("base")
@@ -131,12 +130,3 @@ def _speed_text(preview: Preview, samples: int) -> str:
 
 def _wrapped(text: str, indent: str) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _config(given: dict[str, object]) -> MagpieConfig:
-    if unknown := sorted(set(given) - set(MagpieConfig.model_fields)):
-        raise ValueError(f"{KEY} has no setting {', '.join(unknown)}; it has {', '.join(MagpieConfig.model_fields)}")
-    try:
-        return MagpieConfig(**given)  # pyright: ignore[reportArgumentType]
-    except dg.DagsterInvalidPythonicConfigDefinitionError as error:
-        raise ValueError(str(error)) from error

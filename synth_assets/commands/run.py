@@ -17,7 +17,7 @@ from resources.run_turns import turn, wait_for_turn
 from synth_assets.commands.ranges import samples_in_range
 from synth_assets.commands.session import Session
 from synth_assets.commands.settings import ops_for
-from synth_assets.commands.watch import RunWatcher
+from synth_assets.commands.watch import RunWatcher, quiet_event_errors
 from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH, check_batch, stored_batches, usable_batches
 
 TRIGGER = "synth run"
@@ -108,13 +108,14 @@ def execute(
     watcher = RunWatcher(session.instance, token, lambda line: console.print(line, markup=False))
     watcher.start()
     try:
-        result = dg.execute_job(
-            dg.reconstructable(make_job),
-            instance=session.instance,
-            run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={**tags, "synth/launch": token},
-            asset_selection=selection,
-        )
+        with quiet_event_errors():
+            result = dg.execute_job(
+                dg.reconstructable(make_job),
+                instance=session.instance,
+                run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={**tags, "synth/launch": token},
+                asset_selection=selection,
+            )
     finally:
         watcher.finish()
     if any(_was_stopped(event) for event in result.all_events):

@@ -43,14 +43,6 @@ def read_settings(settings: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def untyped_ops(settings: Sequence[str]) -> Ops:
-    """Return the settings as Dagster's section `ops`, each value read as YAML."""
-    return {
-        asset: {"config": {field: _value(f"{asset}.{field}", text) for field, text in fields.items()}}
-        for asset, fields in read_settings(settings).items()
-    }
-
-
 def ops_for(job: dg.JobDefinition, settings: Sequence[str]) -> Ops:
     """Return the settings as the section `ops` of a job; an asset stands for the op that makes it.
 

@@ -1,12 +1,16 @@
 """Shows a run on the terminal while it goes on: one line per thing that happened."""
 
 import logging
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
+from typing import Any, TextIO
 
 import dagster as dg
 from dagster import DagsterEventType, EventLogEntry
+from sqlalchemy.exc import SQLAlchemyError
 
 from resources.failures import FAILED, failure_text
 
@@ -15,6 +19,32 @@ SHOWN_FACTS = 3
 SKIPPED = ("Dependencies for step ", FAILED)
 """Messages without a line of their own: steps that a failure keeps from running, and the failure, which is an event."""
 TOLD = ("failure", "outcome", "action", "candidate", "reason")  # metadata in words that says more than numbers
+
+
+LOST_EVENT = "Exception while writing logger call to event log"
+
+
+class EventErrorFilter:
+    """A stream that leaves out what Dagster prints where an event could not be stored; the error itself follows."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Pass everything else on to `stream`."""
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text, unless it is such a message."""
+        return len(text) if text.startswith(LOST_EVENT) else self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
+        """Return everything else of the stream."""
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def quiet_event_errors() -> Iterator[None]:
+    """Keep Dagster's messages about events that could not be stored off the terminal."""
+    with redirect_stderr(EventErrorFilter(sys.stderr)):  # pyright: ignore[reportArgumentType]
+        yield
 
 
 class RunWatcher(threading.Thread):
@@ -29,15 +59,17 @@ class RunWatcher(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Poll until `finish` is called."""
-        while not self._over.wait(POLL_S):
-            self._drain()
+        """Poll until `finish` is called, or until the event log cannot be read, which the run itself reports."""
+        with suppress(OSError, SQLAlchemyError):
+            while not self._over.wait(POLL_S):
+                self._drain()
 
     def finish(self) -> None:
         """Write the last events and end."""
         self._over.set()
         self.join()
-        self._drain()
+        with suppress(OSError, SQLAlchemyError):
+            self._drain()
 
     def _drain(self) -> None:
         runs = self.instance.get_runs(dg.RunsFilter(tags={"synth/launch": self.token}), limit=1)
