@@ -56,7 +56,7 @@ def test_texts_of_a_model_cannot_act_on_the_terminal(made: Preview) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("raw_instructions.sampels=3", "raw_instructions has no setting sampels; it has samples"),
+        ("raw_instructions.sampels=3", "no such field; did you mean samples"),
         ("raw_instructions.turns=0", "MagpieSpec.turns is 0"),
         ("lora_adapter.rank=4", "a setting of lora_adapter changes nothing"),
         ("raw_instructions.topics={birds: You know birds.}", "models of the family embedded know none"),
