@@ -106,10 +106,15 @@ class Inference(dg.ConfigurableResource):
         folder = self.folder(model)
         return loading.load_causal_model(folder, tier), loading.load_tokenizer(folder)
 
-    def load_adapted(self, model: ModelRecord, adapter: Path) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
-        """The same with the adapter in a folder on it, not merged."""
+    def load_adapted(
+        self, model: ModelRecord, adapter: Path
+    ) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
+        """Load the same with the adapter in a folder on it; LoRA is merged, but into quantised weights."""
         network, tokenizer = self.load_base(model)
-        return load_adapter(network, adapter), tokenizer
+        attached = load_adapter(network, adapter)
+        if attached.active_peft_config.peft_type != "LORA" or getattr(network, "is_quantized", False):
+            return attached, tokenizer
+        return attached.merge_and_unload(), tokenizer  # pyright: ignore[reportCallIssue]
 
     def tokenizer(self, model: ModelRecord) -> "PreTrainedTokenizerBase":
         """A model's tokenizer; fetches the files of its description, not its weights."""

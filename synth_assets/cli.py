@@ -60,6 +60,8 @@ def run(
     from synth_assets.commands.session import open_session
 
     started, session = time.time(), open_session(tier)
+    if not in_process:
+        session.preload_steps()
     console.print(plan_text(session, samples), markup=False)
     if not yes and not typer.confirm("Start?"):
         raise typer.Exit(EXIT_USAGE)
