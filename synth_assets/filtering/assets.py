@@ -152,7 +152,13 @@ def sft_dataset(
     )
 
 
-@dg.asset(name="dataset_card", group_name="filtering", kinds={"markdown", "mlflow"}, owners=["team:data"])
+@dg.asset(
+    name="dataset_card",
+    group_name="filtering",
+    kinds={"markdown", "mlflow"},
+    owners=["team:data"],
+    op_tags={"dagster/priority": "-1"},  # no other step reads the card: the trainings start first
+)
 def dataset_card_asset(
     context: dg.AssetExecutionContext,
     sft_dataset: pl.LazyFrame,
