@@ -41,8 +41,12 @@ def unchanged_since_last_run(session: Session, launch: Launch) -> str:
 
 def remember_run(session: Session, launch: Launch) -> None:
     """Record what a complete run read and left, for `unchanged_since_last_run`."""
-    state = _state(session, launch)
-    write_atomically(session.home / RECORD, lambda path: path.write_text(json.dumps(state, indent=1), "utf-8"))
+    text = json.dumps(_state(session, launch), indent=1)
+
+    def write(path: Path) -> None:
+        path.write_text(text, "utf-8")
+
+    write_atomically(session.home / RECORD, write)
 
 
 def _state(session: Session, launch: Launch) -> dict[str, str]:
@@ -52,7 +56,7 @@ def _state(session: Session, launch: Launch) -> dict[str, str]:
     benchmarks = os.environ.get("SYNTH_BENCHMARKS", "")
     return {
         "run_id": newest[0].run_id if newest else "",
-        "launch": fingerprint(asdict(launch), batch_name(session.instance, launch.batch), session.tier_name),
+        "launch": fingerprint(asdict(launch), batch_name(session, launch.batch), session.tier_name),
         "environment": fingerprint(environment),
         "code": _code_hash(),
         "libraries": fingerprint(library_versions(), platform.python_version()),
