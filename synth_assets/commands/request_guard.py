@@ -118,7 +118,7 @@ def _foreign(headers: dict[str, list[str]], host: str, method: str, kind: str) -
     if site and site not in OWN_SITES and not follows_link:
         return Refusal(403, f"requests from other sites are refused (Sec-Fetch-Site: {_shown(site)})")
     if referer and not origin and _host_of(referer) != host and not follows_link:
-        return Refusal(403, f"the Referer header must be of {host}, got {_shown(referer)}")
+        return Refusal(403, f"the Referer header must be of {host}, got {_shown(str(_host_of(referer)))}")
     return None
 
 
