@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from resources.failures import failures_of_run
 from resources.hardware import Hardware
 from resources.notices import Notice, Webhook
 from resources.run_turns import QUEUED
@@ -80,7 +81,8 @@ def failure_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.
     def notice(record: dg.EventLogRecord) -> Notice:
         run = instance.get_run_by_id(record.run_id)
         event = record.event_log_entry.dagster_event
-        text = f"{run.job_name if run else 'a run'} failed: {event.message if event else 'no message'}"
+        reasons = failures_of_run(instance, record.run_id) or [event.message or "no message" if event else "no message"]
+        text = f"{run.job_name if run else 'a run'} failed: {'; '.join(reasons)}"
         return make_notice(f"failure-{record.run_id}", text, {"run_id": record.run_id, **(run.tags if run else {})})
 
     return deliver(context, webhook, Source(newer, by_id, notice))

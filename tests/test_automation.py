@@ -268,7 +268,7 @@ def test_a_failure_is_told_once(instance: dg.DagsterInstance) -> None:
         assert ticks() == "sent 1 notice"
         assert ticks() == "no new event"
     (notice,) = service.received
-    assert "unlucky_job failed" in str(notice["text"])
+    assert notice["text"] == "unlucky_job failed: unlucky: the disk is on fire"
     assert notice["facts"] == {"run_id": run_id, "batch": "b1", "dagster/failure_reason": "STEP_FAILURE"}
     assert notice["id"] == f"failure-{run_id}"
     assert service.keys == [notice["id"]]
