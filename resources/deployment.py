@@ -28,6 +28,10 @@ QUIET = {
 }
 """Telemetry, progress bars and remarks of the libraries, off; read while they are imported."""
 
+MARK = "# Written by synth at each start; to keep a dagster.yaml of your own, point DAGSTER_HOME at its folder."
+SERVED = ("storage", "compute_logs", "local_artifact_storage")
+"""Sections of docker/dagster.yaml that suit containers alone."""
+
 TALKATIVE = ("alembic", "bitsandbytes", "mlflow", "transformers")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
@@ -71,15 +75,21 @@ def silence_libraries() -> None:
 def write_instance_settings(home: Path) -> Path:
     """Write Dagster's settings under `home` from the ones in docker/, less their server storage; returns the file.
 
+    A dagster.yaml that DAGSTER_HOME names outside `home`, and that this function did not write, stays as it is: in a
+    container it says that Postgres holds the history.
+
     In a new home Dagster's tables are made too, by one process at a time: two that began at once would both make them,
     and one would fail.
     """
+    own = home / "dagster"
+    target = Path(os.environ.get("DAGSTER_HOME", own)) / "dagster.yaml"
+    if target.parent.resolve() != own.resolve() and target.exists() and MARK not in target.read_text("utf-8"):
+        return target
     settings = yaml.safe_load(_shipped_settings().read_text("utf-8"))
-    for served in ("storage", "compute_logs"):
+    for served in SERVED:
         settings.pop(served, None)
-    target = Path(os.environ.get("DAGSTER_HOME", home / "dagster")) / "dagster.yaml"
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(settings, sort_keys=True)
+    text = f"{MARK}\n{yaml.safe_dump(settings, sort_keys=True)}"
     with FileLock(target.with_suffix(".lock"), timeout=FIRST_START_S):
         is_new = not target.exists()
         if is_new or target.read_text("utf-8") != text:

@@ -91,8 +91,8 @@ def local_folder(location: str) -> Path | None:
     if REPOSITORY.fullmatch(location) and not location.startswith("."):
         return None
     raise ModelFilesError(
-        f"{location!r} is no folder here, no hub repository (owner/name, owner/name@revision), and no name that "
-        "`synth models` lists"
+        f"{redact(location)!r} is no folder here, no hub repository (owner/name, owner/name@revision), and no name "
+        "that `synth models` lists"
     )
 
 
@@ -100,7 +100,7 @@ def split_repository(location: str) -> tuple[str, str | None]:
     """Name and revision of "owner/name@revision"; no revision is the default branch."""
     match = REPOSITORY.fullmatch(location)
     if match is None:
-        raise ModelFilesError(f"{location!r} is no hub repository (owner/name, or owner/name@revision)")
+        raise ModelFilesError(f"{redact(location)!r} is no hub repository (owner/name, or owner/name@revision)")
     return match["name"], match["revision"]
 
 

@@ -109,7 +109,7 @@ class MlflowTracking(dg.ConfigurableResource):
 
     def _ui(self) -> str:
         served = self.tracking_uri if is_server(self.tracking_uri) else ""
-        address = self.ui_url or served or os.environ.get("SYNTH_MLFLOW_UI") or DEFAULT_UI
+        address = self.ui_url or os.environ.get("SYNTH_MLFLOW_UI") or served or DEFAULT_UI
         check_tracking_address(address, "SYNTH_MLFLOW_UI")
         return address.rstrip("/")
 

@@ -1,16 +1,20 @@
 """What starts runs without a person: one trigger per cause, all off until switched on in the UI under Automation."""
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
+from resources.failures import failures_of_run
 from resources.hardware import Hardware
-from resources.notices import Webhook
+from resources.notices import Notice, Webhook
 from resources.run_turns import QUEUED
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets import jobs
 from synth_assets.manifests import file_sha256
+from synth_assets.outbox import Source, deliver, make_notice
 from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH, usable_batches
 from synth_assets.promotion.assets import PromotionConfig
 from synth_assets.promotion.succession import moved_by_hand
@@ -59,23 +63,53 @@ def new_imports(context: dg.SensorEvaluationContext, home: Home, hardware: Hardw
     return dg.RunRequest(run_key=contents, asset_selection=chosen, tags={**tags, "batch": ALL_BATCHES})
 
 
-@dg.run_failure_sensor
-def failure_notice(context: dg.RunFailureSensorContext, webhook: Webhook) -> None:
-    """Tell the webhook which run failed and why."""
-    run = context.dagster_run
-    webhook.send(f"{run.job_name} failed: {context.failure_event.message}", {"run_id": run.run_id, **run.tags})
+@dg.sensor(minimum_interval_seconds=30)
+def failure_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.SkipReason:
+    """Tell the webhook which run failed and why, and again until the webhook takes it; starts no run."""
+    instance = context.instance
+
+    def failures(**limits: Any) -> dg.RunStatusChangeRecordsFilter:  # noqa: ANN401 - fields of the filter
+        return dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, **limits)
+
+    def newer(after: int | None, since: float, limit: int) -> Sequence[dg.EventLogRecord]:
+        known = {"after_storage_id": after} if after is not None else {"after_timestamp": since}
+        return instance.fetch_run_status_changes(failures(**known), limit, ascending=True).records
+
+    def by_id(events: Sequence[int]) -> Sequence[dg.EventLogRecord]:
+        return instance.fetch_run_status_changes(failures(storage_ids=events), len(events)).records
+
+    def notice(record: dg.EventLogRecord) -> Notice:
+        run = instance.get_run_by_id(record.run_id)
+        event = record.event_log_entry.dagster_event
+        reasons = failures_of_run(instance, record.run_id) or [event.message or "no message" if event else "no message"]
+        text = f"{run.job_name if run else 'a run'} failed: {'; '.join(reasons)}"
+        return make_notice(f"failure-{record.run_id}", text, {"run_id": record.run_id, **(run.tags if run else {})})
+
+    return deliver(context, webhook, Source(newer, by_id, notice))
 
 
-@dg.asset_sensor(asset_key=dg.AssetKey("promotion_decision"))
-def decision_notice(
-    context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, webhook: Webhook
-) -> dg.SkipReason:
-    """Tell the webhook what promotion decided; starts no run."""
-    materialisation = asset_event.asset_materialization
-    facts = {k: str(v.value) for k, v in materialisation.metadata.items()} if materialisation else {}
-    text = f"promotion: {facts.get('outcome', 'decided')} ({facts.get('reason', 'see the asset')})"
-    sent = webhook.send(text, {**facts, "run_id": asset_event.run_id})
-    return dg.SkipReason("told the webhook" if sent else "no webhook is set: SYNTH_WEBHOOK_URL")
+@dg.sensor(minimum_interval_seconds=30)
+def decision_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.SkipReason:
+    """Tell the webhook each decision on promotion, and again until the webhook takes it; starts no run."""
+    instance = context.instance
+
+    def decisions(**limits: Any) -> dg.AssetRecordsFilter:  # noqa: ANN401 - fields of the filter
+        return dg.AssetRecordsFilter(dg.AssetKey("promotion_decision"), **limits)
+
+    def newer(after: int | None, since: float, limit: int) -> Sequence[dg.EventLogRecord]:
+        known = {"after_storage_id": after} if after is not None else {"after_timestamp": since}
+        return instance.fetch_materializations(decisions(**known), limit, ascending=True).records
+
+    def by_id(events: Sequence[int]) -> Sequence[dg.EventLogRecord]:
+        return instance.fetch_materializations(decisions(storage_ids=events), len(events)).records
+
+    def notice(record: dg.EventLogRecord) -> Notice:
+        materialisation = record.asset_materialization
+        facts = {k: str(v.value) for k, v in materialisation.metadata.items()} if materialisation else {}
+        text = f"promotion: {facts.get('outcome', 'decided')} ({facts.get('reason', 'see the asset')})"
+        return make_notice(f"decision-{record.run_id}-{record.storage_id}", text, {**facts, "run_id": record.run_id})
+
+    return deliver(context, webhook, Source(newer, by_id, notice))
 
 
 @dg.sensor(job=jobs.promote, minimum_interval_seconds=60)

@@ -169,13 +169,36 @@ def scoreboard(write: Annotated[bool, typer.Option("--write", help="Into README.
     console.print(write_scoreboard(session) if write else scoreboard_text(session), markup=False)
 
 
+HostsOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", help="A name (or name:port) the UI is reached by; repeatable; else SYNTH_UI_HOSTS."),
+]
+
+
 @app.command()
-def ui() -> None:
+def ui(allow_host: HostsOption = None) -> None:
     """Start the Dagster and MLflow UIs together; Ctrl-C ends both."""
     from synth_assets.commands.session import open_session
     from synth_assets.commands.ui import run_ui
 
-    run_ui(open_session(), console)
+    run_ui(open_session(), console, allow_host or ())
+
+
+@app.command()
+def webserver(
+    workspace: Annotated[Path, typer.Option(help="Its code locations are served elsewhere.")],
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+    allow_host: HostsOption = None,
+) -> None:
+    """Serve the Dagster UI alone, with the request checks of `synth ui`; for containers."""
+    from synth_assets.commands.dagster_services import serve
+    from synth_assets.commands.request_guard import allowed_hosts
+    from synth_assets.commands.session import open_session
+    from synth_assets.commands.ui import host_names
+
+    open_session()
+    serve(workspace, host, port, allowed_hosts(port, [*(allow_host or ()), *host_names()]))
 
 
 @app.command()

@@ -1,8 +1,12 @@
 """Schedules and sensors without a daemon: each asks for what it should, once, and is off until somebody wants it."""
 
+import contextlib
 import json
+import socket
 import threading
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,10 +19,10 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from safetensors.numpy import save_file
 
 from resources.hardware import Hardware
-from resources.notices import Webhook
+from resources.notices import Notice, Webhook, WebhookError
 from resources.storage import Home
 from resources.tracking import MlflowTracking
-from synth_assets import automation
+from synth_assets import automation, outbox
 from synth_assets.commands.run import run_tags
 from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.promotion.contenders import CHAMPION
@@ -28,16 +32,21 @@ CPU = Hardware(tier="cpu")
 
 
 class Service:
-    """A real HTTP server that keeps what it is sent and answers `status`."""
+    """A real HTTP server that keeps what it is sent and answers `status`, which a test may change."""
 
     def __init__(self, status: int) -> None:
         outer = self
+        self.status = status
         self.received: list[dict[str, object]] = []
+        self.keys: list[str | None] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 outer.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(status)
+                outer.keys.append(self.headers["Idempotency-Key"])
+                self.send_response(outer.status)
+                if 300 <= outer.status < 400:
+                    self.send_header("Location", f"http://127.0.0.1:{outer.server.server_port}/elsewhere")
                 self.end_headers()
 
             def log_message(self, *_: object) -> None: ...
@@ -213,21 +222,56 @@ def unlucky() -> None:
     raise ValueError("the disk is on fire")
 
 
-def notify_failure(instance: dg.DagsterInstance, webhook: Webhook) -> str:
+def fail_run(instance: dg.DagsterInstance) -> str:
     job = dg.Definitions([unlucky], jobs=[dg.define_asset_job("unlucky_job")]).resolve_job_def("unlucky_job")
-    result = job.execute_in_process(instance=instance, raise_on_error=False, tags={"batch": "b1"})
-    event = next(e for e in result.all_events if e.event_type == dg.DagsterEventType.RUN_FAILURE)
-    context = dg.build_run_status_sensor_context("failure_notice", event, instance, result.dagster_run)
-    automation.failure_notice(context.for_run_failure(), webhook=webhook)
-    return result.run_id
+    return job.execute_in_process(instance=instance, raise_on_error=False, tags={"batch": "b1"}).run_id
 
 
-def test_a_failure_is_told(instance: dg.DagsterInstance) -> None:
+class Clock:
+    """The time of a test."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(outbox.deliver, "__defaults__", (clock,))
+    return clock
+
+
+class Ticks:
+    """A sensor as the daemon ticks it: each look begins with the cursor that the one before left."""
+
+    def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance, webhook: Webhook) -> None:
+        self.sensor, self.instance, self.webhook = sensor, instance, webhook
+        self.cursor: str | None = None
+
+    def __call__(self) -> str:
+        resources = {"webhook": self.webhook}
+        with dg.build_sensor_context(self.instance, self.cursor, resources=resources) as context:
+            answer = self.sensor.evaluate_tick(context)
+        assert not answer.run_requests
+        self.cursor = answer.cursor
+        return str(answer.skip_message)
+
+
+def test_a_failure_is_told_once(instance: dg.DagsterInstance) -> None:
     with Service(200) as service:
-        run_id = notify_failure(instance, service.webhook)
+        ticks = Ticks(automation.failure_notice, instance, service.webhook)
+        assert ticks() == "no new event"
+        run_id = fail_run(instance)
+        assert ticks() == "sent 1 notice"
+        assert ticks() == "no new event"
     (notice,) = service.received
-    assert "unlucky_job failed" in str(notice["text"])
+    assert notice["text"] == "unlucky_job failed: unlucky: the disk is on fire"
     assert notice["facts"] == {"run_id": run_id, "batch": "b1", "dagster/failure_reason": "STEP_FAILURE"}
+    assert notice["id"] == f"failure-{run_id}"
+    assert service.keys == [notice["id"]]
 
 
 @dg.asset(name="promotion_decision")
@@ -235,28 +279,207 @@ def decided() -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"outcome": "refused", "reason": "effect: found 0.01, wanted 0.02"})
 
 
-def notify_decision(instance: dg.DagsterInstance, webhook: Webhook) -> SensorExecutionData:
-    dg.materialize([decided], instance=instance)
-    return tick(automation.decision_notice, instance, webhook=webhook)
+def decide(instance: dg.DagsterInstance) -> str:
+    return dg.materialize([decided], instance=instance).run_id
 
 
-def test_a_decision_is_told_and_starts_nothing(instance: dg.DagsterInstance) -> None:
+def test_each_decision_is_told_and_starts_nothing(instance: dg.DagsterInstance) -> None:
     with Service(200) as service:
-        answer = notify_decision(instance, service.webhook)
-    assert not answer.run_requests
-    (notice,) = service.received
-    assert notice["text"] == "promotion: refused (effect: found 0.01, wanted 0.02)"
+        ticks = Ticks(automation.decision_notice, instance, service.webhook)
+        runs = [decide(instance), decide(instance)]  # two between two looks
+        assert ticks() == "sent 2 notices"
+        assert ticks() == "no new event"
+    assert [notice["facts"]["run_id"] for notice in service.received] == runs  # pyright: ignore[reportIndexIssue]
+    assert service.received[0]["text"] == "promotion: refused (effect: found 0.01, wanted 0.02)"
+    assert len(set(service.keys)) == 2
+
+
+@pytest.mark.parametrize(
+    ("sensor", "cause"), [(automation.failure_notice, fail_run), (automation.decision_notice, decide)]
+)
+def test_a_notice_is_repeated_until_the_webhook_takes_it(
+    instance: dg.DagsterInstance, clock: Clock, sensor: dg.SensorDefinition, cause: Callable[[dg.DagsterInstance], str]
+) -> None:
+    with Service(503) as service:
+        ticks = Ticks(sensor, instance, service.webhook)
+        cause(instance)
+        assert ticks() == (
+            f"1 wait, next attempt in 30 s; the webhook at http://127.0.0.1:{service.server.server_port} "
+            "did not take the notice: status 503"
+        )
+        assert ticks() == "1 wait, next attempt in 30 s"
+        clock.now += 30
+        assert "next attempt in 60 s" in ticks()
+        cause(instance)  # a second one does not wait for the first
+        service.status = 200
+        assert ticks() == "sent 1 notice; 1 wait, next attempt in 60 s"
+        clock.now += 60
+        assert ticks() == "sent 1 notice"
+        assert ticks() == "no new event"
+    refused, repeated, second, taken = service.keys
+    assert refused == repeated == taken != second
+
+
+def test_a_server_that_is_gone_costs_one_attempt_for_all(instance: dg.DagsterInstance, clock: Clock) -> None:
+    with Service(200) as service:
+        pass  # closed
+    ticks = Ticks(automation.failure_notice, instance, service.webhook)
+    runs = [fail_run(instance) for _ in range(3)]
+    assert ticks().startswith("3 wait, next attempt in 30 s")
+    clock.now += 30
+    assert ticks().startswith("3 wait, next attempt in 60 s")
+    clock.now += 60
+    with Service(200) as back:
+        ticks.webhook = back.webhook
+        assert ticks() == "sent 3 notices"
+    assert [notice["id"] for notice in back.received] == [f"failure-{run_id}" for run_id in runs]
+
+
+def test_more_failures_than_a_cursor_holds_wait_in_the_event_log(
+    instance: dg.DagsterInstance, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 2)
+    with Service(503) as service:
+        ticks = Ticks(automation.failure_notice, instance, service.webhook)
+        runs = [fail_run(instance) for _ in range(3)]
+        assert ticks().startswith("2 wait")
+        service.status = 200
+        service.received.clear()
+        clock.now += 30
+        assert ticks() == "sent 2 notices"
+        assert ticks() == "sent 1 notice"
+    assert [notice["id"] for notice in service.received] == [f"failure-{run_id}" for run_id in runs]
+
+
+def test_a_deleted_run_is_not_told(instance: dg.DagsterInstance, clock: Clock) -> None:
+    with Service(503) as service:
+        ticks = Ticks(automation.decision_notice, instance, service.webhook)
+        run_id = decide(instance)
+        assert ticks().startswith("1 wait")
+        instance.delete_run(run_id)
+        clock.now += 30
+        assert ticks() == "no new event"
+
+
+@pytest.mark.parametrize("cursor", ["7", '{"__class__": "RunStatusSensorCursor", "record_id": 7}', "nonsense", None])
+def test_the_cursor_of_an_earlier_version_is_taken(cursor: str | None) -> None:
+    assert outbox.Outbox.read(cursor) == outbox.Outbox(7 if cursor == "7" else None)
+
+
+def test_only_failures_since_the_sensor_was_switched_on_are_told(instance: dg.DagsterInstance) -> None:
+    fail_run(instance)
+    with Service(200) as service:
+        resources = {"webhook": service.webhook}
+        started = time.time()
+        with dg.build_sensor_context(instance, resources=resources, last_sensor_start_time=started) as context:
+            assert automation.failure_notice.evaluate_tick(context).skip_message == "no new event"
+        run_id = fail_run(instance)
+        with dg.build_sensor_context(instance, resources=resources, last_sensor_start_time=started) as context:
+            assert automation.failure_notice.evaluate_tick(context).skip_message == "sent 1 notice"
+    assert [notice["id"] for notice in service.received] == [f"failure-{run_id}"]
 
 
 def test_without_a_webhook_nobody_is_told(instance: dg.DagsterInstance) -> None:
-    answer = notify_decision(instance, Webhook())
-    assert "SYNTH_WEBHOOK_URL" in str(answer.skip_message)
+    ticks = Ticks(automation.decision_notice, instance, Webhook())
+    decide(instance)
+    assert "SYNTH_WEBHOOK_URL" in ticks()
+    with Service(200) as service:
+        ticks.webhook = service.webhook  # set later: what was decided before is no news
+        assert ticks() == "no new event"
 
 
-def test_a_webhook_that_is_down_or_refuses_is_an_error_that_says_so(instance: dg.DagsterInstance) -> None:
-    with Service(503) as service, pytest.raises(OSError, match=r"did not take the notice.*503"):
-        service.webhook.send("text", {})
-    with pytest.raises(OSError, match="did not take the notice"):
-        service.webhook.send("text", {})  # the server is gone
-    with pytest.raises(ValueError, match="SYNTH_WEBHOOK_URL must begin"):
-        Webhook(url="file:///etc/passwd").send("text", {})
+def test_a_notice_cannot_act_in_a_chat_and_holds_no_secret() -> None:
+    reason = (
+        "<!channel> <http://evil.example|click> [a](http://evil.example) @here \x1b[31m\nat https://hunter2@h.example"
+    )
+    notice = outbox.make_notice("id", reason, {"reason": reason})
+    assert notice.text == (
+        "&lt;!channel&gt; &lt;http://evil.example|click&gt; [a] (http://evil.example) @\u200bhere "
+        "&lt;U+001B&gt;[31m⏎at https://***@h.example"
+    )
+    assert "hunter2" not in str(notice.facts)
+    assert "\x1b" not in str(notice.facts)
+
+
+NOTICE = Notice("id", "text")
+
+
+def test_a_webhook_that_is_down_or_refuses_is_an_error_that_says_so() -> None:
+    with Service(503) as service, pytest.raises(WebhookError, match=r"did not take the notice: status 503"):
+        service.webhook.send(NOTICE)
+    with pytest.raises(WebhookError, match="did not take the notice"):
+        service.webhook.send(NOTICE)  # the server is gone
+    with Service(307) as service:
+        with pytest.raises(WebhookError, match=r"redirects \(307\)"):
+            service.webhook.send(NOTICE)
+        assert len(service.received) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/hunter2",
+        "hooks.example/services/hunter2",
+        "https:/hooks.example/hunter2",
+        "https://hooks.example:hunter2/",
+        "https://hooks.example/hunter2\n",
+        "https://[hunter2/",
+        "https:///hunter2",
+        "hunter2",
+    ],
+)
+def test_an_address_that_cannot_work_is_told_without_its_secret(address: str) -> None:
+    with pytest.raises(ValueError, match="SYNTH_WEBHOOK_URL must be") as refused:
+        Webhook(url=address).send(NOTICE)
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_failures_of_a_webhook_show_its_server_alone(instance: dg.DagsterInstance) -> None:
+    ticks = Ticks(automation.decision_notice, instance, Webhook(url="http://bob:hunter2@127.0.0.1:9/hunter2?hunter2#x"))
+    decide(instance)
+    message = ticks()
+    assert "the webhook at http://127.0.0.1:9 did not take" in message
+    assert "hunter2" not in message + str(ticks.cursor)
+
+
+def drip(listener: socket.socket, seconds: float) -> None:
+    """Answer one request with a header each 0.2 s."""
+    connection, _ = listener.accept()
+    connection.recv(65_536)
+    with contextlib.suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        for number in range(int(seconds / 0.2)):
+            connection.sendall(f"X-Drip-{number}: x\r\n".encode())
+            time.sleep(0.2)
+    connection.close()
+
+
+def test_a_server_that_drips_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resources.notices.DEADLINE_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=drip, args=(listener, 5.0))
+        server.start()
+        start = time.monotonic()
+        with pytest.raises(WebhookError, match="did not answer within 1 s"):
+            Webhook(url=f"http://127.0.0.1:{listener.getsockname()[1]}/").send(NOTICE)
+        assert 0.9 < time.monotonic() - start < 3.0
+        server.join()
+
+
+def test_a_long_answer_is_not_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def flood() -> None:
+            connection, _ = listener.accept()
+            connection.recv(65_536)
+            with contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+                while True:
+                    connection.sendall(b"x" * 65_536)
+            connection.close()
+
+        server = threading.Thread(target=flood)
+        server.start()
+        Webhook(url=f"http://127.0.0.1:{listener.getsockname()[1]}/").send(NOTICE)
+        server.join(5)
+        assert not server.is_alive()

@@ -79,6 +79,18 @@ def test_a_setting_that_is_not_one_is_repeated_without_its_secret() -> None:
     assert "hunter2" not in result.stdout + result.stderr
 
 
+def test_doctor_shows_of_addresses_what_is_no_secret() -> None:
+    hook = "https://hooks.example/services/hunter2"
+    result = synth("doctor", SYNTH_WEBHOOK_URL=hook, MLFLOW_TRACKING_URI="postgresql://me:hunter2@db.example/mlflow")
+    assert "ok   webhook        https://hooks.example\n" in result.stdout
+    assert "ok   tracking       postgresql://***@db.example/mlflow\n" in result.stdout
+    result = synth("doctor", SYNTH_WEBHOOK_URL="hooks.example/services/hunter2", MLFLOW_TRACKING_URI=f"{hook}?hunter2")
+    assert result.returncode == 2
+    assert "FAIL webhook" in result.stdout
+    assert "FAIL tracking" in result.stdout
+    assert "hunter2" not in result.stdout + result.stderr
+
+
 def test_nothing_printed_holds_a_secret() -> None:
     printed = io.StringIO()
     RedactingConsole(file=printed, width=200).print("see https://hunter2@host.example/x", 3, markup=False)

@@ -11,9 +11,12 @@ from rich.console import Console
 from resources.deployment import home_folder
 from resources.hardware import Hardware, Role, deployed
 from resources.inference import Inference
+from resources.notices import VARIABLE, Webhook
 from resources.storage import Home
+from resources.tracking import MlflowTracking
 from synth_assets.commands.models import chosen_text
 from synth_assets.families import compare, family
+from synth_assets.redaction import redact, server_of
 
 WANTED_FREE_GB = 5.0
 GIB = 2**30
@@ -31,6 +34,8 @@ def examine(tier: str | None, console: Console) -> bool:
         ("known models", lambda: chosen_text(hardware)),
         ("pre-query", lambda: _pre_query(hardware)),
         ("hub token", _token),
+        ("tracking", _tracking),
+        ("webhook", _webhook),
         ("state", lambda: str(Home(folder=str(home_folder())).root())),
         ("disk", _disk),
     ]
@@ -78,6 +83,20 @@ def _token() -> str:
     if os.environ.get("HF_TOKEN"):
         return "HF_TOKEN is set"
     return "none; Llama models need HF_TOKEN and their licence accepted on the hub, SYNTH_PRESET=qwen needs neither"
+
+
+def _tracking() -> str:
+    home = Home(folder=str(home_folder()))
+    return redact(MlflowTracking(home=home, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", "")).uri())
+
+
+def _webhook() -> str:
+    """The server alone: the path of a webhook's address is a secret too."""
+    url = os.environ.get(VARIABLE, "")
+    if not url:
+        return f"none; {VARIABLE} names one for notices of failures and decisions"
+    Webhook(url=url).check()
+    return server_of(url)
 
 
 def _disk() -> str:

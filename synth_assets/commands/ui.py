@@ -10,21 +10,22 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from rich.console import Console
 
 from resources.deployment import PROJECT, WORKSPACE, find_workspace
-from resources.storage import Home
-from resources.tracking import MlflowTracking
+from resources.tracking import is_server
+from synth_assets.commands.request_guard import allowed_hosts
 from synth_assets.commands.session import Session
 from synth_assets.commands.ui_guard import end_groups
 
 LOOPBACK = "127.0.0.1"
 DAGSTER_PORT, MLFLOW_PORT = 3000, 5000
-READY_WITHIN_S = 60.0
+HOSTS_VARIABLE = "SYNTH_UI_HOSTS"
+READY_WITHIN_S = 180.0  # about 15 s on an idle machine; a busy one takes minutes
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Children = dict[Path, subprocess.Popen[bytes]]
@@ -35,33 +36,45 @@ class AlreadyRunningError(ValueError):
     """The UIs of this SYNTH_HOME are up already; the message says where."""
 
 
-def run_ui(session: Session, console: Console) -> None:
+def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> None:
     """Start both UIs, print where they are, and end them at Ctrl-C or SIGTERM, or when one of them ends.
+
+    Where MLFLOW_TRACKING_URI names a server, that one is used and none is started.
+
+    Args:
+        session: the deployment.
+        console: where to print.
+        names: more host names by which the UIs may be reached, beside those of SYNTH_UI_HOSTS.
 
     Raises:
         AlreadyRunningError: another `synth ui` serves this SYNTH_HOME.
         OSError: a UI did not start, or ended by itself.
+        ValueError: a host name is none, or MLFLOW_TRACKING_URI cannot be used.
     """
+    names = [*names, *host_names()]
+    allowed_hosts(DAGSTER_PORT, names)  # a wrong name is told before anything starts
+    served = session.tracking.uri() if is_server(session.tracking.tracking_uri) else ""
     with _only_one(session.home) as state, _guard() as guard:
         urls = {
             "dagster": f"http://{LOOPBACK}:{free_port(DAGSTER_PORT)}",
-            "mlflow": f"http://{LOOPBACK}:{free_port(MLFLOW_PORT)}",
+            "mlflow": served or f"http://{LOOPBACK}:{free_port(MLFLOW_PORT)}",
         }
         os.environ["SYNTH_MLFLOW_UI"] = urls["mlflow"]
         session.limit_model_steps()
-        MlflowTracking(home=session.storage).initialise()
+        session.tracking.initialise()
         state.write(json.dumps({"pid": os.getpid(), **urls}))
         state.flush()
         for asked_to_end in END_SIGNALS:  # also where a script's `&` made this process and its children ignore Ctrl-C
             signal.signal(asked_to_end, signal.default_int_handler)
         children: Children = {}
         try:
-            for name, command in (
-                ("dagster", _dagster_command(urls["dagster"])),
-                ("mlflow", _mlflow_command(session.home, urls["mlflow"])),
-            ):
-                _start(children, session.home / "logs" / f"{name}-ui.log", command, guard)
-            _wait_until_ready([f"{urls['dagster']}/server_info", f"{urls['mlflow']}/health"], children)
+            logs = session.home / "logs"
+            _start(children, logs / "dagster-ui.log", _dagster_command(urls["dagster"], names), guard)
+            if not served:
+                command, environment = _mlflow_command(session, urls["mlflow"], names)
+                _start(children, logs / "mlflow-ui.log", command, guard, environment)
+            pages = [f"{urls['dagster']}/server_info", *([] if served else [f"{urls['mlflow']}/health"])]
+            _wait_until_ready(pages, children)
             console.print(_welcome(urls, session.home), markup=False, highlight=False)
             while True:
                 _fail_where_ended(children)
@@ -92,19 +105,31 @@ def workspace_file() -> Path:
     raise FileNotFoundError(f"no {WORKSPACE} here or above {Path.cwd()}: run from the project's folder")
 
 
-def _dagster_command(url: str) -> list[str]:
-    port = url.rpartition(":")[2]
-    return [sys.executable, "-m", "dagster", "dev", "-w", str(workspace_file()), "-h", LOOPBACK, "-p", port]
+def host_names() -> list[str]:
+    """Return the host names of SYNTH_UI_HOSTS, which are separated by commas."""
+    return [name for name in os.environ.get(HOSTS_VARIABLE, "").split(",") if name.strip()]
 
 
-def _mlflow_command(home: Path, url: str) -> list[str]:
+def _dagster_command(url: str, names: Sequence[str]) -> list[str]:
     port = url.rpartition(":")[2]
-    store = MlflowTracking(home=Home(folder=str(home))).uri()
+    allowed = [argument for name in names for argument in ("--allow-host", name)]
     return [
-        *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", port, "--workers", "1"),
-        *("--backend-store-uri", store, "--artifacts-destination", str(home / "mlartifacts"), "--serve-artifacts"),
-        *("--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"),
+        *(sys.executable, "-m", "synth_assets.commands.dagster_services", "--workspace", str(workspace_file())),
+        *("--host", LOOPBACK, "--port", port, *allowed),
     ]
+
+
+def _mlflow_command(session: Session, url: str, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the command of the MLflow server and its environment, by which the database comes, password and all."""
+    port = url.rpartition(":")[2]
+    hosts = sorted(allowed_hosts(int(port), names))
+    origins = ",".join(f"{scheme}://{host}" for host in hosts for scheme in ("http", "https"))
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", port, "--workers", "1"),
+        *("--artifacts-destination", str(session.home / "mlartifacts"), "--serve-artifacts"),
+        *("--allowed-hosts", ",".join(hosts), "--cors-allowed-origins", origins),
+    ]
+    return command, {**os.environ, "MLFLOW_BACKEND_STORE_URI": session.tracking.uri()}
 
 
 def _guard() -> subprocess.Popen[str]:
@@ -113,11 +138,19 @@ def _guard() -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, process_group=0, text=True)
 
 
-def _start(children: Children, log: Path, command: list[str], guard: subprocess.Popen[str]) -> None:
+def _start(
+    children: Children,
+    log: Path,
+    command: list[str],
+    guard: subprocess.Popen[str],
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Start a UI as the leader of a process group, and tell the guard."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0)
+        child = subprocess.Popen(
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0, env=environment
+        )
     children[log] = child
     print(child.pid, file=guard.stdin, flush=True)
 

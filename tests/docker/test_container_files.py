@@ -1,13 +1,20 @@
 import re
+import shutil
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
+
+from resources.deployment import write_instance_settings
+from synth_assets.cli import app
+from synth_assets.redaction import holds_secret
 
 PROJECT = Path(__file__).parents[2]
 DOCKERFILE = (PROJECT / "docker" / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((PROJECT / "docker" / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
 CONSTRAINTS = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line)
 
 
@@ -35,11 +42,98 @@ def test_commands_are_real_entry_points(service: str) -> None:
     assert COMPOSE["services"][service]["command"][0] in commands
 
 
-def test_compose_has_all_five_services_on_loopback_only() -> None:
-    services = COMPOSE["services"]
-    assert set(services) == {"postgres", "mlflow", "code", "webserver", "daemon"}
-    published = [port for service in services.values() for port in service.get("ports", [])]
+def test_compose_has_all_services_on_loopback_only() -> None:
+    assert set(SERVICES) == {"postgres", "mlflow", "code", "code-cuda", "webserver", "daemon"}
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_the_profile_cuda_reserves_the_gpu_and_takes_the_place_of_the_other() -> None:
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {"code": ["cpu"], "code-cuda": ["cuda"]}
+    cuda = SERVICES["code-cuda"]
+    (device,) = cuda["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    assert (cuda["build"]["target"], cuda["image"]) == ("cuda", "synth-assets:cuda")
+    located = yaml.safe_load((PROJECT / "docker" / "workspace.yaml").read_text())["load_from"][0]["grpc_server"]
+    assert located["host"] == "code"
+    assert cuda["networks"]["default"]["aliases"] == ["code"]
+    assert [name for name, service in SERVICES.items() if name != "code-cuda" and "deploy" in service] == []
+
+
+def test_each_service_has_a_health_check_and_waits_for_those_of_others() -> None:
+    assert [name for name, service in SERVICES.items() if "test" not in service.get("healthcheck", {})] == []
+    waits = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
+    conditions = [condition for needed in waits.values() for condition in needed.values()]
+    assert {condition["condition"] for condition in conditions} == {"service_healthy"}
+    assert {name: sorted(needed) for name, needed in waits.items()} == {
+        "postgres": [],
+        "mlflow": ["postgres"],
+        "code": ["mlflow", "postgres"],
+        "code-cuda": ["mlflow", "postgres"],
+        "webserver": ["code", "code-cuda"],
+        "daemon": ["code", "code-cuda"],
+    }
+    optional = [condition.get("required", True) for condition in waits["webserver"].values()]
+    assert optional == [False, False]  # a profile starts one of the two
+
+
+def test_no_password_is_in_a_command_or_an_address() -> None:
+    for name, service in SERVICES.items():
+        commands = [*service.get("command", []), *service["healthcheck"]["test"]]
+        assert [word for word in commands if "$" in word or holds_secret(word)] == [], name
+        addresses = [value for value in service["environment"].values() if "://" in value]
+        assert [value for value in addresses if "PASSWORD" in value] == [], name
+        if name != "postgres":
+            assert service["environment"]["PGPASSWORD"].startswith("${POSTGRES_PASSWORD:?")
+
+
+def test_images_run_as_a_user_without_privileges() -> None:
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[2:]
+    assert [re.findall(r"^USER (\S+)$", stage, re.MULTILINE) for stage in stages] == [["synth"], ["synth"]]
+    own = [service for name, service in SERVICES.items() if name != "postgres"]
+    assert all(service["security_opt"] == ["no-new-privileges:true"] for service in own)
+
+
+def test_the_ui_is_served_behind_the_request_guard() -> None:
+    command = SERVICES["webserver"]["command"]
+    assert command[:2] == ["synth", "webserver"]
+    options = {name for parameter in get_command(app).commands["webserver"].params for name in parameter.opts}  # pyright: ignore[reportAttributeAccessIssue]
+    assert {word for word in command if word.startswith("--")} <= options
+    assert any(word.startswith("--allowed-hosts=mlflow:5000,") for word in SERVICES["mlflow"]["command"])
+
+
+@pytest.fixture
+def container_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """DAGSTER_HOME as in a container: the folder docker/, apart from SYNTH_HOME."""
+    folder = tmp_path / "docker"
+    shutil.copytree(PROJECT / "docker", folder)
+    monkeypatch.setenv("DAGSTER_HOME", str(folder))
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_command_leaves_the_settings_of_a_container_as_they_are(container_home: Path, own_home: Path) -> None:
+    before = content(container_home)
+    assert write_instance_settings(own_home) == container_home / "dagster.yaml"
+    assert content(container_home) == before
+    assert b"DAGSTER_POSTGRES_URL" in before["dagster.yaml"]
+
+
+def test_settings_that_synth_wrote_are_written_anew(
+    tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (own_home / "dagster", tmp_path / "elsewhere"):
+        monkeypatch.setenv("DAGSTER_HOME", str(folder))
+        path = write_instance_settings(own_home)
+        settings = yaml.safe_load(path.read_text())
+        assert not {"storage", "compute_logs", "local_artifact_storage"} & settings.keys()
+        path.write_text(path.read_text().replace("max_retries: 2", "max_retries: 7"))
+        assert yaml.safe_load(write_instance_settings(own_home).read_text()) == settings
 
 
 def test_instance_settings_hold_what_killed_runs_need() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from resources.model_files import ModelFilesError, fetch, local_folder, split_repository
 from resources.retries import TrackingError, retried
 from resources.storage import Home
 from resources.tracking import MlflowTracking
@@ -76,4 +77,22 @@ def test_an_error_that_is_not_retried_is_passed_on_without_a_secret() -> None:
         retried(lambda: refuse("no such run"), "sqlite://")
     with pytest.raises(TrackingError, match="no such run") as failed:
         retried(lambda: refuse(f"no such run at http://me:{SECRET}@db.example"), "sqlite://")
+    assert SECRET not in "".join(traceback.format_exception(failed.value))
+
+
+def test_a_model_that_is_an_address_is_named_without_its_secret() -> None:
+    for use in (local_folder, split_repository):
+        with pytest.raises(ModelFilesError, match=r"https://\*\*\*@hub\.example"):
+            use(f"https://{SECRET}@hub.example/owner/name")
+
+
+def test_an_address_of_the_hub_with_a_secret_stays_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(f"no route to https://{SECRET}@mirror.example/api/models/org/model")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(ModelFilesError, match=r"https://\*\*\*@mirror\.example") as failed:
+        fetch("org/model", None, [])
     assert SECRET not in "".join(traceback.format_exception(failed.value))
