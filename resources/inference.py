@@ -17,8 +17,9 @@ from resources.hardware import Hardware, Role
 from resources.roofline import Roofline, roofline
 from resources.transformers_engine import TransformersGenerator
 from resources.vllm_engine import VllmGenerator
+from synth_assets.chat import template_refusal
 from synth_assets.families import family_of
-from synth_assets.protocols import Completion, Message, Sampling, TextGenerator
+from synth_assets.protocols import Completion, Message, Refusal, Sampling, TextGenerator
 from synth_assets.records import ModelRecord, Tier
 from synth_assets.training.engine import load_adapter
 
@@ -137,6 +138,10 @@ class Inference(dg.ConfigurableResource):
             return counts
 
         return count
+
+    def template_refusal(self, model: ModelRecord) -> Refusal:
+        """Return a function that says why a model's chat template refuses turns with an answer; empty: it does not."""
+        return functools.partial(template_refusal, self.tokenizer(model))
 
     def _prepared(self) -> Tier:
         tier = self.hardware.limits()

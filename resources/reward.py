@@ -9,7 +9,7 @@ import numpy as np
 
 from resources import loading, model_files
 from resources.hardware import Hardware
-from synth_assets.chat import encode_chat
+from synth_assets.chat import ChatTemplateError, encode_chat
 from synth_assets.protocols import Message, RewardModel
 from synth_assets.records import ModelRecord
 
@@ -68,12 +68,15 @@ class ClassifierReward:
         network.config.pad_token_id = self._pad  # the classifier scores the last other token
 
     def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        """(n,) float64 rewards in the model's unit, in order; the end of what exceeds the context is not read."""
+        """(n,) float64 rewards in the model's unit, in order; NaN where the chat template refuses the turns.
+
+        The end of what exceeds the context is not read.
+        """
         import torch
 
         before = histories or [()] * len(pairs)
         encoded = [self._encode(history, *pair) for history, pair in zip(before, pairs, strict=True)]
-        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+        order = sorted((at for at, ids in enumerate(encoded) if ids), key=lambda index: len(encoded[index]))
         rewards = np.full(len(encoded), np.nan)
         with torch.inference_mode():
             for start in range(0, len(order), BATCH_ROWS):
@@ -87,7 +90,10 @@ class ClassifierReward:
             asked = "\n\n".join([*(turn["content"] for turn in history), instruction])
             return list(self._tokenizer(asked, response, **options)["input_ids"])  # pyright: ignore
         turns = [*history, {"role": "user", "content": instruction}]
-        prompt, answer = encode_chat(self._tokenizer, turns, answer=response)
+        try:
+            prompt, answer = encode_chat(self._tokenizer, turns, answer=response)
+        except ChatTemplateError:
+            return []
         return (prompt + answer)[: self._context_tokens]
 
     def _forward(self, rows: list[list[int]]) -> "torch.Tensor":

@@ -1,8 +1,9 @@
 """How steps run: each in a process of its own, started once more where that process was killed."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
+from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -33,12 +34,15 @@ class StepExecutor(MultiprocessExecutor):
     """
 
     preloaded: Sequence[str] = ()
+    check: Callable[[Mapping[str, Any]], None] | None = None
 
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
         """The events of the steps; where Ctrl-C ended the fork server while it loaded, the run was interrupted."""
         run, instance = plan_context.dagster_run, plan_context.instance
+        if self.check is not None:
+            self.check(plan_context.run_config)
         instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process()})
         if not writes_shared_tables(run.job_name, run.tags):
             yield from self._execute(plan_context, execution_plan)
@@ -93,8 +97,13 @@ def start_fork_server(preloaded: Sequence[str]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def step_executor(at_once: int, preloaded: Sequence[str]) -> dg.ExecutorDefinition:
-    """An executor of at most `at_once` steps, forked from a process that has loaded the modules `preloaded`."""
+def step_executor(
+    at_once: int, preloaded: Sequence[str], check: Callable[[Mapping[str, Any]], None] | None = None
+) -> dg.ExecutorDefinition:
+    """An executor of at most `at_once` steps, forked from a process that has loaded the modules `preloaded`.
+
+    Before the first step `check` is given the run's config, whoever launched it; what it raises fails the run.
+    """
 
     @dg.executor(name="steps", config_schema={}, requirements=dg.multiple_process_executor_requirements())
     def steps(_: dg.InitExecutorContext) -> StepExecutor:
@@ -104,7 +113,7 @@ def step_executor(at_once: int, preloaded: Sequence[str]) -> dg.ExecutorDefiniti
             start_method="forkserver",
             explicit_forkserver_preload=preloaded,
         )
-        executor.preloaded = preloaded
+        executor.preloaded, executor.check = preloaded, check
         return executor
 
     return steps

@@ -11,7 +11,9 @@ from synth_assets.protocols import Completion, Message, Sampling
 from synth_assets.records import Tier
 
 MEMORY_RATE = 0.9  # of the GPU's memory, vLLM's own default
-MAX_LORA_RANK = 64
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 512)
+"""The values that vLLM takes as `max_lora_rank`; it keeps room for adapters of that rank."""
+
 FORBIDDEN = -100.0  # the strongest bias vLLM takes
 CONTEXT_TOKENS = 8_192  # longest prompt and completion; the cache of a 131,072 token context would not fit small cards
 
@@ -41,7 +43,7 @@ class VllmGenerator:
             gpu_memory_utilization=MEMORY_RATE,
             max_model_len=self.context_tokens,
             enable_lora=adapter is not None,
-            max_lora_rank=MAX_LORA_RANK,
+            max_lora_rank=lora_rank(adapter),
             generation_config="vllm",  # no sampling settings but the request's
             disable_log_stats=True,
         )
@@ -115,6 +117,18 @@ class VllmGenerator:
         words = ids[:-1] if stopped else ids
         text = self._tokenizer.decode(words, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return Completion(str(text), "stop" if stopped else "length", len(prompt), len(words))
+
+
+def lora_rank(adapter: Path | None) -> int:
+    """Return the smallest of LORA_RANKS that holds an adapter.
+
+    Raises:
+        ValueError: its rank is above them all.
+    """
+    rank = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"] if adapter else 1
+    if rank > LORA_RANKS[-1]:
+        raise ValueError(f"the rank of {adapter} must be at most {LORA_RANKS[-1]} for vLLM, got {rank}")
+    return next(room for room in LORA_RANKS if rank <= room)
 
 
 def _longest(folder: Path) -> int:

@@ -6,8 +6,10 @@ else is tokenised as the rendered chat would be, so tokens(prompt) + tokens(answ
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
 
 from synth_assets.protocols import Message
 
@@ -18,6 +20,9 @@ TEMPLATE_DATE = "26 Jul 2024"  # the Llama 3.1 template's own default; without i
 MARKER = re.compile(r"<.+>|\[.+\]", re.DOTALL)  # shape of an added token that is a control token, special or not
 PLACEHOLDERS = range(0xF0000, 0xFFFFD)  # private use plane 15: no template and no strip() touches these characters
 USER_WORDS = "\U00100000"  # stands for what the user will say; of plane 16, as no placeholder is
+
+TEMPLATE_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What a template raises, by `raise_exception` or where it takes a text for something else."""
 
 LLAMA_3 = (
     "{{ bos_token }}{% for message in messages %}"
@@ -38,6 +43,10 @@ TEMPLATES_BY_TOKEN = {"<|start_header_id|>": LLAMA_3, "<|im_start|>": CHATML}
 """For base models, whose tokenizers have no template: the one whose control tokens their vocabulary has."""
 
 
+class ChatTemplateError(ValueError):
+    """A chat that a chat template refuses, or writes differently once an answer follows."""
+
+
 def encode_chat(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, answer: str | None = None
 ) -> tuple[list[int], list[int]]:
@@ -52,19 +61,22 @@ def encode_chat(
         (prompt ids, answer ids); no answer, no ids. What the template writes after the end of the turn is left off.
 
     Raises:
-        ValueError: the template writes the prompt differently once an answer follows.
+        ChatTemplateError: the template refuses the turns, or writes the prompt differently once an answer follows.
     """
-    turns = [dict(message) for message in messages]
-    whole = turns if answer is None else [*turns, {"role": "assistant", "content": answer}]
-    hidden, tokens = _hide_control_tokens(tokenizer, whole)
-    prompt = _render(tokenizer, hidden[: len(turns)], add_generation_prompt=True)
+    prompt, answered, tokens = _written(tokenizer, messages, answer)
     prompt_ids = _encode(tokenizer, prompt, tokens)
     if answer is None:
         return prompt_ids, []
-    rendered = _render(tokenizer, hidden, add_generation_prompt=False)
-    if not rendered.startswith(prompt):
-        raise ValueError(f"the chat template of {tokenizer.name_or_path} changes the prompt once an answer follows")
-    return prompt_ids, _end_turn(tokenizer, _encode(tokenizer, rendered[len(prompt) :], tokens))
+    return prompt_ids, _end_turn(tokenizer, _encode(tokenizer, answered, tokens))
+
+
+def template_refusal(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], answer: str) -> str:
+    """Return why `encode_chat` would raise ChatTemplateError; empty where it would not. Nothing is tokenised."""
+    try:
+        _written(tokenizer, messages, answer)
+    except ChatTemplateError as error:
+        return str(error)
+    return ""
 
 
 def encode_user_turn(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> list[int]:
@@ -75,19 +87,15 @@ def encode_user_turn(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Me
         messages: what was said so far: a system turn, whole exchanges, or nothing.
 
     Raises:
-        ValueError: the template refuses these turns (some take no system turn), or does not write the user's words.
+        ChatTemplateError: the template refuses these turns (some take no system turn), or does not write the user's
+            words.
     """
-    from jinja2 import TemplateError
-
     hidden, tokens = _hide_control_tokens(tokenizer, [dict(message) for message in messages])
     turns = [*hidden, {"role": "user", "content": USER_WORDS}]
-    try:
-        text = _render(tokenizer, turns, add_generation_prompt=False)
-    except TemplateError as error:
-        raise ValueError(f"the chat template of {tokenizer.name_or_path} refuses these turns: {error}") from error
+    text = _render(tokenizer, turns, add_generation_prompt=False)
     before, found, _ = text.rpartition(USER_WORDS)
     if not found:
-        raise ValueError(f"the chat template of {tokenizer.name_or_path} does not write the user's words")
+        raise ChatTemplateError(f"the chat template of {tokenizer.name_or_path} does not write the user's words")
     return _encode(tokenizer, before.rstrip(" "), tokens)  # a space belongs to the token of the word after it
 
 
@@ -146,6 +154,28 @@ def _hide_control_tokens(
     return hidden, {placeholder: token for token, placeholder in placeholders.items()}
 
 
+def _written(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], answer: str | None
+) -> tuple[str, str, dict[str, str]]:
+    """Return a chat as the template writes it: the prompt, the answer, and what each placeholder in them hides."""
+    turns = [dict(message) for message in messages]
+    whole = turns if answer is None else [*turns, {"role": "assistant", "content": answer}]
+    if any(not isinstance(turn.get("content"), str) for turn in whole):
+        raise ChatTemplateError(f"a turn without text among {_roles(whole)}")
+    hidden, tokens = _hide_control_tokens(tokenizer, whole)
+    prompt = _render(tokenizer, hidden[: len(turns)], add_generation_prompt=True)
+    if answer is None:
+        return prompt, "", tokens
+    rendered = _render(tokenizer, hidden, add_generation_prompt=False)
+    if not rendered.startswith(prompt):
+        raise ChatTemplateError("the chat template changes the prompt once an answer follows")
+    return prompt, rendered[len(prompt) :], tokens
+
+
+def _roles(turns: Sequence[Mapping[str, str]]) -> str:
+    return ", ".join(str(turn.get("role")) for turn in turns)
+
+
 def _encode(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: dict[str, str]) -> list[int]:
     """Ids of rendered text, in which control tokens are meant except where a placeholder stands."""
     pieces = re.split(f"([{''.join(tokens)}])", text) if tokens else [text]
@@ -161,8 +191,11 @@ def _render(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, str]], *
     options: dict[str, Any] = {"date_string": TEMPLATE_DATE, "enable_thinking": False, "tokenize": False}
     if tokenizer.chat_template is None:
         options["chat_template"] = template_of_vocabulary(tokenizer)
-    text = tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, **options)
-    return str(text)
+    try:
+        return str(tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, **options))
+    except TEMPLATE_FAILURES as error:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
+        raise ChatTemplateError(f"the chat template refuses the turns {_roles(turns)}: {reason}") from error
 
 
 def _end_turn(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> list[int]:

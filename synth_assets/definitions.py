@@ -27,13 +27,14 @@ import synth_assets.preference.assets
 import synth_assets.promotion.assets
 from resources.deployment import home_folder, set_up_process
 from resources.evidence import Evidence
-from resources.hardware import MODEL_VARIABLES, TIERS, Hardware
+from resources.hardware import MODEL_VARIABLES, TIERS, Hardware, deployed
 from resources.inference import Inference
 from resources.notices import Webhook
 from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets import automation, jobs
+from synth_assets.run_settings import check_settings
 
 DEPLOYMENT_VARIABLES = ("SYNTH_", "MLFLOW_TRACKING_URI")
 """Prefixes of the environment variables that the definitions read."""
@@ -112,4 +113,5 @@ def _definitions_of(tier: str, _settings: tuple[tuple[str, str], ...]) -> dg.Def
 
     A step process is forked from one that has built them already, see synth_assets/preload.py.
     """
-    return build_definitions(deployment_resources(), jobs.executor_for(TIERS[tier].device))
+    check = functools.partial(check_settings, hardware=deployed(tier))
+    return build_definitions(deployment_resources(), jobs.executor_for(TIERS[tier].device, check))

@@ -1,5 +1,8 @@
 """The jobs a person or a schedule starts, and how their steps run."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import dagster as dg
 
 from resources.run_turns import QUEUED
@@ -49,13 +52,13 @@ def steps_at_once(device: str) -> int:
     return 2 if device == "cpu" else 1
 
 
-def executor_for(device: str) -> dg.ExecutorDefinition:
-    """How steps run on a device.
+def executor_for(device: str, check: Callable[[Mapping[str, Any]], None] | None = None) -> dg.ExecutorDefinition:
+    """How steps run on a device, once `check` has looked at the run's config.
 
     On the CPU they are forked from a process that has loaded the model libraries (7.7 to 9.4 s that each step would
     otherwise pay). On a GPU from a process without any of them: CUDA does not survive a fork.
     """
-    return step_executor(steps_at_once(device), preloaded_for(device))
+    return step_executor(steps_at_once(device), preloaded_for(device), check)
 
 
 def preloaded_for(device: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What stages ask of the machine; `resources` and the tests' fakes provide it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -12,6 +12,7 @@ from synth_assets.records import AdapterRecord, Metric
 
 FinishReason = Literal["stop", "length"]
 Message = Mapping[str, str]  # {"role": ..., "content": ...}
+Refusal = Callable[[Sequence[Message], str], str]  # turns and an answer -> why a chat template refuses them, or ""
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,8 @@ class Tracker(Protocol):
     def version_tags(self, version: str) -> dict[str, str]:
         """The tags of a version; KeyError where it does not exist."""
         ...
+
+
+def refuses_nothing(_turns: Sequence[Message], _answer: str) -> str:
+    """Stand for a chat template that takes every conversation."""
+    return ""

@@ -1,9 +1,10 @@
 import copy
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from synth_assets.chat import control_ids, encode_chat, encode_plain, end_of_turn
+from synth_assets.chat import ChatTemplateError, control_ids, encode_chat, encode_plain, end_of_turn, template_refusal
 from synth_assets.embedded import model_path
 
 if TYPE_CHECKING:
@@ -128,3 +129,43 @@ def test_a_template_without_end_of_turn_gets_the_end_of_text(tokenizer: "PreTrai
     _, reply = encode_chat(bare, user("Hi"), answer="Ho")
     assert bare.decode(reply[:-1]) == "Ho\n"
     assert reply[-1] == bare.eos_token_id
+
+
+ALTERNATE = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}[{{ m['role'] }}]{{ m['content'] }}"
+    "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "roles", "answer", "reason"),
+    [
+        (ALTERNATE, (), "Yes.", ""),
+        (ALTERNATE, ("user", "assistant"), "Yes.", ""),
+        (ALTERNATE, ("system",), "Yes.", "refuses the turns system, user: Conversation roles must alternate"),
+        (ALTERNATE, ("user",), "Yes.", "refuses the turns user, user: Conversation roles must alternate"),
+        ("{{ messages[-1]['content'] / 2 }}", (), "Yes.", "refuses the turns user: unsupported operand"),
+        ("{{ messages[0]['nothing']['at all'] }}", (), "Yes.", "refuses the turns user: .*nothing"),
+        # what an answer says may matter as well
+        ("{% for m in messages %}{{ m.content.split(':')[1] }}{% endfor %}", (), "Yes.", "refuses the turns user"),
+        (
+            "{% if messages|length == 1 %}a{% else %}b{% endif %}",
+            (),
+            "Yes.",
+            "changes the prompt once an answer follows",
+        ),
+    ],
+)
+def test_a_refusal_says_why(
+    tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...], answer: str, reason: str
+) -> None:
+    strict = copy.deepcopy(tokenizer)
+    strict.chat_template = template
+    turns = [*({"role": role, "content": "Hi."} for role in roles), *user("Is it?")]
+    assert re.search(reason or "^$", refusal := template_refusal(strict, turns, answer)), refusal
+    if reason:
+        with pytest.raises(ChatTemplateError, match=reason):
+            encode_chat(strict, turns, answer=answer)
+    else:
+        assert encode_chat(strict, turns, answer=answer)

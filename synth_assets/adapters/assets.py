@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from resources.evidence import upstream_versions
 from resources.hardware import GPU_POOL
@@ -16,19 +17,18 @@ from synth_assets.labels import label
 from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, fingerprint
 from synth_assets.rounds import OFF_POLICY, ROUNDS, Round
-from synth_assets.training.adapter_store import StoredAdapter, code_version
+from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.budget import budget_of
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
+from synth_assets.training.versions import REFERENCE, code_version
 
-TRAINING_CODE = code_version()
 CURVES = "training"  # folder of the run's artifacts
 SHOWN_EVENTS = 20
 COMMON: Any = {
     "group_name": "adapters",
     "owners": ["team:training"],
-    "code_version": TRAINING_CODE,
     "pool": GPU_POOL,
 }
 
@@ -38,6 +38,7 @@ class TrainingConfig(dg.Config):
 
     learning_rate: float | None = None
     epochs: float | None = None
+    max_steps: int | None = None  # optimiser steps in all, instead of epochs; 0: by epochs
     schedule: str | None = None
     warmup_ratio: float | None = None
     phases: list[float] | None = None
@@ -59,9 +60,9 @@ class TrainingConfig(dg.Config):
     scored_rows: int | None = None
     seed: int | None = None
     force: bool = False  # train again although the adapter exists
-    max_minutes: float | None = None  # of wall time; a training that would take more is refused or stopped
-    max_cost: float | None = None  # US dollars at the tier's price, likewise
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    max_minutes: float | None = Field(None, gt=0)  # of wall time; a training that would take more is refused or stopped
+    max_cost: float | None = Field(None, gt=0)  # US dollars at the tier's price, likewise
+    checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0)
 
 
 class LoraConfig(TrainingConfig):
@@ -94,7 +95,7 @@ class RejectionSamplingConfig(TrainingConfig):
     """Overrides of RejectionSamplingSpec."""
 
 
-@dg.asset(kinds={"peft", "trl"}, **COMMON)
+@dg.asset(kinds={"peft", "trl"}, code_version=code_version("lora"), **COMMON)
 def lora_adapter(
     context: dg.AssetExecutionContext,
     config: LoraConfig,
@@ -109,7 +110,7 @@ def lora_adapter(
     return _materialised(context, order, config, inference, tracking)
 
 
-@dg.asset(kinds={"peft", "trl"}, **COMMON)
+@dg.asset(kinds={"peft", "trl"}, code_version=code_version("prompt_tuning"), **COMMON)
 def prompt_tuning_adapter(
     context: dg.AssetExecutionContext,
     config: PromptTuningConfig,
@@ -124,7 +125,7 @@ def prompt_tuning_adapter(
     return _materialised(context, order, config, inference, tracking)
 
 
-@dg.asset(kinds={"peft", "trl"}, **COMMON)
+@dg.asset(kinds={"peft", "trl"}, code_version=code_version("rejection_sampling"), **COMMON)
 def rejection_sampling_adapter(
     context: dg.AssetExecutionContext,
     config: RejectionSamplingConfig,
@@ -149,6 +150,7 @@ def _reference(one: Round) -> dg.AssetsDefinition:
         kinds={"transformers", "parquet"},
         description=f"Log-probabilities of both responses of each pair under the {label(one.policy)} adapter; every "
         "DPO run compares with them.\n\nWithout rows where that adapter failed to train.",
+        code_version=code_version(REFERENCE),
         **COMMON,
     )
     def reference(
@@ -192,6 +194,7 @@ def _dpo(one: Round, name: str, description: str) -> dg.AssetsDefinition:
         },
         kinds={"peft", "trl"},
         description=description,
+        code_version=code_version("dpo" if one == OFF_POLICY else "on_policy_dpo"),
         **COMMON,
     )
     def trained(

@@ -15,7 +15,6 @@ from synth_assets.shards import BLOCK_ROWS, Block, Progress, compute_blocks, rea
 from synth_assets.training.adapter_store import (
     Recipe,
     StoredAdapter,
-    code_version,
     known_rate,
     library_versions,
     stored_or_trained,
@@ -31,6 +30,7 @@ from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.sft import train_lora, train_on_best
 from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
+from synth_assets.training.versions import REFERENCE, VERSIONS
 
 CHECKPOINT_EVERY_S = 60.0  # a killed training loses a minute at most; one of LoRA's checkpoints is written in under 1 s
 CHECKPOINTS = "checkpoints"  # folder of SYNTH_HOME
@@ -130,7 +130,7 @@ def reference_of(
         _arithmetic(tier),
         tier.batch_size,
         library_versions(),
-        code_version(),
+        VERSIONS[REFERENCE],
     ]
     blocks = [
         Block(fingerprint(name, made_by, content_hash(block)), block.height, block)
@@ -189,14 +189,16 @@ def _recipe(order: Order, parent: Path, tier: Tier) -> Recipe:
         inputs["continued"] = folder_hash(parent)
     if isinstance(order.spec, DpoSpec):
         inputs["reference"] = content_hash(order.reference)
+    method = METHODS[type(order.spec).__name__]
     return Recipe(
         name=order.name,
-        method=METHODS[type(order.spec).__name__],
+        method=method,
         spec=order.spec,
         base=order.base.name,
         base_revision=order.base.revision,
         inputs=inputs,
         tier=_arithmetic(tier),
+        version=VERSIONS[method],
     )
 
 

@@ -72,7 +72,7 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     block = MagpieSpec(**{**vars(spec), "samples": BLOCK_ROWS})
     made = generate(generator, block, name, teacher.family, session.storage.shards("generation"), progress)
     rows = made.rows.collect()
-    judge = Base(inference.count_tokens(base), base.context_tokens)
+    judge = Base(inference.count_tokens(base), base.context_tokens, inference.template_refusal(base))
     speed = generator.writing_s if made.new_tokens else None
     return Preview(
         rows=rows,

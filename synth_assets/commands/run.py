@@ -58,9 +58,12 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     Raises:
         ValueError: the batch name, a setting or a model is wrong; nothing was started.
     """
+    from synth_assets.run_settings import check_settings
+
     make_job = pipeline_job_in_process if launch.in_process else pipeline_job
     job = make_job()
     config = run_config(job, launch)
+    check_settings(config, session.hardware)
     selection = _selected(job, launch.select)
     preflight(session)
     batch_name(session, launch.batch)

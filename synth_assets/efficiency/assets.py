@@ -41,10 +41,11 @@ from synth_assets.figures import markdown_image
 from synth_assets.manifests import content_hash
 from synth_assets.records import ModelRecord, fingerprint, to_json
 from synth_assets.shards import Progress
-from synth_assets.training.adapter_store import StoredAdapter, code_version
+from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.contract import batch_rows
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.specs import LoraSpec
+from synth_assets.training.versions import code_version
 
 CELLS = dg.StaticPartitionsDefinition(list(VARIANTS))
 """One key per variant; those of the default grid come first."""
@@ -84,7 +85,7 @@ class NotRunError(RuntimeError):
     partitions_def=CELLS,
     kinds={"peft", "trl"},
     pool=GPU_POOL,
-    code_version=fingerprint(code_version(), StudySpec()),
+    code_version=fingerprint(code_version("lora"), StudySpec()),
     **COMMON,
 )
 def lora_variant(

@@ -13,10 +13,11 @@ from synth_assets.efficiency.grid import ALPHA_PER_RANK, Cell
 from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.records import AdapterRecord, ModelRecord, Tier, fingerprint
 from synth_assets.shards import Block, Progress, compute_blocks, read_shards
-from synth_assets.training.adapter_store import code_version, library_versions
+from synth_assets.training.adapter_store import library_versions
 from synth_assets.training.data import by_split, encode_rows
-from synth_assets.training.specs import LoraSpec
+from synth_assets.training.specs import LoraSpec, spec_settings
 from synth_assets.training.validation import token_scores
+from synth_assets.training.versions import code_version
 
 SELECTING, TESTING = "validation", "test"
 LOSSES = pl.Schema({"split": pl.String, "loss": pl.Float64, "perplexity": pl.Float64, "tokens": pl.Int64})
@@ -157,8 +158,9 @@ def study_of(
     """The study of a base on (SFT_ROWS, BENCHMARK_ITEMS); errors as of `study_rows` and `study_items`."""
     rows, items = study_rows(tables[0], specs[0]), study_items(tables[1])
     arithmetic = [tier.device, tier.dtype, tier.attention, tier.grouping, tier.batch_size, tier.accumulation]
-    made_by = [code_version(), library_versions(), arithmetic]
-    basis = fingerprint(base.revision, content_hash(rows), content_hash(items), *specs, made_by)
+    made_by = [code_version("lora"), library_versions(), arithmetic]
+    settings = [asdict(specs[0]), spec_settings(specs[1])]
+    basis = fingerprint(base.revision, content_hash(rows), content_hash(items), *settings, made_by)
     return Study(base, rows, items, *specs, basis)
 
 

@@ -1,12 +1,13 @@
 """The identity of the embedded models' recipe, and the manifest that ties shipped weights to it."""
 
-import ast
 import hashlib
 import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from synth_assets.code_digest import code_digest
 
 SOURCES = (
     *("knowledge", "relations", "task", "families", "world", "answers", "verifier", "chat_format", "corpus"),
@@ -17,24 +18,8 @@ MANIFEST = "manifest.json"
 
 
 def recipe_hash() -> str:
-    """Return the SHA-256 of the modules that make the weights, without their docstrings and comment lines."""
-    digest = hashlib.sha256()
-    for name in SOURCES:
-        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-        digest.update(f"{name}\n{_code(source)}\n".encode())
-    return digest.hexdigest()
-
-
-def _code(source: str) -> str:
-    """Return the lines of a module that are neither blank, nor comment, nor part of a free-standing string."""
-    strings = {
-        line
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    }
-    lines = enumerate(source.splitlines(), 1)
-    return "\n".join(line for number, line in lines if number not in strings and line.split("#")[0].strip())
+    """Return the SHA-256 of what the modules that make the weights do (code_digest.py says what does not count)."""
+    return code_digest(*(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in SOURCES))
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -114,7 +114,7 @@ def judged_instructions(
     spec = hardware.spec(FilterSpec(), config)
     batches = [raw_instructions[name] for name in sorted(raw_instructions)]
     rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
-    base = Base(inference.count_tokens(base_model), base_model.context_tokens)
+    base = Base(inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model))
     with _scratch(home) as scratch:
         verdicts = judge(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
         context.log.info(f"rejected by reason: {verdicts.reasons}")
@@ -221,7 +221,7 @@ def judged_preferences(
     """Every imported preference pair, judged once: both answers by the rules, none a copy, none of what is held out."""
     spec = inference.hardware.spec(FilterSpec(), config)
     around = Surroundings(sft_dataset, benchmark_items, inference.hardware.spec(SplitSpec()).group_similarity)
-    base = Base(inference.count_tokens(base_model), base_model.context_tokens)
+    base = Base(inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model))
     with _scratch(home) as scratch:
         verdicts = judge_preferences(imported_preferences, around, spec, base, scratch)
         context.log.info(f"rejected by reason: {verdicts.reasons}")

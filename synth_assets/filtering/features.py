@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from synth_assets.filtering.spec import FilterSpec
 from synth_assets.lexicon import contained
+from synth_assets.protocols import Refusal, refuses_nothing
 from synth_assets.text import Integers, Words, hash_words
 
 Floats = NDArray[np.float64]
@@ -26,10 +27,17 @@ ASCII_CLASSES = {r"\b": r"(?-u:\b)", r"\w": "[0-9A-Za-z_]"}
 
 @dataclass(frozen=True)
 class Base:
-    """What the filter asks of the model to be trained: its tokenizer and how many tokens it takes at once."""
+    """What the filter asks of the model to be trained.
+
+    Attributes:
+        count_tokens: of plain texts.
+        context_tokens: that it takes at once.
+        refusal: why its chat template refuses turns with an answer after them; empty where it does not.
+    """
 
     count_tokens: CountTokens
     context_tokens: int
+    refusal: Refusal = refuses_nothing
 
 
 class Features:
@@ -42,11 +50,12 @@ class Features:
     def __init__(self, rows: pl.DataFrame, spec: FilterSpec, base: Base) -> None:
         """Take a chunk of rows; null texts count as empty."""
         self.rows, self.spec, self._count_tokens = rows, spec, base.count_tokens
-        self.context_tokens = base.context_tokens
+        self.context_tokens, self._refusal = base.context_tokens, base.refusal
         limit = spec.max_characters + 1
         self._texts = {side: rows[side].fill_null("").str.slice(0, limit) for side in SIDES}
         self._words: dict[Side, Words] = {}
         self._history: pl.Series | None = None
+        self._refusals: list[str] | None = None
         self._shared: dict[tuple[object, Side], object] = {}
 
     def __len__(self) -> int:
@@ -140,6 +149,17 @@ class Features:
             joined = pl.col("history").list.eval(said).list.join("\n").fill_null("")
             self._history = self.rows.select(joined).to_series()
         return self._history
+
+    def refusals(self) -> list[str]:
+        """Why the base's chat template refuses each row; empty where it takes it."""
+        if self._refusals is None:
+            texts = (self.rows["history"], *self._texts.values())
+            rows = zip(*(text.to_list() for text in texts), strict=True)
+            self._refusals = [
+                self._refusal([*(history or []), {"role": "user", "content": instruction}], response)
+                for history, instruction, response in rows
+            ]
+        return self._refusals
 
     def _counted(self, texts: Sequence[pl.Series], limit: int) -> Floats:
         counts = np.full(len(self), np.nan)

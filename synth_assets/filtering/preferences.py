@@ -33,6 +33,7 @@ REJECTED_ANSWER_RULES = (
     "not_english",
     "words_too_long",
     "too_long_for_base",
+    "refused_by_chat_template",
 )
 """Rules that the worse answer must pass as well; it may refuse, be cut off, repeat itself or say nothing."""
 PREFIX = "rejected_answer_"

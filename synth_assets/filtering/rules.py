@@ -1,6 +1,6 @@
 """The rules that every instruction row must pass, in the order in which the first one that fails gives the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -28,6 +28,7 @@ class Rule:
         graded: the distance to the limit says something about quality, and enters the score.
         evidence: the regular expression whose match is shown beside the value.
         side: the text that `evidence` is looked for in.
+        told: what is shown of each row instead of its value.
     """
 
     reason: str
@@ -38,6 +39,7 @@ class Rule:
     graded: bool = False
     evidence: str = ""
     side: Side = "instruction"
+    told: Callable[[Features], Sequence[str]] | None = None
 
     def threshold(self, rows: Features) -> float:
         """The limit's value."""
@@ -52,6 +54,8 @@ class Rule:
 
     def explain(self, rows: Features, place: int, value: float) -> str:
         """The value beside its limit, and what was found; a user reads it beside the rejected row."""
+        if self.told is not None:
+            return self.told(rows)[place]
         relation = "below" if self.least else "above"
         shown = f"{value:.4g} is {relation} {self.threshold(rows):g}"
         if not self.evidence:
@@ -77,6 +81,11 @@ def _mean_word_bytes(rows: Features) -> Floats:
 def _base_tokens(rows: Features) -> Floats:
     """Tokens of the conversation and of the template around it, where they may exceed the base's context."""
     return rows.conversation_tokens(rows.context_tokens - rows.spec.template_tokens) + rows.spec.template_tokens
+
+
+def _refused(rows: Features) -> Floats:
+    """1 where the base's chat template takes no such conversation."""
+    return np.array([bool(reason) for reason in rows.refusals()], np.float64)
 
 
 def _tokens(side: Side) -> Callable[[Features], Floats]:
@@ -120,4 +129,5 @@ RULES: tuple[Rule, ...] = (
     Rule("not_english", "language", language.foreign_probability, "max_foreign_probability", graded=True),
     Rule("words_too_long", "length", _mean_word_bytes, "max_mean_word_bytes"),
     Rule("too_long_for_base", "length", _base_tokens, "context_tokens"),
+    Rule("refused_by_chat_template", "format", _refused, told=Features.refusals),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from synth_assets.chat import ChatTemplateError
 from synth_assets.families import Family, family
 from synth_assets.generation.seeds import row_id, row_seed
 from synth_assets.generation.spec import MagpieSpec, drawn_by, topic_of, turns_of
@@ -172,12 +173,9 @@ class _RowMaker:
     def _responses(
         self, going: Sequence[Conversation], asked: Sequence[Completion], turn: int
     ) -> list[Completion | None]:
-        """Answers to the texts that say something; None for the empty ones."""
-        places = [at for at, completion in enumerate(asked) if completion.text.strip()]
-        prompts = [
-            self.generator.encode_chat([*going[at].said(), {"role": "user", "content": asked[at].text.strip()}])
-            for at in places
-        ]
+        """Answers to the texts that say something and that the chat template takes; None for the others."""
+        encoded = [self._prompt(one, completion.text.strip()) for one, completion in zip(going, asked, strict=True)]
+        places, prompts = [at for at, ids in enumerate(encoded) if ids], [ids for ids in encoded if ids]
         sampling = Sampling(
             temperature=self.spec.response_temperature,
             top_p=self.spec.top_p,
@@ -191,6 +189,15 @@ class _RowMaker:
         for at, completion in zip(places, given, strict=True):
             answers[at] = completion
         return answers
+
+    def _prompt(self, one: Conversation, text: str) -> list[int]:
+        """Return the token ids to answer a text with; none where it is empty or the chat template refuses it."""
+        if not text:
+            return []
+        try:
+            return self.generator.encode_chat([*one.said(), {"role": "user", "content": text}])
+        except ChatTemplateError:
+            return []
 
     def _row(self, one: Conversation) -> dict[str, object]:
         *earlier, (asked, answered) = one.exchanges

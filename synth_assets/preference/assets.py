@@ -99,7 +99,7 @@ def preference_pairs(
 ) -> dg.MaterializeResult:
     """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
     spec = inference.hardware.spec(PairSpec(), config)
-    room = Room(inference.count_tokens(base_model), base_model.context_tokens)
+    room = _room(inference, base_model)
     candidates, imported = (
         take_back(rows.collect(), recalled_rows["row_id"]) for rows in (response_candidates, filtered_preferences)
     )
@@ -164,13 +164,17 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
         home: Home,
     ) -> dg.MaterializeResult:
         spec = inference.hardware.spec(PairSpec(), config)
-        room = Room(inference.count_tokens(base_model), base_model.context_tokens)
+        room = _room(inference, base_model)
         both = pl.concat([own_candidates.collect(), response_candidates.collect()])
         kept, dropped = take_back(both, recalled_rows["row_id"])
         built = build_pairs(kept, PAIRS.to_frame(), spec, room)
         return _pairs(context, built, dropped.select("row_id"), spec, home)
 
     return [candidates, pairs]
+
+
+def _room(inference: Inference, base: ModelRecord) -> Room:
+    return Room(inference.count_tokens(base), base.context_tokens, inference.template_refusal(base))
 
 
 OF_ROUNDS = [definition for one in ON_POLICY for definition in assets_of_round(one)]

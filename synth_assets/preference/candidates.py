@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from synth_assets.protocols import RewardModel, Sampling, TextGenerator
+from synth_assets.chat import ChatTemplateError
+from synth_assets.protocols import Message, RewardModel, Sampling, TextGenerator
 from synth_assets.records import CANDIDATES, fingerprint
 from synth_assets.shards import BLOCK_ROWS, Block, Progress, compute_blocks
 
@@ -128,15 +129,23 @@ class _Sampler:
     def make(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         """All candidates of a block: each instruction's together, in the order of the temperatures.
 
-        An instruction that fills the model's context with what was said before it gets none.
+        An instruction that fills the model's context with what was said before it gets none, nor does one that its
+        chat template refuses.
         """
         asked = [[*row["history"], {"role": "user", "content": row["instruction"]}] for row in rows]
-        encoded = [(row, self.generator.encode_chat(turns)) for row, turns in zip(rows, asked, strict=True)]
-        fitting = [(row, prompt) for row, prompt in encoded if len(prompt) < self.generator.context_tokens]
+        encoded = [(row, self._prompt(turns)) for row, turns in zip(rows, asked, strict=True)]
+        fitting = [(row, prompt) for row, prompt in encoded if 0 < len(prompt) < self.generator.context_tokens]
         rows, prompts = [row for row, _ in fitting], [prompt for _, prompt in fitting]
         drawn = [self._draw(rows, prompts, draw) for draw in range(len(self.spec.temperatures))]
         in_order = [draws[at] for at in range(len(rows)) for draws in drawn]
         return pl.DataFrame(in_order, schema=CANDIDATES)
+
+    def _prompt(self, turns: Sequence[Message]) -> list[int]:
+        """Return the token ids of a prompt; none where the chat template refuses the turns."""
+        try:
+            return self.generator.encode_chat(turns)
+        except ChatTemplateError:
+            return []
 
     def _draw(
         self, rows: Sequence[Mapping[str, Any]], prompts: Sequence[Sequence[int]], draw: int

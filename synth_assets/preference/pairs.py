@@ -1,13 +1,14 @@
 """Preference pairs: a better and a worse response to one instruction, or the reason why there is no such pair."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from synth_assets.protocols import Refusal, refuses_nothing
 from synth_assets.recalls import RECALLED
 from synth_assets.records import CANDIDATES, PAIRS, fingerprint
 
@@ -42,10 +43,15 @@ class PairSpec:
 
 
 class Room(NamedTuple):
-    """What the base model can read: a counter of its tokens, and how many its context holds."""
+    """What the base model can read.
+
+    A counter of its tokens, how many its context holds, and why its chat template refuses turns with an answer (empty
+    where it does not).
+    """
 
     count_tokens: Callable[[Sequence[str]], list[int]]
     context_tokens: int
+    refusal: Refusal = refuses_nothing
 
 
 class Pairs(NamedTuple):
@@ -193,14 +199,25 @@ def _splits(groups: pl.Series, spec: PairSpec) -> pl.Series:
 
 
 def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: Room | None) -> Verdicts:
-    """Pairs of which either side, after the instruction, fits the base model's context."""
+    """Pairs of which either side, after the instruction, fits the base model's context and chat template."""
     if room is None:
         return Verdicts(pairs, pairs.clear().with_columns(reason=pl.lit("")))
     texts = pairs.select(_asked().alias("asked"), "chosen", "rejected")
     asked, chosen, rejected = (pl.Series(room.count_tokens(text.to_list()), dtype=pl.Int64) for text in texts)
     longest = pl.DataFrame({"chosen": chosen, "rejected": rejected}).max_horizontal() + asked + spec.template_tokens
     over = longest > room.context_tokens
-    return Verdicts(pairs.filter(~over), pairs.filter(over).with_columns(reason=pl.lit("too_long_for_base")))
+    fitting = pairs.filter(~over)
+    refused = pl.Series([_is_refused(row, room) for row in fitting.iter_rows(named=True)], dtype=pl.Boolean)
+    dropped = [
+        pairs.filter(over).with_columns(reason=pl.lit("too_long_for_base")),
+        fitting.filter(refused).with_columns(reason=pl.lit("refused_by_chat_template")),
+    ]
+    return Verdicts(fitting.filter(~refused), pl.concat(dropped))
+
+
+def _is_refused(pair: Mapping[str, Any], room: Room) -> bool:
+    turns = [*(pair["history"] or []), {"role": "user", "content": pair["instruction"]}]
+    return any(room.refusal(turns, pair[side]) for side in ("chosen", "rejected"))
 
 
 def _limit(pairs: pl.DataFrame, spec: PairSpec) -> Verdicts:

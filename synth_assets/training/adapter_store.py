@@ -1,6 +1,5 @@
 """Adapters by content: one folder for each set of inputs, whole or not there at all."""
 
-import hashlib
 import json
 import logging
 import os
@@ -12,13 +11,12 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from synth_assets import chat
 from synth_assets.manifests import MANIFEST, ManifestError, file_sha256, read_manifest, write_manifest
 from synth_assets.records import fingerprint
 from synth_assets.shards import STALE_TEMPORARY_S, sync_folder_tree
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.engine import Outcome, Trained
-from synth_assets.training.specs import AdapterSpec
+from synth_assets.training.specs import AdapterSpec, spec_settings
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -35,6 +33,7 @@ class Recipe:
         base_revision: its commit, or the hash of its files.
         inputs: name -> content hash of each table that is trained on, and of the adapter that is continued.
         tier: what of the hardware changes the numbers: dtype, quantisation, batch.
+        version: of the method's code (versions.py).
     """
 
     name: str
@@ -44,10 +43,14 @@ class Recipe:
     base_revision: str
     inputs: Mapping[str, str]
     tier: Mapping[str, Any]
+    version: int
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits of the recipe, the libraries' versions and this package's source."""
-        return fingerprint(asdict(self), library_versions(), code_version())
+        """Return sixteen hex digits of the recipe and the libraries' versions.
+
+        Settings of the spec that are None are left out, so that a new one that is off by default trains nothing again.
+        """
+        return fingerprint({**asdict(self), "spec": spec_settings(self.spec)}, library_versions())
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,6 @@ class StoredAdapter:
 def library_versions() -> dict[str, str]:
     """The versions of the libraries that decide a number."""
     return {name: version(name) for name in LIBRARIES}
-
-
-def code_version() -> str:
-    """Sixteen hex digits of the source that decides how an adapter is trained."""
-    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(chat.__file__)]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def stored_or_trained(

@@ -23,8 +23,13 @@ def batch_rows(spec: OptimizationSpec, tier: Tier) -> tuple[int, int]:
 
 def optimizer_steps(rows: int, spec: OptimizationSpec, tier: Tier) -> int:
     """How many steps the Trainer will take; the last batch and the last accumulation of an epoch may be short."""
+    return spec.max_steps or math.ceil(spec.epochs * steps_in_epoch(rows, spec, tier))
+
+
+def steps_in_epoch(rows: int, spec: OptimizationSpec, tier: Tier) -> int:
+    """Return how many steps one pass over the rows takes, where no token budget decides."""
     batch, accumulation = batch_rows(spec, tier)
-    return math.ceil(spec.epochs * math.ceil(math.ceil(rows / batch) / accumulation))
+    return math.ceil(math.ceil(rows / batch) / accumulation)
 
 
 def check_steps(rows: int, spec: OptimizationSpec, tier: Tier) -> None:
@@ -32,7 +37,7 @@ def check_steps(rows: int, spec: OptimizationSpec, tier: Tier) -> None:
     if rows == 0:
         raise TrainingError("there is no row to train on")
     steps = optimizer_steps(rows, spec, tier)
-    if spec.batch_tokens:
+    if spec.batch_tokens and not spec.max_steps:
         return  # the number of steps is known once the rows are tokens
     try:
         phases_of(spec, steps)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from synth_assets.chat import encode_chat
+from synth_assets.chat import ChatTemplateError, encode_chat
 from synth_assets.training.contract import TrainingError
 
 if TYPE_CHECKING:
@@ -46,24 +46,34 @@ def encode_rows(rows: pl.DataFrame, tokenizer: "PreTrainedTokenizerBase", contex
     """SFT rows (`history`, `instruction`, `response`) as examples, in order.
 
     Raises:
-        TrainingError: rows longer than the context; they are counted and never cut.
+        TrainingError: rows longer than the context, which are counted and never cut; or rows that the chat template
+            refuses.
     """
-    examples = []
+    examples, refused = [], []
     for row in rows.iter_rows(named=True):
         messages = [*(row.get("history") or []), {"role": "user", "content": row["instruction"]}]
-        examples.append(Example(*encode_chat(tokenizer, messages, answer=row["response"])))
+        try:
+            examples.append(Example(*encode_chat(tokenizer, messages, answer=row["response"])))
+        except ChatTemplateError as error:
+            refused.append((f"row {row.get('row_id')}", error))
+    _refuse_refused(refused)
     _refuse_long(examples, context_tokens)
     return examples
 
 
 def encode_pairs(pairs: pl.DataFrame, tokenizer: "PreTrainedTokenizerBase", context_tokens: int) -> list[PairExample]:
     """Pairs (`history`, `instruction`, `chosen`, `rejected`) as examples, in order; errors as in `encode_rows`."""
-    examples = []
+    examples, refused = [], []
     for row in pairs.iter_rows(named=True):
         messages = [*(row.get("history") or []), {"role": "user", "content": row["instruction"]}]
-        prompt, chosen = encode_chat(tokenizer, messages, answer=row["chosen"])
-        _, rejected = encode_chat(tokenizer, messages, answer=row["rejected"])
+        try:
+            prompt, chosen = encode_chat(tokenizer, messages, answer=row["chosen"])
+            _, rejected = encode_chat(tokenizer, messages, answer=row["rejected"])
+        except ChatTemplateError as error:
+            refused.append((f"pair {row['pair_id']}", error))
+            continue
         examples.append(PairExample(row["pair_id"], prompt, chosen, rejected))
+    _refuse_refused(refused)
     _refuse_long(examples, context_tokens)
     return examples
 
@@ -75,7 +85,7 @@ def best_responses(pairs: pl.DataFrame) -> pl.DataFrame:
     """
     best = pairs.with_row_index("position").sort("chosen_reward", "position", descending=[True, False], nulls_last=True)
     rows = best.unique("row_id", keep="first", maintain_order=True).sort("position")
-    return rows.select("history", "instruction", pl.col("chosen").alias("response"), "split")
+    return rows.select("row_id", "history", "instruction", pl.col("chosen").alias("response"), "split")
 
 
 def by_split(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -116,6 +126,15 @@ def pair_table(examples: Sequence[PairExample], reference: Mapping[str, tuple[fl
             "length": [len(e) for e in examples],
         }
     )
+
+
+def _refuse_refused(refused: Sequence[tuple[str, ChatTemplateError]]) -> None:
+    if refused:
+        name, error = refused[0]
+        raise TrainingError(
+            f"{len(refused)} rows do not fit the base, such as {name}: {error}. Filter them against this base: "
+            "materialise the filtering stage again"
+        )
 
 
 def _refuse_long(examples: Sequence[Example | PairExample], context_tokens: int) -> None:

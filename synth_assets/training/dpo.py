@@ -66,6 +66,7 @@ def train_dpo(
         [len(pair.prompt) + len(answer) for pair in train for answer in (pair.chosen, pair.rejected)],
         [Example(pair.prompt, pair.chosen) for pair in validation],
         difficulty_of(spec, (adapted, tokenizer), [Example(p.prompt, p.chosen) for p in train], by_split(pairs)[0]),
+        sequences=2,
     )
     return fit(
         lambda spec, scratch: _trainer((adapted, tokenizer), (train, validation), known, (spec, setting), scratch),

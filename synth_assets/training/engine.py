@@ -90,6 +90,7 @@ def trainer_arguments(spec: OptimizationSpec, setting: Setting, *, validates: bo
     return {
         "learning_rate": spec.learning_rate,
         "num_train_epochs": spec.epochs,
+        "max_steps": spec.max_steps or -1,  # -1: by epochs
         "lr_scheduler_type": "constant",  # the loop's own schedule replaces it
         "weight_decay": spec.weight_decay,
         "max_grad_norm": spec.max_grad_norm,

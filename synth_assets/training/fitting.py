@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from synth_assets.records import Tier
 from synth_assets.training.callbacks import OVERFLOWS_IN_FLOAT16, Curve
 from synth_assets.training.checkpoints import read_state
-from synth_assets.training.contract import TrainingError, batch_rows, check_trained, trainable
+from synth_assets.training.contract import TrainingError, batch_rows, check_trained, steps_in_epoch, trainable
 from synth_assets.training.costs import (
     host_peak_bytes,
     parameter_counts,
@@ -44,12 +44,14 @@ class Rows:
         validation: what the finished adapter is scored on; empty: it is not.
         difficulty: of each training row, for the curriculum.
         notes: what was decided before the training, for its log and its events.
+        sequences: that each training row gives.
     """
 
     lengths: Sequence[int]
     validation: Sequence[Example] = ()
     difficulty: Sequence[float] = ()
     notes: Sequence[str] = ()
+    sequences: int = 1
 
 
 def fit(make: "Callable[[S, Path], Trainer]", spec: S, setting: Setting, rows: Rows) -> Trained:
@@ -71,7 +73,9 @@ def fit(make: "Callable[[S, Path], Trainer]", spec: S, setting: Setting, rows: R
     """
     batch, accumulation = batch_rows(spec, setting.tier)
     spec = replace(spec, batch_size=batch, accumulation=accumulation)
-    predicted = predicted_cost(sum(rows.lengths) * spec.epochs, setting.known_tokens_per_s, setting.tier)
+    predicted = predicted_cost(
+        sum(rows.lengths) * _passes(spec, rows, setting.tier), setting.known_tokens_per_s, setting.tier
+    )
     setting.budget.refuse(predicted.get("seconds"))
     checkpoint = setting.checkpoints.newest(setting.progress) if setting.checkpoints else None
     if checkpoint:
@@ -186,6 +190,15 @@ class _Attempt:
             events=session.events,
         )
         return Trained(outcome, lambda folder: save_adapter(model, folder, self.setting.base))
+
+
+def _passes(spec: OptimizationSpec, rows: Rows, tier: Tier) -> float:
+    """Return how often each row is read; with a token budget, as far as full batches tell."""
+    if not spec.max_steps:
+        return spec.epochs
+    if spec.batch_tokens:
+        return spec.max_steps * batch_rows(spec, tier)[1] * spec.batch_tokens / sum(rows.lengths)
+    return spec.max_steps / steps_in_epoch(len(rows.lengths) // rows.sequences, spec, tier)
 
 
 def _as_shrunk(spec: S, checkpoint: Path) -> S:

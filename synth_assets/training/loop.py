@@ -51,7 +51,7 @@ class Supervised:
         table, session = self.train_dataset, self.session
         lengths = table["length"] if "length" in table.column_names else [len(ids) for ids in table["input_ids"]]
         size, accumulation = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps
-        resumed = session.batches.resumed if session.batches else []
+        resumed = session.resumed_epoch
         if session.difficulty and len(session.difficulty) != len(table):
             raise TrainingError(f"{len(session.difficulty)} difficulties were given for {len(table)} rows")
         if not session.spec.batch_tokens:
@@ -64,6 +64,13 @@ class Supervised:
             pin_memory=self.args.dataloader_pin_memory,
         )
         return self.accelerator.prepare(loader)
+
+    def _run_epoch(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        """Train for an epoch; skip it where the checkpoint was written after the last step."""
+        if self.session.ended:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*arguments, **named)  # pyright: ignore[reportAttributeAccessIssue]
 
     def training_step(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:  # noqa: ANN401
         """Count the slots of the batch, padding included."""
@@ -102,6 +109,7 @@ class Supervised:
         }
         if float(self.state.epoch or 0.0).is_integer():
             state["epoch"] = []  # it is over: the next one draws its own order
+        state["ended"] = self.control.should_training_stop
         tensors = {"weights": weights, "optimizer": moments, "random": generators}
         if session.best.weights:
             tensors["best"] = session.best.weights
@@ -147,7 +155,7 @@ def resumed_session(session: Session, checkpoint: Path, model: Any) -> None:  # 
     session.curve.restore(state["curve"])
     session.best.restore(state["best"], parts.read_tensors(checkpoint, "best"), model)
     session.events = [*state["events"], *(event for event in session.events if event not in state["events"])]
-    session.batches = Batches([], session.spec, 1, 1, resumed=state["epoch"])
+    session.resumed_epoch, session.ended = state["epoch"], state["ended"]
 
 
 class Watching:
@@ -206,12 +214,12 @@ class Watching:
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         """Ask for the last validation and for a checkpoint where one is due; end on a signal."""
-        last_of_epoch = float(state.epoch or 0.0).is_integer()
+        ends = float(state.epoch or 0.0).is_integer() or state.global_step >= state.max_steps  # the epoch does
         if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
             control.should_evaluate = True
-        if not last_of_epoch:
+        if not ends:
             control.should_save = _wants_to_save(self.session)
-        if self.session.signal and not control.should_save and not last_of_epoch:
+        if self.session.signal and not control.should_save and not ends:
             raise TrainingInterruptedError(f"signal {self.session.signal} at step {state.global_step}")
 
     def on_epoch_end(

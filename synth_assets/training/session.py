@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from synth_assets.training.batches import Batches
+from synth_assets.training.batches import Batch, Batches
 from synth_assets.training.budget import Budget
 from synth_assets.training.callbacks import Curve
 from synth_assets.training.checkpoints import Checkpoints
@@ -40,6 +40,8 @@ class Session:
         self.best = Best(spec)
         self.rate: AdaptiveRate | None = None
         self.batches: Batches | None = None
+        self.resumed_epoch: list[Batch] = []  # the order of the epoch that a checkpoint was written in
+        self.ended = False  # the checkpoint is the end of the training: nothing is left to train
         self.events: list[str] = []
         self.signal = 0
         self.saved = time.monotonic()
@@ -64,7 +66,7 @@ class Session:
             "curve": self.curve.state(),
             "rate": rate,
             "best": self.best.state(),
-            "epoch": self.batches.epoch if self.batches else [],
+            "epoch": [] if self.batches is None else self.batches.epoch,
             "events": self.events,
             "batch_size": self.spec.batch_size,
             "accumulation": self.spec.accumulation,

@@ -6,8 +6,8 @@ A spec holds what the method decides. What the hardware decides (precision, quan
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -16,12 +16,18 @@ ORDERS = ("length", "random", "curriculum", "packed")
 DIFFICULTIES = ("length", "base_perplexity", "reward_margin", "score")
 PREFERENCE_LOSSES = ("sigmoid", "ipo")
 INITIALISATIONS = ("SAMPLE_VOCAB", "RANDOM")
+WHOLE = (
+    *("max_steps", "reduce_patience", "batch_size", "accumulation", "batch_tokens", "validate_every", "stop_patience"),
+    *("scored_rows", "seed", "rank", "alpha", "virtual_tokens"),
+)
+"""Fields that count something."""
+SEEDS = 2**32  # numpy takes no larger seed
 THREE_PHASE_PATIENCE = 20  # twice the steps that the smoothed loss remembers (schedules.py)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationSpec:
-    """What every method has: AdamW over `epochs` passes, a schedule, an order of the rows, and when to stop.
+    """What every method has: AdamW over `epochs` passes or for `max_steps` steps, a schedule, an order, when to stop.
 
     Rates of the three-phase schedule are multiples of `learning_rate`: at 2e-4 they are 5e-4, 2e-4, 5e-6 and 1e-6. A
     reduction of the rate lasts; `reduce_patience` counts steps whose smoothed loss is no new lowest.
@@ -29,6 +35,7 @@ class OptimizationSpec:
 
     learning_rate: float
     epochs: float
+    max_steps: int | None = None  # optimiser steps in all, whatever `epochs` says; None or 0: by epochs
     schedule: Literal["cosine", "linear", "constant", "three_phase"] = "cosine"
     warmup_ratio: float = 0.03  # of all steps; the constant schedule warms up as well, the three-phase one does not
     phases: Sequence[float] = (0.2, 0.6, 0.2)  # exploration, exploitation, refinement: shares, or whole steps
@@ -56,15 +63,19 @@ class OptimizationSpec:
         """Refuse values no optimiser takes; ValueError names the field."""
         object.__setattr__(self, "phases", tuple(self.phases))
         object.__setattr__(self, "phase_rates", tuple(self.phase_rates))
+        object.__setattr__(self, "max_steps", self.max_steps or None)
+        _check_numbers(self)
         _positive(self, "learning_rate", "epochs", "max_grad_norm")
         _rate(self, "warmup_ratio")
         _one_of(self, "schedule", SCHEDULES)
         _one_of(self, "order", ORDERS)
         _one_of(self, "difficulty", DIFFICULTIES)
         _not_negative(self, "weight_decay", "stop_patience", "stop_threshold", "scored_rows")
-        for name in ("batch_size", "accumulation", "batch_tokens", "validate_every"):
+        for name in ("max_steps", "batch_size", "accumulation", "batch_tokens", "validate_every"):
             if getattr(self, name) is not None:
                 _positive(self, name)
+        if not 0 <= self.seed < SEEDS:
+            raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
         _check_phases(self)
 
     @property
@@ -92,8 +103,8 @@ class LoraSpec(OptimizationSpec):
         object.__setattr__(self, "target_modules", tuple(self.target_modules))
         _positive(self, "rank", "alpha")
         _rate(self, "dropout")
-        if not self.target_modules:
-            raise ValueError("target_modules names no module")
+        if not self.target_modules or not all(isinstance(name, str) and name for name in self.target_modules):
+            raise ValueError(f"target_modules must be names of linear layers, at least one, got {self.target_modules}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +144,7 @@ class DpoSpec(OptimizationSpec):
         _positive(self, "beta")
         _one_of(self, "loss", PREFERENCE_LOSSES)
         if not 0 <= self.label_smoothing < 0.5:
-            raise ValueError(f"label_smoothing must be in [0, 0.5), not {self.label_smoothing}")
+            raise ValueError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")
         if self.label_smoothing and self.loss != "sigmoid":
             raise ValueError(f"label_smoothing is defined for the sigmoid loss, not for {self.loss}")
         if min(self.dpo_weight, self.sft_weight) < 0 or self.dpo_weight + self.sft_weight == 0:
@@ -159,37 +170,53 @@ class RejectionSamplingSpec(OptimizationSpec):
 AdapterSpec = LoraSpec | PromptTuningSpec | DpoSpec | RejectionSamplingSpec
 
 
+def spec_settings(spec: OptimizationSpec) -> dict[str, Any]:
+    """Return the settings of a spec that are not None, so that a new one that is off changes no fingerprint."""
+    return {name: value for name, value in asdict(spec).items() if value is not None}
+
+
+def _check_numbers(spec: OptimizationSpec) -> None:
+    """Refuse numbers that are not finite, and fractions where the default is a whole number."""
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        values = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(each, float) and not math.isfinite(each) for each in values):
+            raise ValueError(f"{field.name} must be finite, got {value}")
+        if field.name in WHOLE and value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{field.name} must be a whole number, got {value!r}")
+
+
 def _positive(spec: object, *names: str) -> None:
     for name in names:
         if not getattr(spec, name) > 0:
-            raise ValueError(f"{name} must be above 0, not {getattr(spec, name)}")
+            raise ValueError(f"{name} must be above 0, got {getattr(spec, name)}")
 
 
 def _rate(spec: object, name: str) -> None:
     if not 0 <= getattr(spec, name) < 1:
-        raise ValueError(f"{name} must be in [0, 1), not {getattr(spec, name)}")
+        raise ValueError(f"{name} must be in [0, 1), got {getattr(spec, name)}")
 
 
 def _one_of(spec: object, name: str, known: tuple[str, ...]) -> None:
     if getattr(spec, name) not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(spec, name)!r}")
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(spec, name)!r}")
 
 
 def _not_negative(spec: object, *names: str) -> None:
     for name in names:
         if not getattr(spec, name) >= 0:
-            raise ValueError(f"{name} must be at least 0, not {getattr(spec, name)}")
+            raise ValueError(f"{name} must be at least 0, got {getattr(spec, name)}")
 
 
 def _check_phases(spec: OptimizationSpec) -> None:
     shares = math.isclose(sum(spec.phases), 1.0)
     if len(spec.phases) != 3 or min(spec.phases) < 0 or not (shares or all(float(p).is_integer() for p in spec.phases)):
-        raise ValueError(f"phases must be three shares of 1 or three numbers of steps, not {spec.phases}")
+        raise ValueError(f"phases must be three shares of 1 or three numbers of steps, got {spec.phases}")
     if len(spec.phase_rates) != 4 or min(spec.phase_rates) <= 0:
-        raise ValueError(f"phase_rates must be four numbers above 0, not {spec.phase_rates}")
+        raise ValueError(f"phase_rates must be four numbers above 0, got {spec.phase_rates}")
     if spec.reduce_patience is not None:
         _not_negative(spec, "reduce_patience")
     if spec.reduce_factor <= 1:
-        raise ValueError(f"reduce_factor must be above 1, not {spec.reduce_factor}")
+        raise ValueError(f"reduce_factor must be above 1, got {spec.reduce_factor}")
     if not 0 < spec.reduce_floor <= 1:
-        raise ValueError(f"reduce_floor must be in (0, 1], not {spec.reduce_floor}")
+        raise ValueError(f"reduce_floor must be in (0, 1], got {spec.reduce_floor}")

@@ -28,7 +28,10 @@ def test_the_files_are_those_of_the_manifest() -> None:
 
 
 def test_the_weights_come_from_the_recipe_as_it_is_now() -> None:
-    assert recipe_hash() == MANIFEST["recipe"], "the recipe changed: rebuild the weights with `synth embedded build`"
+    assert recipe_hash() == MANIFEST["recipe"], (
+        "the recipe changed: rebuild the weights with `synth embedded build`; where the change cannot alter them (a "
+        f"name, a message), write {recipe_hash()} into manifest.json as recipe"
+    )
 
 
 @pytest.mark.parametrize("name", TARGETS)

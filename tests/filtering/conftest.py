@@ -9,6 +9,7 @@ from synth_assets.filtering.features import Base, Features
 from synth_assets.filtering.judge import Verdicts, judge
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
+from synth_assets.protocols import Message
 from synth_assets.records import BENCHMARK_ITEMS, INSTRUCTIONS
 
 CONTEXT_TOKENS = 4096
@@ -35,8 +36,14 @@ def _items(*prompts: str) -> pl.DataFrame:
     return pl.DataFrame(records, schema=BENCHMARK_ITEMS)
 
 
+def refuses_system_turns(turns: Sequence[Message], _answer: str) -> str:
+    """Stand for a chat template that takes no system turn."""
+    return "System role not supported" if any(turn["role"] == "system" for turn in turns) else ""
+
+
 def _objection(instruction: str, response: str, context_tokens: int = CONTEXT_TOKENS, **columns: object) -> str:
-    rows = Features(_rows((instruction, response), **columns), FilterSpec(), Base(_count_words, context_tokens))
+    base = Base(_count_words, context_tokens, refuses_system_turns)
+    rows = Features(_rows((instruction, response), **columns), FilterSpec(), base)
     return next((rule.reason for rule in RULES if rule.fails(rows, rule.measure(rows))[0]), "")
 
 
@@ -64,7 +71,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Verdicts]:
 
     def judged(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> Verdicts:
         items = _items("An item that no row repeats.") if items is None else items
-        base = Base(_count_words, CONTEXT_TOKENS)
+        base = Base(_count_words, CONTEXT_TOKENS, refuses_system_turns)
         return judge(rows.lazy(), items, spec or FilterSpec(), base, tmp_path_factory.mktemp("judged"))
 
     return judged

@@ -86,6 +86,10 @@ EDGES: dict[str, tuple[Row, Row]] = {
     ),
     "words_too_long": (_row(response="a" * 31), _row(response="a" * 30)),
     "too_long_for_base": (_row(context_tokens=80), _row(context_tokens=81)),  # 8 + 9 words and 64 for the template
+    "refused_by_chat_template": (
+        _row(history=[{"role": "system", "content": "Be short."}]),
+        _row(history=[{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Yes?"}]),
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from synth_assets.filtering.preferences import (
 )
 from synth_assets.filtering.rules import RULES
 from synth_assets.filtering.spec import FilterSpec
+from synth_assets.protocols import Message
 from synth_assets.records import PAIRS, REJECTED_PAIRS, SFT_ROWS
 
 Items = Callable[..., pl.DataFrame]
@@ -44,12 +45,18 @@ def _words(texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
+def _refusal(turns: Sequence[Message], answer: str) -> str:
+    """Stand for a chat template that takes no system turn and no answer that mentions a template."""
+    system = any(turn["role"] == "system" for turn in turns)
+    return "System role not supported" if system else "no templates, please" * ("template" in answer)
+
+
 @pytest.fixture
 def judged(tmp_path: Path, items_of: Items) -> Judged:
     def judge(*pairs: dict[str, Any], rows: pl.LazyFrame | None = None, item: str = "x y z") -> PreferenceVerdicts:
         around = Surroundings(sft() if rows is None else rows, items_of(item), 0.6)
         table = pl.LazyFrame(list(pairs), schema=PAIRS)
-        return judge_preferences(table, around, FilterSpec(), Base(_words, 4096), tmp_path)
+        return judge_preferences(table, around, FilterSpec(), Base(_words, 4096, _refusal), tmp_path)
 
     return judge
 
@@ -64,6 +71,22 @@ def groups(verdicts: PreferenceVerdicts) -> dict[str, str]:
 
 def test_rules_for_the_worse_answer_are_rules() -> None:
     assert set(REJECTED_ANSWER_RULES) <= {rule.reason for rule in RULES}
+
+
+def test_pairs_that_the_chat_template_refuses_are_named(judged: Judged) -> None:
+    told = "A template is a thing that I would rather not talk about at any length today."
+    verdicts = judged(
+        pair("a", f"Explain {STEM}.", history=[{"role": "system", "content": "Be short."}]),
+        pair("b", f"Explain {OTHER}.", rejected=told),
+        pair("c", "Tell me what a good story needs."),
+    )
+    assert fates(verdicts) == {
+        "a": "refused_by_chat_template",
+        "b": "rejected_answer_refused_by_chat_template",
+        "c": "kept",
+    }
+    details = dict(verdicts.rejected.select("pair_id", "detail").collect().iter_rows())
+    assert details == {"a": "System role not supported", "b": "no templates, please"}
 
 
 def test_nothing_imported_is_no_error(judged: Judged) -> None:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from synth_assets.chat import ChatTemplateError
 from synth_assets.families import FAMILIES
 from synth_assets.generation.magpie import generate
 from synth_assets.generation.seeds import row_seed
@@ -100,6 +101,23 @@ def test_empty_instructions_stay_and_are_not_answered(teacher: Teacher, tmp_path
     assert empty["response_finish_reason"].null_count() == empty.height
     answered = sum(n for n, sampling in teacher.asked if sampling.max_tokens == 9)
     assert answered == sum(n for n, sampling in teacher.asked if sampling.max_tokens == 8) - _empty_in_blocks(tmp_path)
+
+
+def test_instructions_that_the_chat_template_refuses_are_not_answered(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = teacher.encode_chat
+
+    def strict(messages: Sequence[Message]) -> list[int]:
+        if "o" in messages[-1]["content"]:
+            raise ChatTemplateError("no such letter, please")
+        return encode(messages)
+
+    monkeypatch.setattr(teacher, "encode_chat", strict)
+    rows = make(teacher, tmp_path).with_columns(refused=pl.col("instruction").str.contains("o"))
+    assert 0 < rows["refused"].sum() < rows.height
+    assert set(rows.filter("refused")["response"]) == {""}
+    assert rows.filter("refused")["response_finish_reason"].null_count() == rows["refused"].sum()
 
 
 def _empty_in_blocks(folder: Path) -> int:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from synth_assets.chat import ChatTemplateError
 from synth_assets.preference.candidates import (
     CandidateSpec,
     blocks_by_content,
@@ -32,6 +33,8 @@ class Teacher:
     chats: list[Sequence[Message]] = field(default_factory=list)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        if messages[0]["role"] == "system":
+            raise ChatTemplateError("System role not supported")
         self.chats.append(messages)
         return self.encode_template(messages[-1]["content"])
 
@@ -128,6 +131,12 @@ def test_an_instruction_without_room_in_the_context_gets_none(tmp_path: Path) ->
     rows = pl.concat([sft("x" * 255), sft("y" * 256), sft("short", history=turns)])
     table = candidates(Teacher(), Judge(), rows, tmp_path)  # the fake has a token a character, and 256 in all
     assert set(table["instruction"]) == {"x" * 255, "short"}
+
+
+def test_an_instruction_that_the_chat_template_refuses_gets_none(tmp_path: Path) -> None:
+    system = [{"role": "system", "content": "Be short."}]
+    table = candidates(Teacher(), Judge(), pl.concat([sft("one", history=system), sft("two")]), tmp_path)
+    assert set(table["instruction"]) == {"two"}
 
 
 def test_a_sample_keeps_order_and_most_of_itself_when_data_grows() -> None:

@@ -175,6 +175,14 @@ def test_a_spec_that_cannot_work_names_its_field(field: str, value: object) -> N
         replace(PairSpec(), **{field: value})
 
 
+def test_a_pair_that_the_chat_template_refuses_is_dropped_and_counted() -> None:
+    room = Room(lambda texts: [1] * len(texts), 4096, lambda _, answer: "no markup" * ("<b>" in answer))
+    rows = imported(brought("Say hello.", "hello", "no", number=1), brought("Say hi.", "hi", "<b>no</b>", number=2))
+    built = build_pairs(table(), rows, SPEC, room)
+    assert built.pairs["chosen"].to_list() == ["hello"]
+    assert ("context", "refused_by_chat_template", 1) in built.reasons.rows()
+
+
 def test_a_pair_longer_than_the_context_is_dropped_and_counted() -> None:
     words = Room(lambda texts: [len(text.split()) for text in texts], context_tokens=10)
     # 3 words asked, 2 kept for the template: 5 are left for a response

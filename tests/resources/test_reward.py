@@ -98,6 +98,18 @@ def test_the_chat_form_scores_the_rendered_chat(tokenizer: "PreTrainedTokenizerB
     assert scores.tolist() == [len(prompt) + len(answer) for prompt, answer in chats]
 
 
+def test_turns_that_the_chat_template_refuses_have_no_reward(tokenizer: "PreTrainedTokenizerBase") -> None:
+    strict = copy.deepcopy(tokenizer)
+    strict.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    history = [{"role": "system", "content": "Be short."}]
+    rewards = reward_of(Recorder(), strict, Form("chat")).score(PAIRS[:2], [history, []])
+    assert np.isnan(rewards).tolist() == [True, False]
+
+
 def test_the_pair_form_scores_two_segments(tokenizer: "PreTrainedTokenizerBase") -> None:
     """As deberta reads them: tokenizer(question, answer); a control token in the text stays text (fault 11)."""
     encoder = as_pairs(tokenizer)

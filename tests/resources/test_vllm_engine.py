@@ -1,15 +1,17 @@
 """What the vLLM engine asks of vLLM, against a small stand-in that does what its documentation says of each request."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from resources.hardware import TIERS
-from resources.vllm_engine import VllmGenerator
+from resources.vllm_engine import VllmGenerator, lora_rank
 from synth_assets.embedded import model_path
 from synth_assets.families import FAMILIES
 from synth_assets.protocols import Sampling
@@ -55,6 +57,19 @@ class Favourites:
         bias = asked.logit_bias or {}
         token = max(self.favourites, key=lambda t: bias.get(t, 0.0) - self.favourites.index(t))
         return [token] * (1 if token in asked.stop_token_ids else asked.max_tokens)
+
+
+@pytest.mark.parametrize(("rank", "room"), [(1, 8), (8, 8), (9, 16), (64, 64), (65, 128), (512, 512)])
+def test_the_engine_keeps_room_for_the_rank_of_the_adapter(tmp_path: Path, rank: int, room: int) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    assert lora_rank(tmp_path) == room
+    assert lora_rank(None) == 8
+
+
+def test_a_rank_beyond_what_vllm_takes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 513}))
+    with pytest.raises(ValueError, match="must be at most 512 for vLLM, got 513"):
+        lora_rank(tmp_path)
 
 
 @pytest.fixture

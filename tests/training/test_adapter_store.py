@@ -12,7 +12,7 @@ from synth_assets.training.contract import TrainingError
 from synth_assets.training.engine import Outcome, Trained
 from synth_assets.training.specs import DpoSpec, LoraSpec
 
-RECIPE = Recipe("lora_adapter", "lora", LoraSpec(), "base", "r1", {"rows": "d1"}, {"dtype": "float32"})
+RECIPE = Recipe("lora_adapter", "lora", LoraSpec(), "base", "r1", {"rows": "d1"}, {"dtype": "float32"}, 1)
 OUTCOME = Outcome([{"step": 1.0, "loss": 2.0}], 2.0, 1, 10, 5.0, 2.0, 3, 30, 100, "derived")
 
 
@@ -122,8 +122,21 @@ def test_drafts_of_killed_writers_are_swept_once_stale(tmp_path: Path) -> None:
         replace(RECIPE, base_revision="r2"),
         replace(RECIPE, inputs={"rows": "d2"}),
         replace(RECIPE, tier={"dtype": "bfloat16"}),
+        replace(RECIPE, version=2),
+        replace(RECIPE, spec=LoraSpec(max_steps=5)),
     ],
 )
 def test_whatever_changes_an_adapter_changes_its_fingerprint(other: Recipe) -> None:
     assert RECIPE.fingerprint() == replace(RECIPE).fingerprint()
     assert other.fingerprint() != RECIPE.fingerprint()
+
+
+def test_a_setting_that_is_off_changes_no_fingerprint() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class LaterSpec(LoraSpec):
+        """LoraSpec of a later version, with one more setting."""
+
+        noise: float | None = None
+
+    assert replace(RECIPE, spec=LaterSpec()).fingerprint() == RECIPE.fingerprint()
+    assert replace(RECIPE, spec=LaterSpec(noise=0.1)).fingerprint() != RECIPE.fingerprint()

@@ -36,6 +36,14 @@ def test_steps(rows: int, batch: int, accumulation: int, epochs: float, steps: i
     assert optimizer_steps(rows, spec, CPU) == steps
 
 
+def test_steps_in_all_replace_the_epochs() -> None:
+    spec = LoraSpec(batch_size=8, epochs=1.0, max_steps=11, warmup_ratio=0.9)
+    assert optimizer_steps(32, spec, CPU) == 11
+    check_steps(32, spec, CPU)  # 10 of 11 steps warm up
+    with pytest.raises(TrainingError, match="warm-up of 10 steps is not below the 10 steps"):
+        check_steps(32, replace(spec, max_steps=10, batch_tokens=64, warmup_ratio=0.95), CPU)
+
+
 def test_batches_are_the_tiers_unless_the_spec_names_them() -> None:
     tier = replace(CPU, batch_size=4, accumulation=2)
     assert optimizer_steps(16, LoraSpec(epochs=1.0), tier) == 2

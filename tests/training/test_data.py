@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -17,6 +18,9 @@ from synth_assets.training.data import (
     sft_table,
 )
 from synth_assets.training.engine import LoadedBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def test_the_loss_covers_the_answer_and_its_end_alone() -> None:
@@ -72,6 +76,32 @@ def test_history_comes_before_the_instruction_of_a_pair(
     (same,) = encode_rows(rows.head(1).with_columns(pair["history"]), tokenizer, 256)
     assert example.prompt == same.prompt
     assert example.chosen == same.answer
+
+
+@pytest.fixture
+def strict(load: Callable[[], LoadedBase]) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a base whose chat template takes user and assistant in turn, and no system turn."""
+    _, tokenizer = load()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+        "### {{ m['role'] }}: {{ m['content'] }}{% endfor %}{% if add_generation_prompt %}### assistant: {% endif %}"
+    )
+    return tokenizer
+
+
+def test_rows_that_the_chat_template_refuses_are_named(strict: "PreTrainedTokenizerBase", rows: pl.DataFrame) -> None:
+    system = pl.Series([[], [{"role": "system", "content": "Be short."}], []], dtype=rows.schema["history"])
+    with pytest.raises(TrainingError, match=r"^1 rows .* such as row r1: .*system, user.*roles must alternate"):
+        encode_rows(rows.head(3).with_columns(history=system), strict, 256)
+
+
+def test_pairs_that_the_chat_template_refuses_are_named(strict: "PreTrainedTokenizerBase", pairs: pl.DataFrame) -> None:
+    twice = pl.Series([[{"role": "user", "content": "Hello."}]] * 2, dtype=pairs.schema["history"])
+    with pytest.raises(TrainingError, match=r"^2 rows .* such as pair pr0: .*user, user.*roles must alternate"):
+        encode_pairs(pairs.head(2).with_columns(history=twice), strict, 256)
+    with pytest.raises(TrainingError, match="such as row r0"):
+        encode_rows(best_responses(pairs.head(2).with_columns(history=twice)), strict, 256)
 
 
 def test_pairs_share_their_prompt(load: Callable[[], LoadedBase], pairs: pl.DataFrame) -> None:

@@ -6,6 +6,7 @@ from synth_assets.training.specs import (
     OptimizationSpec,
     PromptTuningSpec,
     RejectionSamplingSpec,
+    spec_settings,
 )
 
 
@@ -23,6 +24,17 @@ def test_reference_values() -> None:
     [
         (LoraSpec, "learning_rate", 0.0),
         (LoraSpec, "learning_rate", float("nan")),
+        (LoraSpec, "learning_rate", float("inf")),
+        (LoraSpec, "weight_decay", float("inf")),
+        (LoraSpec, "phase_rates", (2.5, float("inf"), 0.1, 0.1)),
+        (LoraSpec, "max_steps", -1),
+        (LoraSpec, "seed", -1),
+        (LoraSpec, "seed", 2**32),
+        (LoraSpec, "rank", -1),
+        (LoraSpec, "rank", 2.5),
+        (LoraSpec, "alpha", True),
+        (LoraSpec, "target_modules", ("q_proj", "")),
+        (DpoSpec, "beta", float("inf")),
         (LoraSpec, "epochs", -1.0),
         (LoraSpec, "warmup_ratio", 1.0),
         (LoraSpec, "weight_decay", -0.1),
@@ -64,3 +76,9 @@ def test_label_smoothing_needs_the_sigmoid_loss() -> None:
 
 def test_modules_from_a_list_become_a_tuple() -> None:
     assert LoraSpec(target_modules=["q_proj"]).target_modules == ("q_proj",)
+
+
+def test_no_steps_means_by_epochs() -> None:
+    assert LoraSpec(max_steps=0) == LoraSpec()
+    assert "max_steps" not in spec_settings(LoraSpec())
+    assert spec_settings(LoraSpec(max_steps=3))["max_steps"] == 3

@@ -1,0 +1,65 @@
+"""A reminder to raise a method's version when its code changes; run as a program, it writes the present digests."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from resources import loading
+from synth_assets import chat
+from synth_assets.adapters.production import METHODS
+from synth_assets.code_digest import code_digest
+from synth_assets.training import (
+    batches,
+    data,
+    difficulty,
+    dpo,
+    engine,
+    fitting,
+    logprobs,
+    loop,
+    memory,
+    prompt_tuning,
+    schedules,
+    selection,
+    sft,
+)
+from synth_assets.training.versions import REFERENCE, VERSIONS
+
+DIGESTS = Path(__file__).with_name("code_digests.json")
+TOKENS = (chat, data, loading, engine)  # how a model is loaded, and what it reads
+LOOP = (*TOKENS, batches, difficulty, fitting, logprobs, loop, memory, schedules, selection)
+CODE: dict[str, tuple[ModuleType, ...]] = {
+    "lora": (*LOOP, sft),
+    "prompt_tuning": (*LOOP, sft, prompt_tuning),
+    "dpo": (*LOOP, dpo),
+    "on_policy_dpo": (*LOOP, dpo),
+    "rejection_sampling": (*LOOP, sft),
+    REFERENCE: (*TOKENS, logprobs),
+}
+
+
+def present(method: str) -> dict[str, object]:
+    """The version of a method and the digest of its code."""
+    sources = [Path(str(module.__file__)).read_text("utf-8") for module in CODE[method]]
+    return {"version": VERSIONS[method], "code": code_digest(*sources)}
+
+
+def test_every_method_has_a_version() -> None:
+    assert set(VERSIONS) == set(CODE) == {*METHODS.values(), REFERENCE}
+
+
+@pytest.mark.parametrize("method", VERSIONS)
+def test_changed_code_asks_for_a_decision_on_its_version(method: str) -> None:
+    assert present(method) == json.loads(DIGESTS.read_text("utf-8"))[method], (
+        f"The code of the method {method!r} changed since its version {VERSIONS[method]} was recorded. "
+        "If the same spec, rows, base and seed now give other weights: raise its version in training/versions.py, so "
+        "that its adapters are trained again. If they give the same weights bit for bit (renamed, reworded, moved): "
+        f"leave the version. In both cases run `python {Path(__file__).relative_to(Path(__file__).parents[2])}` and "
+        f"commit {DIGESTS.name}."
+    )
+
+
+if __name__ == "__main__":
+    DIGESTS.write_text(json.dumps({method: present(method) for method in VERSIONS}, indent=1) + "\n", "utf-8")
