@@ -212,21 +212,34 @@ def status() -> None:
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="A JSON, JSONL, CSV or Parquet file, a folder of them, or hub:alpaca.")],
+    source: Annotated[
+        str, typer.Argument(help="A JSON, JSONL, CSV, TSV or Parquet file, a folder of them, or hub:alpaca.")
+    ],
     format: Annotated[  # noqa: A002 - the option is called so
-        str | None, typer.Option(help="alpaca, sharegpt, messages, completion, preference, tree; else by looking.")
+        str | None,
+        typer.Option(help="alpaca, sharegpt, messages, completion, kto, preference, tree; else by the columns."),
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", "--columns", help="ours=theirs,..., for your own column names; repeatable."),
+        typer.Option(
+            "--column",
+            "--columns",
+            help="ours=theirs,..., for your own column names; ours= for none; repeatable. Ours: instruction, input, "
+            "response, system, history, conversation, chosen, rejected, label, weight, score.",
+        ),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the import is called; else as the file. Of a folder: how names begin.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the import of the same name.")] = False,
 ) -> None:
     """Take your own data in: it is judged like the rest at the next run."""
-    from synth_assets.commands.imports import allow_network, import_text
+    from synth_assets.commands.imports import ImportOrder, allow_network, import_text
     from synth_assets.commands.session import open_session
 
     allow_network(source)
-    console.print(import_text(open_session(), source, format, tuple(column or ())), markup=False)
+    order = ImportOrder(format, tuple(column or ()), name, replace)
+    console.print(import_text(open_session(), source, order), markup=False)
 
 
 @app.command()

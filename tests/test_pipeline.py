@@ -23,7 +23,8 @@ from resources.tracking import MlflowTracking
 from synth_assets.commands.recall import Request, recall
 from synth_assets.commands.session import Session
 from synth_assets.commands.trace import find_version, trace_text
-from synth_assets.generation.imports import BATCH, import_file
+from synth_assets.generation.import_store import ImportRequest, import_file
+from synth_assets.generation.imports import BATCH
 from synth_assets.lineage import TAINTED, training_rows
 from synth_assets.shards import BLOCK_ROWS
 
@@ -212,7 +213,7 @@ def test_imported_rows_are_judged_like_all(deployment: Deployment, second_batch:
     assert second_batch.success
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in IMPORTED), "utf-8")
-    import_file(file, deployment.home / "imports")
+    import_file(ImportRequest(file), deployment.home / "imports")
     outcome = deployment.run("second", "key:imported_instructions or key:filtered_instructions")
     assert outcome.success
     kept = deployment.table("filtered_instructions").filter(batch=BATCH)["instruction"].to_list()

@@ -14,7 +14,7 @@ from synth_assets.commands.session import Session, open_session
 from synth_assets.commands.trace import trace_text
 from synth_assets.commands.why import why_text
 from synth_assets.filtering.preferences import PREFIX
-from synth_assets.generation.imports import import_file, read_import
+from synth_assets.generation.import_store import ImportRequest, find_import, import_file, read_import
 from synth_assets.lineage import LineageError
 from synth_assets.records import INSTRUCTIONS, JUDGED, PAIRS, REJECTED, REJECTED_PAIRS, SFT_ROWS
 
@@ -99,8 +99,10 @@ def test_an_imported_row_names_its_file_and_line(session: Session, tmp_path: Pat
     file = tmp_path / "mine.jsonl"
     rows = [{"instruction": "", "output": "x"}, {"instruction": "Name a fish.", "output": "A carp."}]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
-    import_file(file, session.storage.imports())
-    brought = read_import(session.storage.imports() / "mine.jsonl").instructions.collect()
+    import_file(ImportRequest(file), session.storage.imports())
+    stored = find_import(session.storage.imports(), "mine.jsonl")
+    assert stored is not None
+    brought = read_import(stored).instructions.collect()
     brought.write_parquet(session.home / "tables" / "imported_instructions.parquet")
     told = "\n".join(row_story(session.home, brought["row_id"][0]))
     assert "from      mine.jsonl, line 2" in told

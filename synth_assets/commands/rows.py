@@ -9,7 +9,7 @@ import polars as pl
 
 from synth_assets.filtering.preferences import PREFIX
 from synth_assets.filtering.rules import RULES
-from synth_assets.generation.imports import imported_files, line_of
+from synth_assets.generation.import_store import line_of, stored_imports
 from synth_assets.lineage import ModelVersion, fates_of
 from synth_assets.records import ADAPTERS, INSTRUCTIONS
 from synth_assets.rounds import ON_POLICY, ROUNDS
@@ -128,9 +128,9 @@ def _rejection(row: dict[str, Any]) -> list[str]:
 
 
 def _origin(home: Path, row: dict[str, Any]) -> str:
-    files = {path.name: path for path in imported_files(home / "imports")} if (home / "imports").is_dir() else {}
-    if (path := files.get(row["source"])) is not None:
-        line = line_of(path, row["row_id"])
+    imports = {stored.name: stored for stored in stored_imports(home / "imports")}
+    if (stored := imports.get(row["source"])) is not None:
+        line = line_of(stored, row["row_id"])
         return f"{row['source']}, line {line}" if line else f"{row['source']}, which does not hold it any more"
     return f"{row['source']}, batch {row['batch']}" if row.get("batch") else str(row["source"])
 

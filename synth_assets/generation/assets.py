@@ -12,7 +12,8 @@ import polars as pl
 from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
 from resources.storage import Home
-from synth_assets.generation.imports import imported_files, read_import
+from synth_assets.generation.import_report import report_lines
+from synth_assets.generation.import_store import read_import, stored_imports
 from synth_assets.generation.magpie import RECIPE, generate
 from synth_assets.generation.spec import MagpieSpec
 from synth_assets.manifests import content_hash
@@ -95,12 +96,14 @@ def raw_instructions(
     },
     group_name="generation",
 )
-def imports(home: Home) -> Iterator[dg.MaterializeResult]:
+def imports(context: dg.AssetExecutionContext, home: Home) -> Iterator[dg.MaterializeResult]:
     """The rows of all imported files; empty tables where nothing was imported."""
     folder = home.shards("imports")
     sweep_temporaries(folder)
     with TemporaryDirectory(dir=folder, prefix=".reading-") as scratch:
-        read = [read_import(path, Path(scratch)) for path in imported_files(home.imports())]
+        read = [read_import(stored, Path(scratch)) for stored in stored_imports(home.imports())]
+        for each in read:
+            context.log.info("\n".join(report_lines(each.report)))
         tables = {
             "imported_instructions": pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *(r.instructions for r in read)]),
             "imported_preferences": pl.concat([pl.LazyFrame(schema=PAIRS), *(r.preferences for r in read)]),

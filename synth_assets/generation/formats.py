@@ -1,210 +1,183 @@
-"""The shapes in which instruction data is published, and how a record of each becomes a row.
+"""The shapes in which instruction data is published: which columns a record has, and what each of them is.
 
-A format maps roles to the column names that are in use for them. Adding one is a row in FORMATS. A tree of messages
-is flattened to conversations before its records come here (trees.py).
+A format maps roles to the column names that are in use for them. Adding one is a row in FORMATS. The format of a record
+is chosen by the columns that it fills: null is the same as absent. A tree of messages is flattened to conversations
+before its records come here (trees.py).
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
-from synth_assets.generation.trees import TREE_COLUMNS
+from synth_assets.generation.trees import TREE_COLUMNS, TREE_OPTIONS
+from synth_assets.text_samples import terminal_line
 
-PLACEHOLDER_INPUT = re.compile(r"<?\s*(no ?input|none|n/?a|empty)\s*>?\.?", re.IGNORECASE)  # Alpaca's "<noinput>"
-USER_ROLES = frozenset({"user", "human", "prompter"})
-ASSISTANT_ROLES = frozenset({"assistant", "gpt", "chatgpt", "bot", "model"})
-ROLES = ("instruction", "input", "response", "conversation", "chosen", "rejected")
+Gives = Literal["instructions", "preferences"]
+Columns = Mapping[str, tuple[str, ...]]  # role -> names that may hold it; the first one found is taken
+
+ROLES = {
+    "instruction": "what is asked: a text, or turns",
+    "input": "what the instruction is about, joined to it below a blank line (also: context)",
+    "response": "the answer: a text, or turns",
+    "system": "the system prompt, the first turn of the history",
+    "history": "earlier turns: pairs of question and answer, or turns",
+    "conversation": "all turns",
+    "chosen": "the better answer: a text, or turns",
+    "rejected": "the worse answer: a text, or turns",
+    "label": "whether the answer is good (KTO): rows that say no are rejected",
+    "weight": "how much a row counts: rows of weight 0 are rejected",
+    "score": "a rating: reported, not used",
+}
+ALIASES = {"context": "input"}
+
+PROMPTS = ("prompt", "instruction", "question", "query")
+RESPONSES = ("completion", "response", "answer", "output")
+LABELS = ("label", "kto_tag")
+SYSTEM = {"system": ("system", "system_prompt")}
+BESIDE = {"input": ("input", "context"), **SYSTEM, "history": ("history",)}
+JUDGED = {"label": LABELS, "weight": (), "score": ()}  # without names: only if a user names the column
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a format gives, and for each role the column names that may hold it; the first one found is taken."""
+    """What a format gives, and the columns that its records must and may have."""
 
-    gives: Literal["instructions", "preferences"]
-    columns: Mapping[str, tuple[str, ...]]
-    optional: frozenset[str] = frozenset()
+    gives: Gives
+    required: Columns
+    optional: Columns = field(default_factory=dict)
 
 
-PROMPTS = ("prompt", "instruction", "question", "query")
 FORMATS: dict[str, Format] = {
     "preference": Format(
         "preferences",
-        {
-            "instruction": PROMPTS,
-            "conversation": ("conversations", "messages"),
-            "chosen": ("chosen",),
-            "rejected": ("rejected",),
-        },
-        frozenset({"instruction", "conversation"}),
+        {"chosen": ("chosen",), "rejected": ("rejected",)},
+        {"instruction": PROMPTS, **BESIDE, "conversation": ("conversations", "messages"), "weight": (), "score": ()},
     ),
-    "tree": Format("instructions", {name: (name,) for name in TREE_COLUMNS}),
-    "sharegpt": Format("instructions", {"conversation": ("conversations", "conversation")}),
-    "messages": Format("instructions", {"conversation": ("messages",)}),
+    "tree": Format("instructions", {name: (name,) for name in TREE_COLUMNS}, {name: (name,) for name in TREE_OPTIONS}),
+    "sharegpt": Format(
+        "instructions",
+        {"conversation": ("conversations", "conversation")},
+        {**SYSTEM, "input": (), "response": (), **JUDGED},
+    ),
+    "messages": Format(
+        "instructions", {"conversation": ("messages",)}, {**SYSTEM, "input": (), "response": (), **JUDGED}
+    ),
     "alpaca": Format(
         "instructions",
-        {"instruction": ("instruction",), "input": ("input",), "response": ("output",)},
-        frozenset({"input"}),
+        {"instruction": ("instruction",), "response": ("output",)},
+        {**BESIDE, "conversation": (), **JUDGED},
+    ),
+    "kto": Format(
+        "instructions", {"instruction": PROMPTS, "response": RESPONSES, "label": LABELS}, {**BESIDE, **JUDGED}
     ),
     "completion": Format(
-        "instructions",
-        {"instruction": PROMPTS, "response": ("completion", "response", "answer", "output")},
+        "instructions", {"instruction": PROMPTS, "response": RESPONSES}, {**BESIDE, "conversation": (), **JUDGED}
     ),
 }
+CACHED = 1_000  # sets of columns; a file of more of them is read slower
 
 
-class RowFaultError(ValueError):
-    """A record cannot become a row; the message is the reason as it is counted."""
-
-
-@dataclass
-class Turns:
-    """A record in the project's terms: earlier turns, the last instruction, and what answers it."""
-
-    history: list[dict[str, str]]
-    instruction: str
-    responses: list[str]  # one answer, or chosen and rejected
-    repairs: list[str] = field(default_factory=list)
-
-
-class Chosen(NamedTuple):
-    """A format and the column of the file for each of its roles."""
+@dataclass(frozen=True)
+class Chosen:
+    """A format, and the column of the file for each of its roles."""
 
     name: str
-    gives: Literal["instructions", "preferences"]
-    columns: dict[str, str]
+    gives: Gives
+    columns: Mapping[str, str]
+    required: tuple[str, ...] = ()  # columns that a record must fill
+    text_cells: bool = False  # a CSV: lists and objects are JSON in a cell
 
 
-def format_of(found: Iterable[str], name: str | None = None, columns: Mapping[str, str] | None = None) -> Chosen:
-    """The format of a file with the columns `found`: as named, as the user's columns say, or by looking.
+class FormatChooser:
+    """Chooses the format of each record of a file by the columns that it fills."""
 
-    Raises:
-        ValueError: an unknown format or role, a column that the file lacks, or columns that fit no format.
-    """
-    names = list(found)
-    if columns:
-        return _own_format(names, name, columns)
+    def __init__(
+        self,
+        seen: Sequence[str],
+        name: str | None = None,
+        own: Mapping[str, str] | None = None,
+        *,
+        no_labels: Collection[str] = (),
+        text_cells: bool = False,
+    ) -> None:
+        """Choose the main format of a file, which is that of records that fit none.
+
+        Args:
+            seen: the columns of the file's first records.
+            name: a key of FORMATS; any of them where None.
+            own: role -> column, as a user named them; an empty column: nothing has that role.
+            no_labels: columns that are called as labels are and hold something else.
+            text_cells: every cell is a text.
+
+        Raises:
+            ValueError: an unknown format or role, a column that the file lacks, or columns that fit no format.
+        """
+        self._own = {ALIASES.get(role, role): column for role, column in (own or {}).items()}
+        self._name, self._no_labels, self._text_cells = name, frozenset(no_labels), text_cells
+        self._known: dict[frozenset[str], Chosen | None] = {}
+        _refuse_unknown(seen, name, self._own)
+        main = self._fit(frozenset(seen))
+        if main is None:
+            raise ValueError(_misfit(seen, name, self._own))
+        self.main = main
+
+    def of(self, present: Iterable[str]) -> Chosen:
+        """Return the format of a record that fills these columns."""
+        key = frozenset(present)
+        if key not in self._known:
+            if len(self._known) >= CACHED:
+                self._known.clear()
+            self._known[key] = self._fit(key)
+        known = self._known[key]
+        return known if known and known.name != "tree" else self.main
+
+    def _fit(self, names: frozenset[str]) -> Chosen | None:
+        """Return the first format whose required columns are among `names`."""
+        for key, shape in FORMATS.items():
+            if self._name not in (None, key) or not self._named() <= shape.required.keys() | shape.optional.keys():
+                continue
+            roles = {**shape.required, **shape.optional}
+            mapped = {role: column for role, known in roles.items() if (column := self._column(role, known, names))}
+            if shape.required.keys() <= mapped.keys():
+                if "instruction" in mapped and "conversation" not in self._own:
+                    mapped.pop("conversation", None)  # preference sets hold the same turns twice
+                required = tuple(mapped[role] for role in shape.required)
+                return Chosen(key, shape.gives, mapped, required, self._text_cells)
+        return None
+
+    def _named(self) -> set[str]:
+        return {role for role, column in self._own.items() if column}
+
+    def _column(self, role: str, known: tuple[str, ...], names: frozenset[str]) -> str | None:
+        """Return the column of a role among `names`; a column that a user gave a role has no other."""
+        if role in self._own:
+            return self._own[role] if self._own[role] in names else None
+        taken = set(self._own.values()) | (self._no_labels if role == "label" else set())
+        return next((column for column in known if column in names and column not in taken), None)
+
+
+def shown(names: Iterable[str]) -> str:
+    """Return column names for a terminal, with commas between."""
+    return ", ".join(terminal_line(name) for name in names)
+
+
+def _refuse_unknown(seen: Sequence[str], name: str | None, own: Mapping[str, str]) -> None:
     if name is not None and name not in FORMATS:
         raise ValueError(f"no format {name!r}; there are {', '.join(FORMATS)}")
-    for key in [name] if name else FORMATS:
-        mapped = {role: taken for role, known in FORMATS[key].columns.items() if (taken := _first(known, names))}
-        if set(FORMATS[key].columns) - set(mapped) <= FORMATS[key].optional:
-            if "instruction" in mapped:
-                mapped.pop("conversation", None)  # preference sets hold the same turns twice
-            return Chosen(key, FORMATS[key].gives, mapped)
-    wanted = f"format {name}" if name else "any known format"
-    raise ValueError(
-        f"columns {', '.join(names)} do not fit {wanted} ({', '.join(FORMATS)}); "
-        "name your own columns, such as instruction=question,response=reply"
-    )
+    if unknown := sorted(set(own) - set(ROLES)):
+        raise ValueError(f"no role {shown(unknown)}; a column can be {', '.join([*ROLES, *ALIASES])}")
+    if lacking := sorted({column for column in own.values() if column} - set(seen)):
+        raise ValueError(f"no column {shown(lacking)}; there are {shown(seen)}")
 
 
-def turns_of(record: Mapping[str, Any], chosen: Chosen) -> Turns:
-    """A record's turns, cleaned; RowFaultError with the reason where it cannot be used."""
-    if lacking := [name for role, name in chosen.columns.items() if name not in record and role != "input"]:
-        raise RowFaultError(f"missing_column_{lacking[0]}")
-    repairs: list[str] = []
-    cells = {role: record.get(column) for role, column in chosen.columns.items()}
-    turns = _opening(cells, repairs)
-    if chosen.gives == "preferences":
-        answers = [_answer(cells[role], turns, repairs) for role in ("chosen", "rejected")]
-    else:
-        answers = [_clean(cells["response"], repairs)] if "response" in cells else []
-    if not answers:
-        if not turns or turns[-1]["role"] != "assistant":
-            raise RowFaultError("no_answer")
-        answers = [turns.pop()["content"]]
-    if not turns or turns[-1]["role"] != "user":
-        raise RowFaultError("no_instruction")
-    instruction = turns.pop()["content"]
-    if not instruction:
-        raise RowFaultError("empty_instruction")
-    if not all(answers):
-        raise RowFaultError("empty_response")
-    return Turns(turns, instruction, answers, list(dict.fromkeys(repairs)))
-
-
-def _own_format(names: Sequence[str], name: str | None, columns: Mapping[str, str]) -> Chosen:
-    if unknown := sorted(set(columns) - set(ROLES)):
-        raise ValueError(f"no role {', '.join(unknown)}; a column can be {', '.join(ROLES)}")
-    if lacking := sorted(set(columns.values()) - set(names)):
-        raise ValueError(f"no column {', '.join(lacking)}; there are {', '.join(names)}")
-    gives = "preferences" if {"chosen", "rejected"} <= columns.keys() else "instructions"
-    asked = {"instruction", "conversation"} & columns.keys()
-    answered = gives == "preferences" or "response" in columns or "conversation" in columns
-    if not answered or not (asked or gives == "preferences"):
-        raise ValueError(
-            f"columns for {', '.join(columns)} are not enough: wanted are instruction and response, "
-            "or conversation, or instruction, chosen and rejected"
+def _misfit(seen: Sequence[str], name: str | None, own: Mapping[str, str]) -> str:
+    expected = f"format {name}" if name else "any known format"
+    if given := [f"{role}={terminal_line(column)}" for role, column in own.items() if column]:
+        return (
+            f"columns for {', '.join(given)} are not enough for {expected}: expected instruction and response, "
+            f"or conversation, or chosen and rejected; the columns are {shown(seen)}"
         )
-    return Chosen(name or "own columns", gives, dict(columns))
-
-
-def _first(known: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((column for column in known if column in names), None)
-
-
-def _opening(cells: Mapping[str, Any], repairs: list[str]) -> list[dict[str, str]]:
-    """The turns before the answer: the conversation, and the instruction with its input."""
-    turns = _conversation(cells["conversation"], repairs) if cells.get("conversation") is not None else []
-    if cells.get("instruction") is not None:
-        text = _clean(cells["instruction"], repairs)
-        extra = _clean(cells["input"], repairs) if cells.get("input") is not None else ""
-        if PLACEHOLDER_INPUT.fullmatch(extra):
-            repairs.append("placeholder_input")
-            extra = ""
-        turns.append({"role": "user", "content": f"{text}\n\n{extra}" if extra else text})
-    return turns
-
-
-def _answer(cell: object, turns: list[dict[str, str]], repairs: list[str]) -> str:
-    """The text of `chosen` or `rejected`: a text, a turn, or a whole conversation, whose opening fills `turns`."""
-    if isinstance(cell, dict):
-        cell = [cell]
-    if not isinstance(cell, list):
-        return _clean(cell, repairs)
-    conversation = _conversation(cell, repairs)
-    if not conversation or conversation[-1]["role"] != "assistant":
-        raise RowFaultError("no_answer")
-    opening = conversation[:-1]
-    if opening and not turns:
-        turns.extend(opening)
-    elif opening and opening != turns:
-        raise RowFaultError("prompts_differ")
-    return conversation[-1]["content"]
-
-
-def _conversation(cell: object, repairs: list[str]) -> list[dict[str, str]]:
-    if not isinstance(cell, list):
-        raise RowFaultError("not_a_conversation")
-    return [_turn(entry, repairs) for entry in cell]
-
-
-def _turn(entry: object, repairs: list[str]) -> dict[str, str]:
-    """A turn of `role, content` or of `from, value` as role and content."""
-    if not isinstance(entry, dict):
-        raise RowFaultError("not_a_conversation")
-    name = str(entry.get("role", entry.get("from"))).lower()
-    role = "user" if name in USER_ROLES else "assistant" if name in ASSISTANT_ROLES else name
-    if role not in {"user", "assistant", "system"}:
-        raise RowFaultError("unknown_role")
-    return {"role": role, "content": _clean(entry.get("content", entry.get("value")), repairs)}
-
-
-def _clean(value: object, repairs: list[str]) -> str:
-    """A text with Unix line ends and no byte order mark or outer space; RowFaultError for what is no text."""
-    if not isinstance(value, str):
-        raise RowFaultError("not_text")
-    if "\0" in value:
-        raise RowFaultError("nul_character")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise RowFaultError("invalid_unicode") from None
-    if "\ufeff" in value:
-        repairs.append("byte_order_mark")
-        value = value.replace("\ufeff", "")
-    if "\r" in value:
-        repairs.append("line_ends")
-        value = value.replace("\r\n", "\n").replace("\r", "\n")
-    return value.strip()
+    return (
+        f"columns {shown(seen)} do not fit {expected} ({', '.join(FORMATS)}); "
+        "name your own columns, such as --column instruction=question,response=reply"
+    )

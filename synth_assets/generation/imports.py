@@ -1,55 +1,33 @@
-"""Imports: a user's file becomes rows in the project's own tables, with a report of what was repaired and rejected."""
+"""Rows of an imported file: its records, judged one by one, become rows of the project's own tables, in chunks."""
 
-import json
-import re
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from synth_assets.generation.formats import Chosen, RowFaultError, Turns, format_of, turns_of
-from synth_assets.generation.readers import READERS, ImportFileError, Record, read_records
+from synth_assets.generation.formats import Chosen, FormatChooser, Gives
+from synth_assets.generation.import_report import ImportReport
+from synth_assets.generation.occurrences import Occurrences
 from synth_assets.generation.seeds import content_row_id
 from synth_assets.generation.trees import conversations
+from synth_assets.generation.turns import RowFaultError, Turns, truth, turns_of
+from synth_assets.record_files.reading import read_records
+from synth_assets.record_files.records import Record, RecordFileError
+from synth_assets.record_files.streams import split_suffix
 from synth_assets.records import INSTRUCTIONS, PAIRS
-from synth_assets.shards import temporary_beside, write_atomically
+from synth_assets.shards import temporary_beside
 
 BATCH = "imported"
 CHUNK_ROWS = 10_000
+CHUNK_CHARACTERS = 8_388_608  # in Python and in polars at once, up to 4 bytes each
 LOOK_AT_RECORDS = 100
-LINES_SHOWN = 10
-OPTIONS_SUFFIX = ".options.json"
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,119}")
-
-
-@dataclass
-class ImportReport:
-    """What became of a file's records: counts are exact, line numbers the first LINES_SHOWN of each reason."""
-
-    name: str
-    format: str = ""
-    gives: str = ""
-    kept: int = 0
-    repaired: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
-    lines: dict[str, list[int]] = field(default_factory=dict)
-
-    def reject(self, reason: str, line: int) -> None:
-        """Count a rejected record."""
-        self.rejected[reason] += 1
-        shown = self.lines.setdefault(reason, [])
-        if len(shown) < LINES_SHOWN:
-            shown.append(line)
-
-    def facts(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        facts = {"name": self.name, "format": self.format, "gives": self.gives, "kept": self.kept}
-        return facts | {"repaired": dict(self.repaired), "rejected": dict(self.rejected), "lines": self.lines}
+TEXT_CELLS = (".csv", ".tsv")
+LABEL_COLUMNS = ("label", "kto_tag")
+SCHEMAS: dict[Gives, pl.Schema] = {"instructions": INSTRUCTIONS, "preferences": PAIRS}
 
 
 @dataclass(frozen=True)
@@ -57,8 +35,8 @@ class ImportOptions:
     """How a file is read, and where it is from.
 
     Attributes:
-        format: a key of FORMATS; found by looking where None.
-        columns: role -> column name, for files of other columns.
+        format: a key of FORMATS; of each record by its columns where None.
+        columns: role -> column name, for files of other columns; an empty name: nothing has that role.
         origin: where a file of the hub is from: repository, revision, file, licence.
     """
 
@@ -68,194 +46,182 @@ class ImportOptions:
 
 
 class Imported(NamedTuple):
-    """A file's rows; one of the two tables is empty."""
+    """A file's rows as INSTRUCTIONS and as PAIRS (rewards null), one of which is usually empty."""
 
     instructions: pl.LazyFrame
     preferences: pl.LazyFrame
     report: ImportReport
 
 
+class ImportedRow(NamedTuple):
+    """A usable row, the table that it belongs to, and the line that it came from."""
+
+    line: int
+    gives: Gives
+    row: dict[str, Any]
+    content: list[Any]  # what its id is made of
+    characters: int
+
+
 def read_file(
-    path: Path,
-    format: str | None = None,  # noqa: A002  (the word users type)
-    columns: Mapping[str, str] | None = None,
-    scratch: Path | None = None,
+    path: Path, options: ImportOptions | None = None, *, name: str | None = None, scratch: Path | None = None
 ) -> Imported:
-    """Every usable row of a file, as INSTRUCTIONS or PAIRS (rewards null).
+    """Return every usable row of a file.
 
     Args:
-        path: JSON, JSONL, CSV or Parquet.
-        format: a key of FORMATS; found by looking where None.
-        columns: role -> column name, for files of other columns.
+        path: a file that `read_records` can read.
+        options: how to read it.
+        name: of the import, the source of its rows; the file's own where None.
         scratch: folder for chunks of rows, so that memory does not grow with the file; held in memory where None.
 
     Raises:
-        ImportFileError: the file cannot be read, or its columns fit no format; names the file and the remedy.
+        RecordFileError: the file cannot be read, or its columns fit no format; names the file and the remedy.
     """
-    report = ImportReport(path.name)
-    rows = _rows(path, format, columns, report)
-    chunks: list[pl.LazyFrame] = []
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        chunks.append(_kept(pl.DataFrame(chunk, schema=_schema(report)), scratch))
-    table = pl.concat(chunks) if chunks else pl.LazyFrame(schema=_schema(report))
-    if report.gives == "preferences":
-        return Imported(pl.LazyFrame(schema=INSTRUCTIONS), table, report)
-    return Imported(table, pl.LazyFrame(schema=PAIRS), report)
+    report = ImportReport(name or path.name)
+    chunks: dict[Gives, list[pl.LazyFrame | Path]] = {gives: [] for gives in SCHEMAS}
+    for chunk in chunks_of(path, options or ImportOptions(), report):
+        for gives, rows in frames_of(chunk).items():
+            chunks[gives].append(rows.lazy() if scratch is None else _spilled(rows, scratch))
+    tables = {gives: _table(parts, SCHEMAS[gives]) for gives, parts in chunks.items()}
+    return Imported(tables["instructions"], tables["preferences"], report)
 
 
-def import_file(
-    path: Path,
-    folder: Path,
-    options: ImportOptions | None = None,
-    name: str | None = None,
-) -> ImportReport:
-    """Judge a file and copy it into the imports folder, its options and report beside it; returns the report.
-
-    Args:
-        path: the user's file.
-        folder: where imports lie.
-        options: how to read it, and where it is from.
-        name: the file's name among the imports; its own where None. An import of that name is replaced.
-
-    Raises:
-        ImportFileError: the name is unsafe, the file cannot be read, or not one row of it is usable.
-    """
-    target = folder / safe_file_name(name or path.name)
-    report, options = ImportReport(target.name), options or ImportOptions()
-    for _ in _rows(path, options.format, options.columns, report):
-        pass
-    if not report.kept:
-        raise ImportFileError(f"{path} holds no usable row; rejected: {dict(report.rejected)}")
-    text = json.dumps({**asdict(options), "report": report.facts()}, sort_keys=True, ensure_ascii=False)
-    write_atomically(options_path(target), lambda temporary: _write(temporary, text))
-    write_atomically(target, lambda temporary: _copy(path, temporary))
-    return report
+def chunks_of(path: Path, options: ImportOptions, report: ImportReport) -> Iterator[list[ImportedRow]]:
+    """Yield the usable rows of a file with their ids, in chunks of bounded size, while the report is filled."""
+    rows, occurrences = _rows(path, options, report), Occurrences()
+    chunk: list[ImportedRow] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += row.characters
+        if len(chunk) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+            yield _identified(chunk, report.name, occurrences)
+            chunk, characters = [], 0
+    if chunk:
+        yield _identified(chunk, report.name, occurrences)
 
 
-def imported_files(folder: Path) -> list[Path]:
-    """The files of the imports folder that can be read, by name."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [p for p in files if p.suffix.lower() in READERS and not p.name.endswith(OPTIONS_SUFFIX)]
+def frames_of(chunk: Sequence[ImportedRow]) -> dict[Gives, pl.DataFrame]:
+    """Return the rows of a chunk as INSTRUCTIONS and PAIRS, without a table that has none."""
+    parts: dict[Gives, list[dict[str, Any]]] = {gives: [] for gives in SCHEMAS}
+    for each in chunk:
+        parts[each.gives].append(each.row)
+    return {gives: pl.DataFrame(rows, schema=SCHEMAS[gives]) for gives, rows in parts.items() if rows}
 
 
-def read_import(path: Path, scratch: Path | None = None) -> Imported:
-    """A file of the imports folder, read with the options beside it, where there are any."""
-    return read_file(path, *_options(path), scratch)
+def _identified(chunk: list[ImportedRow], name: str, occurrences: Occurrences) -> list[ImportedRow]:
+    """Give each row its id; exact copies of a row get ids of their own."""
+    ids = [content_row_id(name, each.content, 0) for each in chunk]
+    counts = occurrences.before([int(row_id, 16) for row_id in ids])
+    for each, row_id, count in zip(chunk, ids, counts, strict=True):
+        each.row["row_id"] = content_row_id(name, each.content, count) if count else row_id
+        if each.gives == "preferences":
+            each.row["pair_id"] = each.row["row_id"]
+    return chunk
 
 
-def line_of(path: Path, row_id: str) -> int | None:
-    """The line (or the number of the record) that a row of an import came from; None where it holds no such row."""
-    rows = _numbered_rows(path, *_options(path), ImportReport(path.name))
-    return next((line for line, row in rows if row["row_id"] == row_id), None)
-
-
-def options_path(path: Path) -> Path:
-    """Where the options of an imported file lie."""
-    return path.with_name(path.name + OPTIONS_SUFFIX)
-
-
-def safe_file_name(name: str) -> str:
-    """The name, or ImportFileError where it could leave the folder, hide, or pass for something else."""
-    if not FILE_NAME.fullmatch(name) or name.endswith(OPTIONS_SUFFIX):
-        raise ImportFileError(
-            f"{name!r} cannot name an import: letters, digits, space, dot, dash and underscore, "
-            "beginning with a letter or digit, at most 120 characters"
-        )
-    return name
-
-
-def _options(path: Path) -> tuple[str | None, Mapping[str, str] | None]:
-    """The format and the column names that a file was imported with."""
-    beside = options_path(path)
-    if not beside.is_file():
-        return None, None
-    try:
-        options = json.loads(beside.read_text("utf-8"))
-    except ValueError as error:
-        raise ImportFileError(f"{beside} is not JSON ({error}); import {path.name} again") from error
-    return options.get("format"), options.get("columns")
-
-
-def _rows(
-    path: Path, name: str | None, columns: Mapping[str, str] | None, report: ImportReport
-) -> Iterator[dict[str, Any]]:
-    """The usable rows of a file, while the report is filled."""
-    return (row for _, row in _numbered_rows(path, name, columns, report))
-
-
-def _numbered_rows(
-    path: Path, name: str | None, columns: Mapping[str, str] | None, report: ImportReport
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each usable row with its line, while the report is filled."""
+def _rows(path: Path, options: ImportOptions, report: ImportReport) -> Iterator[ImportedRow]:
+    """Yield the usable rows of a file, without ids, while the report is filled."""
     records = read_records(path)
     first = list(islice(records, LOOK_AT_RECORDS))
-    found = list(dict.fromkeys(column for record in first for column in record.columns))
-    if not found:
-        reasons = dict(Counter(record.fault for record in first))
-        raise ImportFileError(f"{path}: none of the first {len(first)} records can be read: {reasons}")
-    try:
-        chosen = format_of(found, name, columns)
-    except ValueError as error:
-        raise ImportFileError(f"{path}: {error}") from error
-    report.format, report.gives = chosen.name, chosen.gives
-    seen: Counter[str] = Counter()
+    chooser = _chooser(path, first, options)
     every = chain(first, records)
-    if chosen.name == "tree":
-        every, chosen = conversations(every), format_of(["messages"], "messages")
+    flattened = chooser.main.name == "tree"
+    if flattened:
+        every, chooser = _flattened(path, every, chooser.main, report), FormatChooser(["messages"], "messages")
     for record in every:
         try:
-            row = _row(record, chosen, report, seen)
+            row = _row(record, chooser, report, flattened=flattened)
         except RowFaultError as fault:
             report.reject(str(fault), record.line)
             continue
-        report.kept += 1
-        yield record.line, row
+        report.kept[row.gives] += 1
+        yield row
 
 
-def _row(record: Record, chosen: Chosen, report: ImportReport, seen: Counter[str]) -> dict[str, Any]:
+def _chooser(path: Path, first: Sequence[Record], options: ImportOptions) -> FormatChooser:
+    """Return the formats of a file by the columns of its first records."""
+    seen = list(dict.fromkeys(column for record in first for column in record.columns))
+    if not first:
+        raise RecordFileError(f"{path} holds no record")
+    if not seen:
+        reasons = dict(Counter(record.fault or "no columns" for record in first))
+        raise RecordFileError(f"{path}: none of the first {len(first)} records can be read: {reasons}")
+    filled = [column for column in seen if any(record.columns.get(column) is not None for record in first)]
+    no_labels = [
+        name
+        for name in LABEL_COLUMNS
+        if any((label := record.columns.get(name)) is not None and truth(label) is None for record in first)
+    ]
+    own = options.columns or {}
+    columns = [column for column in seen if column in filled or column in own.values()]
+    text_cells = split_suffix(path)[0] in TEXT_CELLS
+    try:
+        return FormatChooser(columns or seen, options.format, own, no_labels=no_labels, text_cells=text_cells)
+    except ValueError as error:
+        raise RecordFileError(f"{path}: {error}") from error
+
+
+def _flattened(path: Path, records: Iterator[Record], tree: Chosen, report: ImportReport) -> Iterator[Record]:
+    """Yield the conversations of a tree of messages, counting its messages in the report."""
+
+    def counted() -> Iterator[Record]:
+        for record in records:
+            if not record.fault:
+                report.read(record.columns, _present(record), tree)
+            yield record
+
+    try:
+        yield from conversations(counted())
+    except RecordFileError as error:
+        raise error if str(path) in str(error) else RecordFileError(f"{path}: {error}") from error
+
+
+def _row(record: Record, chooser: FormatChooser, report: ImportReport, *, flattened: bool) -> ImportedRow:
     if record.fault:
         raise RowFaultError(record.fault)
+    present = _present(record)
+    chosen = chooser.of(present)
+    if not flattened:
+        report.read(record.columns, present, chosen)
     turns = turns_of(record.columns, chosen)
-    content = [[[t["role"], t["content"]] for t in turns.history], turns.instruction, *turns.responses]
-    key = content_row_id(report.name, content, 0)
-    row_id = content_row_id(report.name, content, seen[key])
-    row = _preference(turns, row_id) if chosen.gives == "preferences" else _instruction(turns, row_id)
+    row = _preference(turns) if chosen.gives == "preferences" else _instruction(turns)
     row["source"] = report.name
-    seen[key] += 1
     report.repaired.update(turns.repairs)
-    return row
+    report.count_fields(turns.unused_fields)
+    content = [[[t["role"], t["content"]] for t in turns.history], turns.instruction, *turns.responses]
+    characters = sum(len(t["content"]) for t in turns.history) + len(turns.instruction) + sum(map(len, turns.responses))
+    return ImportedRow(record.line, chosen.gives, row, content, characters)
 
 
-def _instruction(turns: Turns, row_id: str) -> dict[str, Any]:
+def _present(record: Record) -> list[str]:
+    return [name for name, value in record.columns.items() if value is not None]
+
+
+def _instruction(turns: Turns) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(INSTRUCTIONS.names())
-    row |= {"row_id": row_id, "batch": BATCH, "history": turns.history}
+    row |= {"batch": BATCH, "history": turns.history}
     return row | {"instruction": turns.instruction, "response": turns.responses[0]}
 
 
-def _preference(turns: Turns, row_id: str) -> dict[str, Any]:
+def _preference(turns: Turns) -> dict[str, Any]:
     chosen, rejected = turns.responses
     if chosen == rejected:
         raise RowFaultError("chosen_equals_rejected")
     row: dict[str, Any] = dict.fromkeys(PAIRS.names())
-    row |= {"pair_id": row_id, "row_id": row_id, "history": turns.history, "instruction": turns.instruction}
+    row |= {"history": turns.history, "instruction": turns.instruction}
     return row | {"chosen": chosen, "rejected": rejected}
 
 
-def _schema(report: ImportReport) -> pl.Schema:
-    return PAIRS if report.gives == "preferences" else INSTRUCTIONS
-
-
-def _kept(frame: pl.DataFrame, scratch: Path | None) -> pl.LazyFrame:
-    if scratch is None:
-        return frame.lazy()
+def _spilled(rows: pl.DataFrame, scratch: Path) -> Path:
     path = temporary_beside(scratch / "rows.parquet")
-    frame.write_parquet(path, compression="zstd")
-    return pl.scan_parquet(path, glob=False)
+    rows.write_parquet(path, compression="zstd")
+    return path
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+def _table(parts: Sequence[pl.LazyFrame | Path], schema: pl.Schema) -> pl.LazyFrame:
+    files = [part for part in parts if isinstance(part, Path)]
+    frames = [part for part in parts if isinstance(part, pl.LazyFrame)]
+    if files:
+        return pl.scan_parquet(files, glob=False)
+    return pl.concat(frames) if frames else pl.LazyFrame(schema=schema)

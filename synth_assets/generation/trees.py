@@ -4,9 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from synth_assets.generation.readers import Record
+from synth_assets.record_files.records import Record, RecordFileError
 
 TREE_COLUMNS = ("message_id", "parent_id", "text", "role")
+TREE_OPTIONS = ("rank", "deleted")
+MESSAGE_COLUMNS = ("message_id", "text", "role")
+NO_PARENT, DELETED = (None, ""), (True, "True", "true")
+MAX_TREE_CHARACTERS = 256_000_000  # in memory at once; OASST1 has 30 million
 UNRANKED = 1_000_000  # after every reply that people ranked
 
 
@@ -16,18 +20,28 @@ def conversations(records: Iterable[Record]) -> Iterator[Record]:
     The best is the lowest `rank` that people gave among the replies to a message (0 is the best; Köpf et al. 2023,
     arXiv 2304.07327), the first in the file among equals. Deleted messages and what hangs on them are left out. Records
     that could not be read stay faults. All messages are held in memory: OASST1 has 88,838.
+
+    Raises:
+        RecordFileError: the messages hold more than MAX_TREE_CHARACTERS.
     """
+    size = 0
     roots: list[Record] = []
     replies: defaultdict[str, list[Record]] = defaultdict(list)
     for record in records:
-        if record.fault or any(name not in record.columns for name in TREE_COLUMNS):
+        if record.fault or any(record.columns.get(name) is None for name in MESSAGE_COLUMNS):
             yield record if record.fault else Record(record.line, {}, "not_a_message")
-        elif record.columns.get("deleted"):
             continue
-        elif record.columns["parent_id"] is None:
-            roots.append(record)
-        else:
-            replies[str(record.columns["parent_id"])].append(record)
+        if record.columns.get("deleted") in DELETED:
+            continue
+        size += len(str(record.columns["text"]))
+        if size > MAX_TREE_CHARACTERS:
+            raise RecordFileError(
+                f"its messages hold more than {MAX_TREE_CHARACTERS:,} characters, which are held in memory: divide the "
+                "file so that each tree stays whole"
+            )
+        message = record._replace(columns={name: record.columns.get(name) for name in (*TREE_COLUMNS, "rank")})
+        parent = message.columns["parent_id"]
+        (roots if parent in NO_PARENT else replies[str(parent)]).append(message)
     for root in roots:
         yield Record(root.line, {"messages": _best_path(root, replies)})
 

@@ -24,6 +24,15 @@ def readable(path: Path) -> bool:
     return suffix in READERS and not (suffix == ".parquet" and compression)
 
 
+def refuse_other_names(path: Path) -> None:
+    """Raise RecordFileError if the name ends in no format of READERS."""
+    if not readable(path):
+        raise RecordFileError(
+            f"{path}: expected a name that ends in {', '.join(READERS)}, all but .parquet also with "
+            f"{' or '.join(COMPRESSIONS)} behind it; rename or convert the file"
+        )
+
+
 def read_records(path: Path) -> Iterator[Record]:
     """Yield the records of a file in order; one that cannot be read is a fault with its line.
 
@@ -32,12 +41,7 @@ def read_records(path: Path) -> Iterator[Record]:
     Raises:
         RecordFileError: the file does not exist, is empty, or is not what its name says.
     """
-    if not readable(path):
-        names = ", ".join(READERS)
-        raise RecordFileError(
-            f"{path}: expected a name that ends in {names}, all but .parquet also with {' or '.join(COMPRESSIONS)} "
-            "behind it; rename or convert the file"
-        )
+    refuse_other_names(path)
     try:
         yield from READERS[split_suffix(path)[0]](path)
     except READ_ERRORS as error:

@@ -6,16 +6,9 @@ import polars as pl
 import pytest
 
 from synth_assets.generation import imports
-from synth_assets.generation.imports import (
-    LINES_SHOWN,
-    ImportOptions,
-    import_file,
-    imported_files,
-    options_path,
-    read_file,
-    read_import,
-)
-from synth_assets.generation.readers import MAX_RECORD_BYTES, ImportFileError
+from synth_assets.generation.import_report import LINES_SHOWN
+from synth_assets.generation.imports import ImportOptions, read_file
+from synth_assets.record_files.records import MAX_RECORD_BYTES, RecordFileError
 from synth_assets.records import INSTRUCTIONS, PAIRS
 
 
@@ -51,7 +44,7 @@ def test_formats_of_instructions_are_found(
 ) -> None:
     path = jsonl(tmp_path / "rows.jsonl", row)
     read = read_file(path)
-    assert read.report.format == format_name
+    assert list(read.report.formats) == [format_name]
     assert read.instructions.collect_schema() == INSTRUCTIONS
     assert read.preferences.collect().is_empty()
     assert qa(path) == [expected]
@@ -74,7 +67,7 @@ def test_formats_of_instructions_are_found(
 )
 def test_formats_of_preferences_are_found(tmp_path: Path, row: object) -> None:
     read = read_file(jsonl(tmp_path / "pairs.jsonl", row))
-    assert (read.report.format, read.report.kept) == ("preference", 1)
+    assert (read.report.formats, read.report.rows) == ({"preference": 1}, 1)
     pairs = read.preferences.collect()
     assert pairs.schema == PAIRS
     assert pairs.select("instruction", "chosen", "rejected").row(0) == ("Add 1 and 2.", "3", "4")
@@ -128,7 +121,7 @@ BAD_LINES = {
     "not_json": b'{"instruction": "torn',
     "not_json ": b'{"instruction": "raw \0 byte", "output": "x"}',
     "not_json  ": b'{"instruction": ' + b"9" * 5_000 + b"}",
-    "not_json   ": b"[" * 200_000,
+    "too_deep": b"[" * 200_000,
     "not_an_object": b'["instruction"]',
     "missing_column_output": b'{"instruction": "a"}',
     "not_text": b'{"instruction": 7, "output": "x"}',
@@ -178,7 +171,7 @@ def test_a_record_at_the_size_limit_stays_and_one_byte_more_does_not(tmp_path: P
     path = tmp_path / "a.jsonl"
     path.write_bytes(line(MAX_RECORD_BYTES) + line(MAX_RECORD_BYTES + 1) + line(100))
     report = read_file(path).report
-    assert (report.kept, report.rejected, report.lines) == (2, {"too_large": 1}, {"too_large": [2]})
+    assert (report.rows, report.rejected, report.lines) == (2, {"too_large": 1}, {"too_large": [2]})
 
 
 @pytest.mark.parametrize("suffix", ["json", "csv", "parquet"])
@@ -212,16 +205,16 @@ def test_csv_rows_of_another_width_are_rejected_with_their_line(tmp_path: Path) 
     path = tmp_path / "a.csv"
     path.write_text('prompt,completion\n"two\nlines",x\nonly one\nlast,x\n')
     report = read_file(path).report
-    assert (report.kept, report.lines) == (2, {"wrong_number_of_cells": [4]})
+    assert (report.rows, report.lines) == (2, {"wrong_number_of_cells": [4]})
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"text", "imports end in .jsonl, .json, .csv, .parquet"),
+        ("a.txt", b"text", "ends in .jsonl, .json, .csv, .tsv, .parquet"),
         ("a.jsonl", b"", "is empty"),
         ("a.jsonl", "{}".encode("utf-16"), "UTF-16; save it as UTF-8"),
-        ("a.json", b'{"prompt": "a"}', "wanted is an array"),
+        ("a.json", b'{"prompt": "a"}', "expected an array"),
         ("a.json", b"[1, 2", "not one JSON array"),
         ("a.parquet", b"PAR1 but no more", "cannot be read as .parquet"),
         ("a.jsonl", b"no json\nat all\n", "none of the first 2 records"),
@@ -231,19 +224,19 @@ def test_csv_rows_of_another_width_are_rejected_with_their_line(tmp_path: Path) 
 def test_an_unreadable_file_is_named_with_the_remedy(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ImportFileError, match=message) as caught:
+    with pytest.raises(RecordFileError, match=message) as caught:
         read_file(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ImportFileError, match=r"a\.jsonl cannot be read"):
+    with pytest.raises(RecordFileError, match=r"a\.jsonl cannot be read"):
         read_file(tmp_path / "a.jsonl")
 
 
 def test_own_columns_are_used(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", {"frage": "Add 1 and 2.", "antwort": "3", "id": 9})
-    read = read_file(path, columns={"instruction": "frage", "response": "antwort"})
+    read = read_file(path, ImportOptions(columns={"instruction": "frage", "response": "antwort"}))
     assert read.instructions.collect().select("instruction", "response").row(0) == ("Add 1 and 2.", "3")
 
 
@@ -257,16 +250,16 @@ def test_own_columns_are_used(tmp_path: Path) -> None:
 )
 def test_wrong_own_columns_are_explained(tmp_path: Path, columns: dict[str, str], message: str) -> None:
     path = jsonl(tmp_path / "a.jsonl", {"frage": "a", "antwort": "b"})
-    with pytest.raises(ImportFileError, match=message):
-        read_file(path, columns=columns)
+    with pytest.raises(RecordFileError, match=message):
+        read_file(path, ImportOptions(columns=columns))
 
 
 def test_a_named_format_is_not_replaced_by_another(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", ALPACA)
-    with pytest.raises(ImportFileError, match="do not fit format messages"):
-        read_file(path, format="messages")
-    with pytest.raises(ImportFileError, match="no format 'alpacca'; there are"):
-        read_file(path, format="alpacca")
+    with pytest.raises(RecordFileError, match="do not fit format messages"):
+        read_file(path, ImportOptions("messages"))
+    with pytest.raises(RecordFileError, match="no format 'alpacca'; there are"):
+        read_file(path, ImportOptions("alpacca"))
 
 
 def test_copies_of_a_row_get_ids_of_their_own(tmp_path: Path) -> None:
@@ -291,48 +284,6 @@ def test_chunks_on_disk_give_the_table_held_in_memory(tmp_path: Path, monkeypatc
     assert spilled.equals(read_file(path).instructions.collect())
 
 
-def test_an_import_is_copied_with_its_options(tmp_path: Path) -> None:
-    source = jsonl(tmp_path / "mine.jsonl", {"frage": "a", "antwort": "b"})
-    folder = tmp_path / "imports"
-    report = import_file(source, folder, ImportOptions(columns={"instruction": "frage", "response": "antwort"}))
-    assert report.kept == 1
-    assert [path.name for path in imported_files(folder)] == ["mine.jsonl"]
-    read = read_import(folder / "mine.jsonl")
-    assert read.instructions.collect()["source"].to_list() == ["mine.jsonl"]
-    assert read.report.kept == 1
-
-
-def test_importing_again_replaces_the_file_and_its_options(tmp_path: Path) -> None:
-    folder = tmp_path / "imports"
-    own = jsonl(tmp_path / "a.jsonl", {"frage": "a", "antwort": "b"})
-    import_file(own, folder, ImportOptions(columns={"instruction": "frage", "response": "antwort"}))
-    import_file(jsonl(tmp_path / "a.jsonl", ALPACA), folder)
-    assert read_import(folder / "a.jsonl").instructions.collect()["response"].to_list() == ["3"]
-    assert sorted(path.name for path in folder.iterdir()) == ["a.jsonl", "a.jsonl.options.json"]
-
-
-def test_a_file_without_a_usable_row_is_not_imported(tmp_path: Path) -> None:
-    source = jsonl(tmp_path / "a.jsonl", {"instruction": "", "output": "x"})
-    with pytest.raises(ImportFileError, match=r"no usable row.*empty_instruction"):
-        import_file(source, tmp_path / "imports")
-    assert not (tmp_path / "imports").exists()
-
-
-@pytest.mark.parametrize("name", ["../a.jsonl", "/etc/a.jsonl", "a/b.jsonl", ".a.jsonl", "", "a\0.jsonl", "a\n.jsonl"])
-def test_names_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:  # fault 29
-    source = jsonl(tmp_path / "a.jsonl", ALPACA)
-    with pytest.raises(ImportFileError, match="cannot name an import"):
-        import_file(source, tmp_path / "imports", name=name or ".jsonl")
-    assert not (tmp_path / "imports").exists()
-
-
-def test_options_cannot_be_overwritten_by_an_import(tmp_path: Path) -> None:
-    source = tmp_path / "a.json"
-    source.write_text(json.dumps([ALPACA]))
-    with pytest.raises(ImportFileError, match="cannot name an import"):
-        import_file(source, tmp_path / "imports", name=options_path(Path("x.jsonl")).name)
-
-
 @pytest.mark.parametrize(
     ("name", "format_name", "kept", "rejected"),
     [
@@ -344,4 +295,4 @@ def test_options_cannot_be_overwritten_by_an_import(tmp_path: Path) -> None:
 )
 def test_real_files(test_data: Path, name: str, format_name: str, kept: int, rejected: dict[str, int]) -> None:
     report = read_file(test_data / name).report
-    assert (report.format, report.kept, report.rejected) == (format_name, kept, rejected)
+    assert (list(report.formats), report.rows, report.rejected) == ([format_name], kept, rejected)

@@ -11,10 +11,11 @@ import pytest
 
 from resources import model_files
 from resources.model_files import ModelFilesError
-from synth_assets.commands.imports import allow_network, import_text
+from synth_assets.commands.imports import ImportOrder, allow_network, import_text
 from synth_assets.commands.session import Session, open_session
 from synth_assets.generation.hub import HUB_SETS
-from synth_assets.generation.imports import imported_files, options_path, read_file, read_import
+from synth_assets.generation.import_store import manifest_path, read_import, stored_imports
+from synth_assets.generation.imports import read_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ASKED, ANSWERED = "Name a river.", "The Nile."
@@ -63,7 +64,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.fixture
 def take_in(own_home: Path) -> Callable[..., str]:
     def take(source: str, format: str | None = None, *columns: str) -> str:  # noqa: A002
-        return import_text(Session(own_home, "cpu"), source, format, columns)
+        return import_text(Session(own_home, "cpu"), source, ImportOrder(format, columns))
 
     return take
 
@@ -91,16 +92,16 @@ def test_a_published_set_is_imported_with_its_origin(
     told = take_in(f"hub:{key}")
     row = HUB_SETS[key]
     assert f"{row.repository} at {COMMIT}, licence {row.licence}" in told
-    assert "1 instructions kept" in told
-    [file] = imported_files(own_home / "imports")
+    assert "1 instruction kept" in told
+    [file] = stored_imports(own_home / "imports")
     kept = read_import(file).instructions.collect().row(0, named=True)
     if key == "oasst1":
         assert [turn["content"] for turn in kept["history"]] == [ASKED, ANSWERED]
         assert (kept["instruction"], kept["response"]) == ("And another?", "The Amazon.")
-        assert "rejected 1: no_answer (lines 8)" in told
+        assert "rejected 1: no_answer (line 8)" in told
     else:
         assert (kept["instruction"], kept["response"], kept["history"]) == (ASKED, ANSWERED, [])
-    origin = json.loads(options_path(file).read_text("utf-8"))["origin"]
+    origin = json.loads(manifest_path(own_home / "imports", file.name).read_text("utf-8"))["origin"]
     assert origin == {
         "repository": row.repository,
         "revision": COMMIT,
@@ -113,7 +114,7 @@ def test_an_input_of_dolly_stands_after_the_instruction(hub: Path, take_in: Call
     row = {"instruction": "Name it.", "context": "A river of Egypt.", "response": ANSWERED, "category": "closed_qa"}
     write(hub / "dolly" / COMMIT / "databricks-dolly-15k.jsonl", [row])
     take_in("hub:dolly")
-    [file] = imported_files(own_home / "imports")
+    [file] = stored_imports(own_home / "imports")
     assert read_import(file).instructions.collect()["instruction"].to_list() == ["Name it.\n\nA river of Egypt."]
 
 
@@ -155,10 +156,10 @@ def test_a_folder_is_imported_file_by_file(tmp_path: Path, take_in: Callable[...
     (folder / "torn.json").write_text("[1, 2", "utf-8")
     (folder / "notes.txt").write_text("no data", "utf-8")
     told = take_in(str(folder))
-    assert "a.jsonl: 1 instructions kept" in told
-    assert "rejected 1: empty_instruction (lines 2)" in told
+    assert "a.jsonl: 1 instruction kept" in told
+    assert "rejected 1: empty_instruction (line 2)" in told
     assert "torn.json: not imported" in told
-    assert [path.name for path in imported_files(own_home / "imports")] == ["a.jsonl", "more-b.parquet"]
+    assert [path.name for path in stored_imports(own_home / "imports")] == ["a.jsonl", "more-b.parquet"]
 
 
 def test_a_folder_without_a_usable_file_is_refused(tmp_path: Path, take_in: Callable[..., str]) -> None:
@@ -177,28 +178,29 @@ def test_what_is_neither_is_refused(take_in: Callable[..., str]) -> None:
 
 def test_columns_are_named_in_one_option_or_several(tmp_path: Path, take_in: Callable[..., str]) -> None:
     file = write(tmp_path / "own.jsonl", [{"frage": ASKED, "antwort": ANSWERED}])
-    for options in (("instruction=frage,response=antwort",), ("instruction=frage", "response=antwort")):
-        assert "1 instructions kept" in take_in(str(file), None, *options)
-    with pytest.raises(ValueError, match="wants ours=theirs"):
+    assert "1 instruction kept" in take_in(str(file), None, "instruction=frage,response=antwort")
+    assert "nothing changed" in take_in(str(file), None, "instruction=frage", "response=antwort")
+    with pytest.raises(ValueError, match="expects ours=theirs"):
         take_in(str(file), None, "frage")
 
 
 def test_the_report_is_kept_beside_the_file(tmp_path: Path, take_in: Callable[..., str], own_home: Path) -> None:
     file = write(tmp_path / "own.jsonl", [ALPACA, {**ALPACA, "input": "<noinput>"}, {"instruction": "", "output": "x"}])
     told = take_in(str(file))
-    kept = json.loads(options_path(own_home / "imports" / "own.jsonl").read_text("utf-8"))["report"]
-    assert (kept["kept"], kept["repaired"], kept["rejected"]) == (2, {"placeholder_input": 1}, {"empty_instruction": 1})
+    kept = json.loads(manifest_path(own_home / "imports", "own.jsonl").read_text("utf-8"))["report"]
+    assert (kept["kept"], kept["rejected"]) == ({"instructions": 2}, {"empty_instruction": 1})
+    assert kept["repaired"] == {"placeholder_input": 1}
     assert kept["lines"] == {"empty_instruction": [3]}
-    assert str(options_path(own_home / "imports" / "FILE")) in told
+    assert str(manifest_path(own_home / "imports", "NAME")) in told
 
 
 def test_a_tree_of_ones_own_is_found_by_looking(tmp_path: Path) -> None:
     read = read_file(write(tmp_path / "tree.jsonl", [*TREE, {"message_id": "x"}]))
-    assert (read.report.format, read.report.kept) == ("tree", 1)
+    assert (list(read.report.formats), read.report.rows) == (["tree"], 1)
     assert read.report.lines == {"no_answer": [8], "not_a_message": [9]}
 
 
 def test_a_tree_that_bites_its_own_tail_ends(tmp_path: Path) -> None:
     loop = [message("a", None, "prompter", ASKED), message("b", "a", "assistant", ANSWERED)]
     twice = [message("a", "b", "prompter", "Again?")]
-    assert read_file(write(tmp_path / "tree.jsonl", [*loop, *twice])).report.kept == 1
+    assert read_file(write(tmp_path / "tree.jsonl", [*loop, *twice])).report.rows == 1
