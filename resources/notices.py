@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from synth_assets.text_samples import notice_text
+
 TIMEOUT_S = 10.0
 
 
@@ -26,7 +28,8 @@ class Webhook(dg.ConfigurableResource):
             return False
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"SYNTH_WEBHOOK_URL must begin with http:// or https://, not {self.url.split(':')[0]!r}")
-        body = json.dumps({"text": text, "facts": dict(facts)}).encode()
+        shown = {notice_text(name): notice_text(fact) for name, fact in facts.items()}
+        body = json.dumps({"text": notice_text(text), "facts": shown}).encode()
         request = urllib.request.Request(self.url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310

@@ -248,6 +248,14 @@ def test_a_decision_is_told_and_starts_nothing(instance: dg.DagsterInstance) -> 
     assert notice["text"] == "promotion: refused (effect: found 0.01, wanted 0.02)"
 
 
+def test_a_notice_holds_nothing_that_a_chat_service_would_act_on() -> None:
+    with Service(200) as service:
+        service.webhook.send("<!channel> \x1b[31m", {"reason": "<http://x|y> & more"})
+    assert service.received == [
+        {"text": "&lt;!channel&gt; &lt;U+001B&gt;[31m", "facts": {"reason": "&lt;http://x|y&gt; &amp; more"}}
+    ]
+
+
 def test_without_a_webhook_nobody_is_told(instance: dg.DagsterInstance) -> None:
     answer = notify_decision(instance, Webhook())
     assert "SYNTH_WEBHOOK_URL" in str(answer.skip_message)
