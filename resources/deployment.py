@@ -3,13 +3,17 @@
 import logging
 import os
 import sysconfig
+from getpass import getuser
 from pathlib import Path
 
 import yaml
 from filelock import FileLock
 
+from synth_assets.text_samples import metadata_line
+
 WORKSPACE = "workspace.yaml"
 PROJECT = Path(__file__).resolve().parents[1]
+PERSON_CHARACTERS = 100  # of a login name, which the environment may set
 FIRST_START_S = 120.0  # another process may be making the tables of a new home
 
 QUIET = {
@@ -42,6 +46,14 @@ def home_folder() -> Path:
         return Path(value).expanduser().resolve()
     workspace = find_workspace()
     return (workspace.parent if workspace else Path.cwd()) / ".synth"
+
+
+def person() -> str:
+    """Return who runs this process: the login name, or the number of a user without one, as containers have."""
+    try:
+        return metadata_line(getuser(), PERSON_CHARACTERS)
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def find_workspace() -> Path | None:

@@ -3,16 +3,19 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resources.registry import DATA_VERSIONS, MODEL, RECORD, MlflowTracker
 from resources.registry_entries import tag_filter
 from resources.retries import retried
-from synth_assets.lineage import LineageError, ModelVersion
+from resources.storage import Home
+from synth_assets.lineage import TAINTED, LineageError, ModelVersion, recalled_rows_of
 from synth_assets.manifests import ManifestError, folder_hash, read_manifest
-from synth_assets.records import AdapterRecord, fingerprint, from_json
+from synth_assets.recalls import recalls_in_force, taint_text
+from synth_assets.records import AdapterRecord, JudgedDecision, fingerprint, from_json
 from synth_assets.redaction import redact, without_secrets
 from synth_assets.text_samples import first_sections
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as Registered
 
 CARD = "model_card.md"
+DECISIONS = "decisions.json"  # every decision on a version, beside its training
 NEEDED_TAGS = {"asset", "data_version", "data_versions"}  # of a version that an adapter asset registered
 
 
@@ -86,6 +90,73 @@ def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
         found.replace(folder)
 
 
+def ensure_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
+    """Make sure that `folder` holds the files of a version as they were registered; fetch them where it does not.
+
+    Raises:
+        LineageError: they are nowhere.
+        KeyError: there is no such version.
+    """
+    expected = tracker.version_tags(number).get("data_version")
+    try:
+        read_manifest(folder)
+        if folder_hash(folder) == expected:
+            return
+    except ManifestError:
+        pass
+    restore_adapter(tracker, number, folder)
+
+
+def taint(tracker: MlflowTracker, home: Home, number: str) -> str:
+    """Which recalled rows a version was trained on, also where nobody tagged it: it may be newer than the recall.
+
+    Where its row manifest is missing nothing can clear it of a recall, and the text says so. Empty where it is clean.
+    """
+    recalls = recalls_in_force(home.recalls())
+    if recalls.is_empty():
+        return tracker.version_tags(number).get(TAINTED, "")
+    try:
+        return taint_text(recalled_rows_of(home.manifests(), model_version(tracker, number), recalls))
+    except LineageError as error:
+        return str(error)
+
+
+def decisions_on(tracker: MlflowTracker, number: str) -> list[JudgedDecision]:
+    """Every decision on a version that was kept beside it, oldest first; none where its training run is gone.
+
+    Raises:
+        KeyError: there is no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client, run_id = tracker.client, str(tracker.registered(number).run_id)
+
+    def read() -> list[JudgedDecision]:
+        if not any(file.path == DECISIONS for file in client.list_artifacts(run_id)):
+            return []
+        rows = json.loads(_text(client, run_id, DECISIONS))
+        return [from_json(JudgedDecision, json.dumps(row)) for row in rows]
+
+    try:
+        return retried(read, client.tracking_uri)
+    except MlflowException:
+        return []
+
+
+def keep_decision(tracker: MlflowTracker, number: str, judged: JudgedDecision) -> list[JudgedDecision]:
+    """Keep a decision beside the version that it is about; returns all of them. A run keeps one, however often.
+
+    Raises:
+        LineageError: the training run of the version is gone.
+    """
+    client, run_id = tracker.client, str(tracker.registered(number).run_id)
+    with tracker.lock("decisions"):
+        kept = [one for one in decisions_on(tracker, number) if one.run_id != judged.run_id]
+        text = json.dumps([asdict(one) for one in [*kept, judged]], sort_keys=True, indent=1)
+        _attached(number, run_id, lambda: client.log_text(run_id, text, DECISIONS), client.tracking_uri)
+    return [*kept, judged]
+
+
 def runs_with(tracker: MlflowTracker, tags: Mapping[str, str]) -> int:
     """How many runs of the experiment have all these tags."""
     client, count, token = tracker.client, 0, None
@@ -100,14 +171,27 @@ def runs_with(tracker: MlflowTracker, tags: Mapping[str, str]) -> int:
 
 
 def attach_card(tracker: MlflowTracker, number: str, card: str) -> None:
-    """Put a model card beside the training of a version, and what fits of it into the version's description."""
+    """Put a model card beside the training of a version, and what fits of it into the version's description.
+
+    Raises:
+        LineageError: the training run of the version is gone.
+    """
     client, run_id = tracker.client, str(tracker.registered(number).run_id)
 
     def attach() -> None:
         client.log_text(run_id, card, CARD)
         client.update_model_version(MODEL, number, description=first_sections(card))
 
-    retried(attach, client.tracking_uri)
+    _attached(number, run_id, attach, client.tracking_uri)
+
+
+def _attached(number: str, run_id: str, attach: Callable[[], None], uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        retried(attach, uri)
+    except MlflowException as error:
+        raise LineageError(f"MLflow run {run_id}, the training of version {number}, is gone: {error}") from error
 
 
 def _described(client: "MlflowClient", one: "Registered", aliases: Mapping[str, str]) -> ModelVersion:

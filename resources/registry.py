@@ -136,6 +136,20 @@ class MlflowTracker:
         with self.lock("aliases"):
             retried(lambda: self.client.delete_registered_model_alias(MODEL, name), self._uri)
 
+    def model_tags(self) -> dict[str, str]:
+        """The tags of the registered model; none where nothing was registered yet."""
+        models = retried(lambda: self.client.search_registered_models(f"name = '{MODEL}'"), self._uri)
+        return {name: value for model in models for name, value in model.tags.items()}
+
+    def tag_model(self, name: str, value: str) -> None:
+        """Set one tag of the registered model."""
+        retried(lambda: self.client.set_registered_model_tag(MODEL, name, value), self._uri)
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Every version that exists and its tags, oldest first."""
+        versions = retried(lambda: self.client.search_model_versions(f"name = '{MODEL}'"), self._uri)
+        return {str(one.version): dict(one.tags) for one in sorted(versions, key=lambda one: int(one.version))}
+
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
         """Add tags to a version; KeyError where it does not exist."""
         self.version_tags(version)

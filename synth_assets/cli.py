@@ -6,29 +6,21 @@ Exit codes: 0 done, 1 the run failed, 2 wrong input or set-up, 3 promotion refus
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from synth_assets.commands.ranges import MAX_SEED, in_range, samples_in_range
+from synth_assets.commands.terminal import RedactingConsole
 from synth_assets.redaction import redact
+from synth_assets.text_samples import terminal_line
 
+ERROR_CHARACTERS = 4_000
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 embedded = typer.Typer(no_args_is_help=True, help="The shipped tiny models.")
 app.add_typer(embedded, name="embedded")
-
-
-class RedactingConsole(Console):
-    """A console that prints no secret, whatever a library's message quotes."""
-
-    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as in the class it extends
-        """Print, with the secrets of each text replaced."""
-        super().print(*(redact(item) if isinstance(item, str) else item for item in objects), **options)
-
-
 console = RedactingConsole(highlight=False, soft_wrap=True)
 
 TierOption = Annotated[
@@ -313,7 +305,9 @@ def history(limit: Annotated[int, typer.Option(help="How many decisions.")] = 20
 
 @app.command()
 def promote(
-    version: Annotated[str | None, typer.Argument(help="A version; else the present candidate.")] = None,
+    version: Annotated[
+        str | None, typer.Argument(help="A number, @challenger or an adapter asset; else the present candidate.")
+    ] = None,
 ) -> None:
     """Judge a version by the policy and promote it if every clause holds; exit code 3 where one does not."""
     from synth_assets.commands.registry import promote_version
@@ -325,12 +319,22 @@ def promote(
 
 
 @app.command()
-def rollback() -> None:
-    """Point @champion back to the version before."""
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="A version that served before, or base; else the last one that may serve.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; the registry and the history will show it.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where recalled rows or a lost guard speak against VERSION.")
+    ] = False,
+) -> None:
+    """Point @champion back to the last version that served before and may serve; exit code 3 where VERSION may not."""
     from synth_assets.commands.registry import roll_back
     from synth_assets.commands.session import open_session
 
-    roll_back(open_session(), console)
+    decision = roll_back(open_session(), console, version, reason, force=force)
+    if decision.outcome == "refused":
+        raise typer.Exit(EXIT_REFUSED)
 
 
 @app.command()
@@ -389,5 +393,5 @@ def _usage(error: typer.TyperException) -> str:
 
 
 def _refuse(line: str) -> NoReturn:
-    print(f"synth: {line}", file=sys.stderr)
+    print(f"synth: {terminal_line(line, ERROR_CHARACTERS)}", file=sys.stderr)
     sys.exit(EXIT_USAGE)

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from synth_assets.records import RECALLS
 from synth_assets.shards import write_atomically
+from synth_assets.text_samples import storable
 
 SHOWN_ROWS = 5  # in the tag of a version
 RECALLED = "recalled"  # the reason that a recalled row is rejected with
@@ -37,8 +38,9 @@ def recall_log(path: Path) -> list[Recall]:
     entries: list[Recall] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         try:
-            entries.append(Recall(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+            fields: dict[str, Any] = {name: storable(text) for name, text in json.loads(line).items()}
+            entries.append(Recall(**fields))
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}, line {number} is not an entry of the recall log: {error}") from error
     return entries
 

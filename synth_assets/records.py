@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import PurePath
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import polars as pl
 
@@ -255,8 +256,46 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class JudgedDecision:
+    """A decision as it is kept beside the version that it is about.
+
+    Args:
+        decision: with its clauses.
+        by: who asked for it.
+        at: when it was made, ISO 8601, UTC.
+        run_id: of Dagster.
+        checks: how many of the checks on the data and scores of the version ended how.
+        scores: the score tags of the version at that time.
+    """
+
+    decision: Decision
+    by: str
+    at: str
+    run_id: str
+    checks: Mapping[str, int] = field(default_factory=dict)
+    scores: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LastDecision:
+    """The newest decision on promotion, about whichever version; it says nothing about the version that serves."""
+
+    outcome: Literal["promoted", "refused", "unchanged"]
+    candidate: str
+    candidate_version: str
+    reason: str
+    asked_by: str
+    at: str  # ISO 8601, UTC
+    dagster_run_id: str
+
+
+@dataclass(frozen=True)
 class ChampionRecord:
-    """The version that `@champion` points to and how it came to; the base model while nothing serves."""
+    """The version that `@champion` points to and how it came to serve; the base model while nothing serves.
+
+    Everything but `last` belongs to the decision or the move by which the version serves, and stays until another
+    version serves.
+    """
 
     version: str  # empty for the base, as are fingerprint and path
     name: str  # the adapter asset it came from, or "base"
@@ -269,6 +308,10 @@ class ChampionRecord:
     dagster_run_id: str
     reason: str
     flagged: bool = False  # moved by hand where the policy would have refused
+    batch: str = ""  # whose run trained it
+    clauses: list[Clause] = field(default_factory=list)
+    scores: Mapping[str, str] = field(default_factory=dict)  # its score tags when it came to serve
+    last: LastDecision | None = None
 
 
 @dataclass(frozen=True)
@@ -306,18 +349,7 @@ def to_json(record: object) -> str:
 
 def from_json(kind: type[R], text: str) -> R:
     """The record of type `kind` that `to_json` wrote; ValueError names fields that are missing or unknown."""
-    raw = json.loads(text)
-    known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
-    if unknown := sorted(set(raw) - known):
-        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
-    lists = {name: get_args(hint)[0] for name, hint in get_type_hints(kind).items() if get_origin(hint) is list}
-    for name, inner in lists.items():
-        if isinstance(inner, type) and is_dataclass(inner):
-            raw[name] = [inner(**entry) for entry in raw.get(name, [])]
-    try:
-        return kind(**raw)
-    except TypeError as error:
-        raise ValueError(f"{kind.__name__}: {error}") from error
+    return _from_raw(kind, json.loads(text))
 
 
 def fingerprint(*parts: object) -> str:
@@ -325,3 +357,27 @@ def fingerprint(*parts: object) -> str:
     plain = [asdict(p) if is_dataclass(p) and not isinstance(p, type) else p for p in parts]
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _from_raw(kind: type[R], raw: Any) -> R:  # noqa: ANN401 - what JSON holds
+    if not isinstance(raw, dict):
+        raise ValueError(f"{kind.__name__} is a JSON object, not {type(raw).__name__}")
+    known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(set(raw) - known):
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
+    hints = get_type_hints(kind)
+    values = {name: _value(hints[name], value) for name, value in raw.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def _value(hint: Any, value: Any) -> Any:  # noqa: ANN401 - what JSON holds
+    """A field's value, in which records are records again: one, one or None, or a list of them."""
+    origin = get_origin(hint)
+    parts = (hint, *(get_args(hint) if origin in (list, Union, UnionType) else ()))
+    inner = next((part for part in parts if isinstance(part, type) and is_dataclass(part)), None)
+    if inner is None or value is None:
+        return value
+    return [_from_raw(inner, entry) for entry in value] if origin is list else _from_raw(inner, value)

@@ -9,7 +9,11 @@ SAMPLE_BYTES = 4_000  # an event of Dagster stays under a few kB
 CELL_BYTES = 600
 LINE_CHARACTERS = 200
 MARKDOWN = re.compile(r"([\\`*_\[\]~|])")
-HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})  # controls, bidirectional overrides, surrogates
+LINK = re.compile(r":(?=//)|(?<=www)\.|@|^#", re.IGNORECASE)  # what makes a link of a bare address, or a heading
+HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, text direction, surrogates
+LINE_BREAKS = "\n\t"
+BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+METADATA_CHARACTERS = 2_000
 
 
 def escaped_sample(rows: Iterable[Mapping[str, object]], limit_bytes: int = SAMPLE_BYTES) -> str:
@@ -29,14 +33,15 @@ def escaped_sample(rows: Iterable[Mapping[str, object]], limit_bytes: int = SAMP
     return "\n\n".join(kept)
 
 
-def escaped(text: str) -> str:
-    """A text on one line, escaped as in `escaped_sample`, at most CELL_BYTES long; an ellipsis where it was cut."""
+def escaped(text: str, limit_bytes: int = CELL_BYTES) -> str:
+    """A text on one line, escaped as in `escaped_sample`, of at most `limit_bytes`; an ellipsis where it was cut."""
     shown: list[str] = []
     used = 0
-    for character in text:
-        piece = _plain(character)
+    links = {match.start() for match in LINK.finditer(text[:limit_bytes])}
+    for index, character in enumerate(text):
+        piece = f"\\{character}" if index in links else _plain(character)
         used += len(piece.encode())
-        if used > CELL_BYTES:
+        if used > limit_bytes:
             return "".join([*shown, "…"])
         shown.append(piece)
     return "".join(shown)
@@ -48,6 +53,29 @@ def terminal_line(text: str, limit: int = LINE_CHARACTERS) -> str:
     return shown if len(shown) <= limit and len(text) <= limit else shown[: limit - 1] + "…"
 
 
+def terminal_text(text: str) -> str:
+    """A text of several lines for a terminal: its lines stay, codes that act on a terminal become code points."""
+    return "".join(_inert(character) for character in text)
+
+
+def metadata_line(text: str, limit: int = METADATA_CHARACTERS) -> str:
+    """A text as metadata of an asset or as a tag: one line of plain text, control characters as code points."""
+    return terminal_line(text, limit)
+
+
+def notice_text(text: str) -> str:
+    """A text for a webhook: one line, in which nothing is a link, a mention of everybody or an HTML element.
+
+    Chat services read `<...>` as links and mentions; they document these three entities as the way to write them plain.
+    """
+    return html.escape(metadata_line(text), quote=False)
+
+
+def storable(text: str) -> str:
+    """A text that UTF-8 can hold: lone surrogates, as undecodable arguments of a command leave them, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def first_sections(card: str) -> str:
     """A card in the hub's format without its header, up to the last whole section that an event may hold."""
     body = card.partition("---\n")[2].partition("---\n")[2].strip()
@@ -55,6 +83,11 @@ def first_sections(card: str) -> str:
         return body
     sections = body.encode()[:SAMPLE_BYTES].decode(errors="ignore").split("\n## ")
     return "\n## ".join(sections[:-1] or sections)
+
+
+def _inert(character: str) -> str:
+    acts = unicodedata.category(character) in ("Cc", "Cs") or character in BIDIRECTIONAL
+    return f"<U+{ord(character):04X}>" if acts and character not in LINE_BREAKS else character
 
 
 def _visible(character: str) -> str:

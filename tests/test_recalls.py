@@ -34,3 +34,15 @@ def test_a_tag_shows_five_rows_and_counts_all(tmp_path: Path) -> None:
     assert told.startswith("7 recalled rows: r0 (recalled by ada on 2026-11-20: wrong); r1 (")
     assert told.endswith("; 2 more")
     assert taint_text(recalls_in_force(tmp_path / "none")) == ""
+
+
+def test_a_reason_that_is_no_text_does_not_poison_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "recalls.jsonl"
+    add_recalls(log, [Recall("a", "recalled", "bytes \udcff", "ada", FIRST)])
+    assert recalls_in_force(log)["reason"].to_list() == ["bytes \\udcff"]
+    log.write_text('{"row_id": 1, "action": "recalled", "reason": "x", "by": "ada", "at": "now"}\n', "utf-8")
+    with pytest.raises(ValueError, match="line 1"):
+        recalls_in_force(log)
+    log.write_text("[1]\n", "utf-8")
+    with pytest.raises(ValueError, match="line 1"):
+        recalls_in_force(log)

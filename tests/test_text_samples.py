@@ -1,6 +1,9 @@
+import io
+
 import pytest
 
-from synth_assets.text_samples import escaped_sample
+from synth_assets.commands.terminal import RedactingConsole
+from synth_assets.text_samples import escaped, escaped_sample, metadata_line, notice_text, storable, terminal_text
 
 
 @pytest.mark.parametrize(
@@ -15,6 +18,10 @@ from synth_assets.text_samples import escaped_sample
         ("one\n# heading", "\n#"),
         ("right \u202e to left", "\u202e"),
         ("lone \ud800 surrogate", "\ud800"),
+        ("line\u2028separator", "\u2028"),
+        ("see http://example.org/x", "http://"),
+        ("see WWW.example.org", "WWW.e"),
+        ("write to ada@example.org", "ada@e"),
     ],
 )
 def test_text_cannot_act(text: str, forbidden: str) -> None:  # fault 12
@@ -41,3 +48,24 @@ def test_ten_megabytes_stay_under_four_kilobytes(text: str) -> None:  # fault 12
 def test_rows_that_do_not_fit_are_left_out_whole() -> None:
     assert escaped_sample([{"a": "12345"}, {"a": "12345"}], limit_bytes=15) == "- a: 12345"
     assert escaped_sample([]) == ""
+
+
+TYPED = "[red]<b>\x1b[31mx</b> :smile:\nnext \u202e<!channel>\x07"
+
+
+def test_each_target_has_its_own_plain_text() -> None:
+    assert terminal_text(TYPED) == "[red]<b><U+001B>[31mx</b> :smile:\nnext <U+202E><!channel><U+0007>"
+    assert metadata_line(TYPED) == "[red]<b><U+001B>[31mx</b> :smile:⏎next <U+202E><!channel><U+0007>"
+    assert notice_text("<!channel> & <http://x|y>\n\x1b") == "&lt;!channel&gt; &amp; &lt;http://x|y&gt;⏎&lt;U+001B&gt;"
+    assert escaped("# a\n<b>", 100) == "\\# a⏎&lt;b&gt;"
+    assert metadata_line("x" * 9, 4) == "xxx…"
+
+
+def test_the_terminal_prints_what_was_typed() -> None:
+    out = io.StringIO()
+    RedactingConsole(file=out, force_terminal=True, soft_wrap=True, highlight=False).print(TYPED)
+    assert out.getvalue() == "[red]<b><U+001B>[31mx</b> :smile:\nnext <U+202E><!channel><U+0007>\n"
+
+
+def test_undecodable_bytes_of_an_argument_can_be_stored() -> None:
+    assert storable("a\udcff") == "a\\udcff"

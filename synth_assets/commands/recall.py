@@ -3,24 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from getpass import getuser
 
 import dagster as dg
 import polars as pl
 from rich.console import Console
 
-from resources.model_versions import model_versions
+from resources.deployment import person
+from resources.model_versions import model_versions, taint
 from resources.registry import MlflowTracker
 from synth_assets.commands.rows import DATASETS, entry, table_rows, trained_versions
 from synth_assets.commands.run import execute, pipeline_job_in_process
 from synth_assets.commands.session import Session
 from synth_assets.lineage import TAINTED, ModelVersion, fates_of, one_row, recalled_rows_of
-from synth_assets.promotion.contenders import CHAMPION
+from synth_assets.promotion.service import serving_version
 from synth_assets.recalls import Recall, add_recalls, recall_reasons, recalls_in_force, taint_text
 from synth_assets.redaction import holds_secret
-from synth_assets.text_samples import terminal_line
+from synth_assets.text_samples import metadata_line, storable, terminal_line
 
 ASSET = "recalled_rows"
+TAG_CHARACTERS = 4_000  # of a taint; some databases take no more in a tag
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def recall(session: Session, request: Request, console: Console) -> None:
         _record(session, row_ids, request)
         if session.tracker:
             tag_versions(session, session.tracker, versions)
-    if not execute(session, pipeline_job_in_process, {}, {"trigger": "synth", "by": getuser()}, console, [_key()]):
+    if not execute(session, pipeline_job_in_process, {}, {"trigger": "synth", "by": person()}, console, [_key()]):
         raise RuntimeError(f"the recall is in force, but {ASSET} could not be materialised: do so in the UI (synth ui)")
     console.print(_afterwards(session, request, touched), markup=False)
 
@@ -87,7 +88,9 @@ def tag_versions(session: Session, tracker: MlflowTracker, versions: Sequence[Mo
     """Bring the tag of every version in line with the recalls in force."""
     recalls = recalls_in_force(session.storage.recalls())
     for version in versions:
-        told = taint_text(recalled_rows_of(session.storage.manifests(), version, recalls))
+        told = metadata_line(
+            taint_text(recalled_rows_of(session.storage.manifests(), version, recalls)), TAG_CHARACTERS
+        )
         if told and version.tags.get(TAINTED) != told:
             tracker.tag_version(version.version, {TAINTED: told})
         elif not told and TAINTED in version.tags:
@@ -106,25 +109,33 @@ def champion_taint(session: Session) -> str:
     """What a person must know about the version that serves: that it is tainted, and the remedy; else nothing."""
     if session.tracker is None or recalls_in_force(session.storage.recalls()).is_empty():
         return ""
-    serving = session.tracker.alias(CHAMPION)
-    taint = session.tracker.version_tags(serving).get(TAINTED) if serving else None
-    if not taint:
+    serving = serving_version(session.tracker)
+    tainted = version_taint(session, session.tracker, serving) if serving else ""
+    if not tainted:
         return ""
     return "\n".join(
         [
-            entry("TAINTED", f"version {serving} serves and was trained on {terminal_line(taint, 1_000)}"),
-            entry("remedy", "`synth run` retrains without it; `synth rollback` goes back to the one before"),
+            entry("TAINTED", f"version {serving} serves and was trained on {terminal_line(tainted, 1_000)}"),
+            entry("remedy", "`synth run` retrains without it; `synth rollback` goes back to a clean version before it"),
         ]
     )
+
+
+def version_taint(session: Session, tracker: MlflowTracker, version: str) -> str:
+    """Which recalled rows a version was trained on; a version of nobody's training tells by its tag alone."""
+    try:
+        return taint(tracker, session.storage, version)
+    except KeyError:
+        return tracker.version_tags(version).get(TAINTED, "")
 
 
 def _record(session: Session, row_ids: Sequence[str], request: Request) -> None:
     """Only what changes something: a row that is out is not recalled twice."""
     out = set(recalls_in_force(session.storage.recalls())["row_id"])
     action = "let in" if request.undo else "recalled"
-    at, by = datetime.now(UTC).isoformat(timespec="seconds"), getuser()
+    at, by = datetime.now(UTC).isoformat(timespec="seconds"), person()
     changed = [row_id for row_id in row_ids if (row_id in out) == request.undo]
-    reason = (request.reason or "let in again").strip()
+    reason = storable(request.reason or "let in again").strip()
     add_recalls(session.storage.recalls(), [Recall(row_id, action, reason, by, at) for row_id in changed])
 
 

@@ -5,6 +5,7 @@ import datetime as dt
 import dagster as dg
 
 from synth_assets.commands.recall import champion_taint
+from synth_assets.commands.registry import serving_line
 from synth_assets.commands.session import Session
 
 
@@ -13,7 +14,7 @@ def status_text(session: Session) -> str:
     from synth_assets.definitions import defs
 
     graph = defs().resolve_asset_graph()
-    lines = [f"state    {session.home}", f"tier     {session.tier_name}", ""]
+    lines = [f"state    {session.home}", f"tier     {session.tier_name}", f"serves   {serving_line(session)}", ""]
     for key in graph.toposorted_asset_keys:
         event = session.instance.get_latest_materialization_event(key)
         lines.append(f"{key.to_user_string():28} {_age(event)}")

@@ -11,6 +11,7 @@ from resources.registry import MlflowTracker
 from synth_assets.commands.rows import MADE, entry, pair_lines, present_pairs, row_story, rows_made
 from synth_assets.commands.session import Session
 from synth_assets.lineage import LineageError, ModelVersion, recalled_rows_of, training_rows
+from synth_assets.promotion.contenders import VersionError, version_number
 from synth_assets.recalls import recalls_in_force, taint_text
 from synth_assets.records import ADAPTERS, AdapterRecord
 from synth_assets.shards import write_atomically
@@ -59,25 +60,32 @@ def trace_text(session: Session, given: str, row: str | None, export: Path | Non
 
 
 def find_version(session: Session, given: str) -> ModelVersion:
-    """The version with this number or alias, or the newest of this adapter asset; LineageError where there is none."""
-    tracker = session.tracker
-    number = _number(session, tracker, given.removeprefix("@")) if tracker else None
-    if tracker is None or number is None:
-        aliases = "@champion, @challenger"
-        raise LineageError(f"no version {given!r}: give a number, {aliases} or one of {', '.join(ADAPTERS)}")
+    """The version with this number or alias, or the present one of this adapter asset; LineageError without one."""
+    number = version_of(session, given)
     try:
-        return model_version(tracker, number)
+        return model_version(_tracker(session), number)
     except KeyError as error:
-        raise LineageError(f"{error.args[0]}; `synth champion` names the one that serves") from error
+        raise LineageError(str(error.args[0])) from None
 
 
-def _number(session: Session, tracker: MlflowTracker, name: str) -> str | None:
-    if name.isdigit():
-        return name
-    if name in ADAPTERS:
-        record = session.record(name, AdapterRecord)
-        return record.model_version if record and record.model_version else None
-    return tracker.alias(name)
+def version_of(session: Session, given: str) -> str:
+    """The number of the version that a person names by number, alias or adapter asset.
+
+    Raises:
+        LineageError: there is none, or no adapter asset registered it; the message lists the versions there are.
+    """
+    records = {name: session.record(name, AdapterRecord) for name in ADAPTERS}
+    newest = {name: record.model_version for name, record in records.items() if record}
+    try:
+        return version_number(_tracker(session), given, newest)
+    except VersionError as error:
+        raise LineageError(str(error)) from None
+
+
+def _tracker(session: Session) -> MlflowTracker:
+    if session.tracker is None:
+        raise LineageError("nothing was registered yet: synth run")
+    return session.tracker
 
 
 def _summary(session: Session, version: ModelVersion, rows: pl.DataFrame) -> list[str]:

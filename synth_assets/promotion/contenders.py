@@ -1,6 +1,5 @@
 """Who competes for the alias, read from the registry, and what they scored."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,14 +8,19 @@ import polars as pl
 
 from synth_assets.lineage import TAINTED
 from synth_assets.promotion.examination import Examiner
+from synth_assets.promotion.model_card import attached_scores
 from synth_assets.promotion.policy import Contender
 from synth_assets.protocols import Tracker
-from synth_assets.records import BASE, AdapterRecord, Comparison
+from synth_assets.records import ADAPTERS, BASE, AdapterRecord, Comparison
+from synth_assets.text_samples import terminal_line
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+ASKED_AGAIN = "asked."  # of a tag: the hash of newer items, and the MLflow run that holds the answers to them
 APPROVED_BY = "approved_by"  # a tag that a person may set on a version in the MLflow UI
 ROLLED_BACK_AT = "champion.rolled_back_at"
+REGISTERED_WITH = {"asset", "fingerprint", "role", "data_version", "data_versions"}  # tags of every version of ours
+LISTED = 12  # versions in a message
 
 
 class Registry(Tracker, Protocol):
@@ -38,6 +42,70 @@ class Registry(Tracker, Protocol):
         """Let `name` point to nothing."""
         ...
 
+    def model_tags(self) -> dict[str, str]:
+        """The tags of the registered model; none where nothing was registered yet."""
+        ...
+
+    def tag_model(self, name: str, value: str) -> None:
+        """Set one tag of the registered model."""
+        ...
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Every version that exists and its tags, oldest first."""
+        ...
+
+
+class VersionError(ValueError):
+    """No version is named so; the message lists the versions there are."""
+
+
+def version_number(registry: Registry, given: str, newest: Mapping[str, str]) -> str:
+    """Return the number of the version that a person names.
+
+    Args:
+        registry: holds the versions.
+        given: a number, an alias with or without its @, or an adapter asset.
+        newest: adapter asset to its present version.
+
+    Raises:
+        VersionError: there is none, or no adapter asset registered it.
+    """
+    name, versions = given.strip(), registry.versions()
+    alias = name.removeprefix("@")
+    if alias.isascii() and alias.isdigit():
+        number = str(int(alias))
+    elif name in ADAPTERS:
+        number = newest.get(name, "")
+    else:
+        number = registry.alias(alias) or ""
+    if number in versions:
+        if missing := REGISTERED_WITH - versions[number].keys():
+            raise VersionError(
+                f"version {number} was not registered by an adapter asset: it has no tag {min(missing)}; "
+                f"{_listed(registry, versions)}"
+            )
+        return number
+    problem = f"there is no version {number or repr(terminal_line(name))}"
+    if not number and name.startswith("@"):
+        problem = f"{terminal_line(name)} points to no version"
+    elif not number and name in ADAPTERS:
+        problem = f"{name} has no version: it was not trained yet, or failed"
+    raise VersionError(f"{problem}; {_listed(registry, versions)}")
+
+
+def _listed(registry: Registry, versions: Mapping[str, Mapping[str, str]]) -> str:
+    aliases = {name: registry.alias(name) for name in (CHAMPION, CHALLENGER)}
+    shown = [
+        f"{number} ({', '.join([_made_by(tags), *(f'@{name}' for name, at in aliases.items() if at == number)])})"
+        for number, tags in list(versions.items())[-LISTED:]
+    ]
+    earlier = f"{len(versions) - LISTED} earlier and " if len(versions) > LISTED else ""
+    return f"the versions are {earlier}{', '.join(shown)}" if shown else "nothing was registered yet: synth run"
+
+
+def _made_by(tags: Mapping[str, str]) -> str:
+    return terminal_line(tags.get("asset", "not from an adapter asset"))
+
 
 def contender(registry: Registry, version: str, approved_by: str = "") -> Contender:
     """A version of the registered model; KeyError where it does not exist or no adapter asset registered it.
@@ -50,14 +118,14 @@ def contender(registry: Registry, version: str, approved_by: str = "") -> Conten
     if not version:
         return Contender(BASE, "", "")
     tags = registry.version_tags(version)
-    if missing := {"asset", "fingerprint", "role", "data_version", "data_versions"} - tags.keys():
+    if missing := REGISTERED_WITH - tags.keys():
         raise KeyError(f"version {version} was not registered by an adapter asset: it has no tag {min(missing)}")
     return Contender(
         name=tags["asset"],
         version=version,
         fingerprint=tags["fingerprint"],
         role="control" if tags["role"] == "control" else "candidate",
-        approved_by=approved_by or tags.get(APPROVED_BY, ""),
+        approved_by=approved_by or terminal_line(tags.get(APPROVED_BY, "").strip()),
         rolled_back=ROLLED_BACK_AT in tags,
         tainted=tags.get(TAINTED, ""),
     )
@@ -105,11 +173,13 @@ class Scores:
         if not one.version or self._all_asked(today):
             return today
         items = {metric.data_hash for metric in self.comparison.metrics}
-        for name, text in self.registry.version_tags(one.version).items():
-            if name.startswith("score.") and (attached := json.loads(text)).get("data_hash") in items:
-                before = self.registry.scored_items(attached["run_id"]).filter(fingerprint=one.fingerprint)
-                if self._all_asked(before):
-                    return before
+        tags = self.registry.version_tags(one.version)
+        runs = [score.facts["run_id"] for score in attached_scores(tags) if score.facts.get("data_hash") in items]
+        runs += [tags[f"{ASKED_AGAIN}{items_hash}"] for items_hash in items if f"{ASKED_AGAIN}{items_hash}" in tags]
+        for run_id in dict.fromkeys(runs):
+            before = self.registry.scored_items(run_id).filter(fingerprint=one.fingerprint)
+            if self._all_asked(before):
+                return before
         return self.examiner.test_scores(one, self._asked(self.table))
 
     def sealed(self, one: Contender) -> pl.DataFrame:

@@ -1,13 +1,18 @@
 """The card of a model version, in the hub's format, from what the registry and the checks say and nothing else."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synth_assets.records import AdapterRecord, Decision
+from synth_assets.records import AdapterRecord, Clause, Decision, JudgedDecision
+from synth_assets.text_samples import CELL_BYTES, escaped, metadata_line
 
 SCORE = "score."  # of the tags that resources/registry_entries.py writes: score.<suite>.<split>.<metric>
+SCORE_FACTS = {"value", "n", "ci_low", "ci_high", "interval", "run_id"}
+NAME = re.compile(r"[A-Za-z0-9][\w.@\[\]-]*", re.ASCII)
+REASON_BYTES = 2_000
 SHOWN_SETTINGS = ("learning_rate", "epochs", "schedule", "batch_size", "accumulation", "rank", "alpha", "beta", "seed")
 
 
@@ -29,9 +34,21 @@ class AttachedScore:
 
 
 def attached_scores(tags: Mapping[str, str]) -> list[AttachedScore]:
-    """The scores among the tags of a version, by suite, split and metric."""
-    found = {name.removeprefix(SCORE): json.loads(text) for name, text in tags.items() if name.startswith(SCORE)}
-    return [AttachedScore(*name.split(".", 2), facts=facts) for name, facts in sorted(found.items())]
+    """The scores among the tags of a version, by suite, split and metric; a tag that a person set otherwise is none."""
+    scores: list[AttachedScore] = []
+    for name, text in sorted(tags.items()):
+        parts, facts = name.removeprefix(SCORE).split(".", 2), _facts(text)
+        if name.startswith(SCORE) and len(parts) == 3 and facts.keys() >= SCORE_FACTS:
+            scores.append(AttachedScore(*parts, facts=facts))
+    return scores
+
+
+def _facts(text: str) -> Mapping[str, Any]:
+    try:
+        facts = json.loads(text)
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def model_card(
@@ -40,23 +57,29 @@ def model_card(
     decision: Decision,
     checks: Mapping[str, int],
     data_versions: Mapping[str, str],
+    earlier: Sequence[JudgedDecision] = (),
 ) -> str:
     """Markdown with the hub's header: base model, data, settings, cost, scores with n and interval, the decision.
+
+    Text that a person typed or set as a tag is shown as text: it is no Markdown and no HTML here.
 
     Args:
         record: the adapter.
         tags: of its version in the registry.
-        decision: the last one on it.
+        decision: the one by which it serves, else the last one on it.
         checks: how many of the checks on its data and scores ended how.
         data_versions: all that it was made from, by asset.
+        earlier: other decisions on it, oldest first.
     """
     scores = attached_scores(tags)
     sections = [
         _header(record, scores),
-        f"# {record.name}, version {decision.candidate_version}\n\n{record.method} on `{record.base}` "
-        f"(revision `{record.base_revision}`). This card was written from the registry and the checks.",
+        f"# {_name(record.name)}, version {_text(decision.candidate_version)}\n\n{record.method} on "
+        f"{_code(record.base)} (revision {_code(record.base_revision)}). This card was written from the registry and "
+        "the checks.",
         _scores(scores),
         _decision(decision, checks),
+        *([_earlier(earlier)] if earlier else []),
         _training(record),
         _data(data_versions),
     ]
@@ -93,8 +116,9 @@ def _scores(scores: Sequence[AttachedScore]) -> str:
     if not scores:
         return "## Scores\n\nIt was not scored."
     rows = [
-        f"| {s.suite} | {s.split} | {s.metric} | {s.facts['value']:.3f} | {s.facts['n']:,} "
-        f"| {s.facts['ci_low']:.3f} to {s.facts['ci_high']:.3f} ({s.facts['interval']}) | `{s.facts['run_id'][:8]}` |"
+        f"| {_name(s.suite)} | {_name(s.split)} | {_name(s.metric)} | {s.facts['value']:.3f} | {s.facts['n']:,} "
+        f"| {s.facts['ci_low']:.3f} to {s.facts['ci_high']:.3f} ({_text(str(s.facts['interval']))}) "
+        f"| {_code(str(s.facts['run_id'])[:8])} |"
         for s in scores
     ]
     head = ["| suite | split | metric | value | n | interval | MLflow run |", "|---|---|---|---:|---:|---|---|"]
@@ -102,12 +126,47 @@ def _scores(scores: Sequence[AttachedScore]) -> str:
 
 
 def _decision(decision: Decision, checks: Mapping[str, int]) -> str:
-    against = f"version {decision.opponent_version}" if decision.opponent_version else "the base model"
-    clauses = [f"| {c.name} | {'yes' if c.passed else 'no'} | {c.found} | {c.wanted} |" for c in decision.clauses]
-    table = "\n".join(["| clause | held | found | wanted |", "|---|---|---|---|", *clauses]) if clauses else ""
-    told = ", ".join(f"{number} {status}" for status, number in sorted(checks.items())) or "none"
-    outcome = f"{decision.outcome} against {against}: {decision.reason}."
-    return "\n\n".join(["## Promotion", outcome, f"Checks: {told}.", *([table] if table else [])])
+    table = clause_table(decision.clauses) if decision.clauses else ""
+    counts = ", ".join(f"{number} {status}" for status, number in sorted(checks.items())) or "none"
+    outcome = f"{decision.outcome} against {_against(decision)}: {_text(decision.reason, REASON_BYTES)}."
+    return "\n\n".join(["## Promotion", outcome, f"Checks: {counts}.", *([table] if table else [])])
+
+
+def clause_table(clauses: Sequence[Clause]) -> str:
+    """Clauses as a Markdown table."""
+    rows = [
+        f"| {_text(c.name)} | {'yes' if c.passed else 'no'} | {_text(c.found)} | {_text(c.wanted)} |" for c in clauses
+    ]
+    return "\n".join(["| clause | held | found | wanted |", "|---|---|---|---|", *rows])
+
+
+def _earlier(judged: Sequence[JudgedDecision]) -> str:
+    """Every other decision in a line, and the clauses of the last promotion among them."""
+    lines = [
+        f"- {_text(one.at)}, asked for by {_text(one.by)}: {one.decision.outcome} against {_against(one.decision)}: "
+        f"{_text(one.decision.reason, REASON_BYTES)}"
+        for one in judged
+    ]
+    promoted = [one.decision.clauses for one in judged if one.decision.outcome == "promoted" and one.decision.clauses]
+    return "\n\n".join(["## Earlier decisions", "\n".join(lines), *map(clause_table, promoted[-1:])])
+
+
+def _against(decision: Decision) -> str:
+    return f"version {_text(decision.opponent_version)}" if decision.opponent_version else "the base model"
+
+
+def _text(text: str, limit_bytes: int = CELL_BYTES) -> str:
+    """A text escaped; a `>` stays, which opens nothing inside a line."""
+    return escaped(text, limit_bytes).replace("&gt;", ">")
+
+
+def _name(text: str) -> str:
+    """A name of ours as it is, anything else escaped."""
+    return text if NAME.fullmatch(text) else _text(text)
+
+
+def _code(text: str) -> str:
+    return f"`{metadata_line(text).replace('`', chr(39))}`"
 
 
 def _training(record: AdapterRecord) -> str:
@@ -122,5 +181,5 @@ def _training(record: AdapterRecord) -> str:
 
 
 def _data(data_versions: Mapping[str, str]) -> str:
-    rows = [f"- {name}: `{version}`" for name, version in sorted(data_versions.items())]
+    rows = [f"- {_name(name)}: {_code(version)}" for name, version in sorted(data_versions.items())]
     return "\n".join(["## Made from\n", *rows, "\nThe rows behind each are found by `synth trace`."])

@@ -1,19 +1,24 @@
 """Moving `@champion`: forward by a decision, back by a person, and noticing when somebody else did."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from synth_assets.promotion.contenders import APPROVED_BY, CHAMPION, ROLLED_BACK_AT, Registry, contender
-from synth_assets.promotion.policy import Contender
-from synth_assets.records import ChampionRecord, Clause, Decision
+from synth_assets.promotion.contenders import APPROVED_BY, CHAMPION, ROLLED_BACK_AT, Registry
+from synth_assets.promotion.model_card import SCORE
+from synth_assets.promotion.rollback import is_rollback
+from synth_assets.promotion.service import (
+    REASON_CHARACTERS,
+    Action,
+    Service,
+    SuccessionError,
+    keep,
+    services,
+    serving_version,
+)
+from synth_assets.records import BASE, ChampionRecord, Decision, LastDecision
+from synth_assets.text_samples import metadata_line
 
-ROLLBACK = "rollback asked for"
-BY_HAND = "a person in MLflow"
-
-
-class SuccessionError(RuntimeError):
-    """The alias may not be moved; the message says why and what to do."""
+NOTHING_SERVED = "no version was promoted yet: the base model serves"
 
 
 @dataclass(frozen=True)
@@ -25,28 +30,6 @@ class Occasion:
     run_id: str
 
 
-def rollback_decision(registry: Registry, who: str) -> Decision:
-    """Back to the version that served before, or to the base, without asking the policy.
-
-    Raises:
-        SuccessionError: there is no champion.
-    """
-    version = registry.alias(CHAMPION)
-    if version is None:
-        raise SuccessionError("there is no champion to roll back: nothing was promoted yet")
-    serving = contender(registry, version)
-    previous = contender(registry, registry.version_tags(version).get("champion.previous", ""))
-    return Decision(
-        outcome="promoted",
-        candidate=previous.name,
-        candidate_version=previous.version,
-        opponent=serving.name,
-        opponent_version=version,
-        clauses=[Clause(ROLLBACK, passed=True, found=who, wanted="a person who asks")],
-        reason=f"rolled back by {who}",
-    )
-
-
 def moved_by_hand(registry: Registry, recorded: ChampionRecord | None) -> str | None:
     """The version that `@champion` points to where somebody moved it in MLflow ("": removed it); else None.
 
@@ -56,21 +39,20 @@ def moved_by_hand(registry: Registry, recorded: ChampionRecord | None) -> str | 
         registry: MLflow.
         recorded: the champion asset's last record, or None where it was never materialised.
     """
-    serving, known = registry.alias(CHAMPION) or "", recorded.version if recorded else ""
-    if serving == known:
+    serving = serving_version(registry)
+    if serving == (recorded.version if recorded else ""):
         return None
-    tags = _tags(registry, serving)
-    ours = tags.get("champion.from") == known and (not recorded or tags["champion.moved_at"] > recorded.moved_at)
-    return None if ours else serving
+    past = services(registry)
+    return serving if past and past[-1].action == "moved by hand" else None
 
 
 def succeed(
     registry: Registry, decision: Decision, recorded: ChampionRecord | None, occasion: Occasion
 ) -> ChampionRecord:
-    """Move the alias as decided, and say who serves now.
+    """Move the alias as decided, and say who serves now and by what.
 
     The decision was made against one champion. Where another serves by now nothing moves, so that of two promotions at
-    once the second is judged again.
+    once the second is judged again. What the record says of the version that serves stays until another one serves.
 
     Args:
         registry: MLflow; the caller holds the lock that keeps other promotions out.
@@ -81,74 +63,97 @@ def succeed(
     Raises:
         SuccessionError: the decision was made against another champion.
     """
-    serving = registry.alias(CHAMPION) or ""
+    past = _brought_up(registry, decision, occasion)
+    serving = past[-1].version if past else ""
     if decision.outcome == "promoted" and decision.candidate_version != serving:
         if decision.opponent_version != serving:
             raise SuccessionError(
                 f"@champion is version {serving or 'none'}, the decision was made against version "
                 f"{decision.opponent_version or 'none'}: run the job promote again"
             )
-        return _moved(registry, decision, occasion)
-    if (by_hand := moved_by_hand(registry, recorded)) is not None:
-        flagged = decision.outcome == "refused" and decision.candidate_version == by_hand
-        record = _record(contender(registry, by_hand), "moved by hand", replace(occasion, who=BY_HAND), decision.reason)
-        return replace(record, previous_version=recorded.version if recorded else "", flagged=flagged)
-    if recorded is None or recorded.version != serving:
-        return _remembered(registry, serving, decision, occasion)
-    return replace(recorded, action="kept", reason=decision.reason, dagster_run_id=occasion.run_id)
+        past = [*past, _moved(registry, decision, occasion)]
+        keep(registry, past)
+    last = LastDecision(
+        decision.outcome,
+        decision.candidate,
+        decision.candidate_version,
+        decision.reason,
+        occasion.who,
+        occasion.when,
+        occasion.run_id,
+    )
+    now = past[-1] if past else Service("", "kept", occasion.who, occasion.when, occasion.run_id, NOTHING_SERVED)
+    if recorded is not None and _describes(recorded, now):
+        return replace(recorded, last=last)
+    return replace(_record(registry, past, now, decision), last=last)
 
 
-def _moved(registry: Registry, decision: Decision, occasion: Occasion) -> ChampionRecord:
+def _describes(recorded: ChampionRecord, now: Service) -> bool:
+    """Whether a record is already the one of this service."""
+    if now.action == "kept":
+        return not recorded.version and recorded.action == "kept"
+    described = (recorded.version, recorded.moved_at, recorded.action, recorded.reason)
+    return described == (now.version, now.at, now.action, now.reason)
+
+
+def _brought_up(registry: Registry, decision: Decision, occasion: Occasion) -> list[Service]:
+    """Every service, the one in force in the log as well: a move by hand is recorded before anything else happens."""
+    past = services(registry)
+    if past and past[-1].action == "moved by hand":
+        now = past[-1] if past[-1].at else replace(past[-1], at=occasion.when, run_id=occasion.run_id)
+        if now.version and decision.candidate_version == now.version and decision.outcome != "unchanged":
+            moved = f"@champion was moved to version {now.version} in MLflow"
+            reason = metadata_line(f"{moved}; judged since: {decision.reason}", REASON_CHARACTERS)
+            now = replace(now, flagged=decision.outcome == "refused", reason=reason)
+        past = [*past[:-1], now]
+    keep(registry, past)
+    return past
+
+
+def _moved(registry: Registry, decision: Decision, occasion: Occasion) -> Service:
     old, new = decision.opponent_version, decision.candidate_version
+    back = is_rollback(decision)
+    action: Action = "rolled back" if back else "promoted"
+    reason = metadata_line(decision.reason, REASON_CHARACTERS)
     trail = {
         "champion.from": old,
-        "champion.moved_by": occasion.who,
+        "champion.moved_by": metadata_line(occasion.who),
         "champion.moved_at": occasion.when,
         "champion.run_id": occasion.run_id,
+        "champion.action": action,
+        "champion.reason": reason,
     }
-    if any(clause.name == ROLLBACK for clause in decision.clauses):
-        registry.tag_version(old, {ROLLED_BACK_AT: occasion.when, "champion.rolled_back_by": occasion.who})
-        registry.remove_tag(old, APPROVED_BY)  # a yes from before the rollback is none to serving again
-        if new:
-            registry.set_alias(CHAMPION, new, trail)
-        else:
-            registry.remove_alias(CHAMPION)
-        return replace(
-            _record(contender(registry, new), "rolled back", occasion, decision.reason), previous_version=old
+    if back and old:
+        registry.tag_version(
+            old, {ROLLED_BACK_AT: occasion.when, "champion.rolled_back_by": metadata_line(occasion.who)}
         )
-    registry.set_alias(CHAMPION, new, {**trail, "champion.previous": old})
-    return replace(_record(contender(registry, new), "promoted", occasion, decision.reason), previous_version=old)
+        registry.remove_tag(old, APPROVED_BY)  # a yes from before the rollback is none to serving again
+    if new:
+        registry.set_alias(CHAMPION, new, trail if back else {**trail, "champion.previous": old})
+    elif registry.alias(CHAMPION):
+        registry.remove_alias(CHAMPION)
+    made_by = registry.version_tags(new)["fingerprint"] if new else ""
+    return Service(new, action, metadata_line(occasion.who), occasion.when, occasion.run_id, reason, made_by)
 
 
-def _remembered(registry: Registry, serving: str, decision: Decision, occasion: Occasion) -> ChampionRecord:
-    """The record of a move that was made and never recorded, or of nothing having moved yet."""
-    if not serving:
-        return _record(contender(registry, ""), "kept", occasion, decision.reason)
-    tags = registry.version_tags(serving)
-    past = Occasion(tags["champion.moved_by"], tags["champion.moved_at"], tags["champion.run_id"])
-    action = "rolled back" if ROLLED_BACK_AT in _tags(registry, tags["champion.from"]) else "promoted"
-    record = _record(contender(registry, serving), action, past, decision.reason)
-    return replace(record, previous_version=tags["champion.from"])
-
-
-def _tags(registry: Registry, version: str) -> Mapping[str, str]:
-    return registry.version_tags(version) if version else {}
-
-
-def _record(
-    now: Contender, action: Literal["promoted", "rolled back", "moved by hand", "kept"], occasion: Occasion, reason: str
-) -> ChampionRecord:
+def _record(registry: Registry, past: Sequence[Service], now: Service, decision: Decision) -> ChampionRecord:
+    tags = registry.version_tags(now.version) if now.version else {}
+    about = decision.candidate_version == now.version and decision.outcome != "unchanged"
     return ChampionRecord(
         version=now.version,
-        name=now.name,
-        fingerprint=now.fingerprint,
-        path=f"adapters/{now.fingerprint}" if now.version else "",
-        previous_version="",
-        action=action,
-        moved_by=occasion.who,
-        moved_at=occasion.when,
-        dagster_run_id=occasion.run_id,
-        reason=reason,
+        name=tags.get("asset", "no adapter asset") if now.version else BASE,
+        fingerprint=tags.get("fingerprint", ""),
+        path=f"adapters/{tags['fingerprint']}" if "fingerprint" in tags else "",
+        previous_version=past[-2].version if len(past) > 1 else "",
+        action=now.action,
+        moved_by=now.by,
+        moved_at=now.at,
+        dagster_run_id=now.run_id,
+        reason=now.reason,
+        flagged=now.flagged,
+        batch=tags.get("batch", ""),
+        clauses=list(decision.clauses) if about else [],
+        scores={name: text for name, text in tags.items() if name.startswith(SCORE)},
     )
 
 
@@ -157,10 +162,10 @@ def evidence_tags(decision: Decision, occasion: Occasion, checks: Mapping[str, i
     failed = [clause.name for clause in decision.clauses if not clause.passed]
     return {
         "decision": decision.outcome,
-        "decision.reason": decision.reason[:2000],
+        "decision.reason": metadata_line(decision.reason),
         "decision.failed_clauses": ", ".join(failed),
         "decision.against": decision.opponent_version or decision.opponent,
-        "decision.asked_by": occasion.who,
+        "decision.asked_by": metadata_line(occasion.who),
         "decision.run_id": occasion.run_id,
         "decision.checks": ", ".join(f"{number} {status}" for status, number in sorted(checks.items())),
     }

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from threading import Thread, Timer
 from typing import Any
 
@@ -26,14 +27,15 @@ from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suite import item_table
 from synth_assets.benchmarks.suites import SUITES
-from synth_assets.commands.registry import history_text
+from synth_assets.commands.registry import champion_text, history_text
 from synth_assets.commands.session import Session
 from synth_assets.embedded import world
 from synth_assets.embedded.answers import good_answer
 from synth_assets.evaluation.scoring import metrics
 from synth_assets.manifests import content_hash, folder_hash, write_manifest
 from synth_assets.promotion.assets import PromotionConfig, champion, promotion_decision
-from synth_assets.promotion.succession import Occasion, SuccessionError, moved_by_hand, succeed
+from synth_assets.promotion.service import SuccessionError
+from synth_assets.promotion.succession import Occasion, moved_by_hand, succeed
 from synth_assets.protocols import Completion, Message, Sampling
 from synth_assets.recalls import Recall, add_recalls
 from synth_assets.records import (
@@ -319,6 +321,27 @@ def found(decision: Decision, clause: str) -> str:
     return next(c.found for c in decision.clauses if c.name == clause)
 
 
+def session_of(deployment: Deployment) -> Session:
+    session = Session(deployment.home.root(), "cpu")
+    session.__dict__["instance"] = deployment.instance
+    return session
+
+
+def champion_words(deployment: Deployment) -> str:
+    return " ".join(champion_text(session_of(deployment)).split())
+
+
+def card_of(deployment: Deployment, version: str) -> str:
+    client = deployment.tracker.client
+    with TemporaryDirectory() as folder:
+        run_id = str(client.get_model_version(MODEL, version).run_id)
+        return Path(client.download_artifacts(run_id, CARD, folder)).read_text("utf-8")
+
+
+def recall_row(deployment: Deployment, row: str, reason: str = "wrong", action: Any = "recalled") -> None:  # noqa: ANN401
+    add_recalls(deployment.home.recalls(), [Recall(row, action, reason, "ada", "2026-11-20T12:00:00")])
+
+
 @pytest.fixture(autouse=True)
 def nobody_asked() -> None:
     ASKED.clear()
@@ -332,12 +355,10 @@ def test_a_better_adapter_serves_until_one_is_better_still(deployment: Deploymen
     assert (tags["decision"], tags["champion.moved_by"], tags["decision.checks"]) == ("promoted", "ada", "2 passed")
     before = deployment.champion()
     assert deployment.run(GOOD).outcome == "unchanged"
-    assert deployment.champion() == replace(
-        before,
-        action="kept",
-        reason="the candidate is the champion already",
-        dagster_run_id=deployment.champion().dagster_run_id,
-    )
+    kept = deployment.champion()
+    assert replace(kept, last=before.last) == before
+    assert kept.last is not None
+    assert (kept.last.outcome, kept.last.reason) == ("unchanged", "the candidate is the champion already")
     worse = deployment.run(Week(data="week 2", right=90))
     assert failed(worse) == ["effect"]
     assert (worse.opponent_version, deployment.champion().version) == ("1", "1")
@@ -467,6 +488,7 @@ def test_without_sealed_items_nothing_is_promoted(deployment: Deployment, monkey
 def test_a_champion_of_other_items_is_asked_todays(deployment: Deployment) -> None:
     deployment.run(GOOD)
     ASKED.clear()
+    scored = {name: text for name, text in deployment.tracker.version_tags("1").items() if name.startswith("score.")}
     worse = deployment.run(Week(data="week 2", right=90, skipped=20))
     champion = fingerprint("week 1")
     assert set(ASKED) == {(champion, "test")}
@@ -474,6 +496,7 @@ def test_a_champion_of_other_items_is_asked_todays(deployment: Deployment) -> No
     assert found(worse, "effect").startswith("-0.050 on")
     assert deployment.promote().clauses == worse.clauses
     assert len(ASKED) == ITEMS, "once"
+    assert deployment.tracker.version_tags("1").items() >= scored.items(), "the evidence by which it serves stays"
     better = deployment.run(Week(data="week 3", right=150, skipped=40))
     assert (better.outcome, better.opponent_version) == ("promoted", "1")
     assert found(better, "same items") == f"{ITEMS} items of {SUITE} strict"
@@ -508,8 +531,7 @@ def test_a_champion_of_another_base_is_no_opponent_on_new_items(deployment: Depl
 
 
 def test_the_history_tells_who_moved_what_and_why(deployment: Deployment) -> None:
-    session = Session(deployment.home.root(), "cpu")
-    session.__dict__["instance"] = deployment.instance
+    session = session_of(deployment)
     with pytest.raises(ValueError, match="nothing was decided yet"):
         history_text(session, 9)
     deployment.run(GOOD)
@@ -518,6 +540,9 @@ def test_the_history_tells_who_moved_what_and_why(deployment: Deployment) -> Non
     deployment.tracker.set_alias("champion", "2", {})
     deployment.promote(adopt=True)
     lines = history_text(session, 9).splitlines()
+    assert " ".join(lines[0].split()).startswith("serves version 2 (lora_adapter) since")
+    assert "moved by hand by a person in MLflow" in " ".join(history_text(session, 9).split())
+    lines = lines[lines.index("") + 1 :]
     told = [line.split("UTC  ")[1].split("; by")[0] for line in lines[::2]]
     assert told == [
         "moved by hand: base -> 2",
@@ -528,7 +553,9 @@ def test_the_history_tells_who_moved_what_and_why(deployment: Deployment) -> Non
     assert [line.split("; by ")[1].split(",")[0] for line in lines[::2]] == ["a person in MLflow", "ada", "ada", "ada"]
     assert lines[-1] == "    every clause of the policy holds"
     assert "refused by effect (-0.050 on" in lines[5]
-    assert history_text(session, 1).splitlines() == lines[:2]
+    assert history_text(session, 1).splitlines()[-2:] == lines[:2]
+    deployment.tracker.client.delete_model_version(MODEL, "1")
+    assert "promoted: base -> 1 (deleted since)" in history_text(session, 9)
 
 
 def test_a_yes_in_mlflow_counts_until_a_rollback(deployment: Deployment) -> None:
@@ -603,3 +630,147 @@ def test_a_champion_that_was_deleted_in_mlflow_is_noticed_and_replaced(deploymen
     better = deployment.run(Week(data="week 2", right=50))
     assert (better.outcome, better.opponent) == ("promoted", "base")
     assert deployment.champion().version == better.candidate_version
+
+
+def test_the_evidence_of_the_champion_outlives_every_other_decision(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    card, tags, record = card_of(deployment, "1"), deployment.tracker.version_tags("1"), deployment.champion()
+    assert "| effect | yes |" in card
+
+    def is_unharmed() -> None:
+        assert card_of(deployment, "1") == card
+        assert deployment.tracker.version_tags("1") == tags
+        assert replace(deployment.champion(), last=record.last) == record
+        words = champion_words(deployment)
+        assert "serves version 1 (lora_adapter)" in words
+        assert "because every clause of the policy holds" in words
+        assert "held effect: +0.500 on" in words
+
+    deployment.run(GOOD)  # unchanged, by a run of the whole graph
+    is_unharmed()
+    assert deployment.promote(version="1", approve=True).outcome == "unchanged"
+    is_unharmed()
+    assert "the last one: unchanged, version 1 was judged" in champion_words(deployment)
+    assert deployment.run(Week(data="week 2", right=90)).outcome == "refused"
+    is_unharmed()
+    assert "the last one: refused, version 2 was judged" in champion_words(deployment)
+    assert "| effect | no |" in card_of(deployment, "2")
+
+
+def test_months_of_moves_and_what_is_said_after_each(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    deployment.run(Week(data="week 2", right=150))
+    assert "serves version 2" in champion_words(deployment)
+    assert "synth rollback goes to version 1" in champion_words(deployment)
+    deployment.run(Week(data="week 3", right=90))
+
+    deployment.tracker.set_alias("champion", "3", {})
+    words = champion_words(deployment)
+    assert "serves version 3" in words, "before any decision saw the move"
+    assert "because @champion was moved to version 3 in MLflow" in words
+    assert "the last one: refused, version 3 was judged" in words
+
+    deployment.promote(rollback=True, reason="too terse")
+    words = champion_words(deployment)
+    assert deployment.champion().version == "2"
+    assert "because rolled back by ada from version 3 to version 2: too terse" in words
+    assert "held effect: +0.250 on" in words, "the clauses of its promotion"
+    card = card_of(deployment, "2")
+    assert "rolled back by ada from version 3 to version 2: too terse" in card
+    assert "## Earlier decisions" in card
+    assert "| effect | yes |" in card.split("## Earlier decisions")[1]
+
+    deployment.tracker.client.delete_model_version(MODEL, "2")
+    words = champion_words(deployment)
+    assert "serves the base model" in words
+    assert "because version 2, which served, was deleted in MLflow" in words
+    deployment.promote(rollback=True)
+    assert deployment.champion().version == "1"
+    recall_row(deployment, "week 1")
+    words = champion_words(deployment)
+    assert "TAINTED version 1 serves" in words
+    assert "promoted" in words
+    deployment.tracker.client.delete_registered_model_alias(MODEL, "champion")
+    words = champion_words(deployment)
+    assert "serves the base model" in words
+    assert "@champion was removed in MLflow" in words
+    with pytest.raises(SuccessionError, match=r"skipped version 1 \(not tainted: 1 recalled row: week 1"):
+        deployment.promote(rollback=True)
+
+
+def test_a_rollback_skips_what_was_recalled_and_what_is_lost(deployment: Deployment) -> None:
+    for week, right in (("week 1", 50), ("week 2", 100), ("week 3", 150), ("week 4", 200)):
+        assert deployment.run(Week(data=week, right=right)).outcome == "promoted"
+    recall_row(deployment, "week 3", "<b>it names</b> \x1b[31ma person")
+    shutil.rmtree(deployment.home.adapters() / fingerprint("week 2"))
+    source = str(deployment.tracker.registered("2").source)
+    shutil.rmtree(Path(source.removeprefix("file://")))
+    back = deployment.promote(rollback=True)
+    assert (back.outcome, back.candidate_version) == ("promoted", "1")
+    assert "skipped version 3 (not tainted: 1 recalled row: week 3" in back.reason
+    assert "version 2 (files intact: MLflow does not hold the files of version 2 any more" in back.reason
+    card = card_of(deployment, "1")
+    assert "<b>" not in card
+    assert "\x1b" not in card + champion_text(session_of(deployment)) + history_text(session_of(deployment), 9)
+
+
+def test_a_rollback_brings_lost_files_back_from_the_registry(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    deployment.run(Week(data="week 2", right=150))
+    folder = deployment.home.adapters() / fingerprint("week 1")
+    (folder / WEIGHTS).write_bytes(b"damaged")
+    assert deployment.promote(rollback=True).candidate_version == "1"
+    assert load_file(folder / WEIGHTS)["weight"].tolist() == [100, SEALED_ITEMS]
+
+
+def test_a_named_rollback_is_refused_and_forced_with_a_reason(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    deployment.run(Week(data="week 2", right=150))
+    recall_row(deployment, "week 1")
+    refused = deployment.promote(rollback=True, version="1")
+    assert failed(refused) == ["not tainted"]
+    assert deployment.champion().version == "2"
+    deployment.promote(rollback=True, version="1", force=True, reason="the row is harmless")
+    served = deployment.champion()
+    assert (served.version, served.action) == ("1", "rolled back")
+    assert "accepted by ada: the row is harmless" in champion_words(deployment)
+
+
+WRONG_WISHES: list[tuple[dict[str, Any], str]] = [
+    ({"version": "99"}, r"no version 99; the versions are 1 \(lora_adapter, @champion, @challenger\)"),
+    ({"version": "@nobody"}, "@nobody points to no version"),
+    ({"version": "dpo_adapter"}, "dpo_adapter has no version: it was not trained yet, or failed"),
+    ({"rollback": True, "adopt": True}, "rollback goes with version, force and reason only"),
+    ({"adopt": True, "version": "1"}, "adopt judges the version that @champion points to"),
+    ({"force": True}, "belong to a rollback"),
+    ({"rollback": True, "version": "1"}, "served before the present one"),
+]
+
+
+def test_a_wrong_wish_fails_in_a_line(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    for asked, message in WRONG_WISHES:
+        with pytest.raises(SuccessionError, match=message) as raised:
+            deployment.promote(**asked)
+        assert "\n" not in str(raised.value)
+        assert raised.value.__cause__ is None
+
+
+def test_versions_are_named_by_number_alias_and_adapter(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    deployment.run(Week(data="week 2", right=90))
+    for name in (" 02", "@challenger", "lora_adapter"):
+        assert deployment.promote(version=name).candidate_version == "2"
+    assert deployment.promote(version="@champion").outcome == "unchanged"
+
+
+def test_a_version_of_somebody_else_that_serves_is_named_and_rolled_back(deployment: Deployment) -> None:
+    deployment.run(GOOD)
+    client = deployment.tracker.client
+    foreign = client.create_model_version(MODEL, source=str(deployment.tracker.registered("1").source))
+    client.set_registered_model_alias(MODEL, "champion", foreign.version)
+    assert "serves version 2 (not from an adapter asset)" in champion_words(deployment)
+    with pytest.raises(SuccessionError, match=r"has no tag asset.*synth rollback takes it out of service"):
+        deployment.promote()
+    deployment.promote(rollback=True)
+    assert deployment.champion().version == "1"

@@ -1,10 +1,12 @@
 """The model card says what the registry holds, in a form that the hub's own library reads."""
 
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 from synth_assets.promotion.model_card import attached_scores, model_card
-from synth_assets.records import AdapterRecord, Clause, Decision
+from synth_assets.records import AdapterRecord, Clause, Decision, JudgedDecision
 
 FACTS = {"value": 0.625, "n": 80, "ci_low": 0.516, "ci_high": 0.723, "interval": "wilson 0.95", "run_id": "0123456789"}
 TAGS = {
@@ -82,3 +84,19 @@ def test_without_scores_it_claims_none() -> None:
     assert attached_scores({"asset": "lora_adapter"}) == []
     assert header(card({})).eval_results is None
     assert "It was not scored." in card({})
+
+
+def test_what_a_person_typed_is_text_in_the_card() -> None:
+    typed = "<script>x</script> ![i](http://e.org) [l](http://e.org) | cell \x1b[31m\n# heading \u202e"
+    decision = replace(
+        DECISION, reason=typed, clauses=[Clause("not tainted", passed=False, found=typed, wanted="none")]
+    )
+    record = replace(RECORD, name=typed, base=typed + "`")
+    tags = {**TAGS, "score.mine": "1", "score.a.b.c": "oops", f"score.{typed}.test.x": json.dumps(FACTS)}
+    earlier = [JudgedDecision(replace(decision, outcome="promoted"), typed, typed, "run")]
+    card = model_card(record, tags, decision, {}, {typed: typed}, earlier).partition("\n---\n")[2]
+    text = re.sub(r"`[^`\n]*`", "", card)  # what stands between backticks does not act
+    for acting in ("<script", r"(?<!\\)!\[", r"(?<!\\)\]\(", "\x1b", "\n# heading", "\u202e"):
+        assert not re.search(acting, text), acting
+    assert "\x1b" not in card
+    assert text.count("| not tainted | no |") == 2
