@@ -22,6 +22,7 @@ from synth_assets.evaluation.safeguards import detectable_table
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
 from synth_assets.evaluation.trainings import traces
+from synth_assets.evaluation.unanswerable import count_unanswerable
 from synth_assets.figures import benchmark_comparison, markdown_image
 from synth_assets.lineage import manifest_path
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
@@ -90,6 +91,7 @@ def benchmark_scores(
             "dagster/row_count": scores.height,
             **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in found if m.split == "test"},
             "profiles": dg.MetadataValue.json([asdict(profile) for profile in profiles(scores)]),
+            "unanswerable": dg.MetadataValue.json([asdict(counted) for counted in count_unanswerable(scores)]),
             "sample": dg.MetadataValue.md(_sample(scores, benchmark_items)),
             **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
