@@ -48,6 +48,8 @@ def run(
     select: Annotated[str | None, typer.Option(help='Part of the graph, such as "key:sft_dataset+".')] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="asset.field=value; repeatable.")] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="All steps in this process.")] = False,
+    max_minutes: Annotated[float | None, typer.Option(help="Wall time of the run; what is finished is kept.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="USD of the run at the tier's price, likewise.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Run every step even where nothing changed.")] = False,
     tier: TierOption = None,
@@ -62,7 +64,7 @@ def run(
     from synth_assets.commands.unchanged import remember_run, unchanged_since_last_run
 
     started, session = time.time(), open_session(tier)
-    launch = Launch(batch, samples, select, tuple(setting or ()), in_process)
+    launch = Launch(batch, samples, select, tuple(setting or ()), in_process, max_minutes, max_cost)
     if not again and (run_id := unchanged_since_last_run(session, launch)):
         console.print(scoreboard_text(session), markup=False)
         console.print(f"Nothing changed since run {run_id[:8]}: nothing to do. `synth run --again` runs every step.")

@@ -34,7 +34,9 @@ def bounded_model(arguments: Mapping[str, Any], reserved_tokens: int) -> Bounded
     from jinja2 import TemplateError
     from lm_eval.models.huggingface import HFLM
 
-    class _Bounded(HFLM):
+    parent: Any = HFLM  # its decorators hide its members from type checkers
+
+    class _Bounded(parent):
         def __init__(self) -> None:
             super().__init__(**arguments)
             self.left_out: dict[str, str] = {}

@@ -12,6 +12,7 @@ import polars as pl
 from synth_assets.benchmarks import harness
 from synth_assets.benchmarks.suite import SEALED, Item, Suite, items_of, joined
 from synth_assets.benchmarks.suites import SUITES
+from synth_assets.budgets import WorkBudget
 from synth_assets.evaluation.conversations import converse
 from synth_assets.evaluation.unanswerable import count_unanswerable, unanswerable_text
 from synth_assets.manifests import content_hash
@@ -81,7 +82,13 @@ class Subject:
 
 
 def score_model(
-    subject: Subject, items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
+    subject: Subject,
+    items: pl.DataFrame,
+    spec: EvaluationSpec,
+    *,
+    folder: Path,
+    progress: Progress,
+    budget: WorkBudget | None = None,
 ) -> pl.DataFrame:
     """ITEM_SCORES of one model; answers that exist under the same weights and settings are not made again.
 
@@ -93,12 +100,21 @@ def score_model(
         spec: how it is examined.
         folder: where blocks of answers are kept.
         progress: receives a line each few seconds.
+        budget: is asked before each missing block.
+
+    Raises:
+        BudgetError: the limit is reached; finished blocks are kept.
     """
-    return _ask(subject, items_of(choose_items(items, spec)), spec, folder, progress)
+    return _ask(subject, items_of(choose_items(items, spec)), spec, folder, progress, budget)
 
 
 def _ask(
-    subject: Subject, items: Sequence[Item], spec: EvaluationSpec, folder: Path, progress: Progress
+    subject: Subject,
+    items: Sequence[Item],
+    spec: EvaluationSpec,
+    folder: Path,
+    progress: Progress,
+    budget: WorkBudget | None,
 ) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
     for name in dict.fromkeys(item.suite for item in items):
@@ -106,7 +122,8 @@ def _ask(
         asked = [item for item in items if item.suite == name]
         blocks = {"generation": _generation_blocks, "choice": _choice_blocks, "harness": _harness_blocks}[suite.kind]
         todo, answer = blocks(subject, suite, asked, spec)
-        shards = compute_blocks(todo, answer, folder, what=f"{subject.name} {name} answers", progress=progress)
+        what = f"{subject.name} {name} answers"
+        shards = compute_blocks(todo, answer, folder, what=what, progress=progress, budget=budget)
         answers = read_shards(shards, JUDGED_ANSWERS if suite.kind == "harness" else ANSWERS)
         rows += _score_rows(subject, suite, asked, answers)
     scores = pl.DataFrame(rows, schema=ITEM_SCORES)
@@ -135,7 +152,13 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
 
 
 def sealed_scores(
-    subject: Subject, items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
+    subject: Subject,
+    items: pl.DataFrame,
+    spec: EvaluationSpec,
+    *,
+    folder: Path,
+    progress: Progress,
+    budget: WorkBudget | None = None,
 ) -> pl.DataFrame:
     """ITEM_SCORES of one model on every sealed item; empty where no suite has any.
 
@@ -147,8 +170,9 @@ def sealed_scores(
         spec: how it is examined; its limits of items do not apply.
         folder: where blocks of answers are kept.
         progress: receives a line each few seconds.
+        budget: as in `score_model`.
     """
-    return _ask(subject, items_of(items.filter(split=SEALED)), spec, folder, progress)
+    return _ask(subject, items_of(items.filter(split=SEALED)), spec, folder, progress, budget)
 
 
 def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str) -> list[Metric]:
@@ -183,7 +207,7 @@ def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str)
                 data_hash=data_hash,
                 items_sha256=stored,
                 mlflow_run_id="",  # the tracker's to fill
-                unanswerable=group["finish_reason"].is_in(UNANSWERABLE).sum(),
+                unanswerable=int(group["finish_reason"].is_in(UNANSWERABLE).sum()),
             )
         )
     return found

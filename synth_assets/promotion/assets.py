@@ -14,6 +14,7 @@ from resources.inference import Inference
 from resources.model_turns import model_turn
 from resources.model_versions import adapter_record, attach_card, model_version, restore_adapter, runs_with
 from resources.registry import MlflowTracker
+from resources.step_meter import step_meter
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suite import SEALED
@@ -230,6 +231,7 @@ def _examiner(
         models_asked=lambda: runs_with(tracker, sealed),
         turn=lambda: model_turn(context),
         progress=context.log.info,
+        budget=step_meter(context, inference.hardware.row()).budget,
     )
 
 
