@@ -1,6 +1,6 @@
 """lm-eval's model class, which cuts what is too long from the left without a word, made to leave such items out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +40,7 @@ def bounded_model(arguments: Mapping[str, Any], reserved_tokens: int) -> Bounded
         def __init__(self) -> None:
             super().__init__(**arguments)
             self.left_out: dict[str, str] = {}
+            self._rated: list[Instance] = []
 
         def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
             try:
@@ -48,45 +49,42 @@ def bounded_model(arguments: Mapping[str, Any], reserved_tokens: int) -> Bounded
                 return REFUSED_TEXT
 
         def loglikelihood(self, requests: "list[Instance]", disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-            for request in requests:
-                context, continuation = request.args
-                self._judge(request, context, self._pair_length(context, continuation) - 1)
-            asked = self._asked(requests)
-            found = iter(super().loglikelihood(asked, disable_tqdm=disable_tqdm) if asked else ())
-            return [next(found) if self._takes(request) else (UNASKED_LOGPROB, False) for request in requests]
+            self._rated = requests
+            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+        def _loglikelihood_tokens(self, requests: list[Any], **settings: Any) -> list[tuple[float, bool]]:  # noqa: ANN401
+            """Rate the encoded requests of `loglikelihood`, in its order; the last token of a choice is not read."""
+            for request, (_, context, continuation) in zip(self._rated, requests, strict=True):
+                self._judge(request, len(context) + len(continuation) - 1)
+            takes = [self._takes(request) for request in self._rated]
+            asked = [request for request, taken in zip(requests, takes, strict=True) if taken]
+            found = iter(super()._loglikelihood_tokens(asked, **settings) if asked else ())
+            return [next(found) if taken else (UNASKED_LOGPROB, False) for taken in takes]
 
         def generate_until(self, requests: "list[Instance]", disable_tqdm: bool = False) -> list[str]:
             limited = []
             for request in requests:
                 context, settings = request.args
                 length = int(self.tok_batch_encode([context])[0].shape[1])
-                self._judge(request, context, length + 1)
+                self._judge(request, length + 1)
                 room = self._limit() - length
                 tokens = int(settings.get("max_gen_toks") or self.max_gen_toks)
                 fitting = settings if tokens <= room else {**settings, "max_gen_toks": room}
                 limited.append(replace(request, arguments=(context, fitting)))
-            asked = self._asked(limited)
+            asked = [request for request in limited if self._takes(request)]
             found = iter(super().generate_until(asked, disable_tqdm=disable_tqdm) if asked else ())
             return [next(found) if self._takes(request) else "" for request in requests]
 
         def _limit(self) -> int:
             return self.max_length - reserved_tokens
 
-        def _pair_length(self, context: str, continuation: str) -> int:
-            if not context:
-                return 1 + len(self.tok_encode(continuation, add_special_tokens=False))
-            return sum(map(len, self._encode_pair(context, continuation)))
-
-        def _judge(self, request: "Instance", context: str, tokens: int) -> None:
-            if REFUSED_TEXT in context:
+        def _judge(self, request: "Instance", tokens: int) -> None:
+            if REFUSED_TEXT in request.args[0]:
                 self.left_out[request.doc["item_id"]] = TEMPLATE_REFUSED
             elif tokens > self._limit():
                 self.left_out.setdefault(request.doc["item_id"], CONTEXT_EXCEEDED)
 
         def _takes(self, request: "Instance") -> bool:
             return request.doc["item_id"] not in self.left_out
-
-        def _asked(self, requests: "Sequence[Instance]") -> "list[Instance]":
-            return [request for request in requests if self._takes(request)]
 
     return _Bounded()

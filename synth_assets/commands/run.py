@@ -15,6 +15,9 @@ from resources.inference import Inference
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.run_turns import turn, wait_for_turn
 from resources.step_meter import MAX_COST, MAX_MINUTES
+from resources.storage import Home
+from synth_assets.benchmarks.suite import check_files
+from synth_assets.benchmarks.suites import find_suites
 from synth_assets.budgets import run_limits
 from synth_assets.commands.costs import run_costs_text
 from synth_assets.commands.ranges import samples_in_range
@@ -25,6 +28,7 @@ from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH, check_batch, stor
 from synth_assets.records import Tier
 
 TRIGGER = "synth run"
+BENCHMARK_ITEMS = dg.AssetKey("benchmark_items")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     config = run_config(job, launch)
     selection = _selected(job, launch.select)
     preflight(session)
+    if selection is None or BENCHMARK_ITEMS in selection:
+        check_benchmarks(session, config)
     batch_name(session, launch.batch)
     close_dead_runs(session.instance)
     session.limit_model_steps()
@@ -154,6 +160,18 @@ def run_config(job: dg.JobDefinition, launch: Launch) -> dict[str, Any]:
     """
     samples = [] if launch.samples is None else [f"raw_instructions.samples={samples_in_range(launch.samples)}"]
     return {"ops": ops_for(job, [*launch.settings, *samples])}
+
+
+def check_benchmarks(session: Session, config: Mapping[str, Any]) -> None:
+    """Read the benchmark files of the run's suites: a file that is wrong costs a line and not an hour.
+
+    Raises:
+        FileNotFoundError: a suite has no items anywhere.
+        ValueError: no such suite, or a file is not as it should be; names file, line and field.
+    """
+    own = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
+    home = Home(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
+    check_files(find_suites(session.tier.suites if own is None else own), home.benchmarks())
 
 
 def preflight(session: Session) -> None:
