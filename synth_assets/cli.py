@@ -57,7 +57,8 @@ def run(
     """Materialise the pipeline for one batch: says first what it will take, ends with the scoreboard."""
     samples_in_range(samples)
     console.print("Loading Dagster ...")
-    from synth_assets.commands.plan import plan_text
+    from synth_assets.commands.costs import limits_text
+    from synth_assets.commands.plan import make_plan, plan_text
     from synth_assets.commands.run import Launch, StoppedError, run_pipeline
     from synth_assets.commands.scoreboard import compared_since, scoreboard_text
     from synth_assets.commands.session import open_session
@@ -72,6 +73,9 @@ def run(
     if not in_process:
         session.preload_steps()
     console.print(plan_text(session, samples), markup=False)
+    minutes, price = make_plan(session, samples).minutes, session.tier.usd_per_hour
+    if limits := limits_text(minutes, max_minutes, max_cost, price):
+        console.print(limits, markup=False)
     if not yes and not typer.confirm("Start?"):
         raise typer.Exit(EXIT_USAGE)
     try:
@@ -115,11 +119,15 @@ def study(
 @app.command()
 def plan(samples: int | None = None, tier: TierOption = None) -> None:
     """Say what a run will take: rows, tokens, minutes, disk, price."""
+    from synth_assets.commands.costs import last_steps_text
     from synth_assets.commands.plan import plan_text
     from synth_assets.commands.session import open_session
 
     samples_in_range(samples)
-    console.print(plan_text(open_session(tier), samples), markup=False)
+    session = open_session(tier)
+    console.print(plan_text(session, samples), markup=False)
+    if steps := last_steps_text(session.instance, session.tier_name):
+        console.print(steps, markup=False)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import pytest
 from resources.hardware import TIERS
 from resources.step_meter import MAX_COST, MAX_MINUTES, StepMeter, step_meter
 from synth_assets.budgets import BudgetError, Limit, WorkBudget, run_limits, step_limits
-from synth_assets.commands.costs import run_costs_text
+from synth_assets.commands.costs import limits_text, run_costs_text
 from synth_assets.commands.run import Launch, limit_tags
 from synth_assets.shards import Block, compute_blocks
 from synth_assets.training.budget import Budget, OverBudgetError, tighter
@@ -157,6 +157,15 @@ def test_a_step_knows_its_own_limits_and_what_its_run_has_left(instance: dg.Dags
 def test_a_limit_that_is_no_number_is_named(instance: dg.DagsterInstance) -> None:
     with pytest.raises(Exception, match="the run's tag synth/max_minutes must be a number, got 'ten'"):
         metered(instance, {MAX_MINUTES: "ten"})
+
+
+def test_a_plan_says_whether_a_limit_is_expected_to_end_the_run() -> None:
+    assert limits_text(6.7, None, None, 0.0) == ""
+    shorter = "shorter than expected; what is finished is kept"
+    assert limits_text(6.7, 5, None, 0.0) == f"limit    5.0 minutes (the run's max_minutes 5): {shorter}"
+    cost = limits_text(6.7, 60, 0.3, 3.0)
+    assert cost == f"limit    6.0 minutes (the run's max_cost 0.3 USD at 3 USD an hour): {shorter}"
+    assert limits_text(None, 5, None, 0.0).endswith("(the run's max_minutes 5): what is finished is kept")
 
 
 def test_limits_of_a_run_are_its_tags() -> None:
