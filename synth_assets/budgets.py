@@ -77,14 +77,14 @@ def _limits(
     max_minutes: float | None, max_cost: float | None, usd_per_hour: float, spent_s: float, words: tuple[str, str, str]
 ) -> list[Limit]:
     of, remedy, where = words
-    found = []
+    limits = []
     for name, value in (("max_minutes", max_minutes), ("max_cost", max_cost)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be above 0, got {value:g}")
     if max_minutes is not None:
         source = f"{of}max_minutes {max_minutes:g}{where}"
-        found.append(Limit(max_minutes * MINUTE_S - spent_s, source, f"{remedy}minutes"))
+        limits.append(Limit(max_minutes * MINUTE_S - spent_s, source, f"{remedy}minutes"))
     if max_cost is not None and usd_per_hour > 0:
         source = f"{of}max_cost {max_cost:g} USD{where} at {usd_per_hour:g} USD an hour"
-        found.append(Limit(max_cost / usd_per_hour * 3600 - spent_s, source, f"{remedy}cost"))
-    return found
+        limits.append(Limit(max_cost / usd_per_hour * 3600 - spent_s, source, f"{remedy}cost"))
+    return limits

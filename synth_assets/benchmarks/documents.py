@@ -73,7 +73,7 @@ def jsonl_documents(path: Path) -> list[Located]:
     Raises:
         ValueError: the file cannot be read, or a line holds something else; names it.
     """
-    found = []
+    documents = []
     try:
         with open_bytes(path) as file:
             for line in Lines(file, MAX_RECORD_BYTES):
@@ -81,10 +81,10 @@ def jsonl_documents(path: Path) -> list[Located]:
                 if line.too_long:
                     raise ValueError(f"{where}: {FAULTS[TOO_LARGE]}")
                 if line.data.strip():
-                    found.append(Located(where, _object(where, line.data)))
+                    documents.append(Located(where, _object(where, line.data)))
     except READ_ERRORS as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    return found
+    return documents
 
 
 def csv_documents(path: Path, names: Sequence[str] | None = None) -> list[Located]:
@@ -103,15 +103,15 @@ def csv_documents(path: Path, names: Sequence[str] | None = None) -> list[Locate
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def check_fields(found: Located, fields: Mapping[str, Field], *, strangers: bool = False) -> None:
+def check_fields(located: Located, fields: Mapping[str, Field], *, strangers: bool = False) -> None:
     """Raise ValueError where a document lacks a field, has one of another type, or one that is not known.
 
     Args:
-        found: the document.
+        located: the document, and where it stands.
         fields: all that it may have.
         strangers: whether other fields are of no concern.
     """
-    where, document = found
+    where, document = located
     unknown = [] if strangers else [name for name in document if name not in fields]
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], fields, 1)
@@ -128,10 +128,10 @@ def check_fields(found: Located, fields: Mapping[str, Field], *, strangers: bool
             raise field_error(where, name, field.expected, document[name])
 
 
-def check_unique(found: Iterable[Located], name: str) -> None:
+def check_unique(documents: Iterable[Located], name: str) -> None:
     """Raise ValueError where two documents have the same value in a field; those without it are passed over."""
     first: dict[str, str] = {}
-    for where, document in found:
+    for where, document in documents:
         if name not in document:
             continue
         value = json.dumps(document[name], ensure_ascii=False, sort_keys=True)
@@ -182,11 +182,11 @@ def _object(where: str, data: bytes) -> Document:
 
 
 def _without_twins(pairs: Sequence[tuple[str, Any]]) -> Document:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    document = dict(pairs)
+    if len(document) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"field {next(n for n in names if names.count(n) > 1)}: expected once in a record, got twice")
-    return found
+    return document
 
 
 def _refuse_constant(name: str) -> None:

@@ -58,8 +58,8 @@ def bounded_model(arguments: Mapping[str, Any], reserved_tokens: int) -> Bounded
                 self._judge(request, len(context) + len(continuation) - 1)
             takes = [self._takes(request) for request in self._rated]
             asked = [request for request, taken in zip(requests, takes, strict=True) if taken]
-            found = iter(super()._loglikelihood_tokens(asked, **settings) if asked else ())
-            return [next(found) if taken else (UNASKED_LOGPROB, False) for taken in takes]
+            rated = iter(super()._loglikelihood_tokens(asked, **settings) if asked else ())
+            return [next(rated) if taken else (UNASKED_LOGPROB, False) for taken in takes]
 
         def generate_until(self, requests: "list[Instance]", disable_tqdm: bool = False) -> list[str]:
             limited = []
@@ -72,8 +72,8 @@ def bounded_model(arguments: Mapping[str, Any], reserved_tokens: int) -> Bounded
                 fitting = settings if tokens <= room else {**settings, "max_gen_toks": room}
                 limited.append(replace(request, arguments=(context, fitting)))
             asked = [request for request in limited if self._takes(request)]
-            found = iter(super().generate_until(asked, disable_tqdm=disable_tqdm) if asked else ())
-            return [next(found) if self._takes(request) else "" for request in requests]
+            texts = iter(super().generate_until(asked, disable_tqdm=disable_tqdm) if asked else ())
+            return [next(texts) if self._takes(request) else "" for request in requests]
 
         def _limit(self) -> int:
             return self.max_length - reserved_tokens

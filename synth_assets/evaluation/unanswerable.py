@@ -47,8 +47,8 @@ def unanswerable_text(counted: UnanswerableItems) -> str:
 
 def shares(counted: Sequence[UnanswerableItems]) -> dict[tuple[str, str, str], float]:
     """Return model, suite and split to the share of items that the model cannot take, for whatever reason."""
-    found: dict[tuple[str, str, str], float] = {}
+    by_suite: dict[tuple[str, str, str], float] = {}
     for one in counted:
         key = one.model, one.suite, one.split
-        found[key] = found.get(key, 0.0) + one.items / one.asked
-    return found
+        by_suite[key] = by_suite.get(key, 0.0) + one.items / one.asked
+    return by_suite

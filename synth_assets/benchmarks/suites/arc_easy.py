@@ -24,12 +24,12 @@ FIELDS = {
 }
 
 
-def check(found: Located) -> None:
+def check(located: Located) -> None:
     """Raise ValueError where the answer is the label of no choice."""
-    document = found.document
+    document = located.document
     if document["answerKey"] not in document["choices"]["label"]:
         labels = ", ".join(document["choices"]["label"])
-        raise field_error(found.where, "answerKey", f"one of the labels {labels}", document["answerKey"])
+        raise field_error(located.where, "answerKey", f"one of the labels {labels}", document["answerKey"])
 
 
 def arc(name: str, configuration: str) -> Suite:

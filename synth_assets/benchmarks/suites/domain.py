@@ -134,9 +134,9 @@ def _number(text: str) -> str:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
-def _check(found: Located) -> None:
-    check_fields(found, FIELDS)
-    where, task = found
+def _check(located: Located) -> None:
+    check_fields(located, FIELDS)
+    where, task = located
     if not task.keys() & set(JUDGED_BY):
         raise ValueError(f"{where}: expected at least one of the fields {', '.join(JUDGED_BY)}, got none to judge by")
     for constraint in task.get("constraints", ()):

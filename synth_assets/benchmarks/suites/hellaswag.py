@@ -18,11 +18,11 @@ FIELDS = {
 }
 
 
-def check(found: Located) -> None:
+def check(located: Located) -> None:
     """Raise ValueError where the label is the number of no ending."""
-    document = found.document
+    document = located.document
     if int(document["label"]) >= len(document["endings"]):
-        raise field_error(found.where, "label", f"0 to {len(document['endings']) - 1}", document["label"])
+        raise field_error(located.where, "label", f"0 to {len(document['endings']) - 1}", document["label"])
 
 
 SOURCE = Source(  # test has no labels

@@ -17,12 +17,12 @@ FIELDS = {
 }
 
 
-def check(found: Located) -> None:
+def check(located: Located) -> None:
     """Raise ValueError where there are not as many arguments as instructions."""
-    document = found.document
+    document = located.document
     count = len(document["instruction_id_list"])
     if len(document["kwargs"]) != count:
-        raise field_error(found.where, "kwargs", f"{count} objects", document["kwargs"])
+        raise field_error(located.where, "kwargs", f"{count} objects", document["kwargs"])
 
 
 SOURCE = Source(  # the only split there is
