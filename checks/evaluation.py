@@ -1,6 +1,7 @@
 """Was every model asked the same items, and is every number complete? Never blocking: a refusal is a decision."""
 
 import math
+from dataclasses import asdict
 from typing import get_args
 
 import dagster as dg
@@ -10,8 +11,9 @@ from checks.great_expectations import Expectation, between, expectation_checks, 
 from checks.grouping import checks_of
 from synth_assets.benchmarks.suite import SEALED, SPLITS
 from synth_assets.evaluation.safeguards import GUARD_MARGIN, above_null, guarded
+from synth_assets.evaluation.unanswerable import MAX_LEFT_OUT_SHARE, count_unanswerable, shares
 from synth_assets.protocols import FinishReason
-from synth_assets.records import ADAPTERS, BASE, CONTROLS, Comparison, Metric
+from synth_assets.records import ADAPTERS, BASE, CONTROLS, UNANSWERABLE, Comparison, Metric
 
 SHOWN = 5
 
@@ -26,7 +28,7 @@ benchmark_scores_expectations = expectation_checks(
             {"column_list": ["model", "suite", "split", "item_id", "metric"]},
         ),
         between("score", "scores_are_rates", 0, 1),
-        one_of("finish_reason", "finish_reasons_are_known", get_args(FinishReason)),
+        one_of("finish_reason", "finish_reasons_are_known", (*get_args(FinishReason), *UNANSWERABLE)),
     ),
     row_id="item_id",
     blocking=False,
@@ -34,23 +36,58 @@ benchmark_scores_expectations = expectation_checks(
 
 
 def scores_are_finite_with_n(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Each model has a row for each item that any has; no score is NaN, and every metric has at least one."""
+    """Each model has a row for each item that any has; no score is NaN, and every metric has at least one.
+
+    An item that a model cannot take has no score; `suites_can_be_answered` counts them.
+    """
     asked = benchmark_scores.select("suite", "split", "metric", "item_id").unique()
     models = benchmark_scores.select("model").unique()
     missing = asked.join(models, how="cross").join(
         benchmark_scores, on=["suite", "split", "metric", "item_id", "model"], how="anti"
     )
-    counts = benchmark_scores.group_by("model", "suite", "split", "metric").agg(n=pl.col("score").count())
+    left_out = pl.col("finish_reason").is_in(UNANSWERABLE).any()
+    counts = benchmark_scores.group_by("model", "suite", "split", "metric").agg(
+        n=pl.col("score").count(), left_out=left_out
+    )
     found = {
         "items_not_scored": missing.select(pl.len()).collect().item(),
         "scores_not_finite": benchmark_scores.filter(~pl.col("score").is_finite()).select(pl.len()).collect().item(),
-        "metrics_without_score": counts.filter(pl.col("n") == 0).select(pl.len()).collect().item(),
+        "metrics_without_score": counts.filter(pl.col("n") == 0, ~pl.col("left_out").fill_null(value=False))
+        .select(pl.len())
+        .collect()
+        .item(),
     }
     n_by_model = counts.group_by("model").agg(pl.col("n").sum()).sort("model").collect()
     return dg.AssetCheckResult(
         passed=not any(found.values()) and not n_by_model.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={**found, "n": dg.MetadataValue.json(dict(n_by_model.iter_rows()))},
+    )
+
+
+def suites_can_be_answered(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
+    """No model leaves out more than MAX_LEFT_OUT_SHARE of a suite's items because it cannot take them.
+
+    An error on the suite that chooses the candidate, a warning on another: its items are no basis for a comparison.
+    """
+    scores = benchmark_scores.collect()
+    counted = count_unanswerable(scores)
+    beyond = {key: share for key, share in shares(counted).items() if share > MAX_LEFT_OUT_SHARE}
+    deciding = scores["suite"][0] if scores.height else ""
+    shown = [f"{model}: {share:.1%} of {suite} {split}" for (model, suite, split), share in beyond.items()]
+    total = f"{sum(one.items for one in counted)} items left out over all models, suites and splits"
+    remedy = "choose a base with a longer context, or leave the suite out (config suites of benchmark_items)"
+    return dg.AssetCheckResult(
+        passed=not beyond,
+        severity=dg.AssetCheckSeverity.ERROR
+        if any(s == deciding for _, s, _ in beyond)
+        else dg.AssetCheckSeverity.WARN,
+        description=f"{total}; at most {MAX_LEFT_OUT_SHARE:.0%} of a suite may be"
+        + (f", got {'; '.join(shown[:SHOWN])}: {remedy}" if beyond else ""),
+        metadata={
+            "left_out": dg.MetadataValue.json([asdict(one) for one in counted]),
+            "suites_beyond_the_limit": len(beyond),
+        },
     )
 
 
@@ -107,7 +144,7 @@ def guards_are_held(comparison: Comparison, benchmark_scores: pl.LazyFrame) -> d
     lost = any(one.found.verdict == "lost" for one in found)
     shown = [
         f"{g.suite} {g.metric} ({g.guards}): {g.found.difference:+.3f}, {g.found.low:+.3f} to {g.found.high:+.3f}, "
-        f"n {g.found.n}: {g.found.verdict}"
+        f"n {g.found.n}, {g.left_out} left out: {g.found.verdict}"
         for g in found
     ]
     return dg.AssetCheckResult(
@@ -165,6 +202,7 @@ benchmark_scores_checks = checks_of(
     "benchmark_scores",
     watching=(
         scores_are_finite_with_n,
+        suites_can_be_answered,
         scored_items_are_the_benchmarks,
         sealed_items_are_not_scored,
         scores_are_above_null_models,

@@ -3,7 +3,8 @@
     python perf/filtering.py [ROWS]
 
 Prints rows per CPU-second of the rules against a plain loop of regexes and Counters, of the near-duplicate stage
-against datasketch (skipped where it is not installed), and the recall and precision on planted near-duplicates.
+against datasketch (pip install -c constraints.txt -e '.[benchmark]'; else it is not compared), and the recall and
+precision on planted near-duplicates.
 One core: POLARS_MAX_THREADS and OMP_NUM_THREADS are set to 1 before anything is imported.
 """
 
@@ -142,7 +143,7 @@ def main() -> None:
     try:
         slow_speed = rows_per_s(lambda: near_datasketch(texts[:few]), few)
     except ImportError:
-        print("datasketch is not installed: not compared")
+        print("not compared: datasketch is not installed, pip install -c constraints.txt -e '.[benchmark]'")
         return
     print(f"datasketch: {slow_speed:,.0f} rows/s; ours is {speed / slow_speed:.1f} x as fast")
     whole = rows_per_s(lambda: run_stage(texts), count)

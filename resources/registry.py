@@ -274,6 +274,7 @@ class MlflowTracker:
             name = f"{metric.model}/{metric.suite}/{metric.split}/{metric.metric}"
             numbers |= {name: metric.value, f"{name}/n": metric.n}
             numbers |= {f"{name}/ci_low": metric.ci_low, f"{name}/ci_high": metric.ci_high}
+            numbers |= {f"{name}/unanswerable": metric.unanswerable} if metric.unanswerable else {}
         log_numbers(self.client, run, numbers)
         run_id = run.info.run_id
         rows = [asdict(metric) for metric in metrics]

@@ -58,7 +58,7 @@ def score_tag(metric: Metric) -> str:
 
 def score_text(metric: Metric, run_id: str) -> str:
     """A score as the text of a tag: the number, its n and interval, and where its items lie."""
-    kept = ("value", "n", "ci_low", "ci_high", "interval", "data_hash", "items_sha256")
+    kept = ("value", "n", "unanswerable", "ci_low", "ci_high", "interval", "data_hash", "items_sha256")
     facts = {name: value for name, value in asdict(metric).items() if name in kept}
     return json.dumps({**facts, "run_id": run_id}, sort_keys=True)
 

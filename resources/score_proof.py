@@ -4,7 +4,7 @@ import math
 
 import polars as pl
 
-from synth_assets.records import Metric
+from synth_assets.records import UNANSWERABLE, Metric
 from synth_assets.statistics import estimate
 
 TOLERANCE = 1e-9  # rounding of a mean summed in another order
@@ -15,7 +15,8 @@ def prove(metric: Metric, items: pl.DataFrame, items_hash: str) -> None:
 
     Args:
         metric: the claim.
-        items: ITEM_SCORES rows of all models; a null score is outside the denominator.
+        items: ITEM_SCORES rows of all models; a null score is outside the denominator, and counted where its
+            `finish_reason` says that the model cannot take the item.
         items_hash: their content hash, which the metric must carry.
     """
     name = f"{metric.model}/{metric.suite}/{metric.split}/{metric.metric}"
@@ -38,8 +39,19 @@ def prove(metric: Metric, items: pl.DataFrame, items_hash: str) -> None:
             f"{name}: claimed n {metric.n} and interval {metric.interval!r}, "
             f"the items give {found.n} and {found.method!r}"
         )
+    unanswerable = _unanswerable(mine)
+    if metric.unanswerable != unanswerable:
+        raise ValueError(f"{name}: claimed {metric.unanswerable} unanswerable items, the items give {unanswerable}")
     claims = (("value", found.value), ("ci_low", found.low), ("ci_high", found.high))
     for field, value in claims:
         claimed = getattr(metric, field)
         if not math.isclose(claimed, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
             raise ValueError(f"{name}: {field} is {claimed}, the items give {value}")
+
+
+def _unanswerable(items: pl.DataFrame) -> int:
+    """Return how many items were left out; ValueError where one of them has a score."""
+    left_out = items.filter(pl.col("finish_reason").is_in(UNANSWERABLE))
+    if scored := left_out["score"].count():
+        raise ValueError(f"{scored} unanswerable items have a score, such as {left_out['item_id'][0]}")
+    return left_out.height

@@ -40,6 +40,8 @@ def run(
     select: Annotated[str | None, typer.Option(help='Part of the graph, such as "key:sft_dataset+".')] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="asset.field=value; repeatable.")] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="All steps in this process.")] = False,
+    max_minutes: Annotated[float | None, typer.Option(help="Wall time of the run; what is finished is kept.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="USD of the run at the tier's price, likewise.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Run every step even where nothing changed.")] = False,
     tier: TierOption = None,
@@ -47,14 +49,15 @@ def run(
     """Materialise the pipeline for one batch: says first what it will take, ends with the scoreboard."""
     samples_in_range(samples)
     console.print("Loading Dagster ...")
-    from synth_assets.commands.plan import plan_text
+    from synth_assets.commands.costs import limits_text
+    from synth_assets.commands.plan import make_plan, plan_text
     from synth_assets.commands.run import Launch, StoppedError, run_pipeline
     from synth_assets.commands.scoreboard import compared_since, scoreboard_text
     from synth_assets.commands.session import open_session
     from synth_assets.commands.unchanged import remember_run, unchanged_since_last_run
 
     started, session = time.time(), open_session(tier)
-    launch = Launch(batch, samples, select, tuple(setting or ()), in_process)
+    launch = Launch(batch, samples, select, tuple(setting or ()), in_process, max_minutes, max_cost)
     if not again and (run_id := unchanged_since_last_run(session, launch)):
         console.print(scoreboard_text(session), markup=False)
         console.print(f"Nothing changed since run {run_id[:8]}: nothing to do. `synth run --again` runs every step.")
@@ -62,6 +65,9 @@ def run(
     if not in_process:
         session.preload_steps()
     console.print(plan_text(session, samples), markup=False)
+    minutes, price = make_plan(session, samples).minutes, session.tier.usd_per_hour
+    if limits := limits_text(minutes, max_minutes, max_cost, price):
+        console.print(limits, markup=False)
     if not yes and not typer.confirm("Start?"):
         raise typer.Exit(EXIT_USAGE)
     try:
@@ -105,11 +111,15 @@ def study(
 @app.command()
 def plan(samples: int | None = None, tier: TierOption = None) -> None:
     """Say what a run will take: rows, tokens, minutes, disk, price."""
+    from synth_assets.commands.costs import last_steps_text
     from synth_assets.commands.plan import plan_text
     from synth_assets.commands.session import open_session
 
     samples_in_range(samples)
-    console.print(plan_text(open_session(tier), samples), markup=False)
+    session = open_session(tier)
+    console.print(plan_text(session, samples), markup=False)
+    if steps := last_steps_text(session.instance, session.tier_name):
+        console.print(steps, markup=False)
 
 
 @app.command()

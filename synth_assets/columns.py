@@ -16,7 +16,8 @@ COLUMNS: Mapping[str, str] = {
     "detail": "the value behind the reason, beside its limit",
     "engine": "what generated the text, with its version and precision",
     "fingerprint": "of the adapter; for the base its revision",
-    "finish_reason": "stop, or length where the token limit cut the text",
+    "finish_reason": "stop, or length where the token limit cut the text; of an item that the model cannot take the "
+    "reason (context_exceeded, template_refused)",
     "group": "lowest row id among rows of similar tasks; a group is in one split",
     "history": "earlier turns, often none",
     "history_tokens": "tokens of the earlier turns, of the model that wrote them; 0 where there are none",

@@ -115,9 +115,13 @@ ITEM_SCORES = pl.Schema(
         "metric": pl.String,
         "score": pl.Float64,  # 0..1; null where the metric does not apply
         "response": pl.String,
-        "finish_reason": pl.String,
+        "finish_reason": pl.String,  # "stop", "length", or one of UNANSWERABLE; null for rated choices
     }
 )
+
+CONTEXT_EXCEEDED, TEMPLATE_REFUSED = "context_exceeded", "template_refused"
+UNANSWERABLE = (CONTEXT_EXCEEDED, TEMPLATE_REFUSED)
+"""Values of `finish_reason` for an item that a model cannot take: its score is null, and it is counted as left out."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,19 @@ class Metric:
     items_sha256: str  # of the stored per-item results it is recomputed from
     mlflow_run_id: str
     kind: Literal["measured", "derived"] = "measured"
+    unanswerable: int = 0  # items left out of n because the model cannot take them
+
+
+@dataclass(frozen=True)
+class UnanswerableItems:
+    """How many of the `asked` items of a suite and split a model cannot take, for one reason of UNANSWERABLE."""
+
+    model: str
+    suite: str
+    split: str
+    reason: str
+    items: int
+    asked: int
 
 
 @dataclass(frozen=True)
@@ -206,6 +223,7 @@ class PairedTest:
     p_value: float
     test: str = "exact McNemar"
     p_holm: float | None = None
+    left_out: int = 0  # items that one of the two cannot take; neither is compared on them
 
 
 @dataclass(frozen=True)
@@ -219,6 +237,7 @@ class Comparison:
     samples: list[Mapping[str, str]] = field(default_factory=list)
     without_overlap: list[Metric] = field(default_factory=list)  # on test items of which training saw nothing
     win_rates: list[Metric] = field(default_factory=list)  # over the base, by the reward model
+    unanswerable: list[UnanswerableItems] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

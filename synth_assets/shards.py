@@ -19,6 +19,8 @@ from typing import Any
 
 import polars as pl
 
+from synth_assets.budgets import WorkBudget
+
 BLOCK_ROWS = 64
 REPORT_EVERY_S = 5.0
 STALE_TEMPORARY_S = 3600.0
@@ -111,6 +113,7 @@ def compute_blocks(
     *,
     what: str,
     progress: Progress,
+    budget: WorkBudget | None = None,
 ) -> list[Path]:
     """The shards of all blocks in order: those that exist and are intact, and the missing ones computed.
 
@@ -120,6 +123,10 @@ def compute_blocks(
         folder: where shards lie; shared by all work whose keys differ.
         what: plural noun for the progress line ("rows", "candidates").
         progress: receives a line each few seconds with rate and ETA.
+        budget: is asked before each missing block.
+
+    Raises:
+        BudgetError: the next block would exceed the budget; the finished ones are kept.
     """
     blocks = list(blocks)
     sweep_temporaries(folder)
@@ -132,6 +139,8 @@ def compute_blocks(
         progress(f"{what}: {wanted - todo} of {wanted} were made before and are intact")
     meter = _Meter(what, todo, progress)
     for block in missing:
+        if budget:
+            budget.check(f"{wanted - todo + meter.done:,} of {wanted:,} {what} are made", meter.seconds_for(block.rows))
         found[block.key] = _write_shard(folder, block.key, compute(block.payload))
         meter.add(block.rows)
     return [path for block in blocks if (path := found[block.key]) is not None]
@@ -199,6 +208,10 @@ class _Meter:
         self.what, self.total, self.progress = what, total, progress
         self.done = 0
         self.started = self.reported = time.monotonic()
+
+    def seconds_for(self, rows: int) -> float:
+        """Return how long so many rows take at the rate so far; 0 where nothing is known."""
+        return (time.monotonic() - self.started) / self.done * rows if self.done else 0.0
 
     def add(self, rows: int) -> None:
         self.done += rows

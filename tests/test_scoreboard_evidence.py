@@ -6,8 +6,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.commands.scoreboard import BEGIN, END, EVIDENCE, ITEMS
+from resources.hardware import Hardware
+from resources.inference import Inference
+from synth_assets.benchmarks.suite import item_table
+from synth_assets.benchmarks.suites import find_suites
+from synth_assets.commands.scoreboard import BEGIN, END, EVIDENCE, ITEMS, REPEATS_WITHIN, unrepeated
 from synth_assets.evaluation.scoreboard import paired_tests_table, suite_table
+from synth_assets.evaluation.scoring import EvaluationSpec, Subject, score_model
 from synth_assets.records import Comparison, Metric, PairedTest
 from synth_assets.statistics import estimate, mcnemar_p
 
@@ -49,3 +54,31 @@ def test_readme_shows_the_evidence(evidence: Comparison) -> None:
         rows = [line for line in suite_table(evidence, suite).splitlines() if "0." in line or "1.000" in line]
         assert [row for row in rows if row.lstrip("* ") not in shown] == []
     assert paired_tests_table(evidence.tests) in shown
+
+
+def test_another_run_may_differ_by_what_was_measured_and_no_more() -> None:
+    published = pl.read_parquet(PROJECT / ITEMS)
+    dpo = (pl.col("model") == "dpo_adapter") & (pl.col("suite") == "world_instructions") & (pl.col("split") == "test")
+
+    def flipped(count: int) -> pl.DataFrame:
+        changed = dpo & (pl.col("metric") == "strict") & (pl.col("score") == 1.0)
+        first = changed & (changed.cast(pl.Int32).cum_sum() <= count)
+        return published.with_columns(score=pl.when(first).then(0.0).otherwise(pl.col("score")))
+
+    assert unrepeated(published, published) == []
+    assert unrepeated(published, flipped(6)) == []  # 6 of 680: .0088
+    (line,) = unrepeated(published, flipped(7))  # .0103
+    assert line.startswith("dpo_adapter world_instructions test strict: expected 0.7309 within 0.01, got 0.7206")
+
+
+def test_the_shipped_base_repeats_its_published_scores(tmp_path: Path) -> None:
+    published = pl.read_parquet(PROJECT / ITEMS).filter(model="base", split="test", suite="world_instructions")
+    inference = Inference(hardware=Hardware(tier="cpu"))
+    record = inference.resolve("base")
+    subject = Subject("base", "f", "w", "e", lambda: inference.generator(record), lambda: inference.load_base(record))
+    spec = Hardware(tier="cpu").spec(EvaluationSpec(test_items=192))
+    items = item_table(find_suites(["world_instructions"])).filter(split="test")
+    scores = score_model(subject, items, spec, folder=tmp_path, progress=lambda _: None)
+    assert scores["item_id"].n_unique() == 192
+    assert unrepeated(published, scores) == []
+    assert pytest.approx(0.01) == REPEATS_WITHIN

@@ -10,6 +10,7 @@ from pydantic import Field
 from resources.evidence import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
+from resources.step_meter import step_meter
 from resources.tracking import MlflowTracking
 from synth_assets.adapters.evidence import curves_image, logged, trained_on, write_curves
 from synth_assets.adapters.production import CHECKPOINT_EVERY_S, Order, Workshop, produce, reference_of
@@ -18,7 +19,7 @@ from synth_assets.manifests import content_hash, folder_hash
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, fingerprint
 from synth_assets.rounds import OFF_POLICY, ROUNDS, Round
 from synth_assets.training.adapter_store import StoredAdapter
-from synth_assets.training.budget import budget_of
+from synth_assets.training.budget import budget_of, tighter
 from synth_assets.training.contract import TrainingError
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
@@ -161,7 +162,8 @@ def _reference(one: Round) -> dg.AssetsDefinition:
         inference: Inference,
         tracking: MlflowTracking,
     ) -> dg.MaterializeResult:
-        rows, workshop = pairs.collect(), _workshop(context, inference, tracking)
+        rows, meter = pairs.collect(), step_meter(context, inference.hardware.row())
+        workshop = replace(_workshop(context, inference, tracking), limits=meter.budget)
         failure = ""
         try:
             table = reference_of(rows, policy, base_model, workshop, lambda: inference.load_base(base_model))
@@ -173,6 +175,7 @@ def _reference(one: Round) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(content_hash(table)),
             metadata={
                 "dagster/row_count": table.height,
+                **meter.facts(),
                 **{f"mean_{name}": value for name, value in means.items() if value is not None},
                 **({"failure": failure} if failure else {}),
             },
@@ -248,7 +251,10 @@ def _materialised(
     tier = inference.hardware.limits()
     workshop = replace(
         _workshop(context, inference, tracking),
-        budget=budget_of(config.max_minutes, config.max_cost, tier.usd_per_hour),
+        budget=tighter(
+            budget_of(config.max_minutes, config.max_cost, tier.usd_per_hour),
+            step_meter(context, tier).budget.tightest(),
+        ),
         checkpoint_every_s=config.checkpoint_every_s,
     )
     record, stored = produce(order, workshop, lambda: inference.load_base(order.base), force=config.force)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import polars as pl
 
+from synth_assets.budgets import BudgetError, WorkBudget
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.records import REFERENCE_LOGPROBS, AdapterRecord, ModelRecord, Tier, fingerprint
 from synth_assets.shards import BLOCK_ROWS, Block, Progress, compute_blocks, read_shards
@@ -19,7 +20,7 @@ from synth_assets.training.adapter_store import (
     library_versions,
     stored_or_trained,
 )
-from synth_assets.training.budget import UNLIMITED, Budget
+from synth_assets.training.budget import UNLIMITED, Budget, OverBudgetError
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.contract import TrainingError, batch_rows, check_precision, check_steps
 from synth_assets.training.costs import cost_usd
@@ -77,6 +78,7 @@ class Workshop:
     tier: Tier
     progress: Progress
     budget: Budget = UNLIMITED
+    limits: WorkBudget | None = None  # of a step that works in blocks
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
 
 
@@ -88,6 +90,7 @@ def produce(
     A training that cannot succeed gives a record with `failure` and no adapter.
 
     Raises:
+        BudgetError: it would take more than its run may.
         ManifestError: the files of the adapter that is continued are not what was made.
     """
     batch, accumulation = batch_rows(order.spec, workshop.tier)
@@ -105,6 +108,10 @@ def produce(
             checkpoints.clear()
         stored = stored_or_trained(workshop.store, recipe, lambda: _trained(order, parent, load, setting), force=force)
         checkpoints.clear()
+    except OverBudgetError as error:
+        if workshop.budget.of_run:
+            raise BudgetError(f"{order.name}: {error}. What is finished is kept; run again to go on") from error
+        return _failed(order, str(error)), None
     except TrainingError as error:
         return _failed(order, str(error)), None
     if stored.reused:
@@ -142,6 +149,7 @@ def reference_of(
         workshop.shards,
         what="pairs",
         progress=workshop.progress,
+        budget=workshop.limits,
     )
     return read_shards(paths, REFERENCE_LOGPROBS)
 

@@ -21,10 +21,40 @@ class Constraint:
     Attributes:
         asked: the sentence that asks for it, with `{value}`.
         holds: of a stripped text and the value.
+        takes: what the value must be, a key of VALUES.
     """
 
     asked: str
     holds: Callable[[str, Any], bool]
+    takes: str = "count"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_phrase(value: object) -> bool:
+    return isinstance(value, str) and bool(words(value))
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and len(words(value)) == 1
+
+
+def _is_keys(value: object) -> bool:
+    return (
+        isinstance(value, list | tuple) and 0 < len(value) == len(set(map(str, value))) and all(map(_is_phrase, value))
+    )
+
+
+VALUES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "count": ("a whole number of at least 1", _is_count),
+    "phrase": ("text with at least one word", _is_phrase),
+    "word": ("one word", _is_word),
+    "keys": ("a list of different names", _is_keys),
+    "nothing": ("null", lambda value: value is None),
+}
+"""What the value of a constraint may be: the words for it, and whether a value is that."""
 
 
 def words(text: str) -> list[str]:
@@ -99,28 +129,30 @@ CONSTRAINTS: Mapping[str, Constraint] = {
         "Write exactly {value} paragraphs with a blank line between them.", lambda text, n: paragraphs(text) == n
     ),
     "sentences": Constraint("Write exactly {value} sentences.", lambda text, n: sentences(text) == n),
-    "one_sentence": Constraint("Answer in a single sentence.", lambda text, _: sentences(text) == 1),
+    "one_sentence": Constraint("Answer in a single sentence.", lambda text, _: sentences(text) == 1, "nothing"),
     "items": Constraint("Answer with a list of exactly {value} items.", _items),
     "numbered_list": Constraint('Answer with a numbered list of exactly {value} items ("1." and so on).', _numbered),
     "bulleted_list": Constraint(
         'Answer with exactly {value} bullet points, each beginning with "-".', lambda text, n: _bullets(text) == n
     ),
-    "json_keys": Constraint("Answer with nothing but a JSON object that has exactly the keys {value}.", _has_keys),
+    "json_keys": Constraint(
+        "Answer with nothing but a JSON object that has exactly the keys {value}.", _has_keys, "keys"
+    ),
     "words_at_most": Constraint("Use at most {value} words.", lambda text, n: len(words(text)) <= n),
     "words_at_least": Constraint("Use at least {value} words.", lambda text, n: len(words(text)) >= n),
-    "keyword": Constraint('Use the word "{value}".', mentions),
-    "no_keyword": Constraint('Do not use the word "{value}".', lambda text, word: not mentions(text, word)),
+    "keyword": Constraint('Use the word "{value}".', mentions, "phrase"),
+    "no_keyword": Constraint('Do not use the word "{value}".', lambda text, word: not mentions(text, word), "phrase"),
     "first_word": Constraint(
-        'Begin with the word "{value}".', lambda text, word: words(text)[:1] == [str(word).casefold()]
+        'Begin with the word "{value}".', lambda text, word: words(text)[:1] == [str(word).casefold()], "word"
     ),
     "last_word": Constraint(
-        'End with the word "{value}".', lambda text, word: words(text)[-1:] == [str(word).casefold()]
+        'End with the word "{value}".', lambda text, word: words(text)[-1:] == [str(word).casefold()], "word"
     ),
-    "uppercase": Constraint("Write everything in capital letters.", lambda text, _: _cased(text, str.upper)),
+    "uppercase": Constraint("Write everything in capital letters.", lambda text, _: _cased(text, str.upper), "nothing"),
     "lowercase": Constraint(
-        "Write everything in small letters, without any capital.", lambda text, _: _cased(text, str.lower)
+        "Write everything in small letters, without any capital.", lambda text, _: _cased(text, str.lower), "nothing"
     ),
-    "no_commas": Constraint("Do not use any commas.", lambda text, _: "," not in text),
+    "no_commas": Constraint("Do not use any commas.", lambda text, _: "," not in text, "nothing"),
 }
 """The types there are; a value is what `{value}` stands for, or null."""
 
@@ -129,6 +161,14 @@ def asks(kind: str, value: object) -> str:
     """The sentence that asks for a constraint; ValueError names a type that does not exist."""
     shown = ", ".join(f'"{key}"' for key in value) if isinstance(value, list | tuple) else value
     return _find(kind).asked.format(value=shown)
+
+
+def unfit(kind: object, value: object) -> str:
+    """Return what is wrong with a constraint, expected against got; nothing where it is sound."""
+    if not isinstance(kind, str) or kind not in CONSTRAINTS:
+        return f"expected a type that exists ({', '.join(CONSTRAINTS)}), got {kind!r}"
+    expected, accepts = VALUES[CONSTRAINTS[kind].takes]
+    return "" if accepts(value) else f"expected {expected} as the value of {kind}, got {value!r}"
 
 
 def holds(text: str, kind: str, value: object) -> bool:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from synth_assets.benchmarks.harness_model import bounded_model
 from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def harness_version() -> str:
     return f"lm-eval {version('lm-eval')}"
 
 
-def choose(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int) -> list[Choice]:
-    """What the model chooses for each item, in order.
+def choose(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int) -> list[Choice | str]:
+    """What the model chooses for each item, in order; a reason of UNANSWERABLE for an item that it cannot take.
 
     Args:
         pair: a causal language model, or a PEFT model around one, on its device, and its tokenizer, whose chat
@@ -54,13 +55,15 @@ def choose(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int) 
     """
     with tempfile.TemporaryDirectory(prefix="lm-eval-") as folder, _quiet():
         write_task(Path(folder), suite, items)
-        samples = _evaluate(pair, suite, [suite.name], Path(folder), batch_size)
+        samples, left_out = _evaluate(pair, suite, [suite.name], Path(folder), batch_size)
     by_id = {sample["doc"]["item_id"]: _choice(sample) for sample in samples}
-    return [by_id[item.item_id] for item in items]
+    return [left_out.get(item.item_id) or by_id[item.item_id] for item in items]
 
 
-def measure(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int, max_tokens: int) -> list[Measurement]:
-    """What lm-eval's own task gives each item, in order.
+def measure(
+    pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int, max_tokens: int
+) -> list[Measurement | str]:
+    """What lm-eval's own task gives each item, in order; a reason of UNANSWERABLE for one that the model cannot take.
 
     Args:
         pair: as in `choose`.
@@ -74,11 +77,11 @@ def measure(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int,
     alone = task.generates and getattr(getattr(pair[0], "active_peft_config", None), "is_prompt_learning", False)
     with tempfile.TemporaryDirectory(prefix="lm-eval-") as folder, _quiet():
         names = write_tasks(Path(folder), suite, items)
-        samples = _evaluate(pair, suite, names, Path(folder), 1 if alone else batch_size, max_tokens)
+        samples, left_out = _evaluate(pair, suite, names, Path(folder), 1 if alone else batch_size, max_tokens)
     by_id: dict[str, dict[str, SampleResult]] = {}
     for sample in samples:
         by_id.setdefault(sample["doc"]["item_id"], {})[sample["filter"]] = sample
-    return [_measurement(task, by_id[item.item_id]) for item in items]
+    return [left_out.get(item.item_id) or _measurement(task, by_id[item.item_id]) for item in items]
 
 
 def write_task(folder: Path, suite: Suite, items: Sequence[Item]) -> Path:
@@ -141,9 +144,9 @@ def _write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], task: Map
 
 def _evaluate(
     pair: Pair, suite: Suite, names: Sequence[str], folder: Path, batch_size: int, max_tokens: int | None = None
-) -> "list[SampleResult]":
+) -> "tuple[list[SampleResult], Mapping[str, str]]":
+    """Return lm-eval's samples, and the items that the model cannot take: id to reason."""
     from lm_eval import evaluator
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     model, tokenizer = pair
@@ -158,15 +161,22 @@ def _evaluate(
     if suite.task and suite.task.generates:
         for task in found["tasks"].values():
             task.set_config(key="generation_kwargs", value={"max_gen_toks": max_tokens}, update=True)
+    lm = bounded_model(arguments, _virtual_tokens(model))
     try:
         results = evaluator.evaluate(
-            lm=HFLM(**arguments), task_dict=found, bootstrap_iters=0, apply_chat_template=suite.chat
+            lm=cast("Any", lm), task_dict=found, bootstrap_iters=0, apply_chat_template=suite.chat
         )
     finally:
         model.train(was_training)
     if results is None or "samples" not in results:
         raise RuntimeError("lm-eval gives samples on rank 0 only; run the evaluation in one process")
-    return [sample for name in names for sample in results["samples"][name]]
+    return [sample for name in names for sample in results["samples"][name]], lm.left_out
+
+
+def _virtual_tokens(model: "PreTrainedModel | PeftModel") -> int:
+    """Return how many tokens of the context a prompt-tuning adapter takes."""
+    config = getattr(model, "active_peft_config", None)
+    return int(config.num_virtual_tokens) if getattr(config, "is_prompt_learning", False) else 0
 
 
 def _task_of(suite: Suite) -> HarnessTask:

@@ -1,38 +1,13 @@
 """The documents of published benchmarks: from files that a deployment keeps, or from the hub."""
 
-import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from synth_assets.benchmarks.documents import Document, Field, Located, check_fields, check_unique, jsonl_documents
 from synth_assets.benchmarks.suite import Item
 from synth_assets.redaction import redact, without_secrets
-
-Document = dict[str, Any]
-
-
-def read_jsonl(path: Path) -> list[Document]:
-    """One JSON object in each line that is not blank; ValueError names the line that holds something else."""
-    found = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
-        if not isinstance(document, dict):
-            raise ValueError(f"{path}, line {number}: wanted an object, found {type(document).__name__}")
-        found.append(document)
-    return found
-
-
-def read_csv(path: Path) -> list[list[str]]:
-    """The cells of each row, the header among them."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
 
 
 @dataclass(frozen=True)
@@ -44,32 +19,39 @@ class Source:
         repository: data set on the hub.
         configuration: of it; empty: it has one only.
         split: of it that models are measured on.
-        fields: that every document has.
+        fields: that documents have; a file that holds others is refused.
         read: documents of one file, with the fields that the hub's have.
+        check: raises ValueError where the fields of a document do not fit each other.
+        unique: a field whose value no two documents of a file share; empty: there is none.
     """
 
     files: str
     repository: str
     configuration: str
     split: str
-    fields: tuple[str, ...]
-    read: Callable[[Path], list[Document]] = read_jsonl
+    fields: Mapping[str, Field]
+    read: Callable[[Path], list[Located]] = jsonl_documents
+    check: Callable[[Located], None] = lambda found: None
+    unique: str = ""
 
     def documents(self, folder: Path | None) -> list[Document]:
         """From the files below `folder` if there are any, in the order of their names; else from the hub.
 
         Raises:
             FileNotFoundError: neither gives them; says what to put where.
-            ValueError: a file holds none.
+            ValueError: a file holds none, or one that is not as it should be; names file, line and field.
         """
         files = sorted(folder.glob(self.files)) if folder else []
         if not files:
             return self._from_hub(folder)
-        found = [document for file in files for document in self.read(file)]
-        if not found:
-            raise ValueError(f"{self.files} in {folder} holds no documents")
-        self._check(found)
-        return found
+        found: list[Located] = []
+        for file in files:
+            read = self.read(file)
+            if not read:
+                raise ValueError(f"{file} holds no documents: put the benchmark's file there, or remove it")
+            self._check(read)
+            found += read
+        return [document for _, document in found]
 
     def items(
         self,
@@ -106,13 +88,12 @@ class Source:
             )
         return found
 
-    def _check(self, documents: Sequence[Document]) -> None:
-        for number, document in enumerate(documents, 1):
-            if missing := [name for name in self.fields if name not in document]:
-                raise ValueError(
-                    f"document {number} of {self.files} has no field {', '.join(missing)}; "
-                    f"it has {', '.join(sorted(document))}"
-                )
+    def _check(self, found: Sequence[Located], *, strangers: bool = False) -> None:
+        for located in found:
+            check_fields(located, self.fields, strangers=strangers)
+            self.check(located)
+        if self.unique:
+            check_unique(found, self.unique)
 
     def _from_hub(self, folder: Path | None) -> list[Document]:
         from datasets import load_dataset
@@ -129,6 +110,6 @@ class Source:
                 "there (SYNTH_BENCHMARKS names the folder), let this machine reach the hub, or leave the suite out "
                 "(config `suites` of benchmark_items)"
             ) from without_secrets(error)
-        found = [dict(row) for row in table]
-        self._check(found)
-        return found
+        rows = [Located(f"{self.repository}, document {number}", dict(row)) for number, row in enumerate(table, 1)]
+        self._check(rows, strangers=True)
+        return [document for _, document in rows]

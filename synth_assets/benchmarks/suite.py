@@ -90,6 +90,8 @@ class Suite:
         task: for kind "harness".
         turns: for kind "generation": what the user says, turn by turn; each reply is generated before the next turn.
         guards: metric to what it guards: a model must not lose it while it gains elsewhere.
+        files: pattern of the names of its files below the folder of benchmarks; empty: it has none.
+        from_hub: whether its items come from the hub where there is no such file.
     """
 
     name: str
@@ -103,6 +105,8 @@ class Suite:
     task: HarnessTask | None = None
     turns: Callable[[Item], Sequence[str]] = lambda item: (item.prompt,)
     guards: Mapping[str, Literal["safety", "knowledge"]] = field(default_factory=dict)
+    files: str = ""
+    from_hub: bool = False
 
 
 def joined(replies: Sequence[str]) -> str:
@@ -186,6 +190,18 @@ def item_table(
     if (twice := table.filter(pl.col("item_id").is_duplicated())).height:
         raise ValueError(f"benchmark items share the id {twice['item_id'][0]!r}")
     return table
+
+
+def check_files(suites: Iterable[Suite], folder: Path) -> None:
+    """Read the files of suites that have some, before anything runs; the hub is not asked.
+
+    Raises:
+        FileNotFoundError: a file is missing, and what it holds is nowhere else.
+        ValueError: a file is not as it should be; names file, line and field.
+    """
+    for suite in suites:
+        if suite.files and (not suite.from_hub or any(folder.glob(suite.files))):
+            suite.items(folder)
 
 
 def items_of(table: pl.DataFrame) -> list[Item]:

@@ -14,13 +14,21 @@ from rich.console import Console
 from resources.inference import Inference
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.run_turns import turn, wait_for_turn
+from resources.step_meter import MAX_COST, MAX_MINUTES
+from resources.storage import Home
+from synth_assets.benchmarks.suite import check_files
+from synth_assets.benchmarks.suites import find_suites
+from synth_assets.budgets import run_limits
+from synth_assets.commands.costs import run_costs_text
 from synth_assets.commands.ranges import samples_in_range
 from synth_assets.commands.session import Session
 from synth_assets.commands.settings import ops_for
 from synth_assets.commands.watch import RunWatcher, quiet_event_errors
 from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH, check_batch, stored_batches, usable_batches
+from synth_assets.records import Tier
 
 TRIGGER = "synth run"
+BENCHMARK_ITEMS = dg.AssetKey("benchmark_items")
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class Launch:
     select: str | None = None
     settings: tuple[str, ...] = ()  # "asset.field=value"
     in_process: bool = False
+    max_minutes: float | None = None
+    max_cost: float | None = None
 
 
 class StoppedError(Exception):
@@ -62,15 +72,18 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
 
     make_job = pipeline_job_in_process if launch.in_process else pipeline_job
     job = make_job()
+    limits = limit_tags(launch, session.tier)
     config = run_config(job, launch)
     check_settings(config, session.hardware)
     selection = _selected(job, launch.select)
     preflight(session)
+    if selection is None or BENCHMARK_ITEMS in selection:
+        check_benchmarks(session, config)
     batch_name(session, launch.batch)
     close_dead_runs(session.instance)
     session.limit_model_steps()
     with _own_turn(session, console, launch.in_process):
-        tags = run_tags(choose_batch(session, launch.batch), session.tier_name)
+        tags = {**run_tags(choose_batch(session, launch.batch), session.tier_name), **limits}
         return execute(session, make_job, config, tags, console, selection)
 
 
@@ -87,6 +100,15 @@ def _own_turn(session: Session, console: Console, in_process: bool) -> Iterator[
         return
     with turn(session.home, f"synth run --in-process (process {os.getpid()})", report):
         yield
+
+
+def limit_tags(launch: Launch, tier: Tier) -> dict[str, str]:
+    """The tags by which every long step knows the limits of its run; ValueError where one cannot hold."""
+    run_limits(launch.max_minutes, launch.max_cost, tier.usd_per_hour, 0.0)
+    if launch.max_cost is not None and not tier.usd_per_hour:
+        raise ValueError("--max-cost needs a price, and this tier costs 0 USD an hour: use --max-minutes")
+    limits = {MAX_MINUTES: launch.max_minutes, MAX_COST: launch.max_cost}
+    return {tag: f"{value:g}" for tag, value in limits.items() if value is not None}
 
 
 def run_tags(batch: str, tier: str) -> dict[str, str]:
@@ -121,6 +143,8 @@ def execute(
             )
     finally:
         watcher.finish()
+    if costs := run_costs_text(session.instance, result.run_id, session.tier.usd_per_hour):
+        console.print(costs, markup=False)
     if any(_was_stopped(event) for event in result.all_events):
         raise StoppedError("stopped; what was made is kept: run again to go on")
     return result.success
@@ -139,6 +163,18 @@ def run_config(job: dg.JobDefinition, launch: Launch) -> dict[str, Any]:
     """
     samples = [] if launch.samples is None else [f"raw_instructions.samples={samples_in_range(launch.samples)}"]
     return {"ops": ops_for(job, [*launch.settings, *samples])}
+
+
+def check_benchmarks(session: Session, config: Mapping[str, Any]) -> None:
+    """Read the benchmark files of the run's suites: a file that is wrong costs a line and not an hour.
+
+    Raises:
+        FileNotFoundError: a suite has no items anywhere.
+        ValueError: no such suite, or a file is not as it should be; names file, line and field.
+    """
+    own = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
+    home = Home(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
+    check_files(find_suites(session.tier.suites if own is None else own), home.benchmarks())
 
 
 def preflight(session: Session) -> None:

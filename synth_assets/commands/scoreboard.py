@@ -20,6 +20,9 @@ from synth_assets.shards import write_atomically
 BEGIN, END = "<!-- scoreboard: written by make scoreboard -->", "<!-- end of scoreboard -->"
 EVIDENCE = Path("docs") / "scoreboard.json"
 ITEMS = Path("docs") / "scoreboard-items.parquet"
+REPEATS_WITHIN = 0.01
+"""Of a score of the published scoreboard that is measured anew on another processor, where sums are rounded in another
+order: the largest difference of 40 scores was .0074 between two x86-64 machines (docs/tested.md)."""
 SHOWN_COLUMNS = ["model", "suite", "split", "item_id", "cluster", "metric", "score"]
 
 
@@ -39,6 +42,24 @@ def scoreboard_text(session: Session) -> str:
         for (name,), rows in items.partition_by("suite", as_dict=True, maintain_order=True).items()
     }
     return f"{scoreboard(found, decision, null_scores=nulls)}\n{_where(session.home)}"
+
+
+def unrepeated(published: pl.DataFrame, scores: pl.DataFrame) -> list[str]:
+    """Return which published mean scores another run does not repeat within REPEATS_WITHIN.
+
+    Args:
+        published: the per-item scores beside the scoreboard.
+        scores: ITEM_SCORES of another run with the same models and data; what only one of the two measured is left out.
+    """
+    keys = ["model", "suite", "split", "metric"]
+    both = published.join(scores.select(*keys, "item_id", again="score"), on=[*keys, "item_id"])
+    means = both.group_by(keys, maintain_order=True).agg(pl.col("score").mean(), pl.col("again").mean())
+    apart = means.filter((pl.col("score") - pl.col("again")).abs() > REPEATS_WITHIN)
+    return [
+        f"{row['model']} {row['suite']} {row['split']} {row['metric']}: expected {row['score']:.4f} within "
+        f"{REPEATS_WITHIN:g}, got {row['again']:.4f}"
+        for row in apart.iter_rows(named=True)
+    ]
 
 
 def compared_since(session: Session, moment: float) -> bool:

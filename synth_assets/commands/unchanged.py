@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import checks
@@ -54,9 +54,10 @@ def _state(session: Session, launch: Launch) -> dict[str, str]:
     inference = Inference(hardware=session.hardware)
     newest = session.instance.get_runs(limit=1)
     benchmarks = os.environ.get("SYNTH_BENCHMARKS", "")
+    unlimited = replace(launch, max_minutes=None, max_cost=None)
     return {
         "run_id": newest[0].run_id if newest else "",
-        "launch": fingerprint(asdict(launch), batch_name(session, launch.batch), session.tier_name),
+        "launch": fingerprint(asdict(unlimited), batch_name(session, launch.batch), session.tier_name),
         "environment": fingerprint(environment),
         "code": _code_hash(),
         "libraries": fingerprint(library_versions(), platform.python_version()),

@@ -11,10 +11,12 @@ from pydantic import Field
 from resources.dataset_runs import log_dataset
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
+from resources.step_meter import step_meter
 from resources.storage import Home
 from resources.study_runs import add_numbers, log_variant
 from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
 from synth_assets.adapters.production import Order, Workshop, produce
+from synth_assets.budgets import WorkBudget
 from synth_assets.efficiency.findings import findings
 from synth_assets.efficiency.frontier import Frontier, compare
 from synth_assets.efficiency.grid import DEFAULT_SEEDS, VARIANTS, Cell, wanted_variants
@@ -42,6 +44,7 @@ from synth_assets.manifests import content_hash
 from synth_assets.records import ModelRecord, fingerprint, to_json
 from synth_assets.shards import Progress
 from synth_assets.training.adapter_store import StoredAdapter
+from synth_assets.training.budget import UNLIMITED, tighter
 from synth_assets.training.contract import batch_rows
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.specs import LoraSpec
@@ -106,7 +109,8 @@ def lora_variant(
     else:
         try:
             own = inference.quantised(cell.quantisation)
-            variant, stored = _measure(study, variant, own, (tracking.home, context.log.info), config.force)
+            limits = step_meter(context, inference.hardware.row()).budget
+            variant, stored = _measure(study, variant, own, (tracking.home, context.log.info, limits), config.force)
         except NotRunError as error:
             variant = replace(variant, not_run=str(error))
     metadata: dict[str, Any] = {"not_run": variant.not_run, "failure": variant.failure}
@@ -213,13 +217,14 @@ def _study(inference: Inference, base: ModelRecord, rows: pl.LazyFrame, items: p
 
 
 def _measure(
-    study: Study, variant: Variant, inference: Inference, place: tuple[Home, Progress], force: bool
+    study: Study, variant: Variant, inference: Inference, place: tuple[Home, Progress, WorkBudget], force: bool
 ) -> tuple[Variant, StoredAdapter | None]:
     """Train the variant unless its adapter exists, then measure what was not measured before."""
     cell, seed = VARIANTS[variant.name]
-    home, progress = place
+    home, progress, limits = place
     tier, base = inference.hardware.limits(), study.base
-    workshop = Workshop(home.root(), home.adapters(), home.shards("adapters"), tier, progress)
+    budget = tighter(UNLIMITED, limits.tightest())
+    workshop = Workshop(home.root(), home.adapters(), home.shards("adapters"), tier, progress, budget)
     seen = study.rows.filter(pl.col("split") != TESTING)
     order = Order("lora_variant", study.training_of(cell, seed), base, seen)
     record, stored = produce(order, workshop, _loader(inference, base), force=force)
@@ -235,7 +240,10 @@ def _measure(
         progress=progress,
     )
     spec = replace(inference.hardware.spec(EvaluationSpec()), validation_items=study.spec.items)
-    scores = score_model(subject, study.items, spec, folder=home.shards("evaluation"), progress=progress)
+    where: Any = {"folder": home.shards("evaluation"), "progress": progress, "budget": limits}
+    scores = score_model(subject, study.items, spec, **where)
+    if scores["score"].drop_nulls().is_empty():
+        return replace(variant, failure="the base can take none of the validation items"), None
     variant = replace(variant, rows=dict(study.rows["split"].value_counts(sort=True).iter_rows()))
     return measured_variant(variant, record, stored.folder, held_out, _score(scores)), stored
 

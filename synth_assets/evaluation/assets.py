@@ -11,6 +11,7 @@ from resources.evidence import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
+from resources.step_meter import step_meter
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.evaluation.comparison import compare, primary
@@ -22,6 +23,8 @@ from synth_assets.evaluation.safeguards import detectable_table
 from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
 from synth_assets.evaluation.trainings import traces
+from synth_assets.evaluation.unanswerable import count_unanswerable
+from synth_assets.evaluation.writing_tally import WritingTally
 from synth_assets.figures import benchmark_comparison, markdown_image
 from synth_assets.lineage import manifest_path
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
@@ -44,6 +47,8 @@ class EvaluationConfig(dg.Config):
     validation_items: int | None = None
     test_items: int | None = None
     seed: int | None = None
+    max_minutes: float | None = None  # of wall time; finished blocks are kept
+    max_cost: float | None = None  # US dollars at the tier's price, likewise
 
 
 class ComparisonConfig(dg.Config):
@@ -71,13 +76,13 @@ def benchmark_scores(
     **adapters: AdapterRecord,
 ) -> dg.MaterializeResult:
     """Every model's answer and score for every item: the base and each adapter; a failed adapter has no rows."""
+    meter = step_meter(context, inference.hardware.row(), config)
     spec = inference.hardware.spec(EvaluationSpec(), config)
-    folder = tracking.home.shards("evaluation")
+    where: Any = {"folder": tracking.home.shards("evaluation"), "progress": context.log.info, "budget": meter.budget}
     trained = [adapters[name] for name in ADAPTERS if not adapters[name].failure]
     subjects = [subject_of(inference, tracking.home, base_model, adapter) for adapter in (None, *trained)]
-    scores = pl.concat(
-        score_model(subject, benchmark_items, spec, folder=folder, progress=context.log.info) for subject in subjects
-    )
+    tally = WritingTally()
+    scores = pl.concat(score_model(tally.watched(subject), benchmark_items, spec, **where) for subject in subjects)
     engines = {subject.name: subject.engine for subject in subjects}
     found = metrics(scores, engines=engines, data_hash=content_hash(benchmark_items))
     versions = {adapter.name: adapter.model_version for adapter in trained}
@@ -90,6 +95,8 @@ def benchmark_scores(
             "dagster/row_count": scores.height,
             **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in found if m.split == "test"},
             "profiles": dg.MetadataValue.json([asdict(profile) for profile in profiles(scores)]),
+            **meter.writing_facts(tally.new_tokens, tally.writing_s),
+            "unanswerable": dg.MetadataValue.json([asdict(counted) for counted in count_unanswerable(scores)]),
             "sample": dg.MetadataValue.md(_sample(scores, benchmark_items)),
             **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
@@ -121,6 +128,7 @@ def comparison(
 ) -> dg.MaterializeResult:
     """All models side by side with intervals, paired tests and a report; the candidate is the best on validation."""
     tracker = tracking.tracker(context)
+    meter = step_meter(context, rewards.hardware.row())
     run_id = tracker.scores_run(content_hash(benchmark_scores))
     if run_id is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
@@ -151,6 +159,7 @@ def comparison(
             "scores": dg.MetadataValue.md(markdown_table(result)),
             "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
             "overlapping_items": len(overlapping),
+            **meter.facts(),
             **{f"{m.model}_{m.metric}": m.value for m in result.win_rates},
             "without_overlap": dg.MetadataValue.md(overlap_table(found, result.without_overlap)),
             **_small_print(evidence),

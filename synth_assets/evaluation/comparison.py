@@ -7,7 +7,8 @@ from itertools import combinations
 import polars as pl
 
 from synth_assets.benchmarks.suites import SUITES
-from synth_assets.records import BASE, AdapterRecord, Comparison, Metric, PairedTest
+from synth_assets.evaluation.unanswerable import MAX_LEFT_OUT_SHARE, answered, count_unanswerable, shares
+from synth_assets.records import BASE, UNANSWERABLE, AdapterRecord, Comparison, Metric, PairedTest
 from synth_assets.statistics import holm, paired_test
 
 SAMPLES = 5
@@ -37,7 +38,7 @@ def compare(
     if missing := [name for name in (BASE, *(a.name for a in scored)) if name not in models]:
         raise ValueError(f"benchmark_scores has no rows of {', '.join(missing)}, and no failure is recorded")
     suite, metric = primary(scores)
-    candidate = choose_candidate(found, scored, suite, metric)
+    candidate = choose_candidate(validation_values(found, scores, scored, suite, metric), scored)
     pairs = [] if candidate is None else list(rivals(scored))
     return Comparison(
         metrics=list(found),
@@ -45,6 +46,7 @@ def compare(
         candidate=candidate or "",
         failures=failures,
         samples=samples(scores, items, candidate, suite, metric) if candidate else [],
+        unanswerable=count_unanswerable(scores),
     )
 
 
@@ -54,18 +56,42 @@ def primary(scores: pl.DataFrame) -> tuple[str, str]:
     return suite, SUITES[suite].metrics[0]
 
 
-def choose_candidate(found: Sequence[Metric], adapters: Sequence[AdapterRecord], suite: str, metric: str) -> str | None:
+def validation_values(
+    found: Sequence[Metric], scores: pl.DataFrame, adapters: Sequence[AdapterRecord], suite: str, metric: str
+) -> dict[str, float]:
+    """Return the validation value of each model, on the same items for all that may become the candidate.
+
+    Where an adapter cannot take some items, all candidates are compared without them: nobody gains by not answering.
+    An adapter that cannot take more than MAX_LEFT_OUT_SHARE of them has no value, unless that is true of all.
+
+    Raises:
+        ValueError: an adapter that may become the candidate was not asked.
+    """
+    split = "validation"
+    values = {m.model: m.value for m in found if (m.suite, m.metric, m.split) == (suite, metric, split)}
+    asked = scores.filter(suite=suite, metric=metric, split=split)
+    eligible = [adapter.name for adapter in adapters if adapter.role == "candidate"]
+    own = asked.filter(pl.col("model").is_in(eligible))
+    if unasked := [name for name in eligible if name not in set(own["model"])]:
+        raise ValueError(f"no validation items of {suite} {metric} to choose a candidate by for {', '.join(unasked)}")
+    if not own["finish_reason"].is_in(UNANSWERABLE).any():
+        return values
+    left_out = shares(count_unanswerable(own))
+    able = [name for name in eligible if left_out.get((name, suite, split), 0.0) <= MAX_LEFT_OUT_SHARE]
+    own = own.filter(pl.col("model").is_in(able or eligible)).drop_nulls("score")
+    counts = own.group_by("item_id").agg(pl.col("model").n_unique().alias("models"))
+    common = own.join(counts.filter(models=own["model"].n_unique()), on="item_id", how="semi")
+    means = dict(common.group_by("model").agg(pl.col("score").mean()).iter_rows())
+    return {name: value for name, value in values.items() if name not in eligible} | means
+
+
+def choose_candidate(values: Mapping[str, float], adapters: Sequence[AdapterRecord]) -> str | None:
     """The adapter, controls excepted, with the highest validation value; of equals the one with fewer parameters.
 
-    None where every adapter is a control or failed.
+    None where every adapter is a control, failed, or has no value because it could take no item.
     """
-    values = {m.model: m.value for m in found if (m.suite, m.metric, m.split) == (suite, metric, "validation")}
-    eligible = [adapter for adapter in adapters if adapter.role == "candidate"]
-    if unmeasured := [adapter.name for adapter in eligible if adapter.name not in values]:
-        raise ValueError(
-            f"no validation items of {suite} {metric} to choose a candidate by for {', '.join(unmeasured)}"
-        )
-    ranked = sorted(eligible, key=lambda adapter: (-values[adapter.name], adapter.trainable_parameters, adapter.name))
+    able = [adapter for adapter in adapters if adapter.role == "candidate" and adapter.name in values]
+    ranked = sorted(able, key=lambda adapter: (-values[adapter.name], adapter.trainable_parameters, adapter.name))
     return ranked[0].name if ranked else None
 
 
@@ -84,9 +110,11 @@ def rivals(adapters: Sequence[AdapterRecord]) -> Iterator[tuple[str, str]]:
 def paired_tests(scores: pl.DataFrame, pairs: Sequence[tuple[str, str]], suite: str, metric: str) -> list[PairedTest]:
     """A test of each pair on the test split, with p-values as they are and Holm-corrected over all pairs.
 
-    `difference` is the second model's mean minus the first's.
+    `difference` is the second model's mean minus the first's. Items that one of the two cannot take are left out for
+    both; a pair that shares no item has no test.
     """
-    tests = [_paired_test(scores, first, second, suite, metric) for first, second in pairs]
+    found = (_paired_test(scores, first, second, suite, metric) for first, second in pairs)
+    tests = [test for test in found if test]
     corrected = holm([test.p_value for test in tests])
     return [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
 
@@ -97,17 +125,10 @@ def paired_scores(scores: pl.DataFrame, first: str, second: str, suite: str, met
     Raises:
         ValueError: they were not scored on the same items, or there are none.
     """
-    asked = scores.filter(suite=suite, metric=metric, split=split)
-    one, other = (asked.filter(model=name).select("item_id", "cluster", "score") for name in (first, second))
-    joined = one.join(
-        other, on=["item_id", "cluster"], how="full", coalesce=True, suffix="_second", maintain_order="left"
-    )
-    if joined.height != one.height or joined.height != other.height:
-        raise ValueError(f"{first} and {second} were not scored on the same items of {suite} {split}")
-    paired = joined.rename({"score": "first", "score_second": "second"}).drop_nulls(["first", "second"])
+    paired = _joined(scores, first, second, suite, metric, split).drop_nulls(["first", "second"])
     if paired.is_empty():
         raise ValueError(f"{first} and {second} share no scored item of {suite} {split} {metric}")
-    return paired
+    return paired.select("item_id", "cluster", "first", "second")
 
 
 def samples(
@@ -122,7 +143,7 @@ def samples(
     test = (
         items.filter(suite=suite, split="test").sort("item_hash").unique("cluster", keep="first", maintain_order=True)
     )
-    answers = scores.filter(suite=suite, split="test", metric=metric)
+    answers = answered(scores.filter(suite=suite, split="test", metric=metric))
     drawn = test.select("item_id", "prompt")
     for name, column in ((BASE, "before"), (candidate, "after")):
         own = answers.filter(model=name).select(
@@ -132,10 +153,35 @@ def samples(
     return [{name: _text(value) for name, value in row.items()} for row in drawn.head(SAMPLES).iter_rows(named=True)]
 
 
-def _paired_test(scores: pl.DataFrame, first: str, second: str, suite: str, metric: str) -> PairedTest:
-    paired = paired_scores(scores, first, second, suite, metric, "test")
+def _joined(scores: pl.DataFrame, first: str, second: str, suite: str, metric: str, split: str) -> pl.DataFrame:
+    """Columns item_id, cluster, first, second, left_out: all items that the two were asked.
+
+    Raises:
+        ValueError: they were not asked the same.
+    """
+    asked = scores.filter(suite=suite, metric=metric, split=split).with_columns(
+        pl.col("finish_reason").is_in(UNANSWERABLE).fill_null(value=False).alias("left_out")
+    )
+    one, other = (
+        asked.filter(model=name).select("item_id", "cluster", "score", "left_out") for name in (first, second)
+    )
+    joined = one.join(
+        other, on=["item_id", "cluster"], how="full", coalesce=True, suffix="_second", maintain_order="left"
+    )
+    if joined.height != one.height or joined.height != other.height:
+        raise ValueError(f"{first} and {second} were not scored on the same items of {suite} {split}")
+    left_out = pl.col("left_out") | pl.col("left_out_second")
+    return joined.select("item_id", "cluster", left_out, first="score", second="score_second")
+
+
+def _paired_test(scores: pl.DataFrame, first: str, second: str, suite: str, metric: str) -> PairedTest | None:
+    joined = _joined(scores, first, second, suite, metric, "test")
+    paired = joined.drop_nulls(["first", "second"])
+    if paired.is_empty():
+        return None
     values = paired["first"].to_list(), paired["second"].to_list()
-    return paired_test((first, second), (suite, "test", metric), *values, paired["cluster"].to_list())
+    test = paired_test((first, second), (suite, "test", metric), *values, paired["cluster"].to_list())
+    return replace(test, left_out=joined["left_out"].sum())
 
 
 def _text(value: object) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 
 from synth_assets.lexicon import BOILERPLATE_ITEMS, NGRAM_WORDS, contained
 from synth_assets.manifests import content_hash
-from synth_assets.records import Metric
+from synth_assets.records import UNANSWERABLE, Metric
 from synth_assets.statistics import estimate
 from synth_assets.text import hash_words, ngrams, whole_texts
 
@@ -58,13 +58,17 @@ def without_overlap(found: Sequence[Metric], scores: pl.DataFrame, overlapping: 
         scores: ITEM_SCORES.
         overlapping: item ids.
     """
-    kept = scores.filter(~pl.col("item_id").is_in(list(overlapping)), pl.col("score").is_not_null())
+    outside = scores.filter(~pl.col("item_id").is_in(list(overlapping)))
+    kept = outside.filter(pl.col("score").is_not_null())
+    left_out = outside.filter(pl.col("finish_reason").is_in(UNANSWERABLE))
     stored, clean = content_hash(kept), []
     for metric in found:
-        rows = kept.filter(model=metric.model, suite=metric.suite, split=metric.split, metric=metric.metric)
+        where = {"model": metric.model, "suite": metric.suite, "split": metric.split, "metric": metric.metric}
+        rows = kept.filter(**where)
         if metric.split == "test" and not rows.is_empty():
             again = estimate(rows["score"].to_list(), rows["cluster"].to_list())
             numbers = {"value": again.value, "n": again.n, "ci_low": again.low, "ci_high": again.high}
+            numbers["unanswerable"] = left_out.filter(**where).height
             clean.append(replace(metric, **numbers, interval=again.method, items_sha256=stored, kind="derived"))
     return clean
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from synth_assets.benchmarks.constraints import sentences, words
 from synth_assets.benchmarks.refusals import refuses
+from synth_assets.evaluation.unanswerable import answered
 from synth_assets.protocols import RewardModel
 from synth_assets.records import BASE, Metric
 from synth_assets.statistics import Estimate, estimate
@@ -62,8 +63,10 @@ def profiles(scores: pl.DataFrame) -> list[Profile]:
 
     Variety falls with length, so it is counted over the same number of pairs: as many as the tersest model wrote.
     """
-    written = scores.filter(pl.col("split") == "test", pl.col("finish_reason").is_not_null()).unique(
-        ["model", "suite", "item_id"], maintain_order=True
+    written = (
+        answered(scores)
+        .filter(pl.col("split") == "test", pl.col("finish_reason").is_not_null())
+        .unique(["model", "suite", "item_id"], maintain_order=True)
     )
     answers = {
         str(model): (rows["response"].to_list(), rows["finish_reason"].to_list())
@@ -140,13 +143,15 @@ def preferred(
     if like is None or not spec.items:
         return []
     both = written.filter(suite=like.suite).select("item_id", "prompt", "cluster")
-    told = scores.filter(suite=like.suite, split="test").unique(["model", "item_id"], maintain_order=True)
+    told = answered(scores).filter(suite=like.suite, split="test").unique(["model", "item_id"], maintain_order=True)
     for model, column in ((BASE, "first"), (candidate, "second")):
         own = told.filter(model=model).select("item_id", pl.col("response").alias(column))
         both = both.join(own, on="item_id", maintain_order="left")
+    if both.is_empty():
+        return []
     both, rewards = both.head(spec.items), judge()
     answers = both["first"].to_list(), both["second"].to_list()
     rate = win_rate(rewards, both["prompt"].to_list(), answers, both["cluster"].to_list(), spec.tie)
-    numbers = {"value": rate.value, "n": rate.n, "ci_low": rate.low, "ci_high": rate.high}
+    numbers = {"value": rate.value, "n": rate.n, "ci_low": rate.low, "ci_high": rate.high, "unanswerable": 0}
     harness = f"reward model {rewards.model} {rewards.revision}"
     return [replace(like, metric="win_rate", **numbers, interval=rate.method, harness=harness, kind="derived")]

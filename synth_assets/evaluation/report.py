@@ -24,12 +24,16 @@ from synth_assets.evaluation.report_formats import (
 )
 from synth_assets.evaluation.report_trainings import cost_section, filter_section, training_section
 from synth_assets.evaluation.safeguards import GUARD_MARGIN, Detectable, Guarded
+from synth_assets.evaluation.unanswerable import MAX_LEFT_OUT_SHARE, REASONS
 from synth_assets.figures import benchmark_comparison, model_comparison
 from synth_assets.labels import label
-from synth_assets.records import BASE, Comparison, Metric, to_json
+from synth_assets.records import BASE, Comparison, Metric, UnanswerableItems, to_json
 from synth_assets.shards import write_atomically
 
-SUMMARY_COLUMNS = ("model", "suite", "split", "metric", "value", "n", "ci_low", "ci_high", "interval", "mlflow_run_id")
+SUMMARY_COLUMNS = (
+    *("model", "suite", "split", "metric", "value", "n", "unanswerable"),
+    *("ci_low", "ci_high", "interval", "mlflow_run_id"),
+)
 
 
 def write_report(evidence: Evidence, folder: Path) -> list[str]:
@@ -67,6 +71,7 @@ def sections(evidence: Evidence) -> list[Section]:
             "Which method when", [Points(which_method_when(found, evidence.adapters, evidence.deciding)), _costs()]
         ),
         _scores(evidence),
+        _unanswerable(found.unanswerable),
         cost_section(evidence),
         training_section(evidence),
         _tests(evidence),
@@ -116,13 +121,13 @@ def _scores(evidence: Evidence) -> Section:
     return Section("Scores", blocks)
 
 
-_HEAD = ("model", "value", "interval", "n", "method")
-_NUMBERS = ("value", "n")
+_HEAD = ("model", "value", "interval", "n", "left out", "method")
+_NUMBERS = ("value", "n", "left out")
 
 
 def _null_rows(nulls: Mapping[str, Mapping[str, float]], metric: str) -> list[list[Cell]]:
     return [
-        cells((f"answer: {name}", f"{values[metric]:.3f}", "", "", "no model"))
+        cells((f"answer: {name}", f"{values[metric]:.3f}", "", "", "", "no model"))
         for name, values in nulls.items()
         if metric in values
     ]
@@ -131,7 +136,30 @@ def _null_rows(nulls: Mapping[str, Mapping[str, float]], metric: str) -> list[li
 def _score_row(metric: Metric, name: str, links: Mapping[str, str]) -> list[Cell]:
     value = Cell(f"{metric.value:.3f}", links.get(metric.mlflow_run_id, ""))
     interval = f"{metric.ci_low:.3f} to {metric.ci_high:.3f}"
-    return [Cell(name), value, *cells((interval, f"{metric.n:,}", metric.interval))]
+    return [Cell(name), value, *cells((interval, f"{metric.n:,}", f"{metric.unanswerable:,}", metric.interval))]
+
+
+def _unanswerable(found: Sequence[UnanswerableItems]) -> Section:
+    head = ("model", "suite", "split", "left out", "of", "share", "reason")
+    rows = [
+        cells(
+            (
+                label(one.model),
+                one.suite,
+                one.split,
+                one.items,
+                one.asked,
+                f"{one.items / one.asked:.1%}",
+                REASONS.get(one.reason, one.reason),
+            )
+        )
+        for one in found
+    ]
+    told = (
+        "Items that a model cannot take have no score: they are not in its n, and paired tests and guards leave them "
+        f"out for both models. A suite with more than {MAX_LEFT_OUT_SHARE:.0%} of them is no basis for a comparison."
+    )
+    return Section("Items left out", [told, Table(head, rows, head[3:6])] if rows else [])
 
 
 def _tests(evidence: Evidence) -> Section:
@@ -139,14 +167,13 @@ def _tests(evidence: Evidence) -> Section:
     if not tests:
         return Section("Paired tests", [])
     link = next((evidence.links.get(m.mlflow_run_id, "") for m in evidence.comparison.metrics), "")
-    head = ("pair", "points", "only first", "only second", "n", "p", "p, Holm")
+    head = ("pair", "points", "only first", "only second", "n", "left out", "p", "p, Holm")
     rows = [
         [
             Cell(f"{label(t.first)} → {label(t.second)}"),
             Cell(f"{100 * t.difference:+.1f}", link),
-            *cells(
-                (t.only_first, t.only_second, t.n, f"{t.p_value:.2g}", "-" if t.p_holm is None else f"{t.p_holm:.2g}")
-            ),
+            *cells((t.only_first, t.only_second, t.n, t.left_out)),
+            *cells((f"{t.p_value:.2g}", "-" if t.p_holm is None else f"{t.p_holm:.2g}")),
         ]
         for t in tests
     ]
@@ -168,7 +195,7 @@ def _detectable(found: Sequence[Detectable]) -> Section:
 
 
 def _guards(found: Sequence[Guarded]) -> Section:
-    head = ("guards", "suite", "metric", "n", "points", "interval", "verdict")
+    head = ("guards", "suite", "metric", "n", "left out", "points", "interval", "verdict")
     rows = [
         cells(
             (
@@ -176,6 +203,7 @@ def _guards(found: Sequence[Guarded]) -> Section:
                 guard.suite,
                 guard.metric,
                 guard.found.n,
+                guard.left_out,
                 f"{100 * guard.found.difference:+.1f}",
                 f"{100 * guard.found.low:+.1f} to {100 * guard.found.high:+.1f}",
                 guard.found.verdict,
@@ -187,9 +215,9 @@ def _guards(found: Sequence[Guarded]) -> Section:
     told = (
         "What the candidate must not lose against the base model. Held: the whole interval is above a loss of "
         f"{margin}; lost: the difference is a loss of {margin} or more, and the interval leaves 0 out; not shown: "
-        "what lies between."
+        f"what lies between, and every guard of which more than {MAX_LEFT_OUT_SHARE:.0%} of the items are left out."
     )
-    return Section("Guards", [told, Table(head, rows, ("n", "points"))] if rows else [])
+    return Section("Guards", [told, Table(head, rows, ("n", "left out", "points"))] if rows else [])
 
 
 def _without_overlap(evidence: Evidence) -> Section:

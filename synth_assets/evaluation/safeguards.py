@@ -1,13 +1,14 @@
 """What the items can show at all, and what a model must not lose: the small print beside every score."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from synth_assets.benchmarks.suite import SEALED, Suite, items_of, null_scores
 from synth_assets.benchmarks.suites import SUITES
-from synth_assets.records import BASE
+from synth_assets.evaluation.unanswerable import MAX_LEFT_OUT_SHARE, left_out_share
+from synth_assets.records import BASE, UNANSWERABLE
 from synth_assets.statistics import (
     NonInferiority,
     estimate,
@@ -36,12 +37,17 @@ class Detectable:
 
 @dataclass(frozen=True)
 class Guarded:
-    """What became of something that a model must not lose; `guards` is "safety", "knowledge" or "sealed"."""
+    """What became of something that a model must not lose; `guards` is "safety", "knowledge" or "sealed".
+
+    `left_out` items are not compared because one of the two models cannot take them. Where they are more than
+    MAX_LEFT_OUT_SHARE of the items nothing is shown, whatever the others say; a loss stays a loss.
+    """
 
     suite: str
     metric: str
     guards: str
     found: NonInferiority
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,8 @@ def losses(first: pl.DataFrame, second: pl.DataFrame, margins: Mapping[str, floa
     found = []
     for suite in _suites(second):
         for metric, guards in suite.guards.items():
-            outcome = _kept(first, second, (suite.name, SPLIT, metric), margins[guards])
-            found += [Guarded(suite.name, metric, guards, outcome)] if outcome else []
+            outcome, left_out = _kept(first, second, (suite.name, SPLIT, metric), margins[guards])
+            found += [Guarded(suite.name, metric, guards, outcome, left_out)] if outcome else []
     return found
 
 
@@ -100,8 +106,8 @@ def sealed_losses(first: pl.DataFrame, second: pl.DataFrame, margin: float) -> l
     found = []
     for name in second.filter(split=SEALED)["suite"].unique(maintain_order=True):
         metric = SUITES[name].metrics[0]
-        outcome = _kept(first, second, (name, SEALED, metric), margin)
-        found += [Guarded(name, metric, SEALED, outcome)] if outcome else []
+        outcome, left_out = _kept(first, second, (name, SEALED, metric), margin)
+        found += [Guarded(name, metric, SEALED, outcome, left_out)] if outcome else []
     return found
 
 
@@ -143,7 +149,7 @@ def _effect(differences: Sequence[float]) -> float | None:
         return None
     if set(differences) <= {-1.0, 0.0, 1.0}:
         return min(1.0, minimum_detectable_effect(len(differences), sum(map(abs, differences)) / len(differences)))
-    return minimum_detectable_difference(differences)
+    return minimum_detectable_difference(differences) if len(differences) > 1 else None
 
 
 def _scored(scores: pl.DataFrame, suite: str, split: str, metric: str) -> pl.DataFrame:
@@ -157,14 +163,29 @@ def _asked(scored: pl.DataFrame, items: pl.DataFrame, suite: Suite) -> pl.DataFr
 
 def _kept(
     first: pl.DataFrame, second: pl.DataFrame, measured: tuple[str, str, str], margin: float
-) -> NonInferiority | None:
-    """None where the two share no scored item of this suite, split and metric."""
+) -> tuple[NonInferiority | None, int]:
+    """Return the outcome and how many items are left out; no outcome where the metric applies to no item of both."""
+    left_out = _left_out(first, second, *measured)
     paired = _paired(first, second, *measured)
     if paired.is_empty():
-        return None
-    return non_inferiority(
-        paired["first"].to_list(), paired["second"].to_list(), paired["cluster"].to_list(), margin=margin
+        return (NonInferiority(0, 0.0, -1.0, 1.0, "not shown") if left_out else None), left_out
+    values = paired["first"].to_list(), paired["second"].to_list()
+    found = non_inferiority(*values, paired["cluster"].to_list(), margin=margin)
+    if found.verdict == "held" and left_out_share(left_out, found.n) > MAX_LEFT_OUT_SHARE:
+        found = replace(found, verdict="not shown")
+    return found, left_out
+
+
+def _left_out(first: pl.DataFrame, second: pl.DataFrame, suite: str, split: str, metric: str) -> int:
+    """Return how many items that both were asked one of them cannot take."""
+    one, other = (
+        scores.filter(suite=suite, split=split, metric=metric)
+        .select("item_id", pl.col("finish_reason").is_in(UNANSWERABLE).fill_null(value=False).alias("left_out"))
+        .unique("item_id", maintain_order=True)
+        for scores in (first, second)
     )
+    both = one.join(other, on="item_id", suffix="_second")
+    return both.filter(pl.col("left_out") | pl.col("left_out_second")).height
 
 
 def _paired(first: pl.DataFrame, second: pl.DataFrame, suite: str, split: str, metric: str) -> pl.DataFrame:

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synth_assets.evaluation.unanswerable import unanswerable_text
 from synth_assets.labels import label
 from synth_assets.records import ADAPTERS, BASE, Comparison, Decision, Metric, PairedTest
 from synth_assets.rounds import ROUNDS
@@ -46,9 +47,14 @@ def suite_table(comparison: Comparison, suite: str, nulls: Mapping[str, Mapping[
             lines.append(_cut(f"{head}failed: {' '.join(comparison.failures[model].split())}"))
         elif row:
             lines.append(f"{head}{next(iter(row.values())).n:>6}" + "".join(_cell(row.get(name)) for name in names))
+        elif any((one.model, one.suite, one.split) == (model, suite, "test") for one in comparison.unanswerable):
+            lines.append(f"{head}{0:>6}" + _cell(None) * len(names))
     for name, found in (nulls or {}).items():
         cells = "".join(f"{found[n]:>8.3f}  {'':15}" if n in found else f"{'-':>8}  {'':15}" for n in names)
         lines.append(f"  {'answer: ' + name:{NAME_WIDTH}}{'':6}{cells}")
+    for counted in comparison.unanswerable:
+        if (counted.suite, counted.split) == (suite, "test"):
+            lines += _wrapped("  left out: ", unanswerable_text(counted))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -81,7 +87,7 @@ def paired_tests_table(tests: Sequence[PairedTest]) -> str:
             f"  {pair:42}{100 * test.difference:>+7.1f}{test.only_first:>10}{test.only_second:>10}{p_value:>9}"
         )
     corrected = "" if tests[0].p_holm is None else f"; p is Holm-corrected over these {len(tests)} tests"
-    lines.append(f"  {tests[0].n} items each{corrected}")
+    lines.append(f"  {_item_counts(tests)}{corrected}")
     if effect := _smallest_visible_effect(tests):
         lines.append(f"  a true difference of {100 * effect:.1f} points is found 4 times in 5 (alone, at p < .05)")
     return "\n".join(lines)
@@ -117,21 +123,24 @@ def decision_text(decision: Decision | None) -> str:
 
 def markdown_table(comparison: Comparison) -> str:
     """The same rows as a Markdown table: all suites and metrics of the test split."""
-    rows = ["| model | suite | metric | n | value | 95 % interval |", "|---|---|---|---:|---:|---|"]
+    rows = ["| model | suite | metric | n | left out | value | 95 % interval |", "|---|---|---|---:|---:|---:|---|"]
     for model in _models(comparison):
         name = label(model) + (" (candidate)" if model == comparison.candidate else "")
         if model in comparison.failures:
             reason = " ".join(comparison.failures[model].split()).replace("|", "\\|")
-            rows.append(f"| {name} | failed: {reason} | | | | |")
+            rows.append(f"| {name} | failed: {reason} | | | | | |")
         for m in comparison.metrics:
             if m.model == model and m.split == "test":
                 interval = f"{m.ci_low:.3f} to {m.ci_high:.3f}"
-                rows.append(f"| {name} | {m.suite} | {m.metric} | {m.n} | {m.value:.3f} | {interval} |")
-    return "\n".join(rows)
+                n = f"{m.n} | {m.unanswerable}"
+                rows.append(f"| {name} | {m.suite} | {m.metric} | {n} | {m.value:.3f} | {interval} |")
+    told = [unanswerable_text(one) for one in comparison.unanswerable if one.split == "test"]
+    return "\n".join([*rows, *([""] if told else []), *told])
 
 
 def _suites(comparison: Comparison) -> list[str]:
-    return list(dict.fromkeys(m.suite for m in comparison.metrics if m.split == "test"))
+    measured = (*comparison.metrics, *comparison.unanswerable)
+    return list(dict.fromkeys(m.suite for m in measured if m.split == "test"))
 
 
 def _models(comparison: Comparison) -> list[str]:
@@ -152,6 +161,14 @@ def _smallest_visible_effect(tests: Sequence[PairedTest]) -> float:
     rate, n = max(((test.only_first + test.only_second) / test.n, test.n) for test in tests)
     effect = minimum_detectable_effect(n, rate) if rate else math.inf
     return effect if math.isfinite(effect) else 0.0
+
+
+def _item_counts(tests: Sequence[PairedTest]) -> str:
+    """How many items the tests compare, and how many they leave out because a model cannot take them."""
+    counts = sorted({test.n for test in tests})
+    shown = f"{counts[0]} items each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} items"
+    most = max(test.left_out for test in tests)
+    return f"{shown}, up to {most} left out that one of the two cannot take" if most else shown
 
 
 def _p(value: float) -> str:

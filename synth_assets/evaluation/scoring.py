@@ -12,9 +12,12 @@ import polars as pl
 from synth_assets.benchmarks import harness
 from synth_assets.benchmarks.suite import SEALED, Item, Suite, items_of, joined
 from synth_assets.benchmarks.suites import SUITES
+from synth_assets.budgets import WorkBudget
+from synth_assets.evaluation.conversations import converse
+from synth_assets.evaluation.unanswerable import count_unanswerable, unanswerable_text
 from synth_assets.manifests import content_hash
-from synth_assets.protocols import Completion, Message, Sampling, TextGenerator
-from synth_assets.records import ITEM_SCORES, Metric, fingerprint
+from synth_assets.protocols import Completion, Sampling, TextGenerator
+from synth_assets.records import ITEM_SCORES, UNANSWERABLE, Metric, fingerprint
 from synth_assets.shards import Block, Progress, compute_blocks, in_blocks, read_shards
 from synth_assets.statistics import estimate
 
@@ -79,9 +82,17 @@ class Subject:
 
 
 def score_model(
-    subject: Subject, items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
+    subject: Subject,
+    items: pl.DataFrame,
+    spec: EvaluationSpec,
+    *,
+    folder: Path,
+    progress: Progress,
+    budget: WorkBudget | None = None,
 ) -> pl.DataFrame:
     """ITEM_SCORES of one model; answers that exist under the same weights and settings are not made again.
+
+    An item that the model cannot take has no score; its `finish_reason` says why (UNANSWERABLE).
 
     Args:
         subject: the model.
@@ -89,12 +100,21 @@ def score_model(
         spec: how it is examined.
         folder: where blocks of answers are kept.
         progress: receives a line each few seconds.
+        budget: is asked before each missing block.
+
+    Raises:
+        BudgetError: the limit is reached; finished blocks are kept.
     """
-    return _ask(subject, items_of(choose_items(items, spec)), spec, folder, progress)
+    return _ask(subject, items_of(choose_items(items, spec)), spec, folder, progress, budget)
 
 
 def _ask(
-    subject: Subject, items: Sequence[Item], spec: EvaluationSpec, folder: Path, progress: Progress
+    subject: Subject,
+    items: Sequence[Item],
+    spec: EvaluationSpec,
+    folder: Path,
+    progress: Progress,
+    budget: WorkBudget | None,
 ) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
     for name in dict.fromkeys(item.suite for item in items):
@@ -102,10 +122,14 @@ def _ask(
         asked = [item for item in items if item.suite == name]
         blocks = {"generation": _generation_blocks, "choice": _choice_blocks, "harness": _harness_blocks}[suite.kind]
         todo, answer = blocks(subject, suite, asked, spec)
-        shards = compute_blocks(todo, answer, folder, what=f"{subject.name} {name} answers", progress=progress)
+        what = f"{subject.name} {name} answers"
+        shards = compute_blocks(todo, answer, folder, what=what, progress=progress, budget=budget)
         answers = read_shards(shards, JUDGED_ANSWERS if suite.kind == "harness" else ANSWERS)
         rows += _score_rows(subject, suite, asked, answers)
-    return pl.DataFrame(rows, schema=ITEM_SCORES)
+    scores = pl.DataFrame(rows, schema=ITEM_SCORES)
+    for counted in count_unanswerable(scores):
+        progress(unanswerable_text(counted))
+    return scores
 
 
 def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
@@ -128,7 +152,13 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
 
 
 def sealed_scores(
-    subject: Subject, items: pl.DataFrame, spec: EvaluationSpec, *, folder: Path, progress: Progress
+    subject: Subject,
+    items: pl.DataFrame,
+    spec: EvaluationSpec,
+    *,
+    folder: Path,
+    progress: Progress,
+    budget: WorkBudget | None = None,
 ) -> pl.DataFrame:
     """ITEM_SCORES of one model on every sealed item; empty where no suite has any.
 
@@ -140,12 +170,13 @@ def sealed_scores(
         spec: how it is examined; its limits of items do not apply.
         folder: where blocks of answers are kept.
         progress: receives a line each few seconds.
+        budget: as in `score_model`.
     """
-    return _ask(subject, items_of(items.filter(split=SEALED)), spec, folder, progress)
+    return _ask(subject, items_of(items.filter(split=SEALED)), spec, folder, progress, budget)
 
 
 def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str) -> list[Metric]:
-    """One Metric for each model, suite, split and metric that applies to at least one item, in the table's order.
+    """One Metric for each model, suite, split and metric with at least one score, in the table's order.
 
     Args:
         scores: ITEM_SCORES, the only source of value, n and interval.
@@ -154,9 +185,10 @@ def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str)
     """
     stored = content_hash(scores)
     found = []
-    counted = scores.filter(pl.col("score").is_not_null())
     keys = ["model", "suite", "split", "metric"]
-    for (model, name, split, metric), group in counted.group_by(keys, maintain_order=True):
+    for (model, name, split, metric), group in scores.group_by(keys, maintain_order=True):
+        if not group["score"].count():
+            continue
         suite = SUITES[str(name)]
         result = estimate(group["score"].to_list(), group["cluster"].to_list())
         found.append(
@@ -175,6 +207,7 @@ def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str)
                 data_hash=data_hash,
                 items_sha256=stored,
                 mlflow_run_id="",  # the tracker's to fill
+                unanswerable=int(group["finish_reason"].is_in(UNANSWERABLE).sum()),
             )
         )
     return found
@@ -193,9 +226,9 @@ def _generation_blocks(
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
         seeds = [int(fingerprint(spec.seed, item.item_hash)[:15], 16) for item in block]
-        told = _converse(load(), [suite.turns(item) for item in block], seeds, sampling)
-        responses = [joined([completion.text for completion in replies]) for replies in told]
-        return _answers(block, responses, [_finish_reason(replies) for replies in told])
+        outcomes = converse(load(), [suite.turns(item) for item in block], seeds, sampling)
+        responses = ["" if isinstance(one, str) else joined([reply.text for reply in one]) for one in outcomes]
+        return _answers(block, responses, [one if isinstance(one, str) else _finish_reason(one) for one in outcomes])
 
     settings = {"sampling": asdict(sampling), "seed": spec.seed, "shots": suite.shots}
     return _blocks(subject, settings, items), answer
@@ -208,8 +241,9 @@ def _choice_blocks(
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
         found = harness.choose(load(), suite, block, batch_size=spec.batch_size)
-        responses = [item.choices[choice.index] for item, choice in zip(block, found, strict=True)]
-        return _answers(block, responses, [None] * len(block))
+        pairs = zip(block, found, strict=True)
+        responses = ["" if isinstance(choice, str) else item.choices[choice.index] for item, choice in pairs]
+        return _answers(block, responses, [choice if isinstance(choice, str) else None for choice in found])
 
     settings = {"harness": harness.harness_version(), "chat": suite.chat, "delimiter": suite.delimiter}
     return _blocks(subject, settings, items), answer
@@ -222,32 +256,15 @@ def _harness_blocks(
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
         found = harness.measure(load(), suite, block, batch_size=spec.batch_size, max_tokens=spec.max_tokens)
-        plain = _answers(block, [measured.response for measured in found], [None] * len(block))
-        scores = [json.dumps(dict(measured.scores)) for measured in found]
+        responses = ["" if isinstance(measured, str) else measured.response for measured in found]
+        plain = _answers(block, responses, [one if isinstance(one, str) else None for one in found])
+        scores = [json.dumps({} if isinstance(one, str) else dict(one.scores)) for one in found]
         return plain.with_columns(pl.Series("scores", scores, dtype=pl.String))
 
     settings = {"harness": harness.harness_version(), "task": suite.name, "chat": suite.chat, "shots": suite.shots}
     if suite.task and suite.task.generates:
         settings["max_tokens"] = spec.max_tokens
     return _blocks(subject, settings, items), answer
-
-
-def _converse(
-    generator: TextGenerator, turns: Sequence[Sequence[str]], seeds: Sequence[int], sampling: Sampling
-) -> list[list[Completion]]:
-    """The replies in each conversation; its user says the next turn whatever the reply was."""
-    messages: list[list[Message]] = [[] for _ in turns]
-    replies: list[list[Completion]] = [[] for _ in turns]
-    for turn in range(max(map(len, turns))):
-        going = [number for number, told in enumerate(turns) if turn < len(told)]
-        for number in going:
-            messages[number].append({"role": "user", "content": turns[number][turn]})
-        prompts = [generator.encode_chat(messages[number]) for number in going]
-        found = generator.generate(prompts, [seeds[number] + turn for number in going], sampling)
-        for number, completion in zip(going, found, strict=True):
-            replies[number].append(completion)
-            messages[number].append({"role": "assistant", "content": completion.text})
-    return replies
 
 
 def _finish_reason(replies: Sequence[Completion]) -> str:
@@ -271,7 +288,8 @@ def _score_rows(
     for item, answer in zip(items, answers.iter_rows(named=True), strict=True):
         if answer["item_hash"] != item.item_hash:
             raise ValueError(f"{subject.name}: a stored answer to another item stands where {item.item_id} is expected")
-        scores = json.loads(answer["scores"]) if "scores" in answer else suite.score(item, answer["response"])
+        left_out = answer["finish_reason"] in UNANSWERABLE
+        scores = _unscored(suite, item) if left_out else _scored(suite, item, answer)
         rows += [
             {
                 "model": subject.name,
@@ -281,10 +299,19 @@ def _score_rows(
                 "item_id": item.item_id,
                 "cluster": item.cluster,
                 "metric": metric,
-                "score": scores[metric],
+                "score": None if left_out else scores[metric],
                 "response": answer["response"],
-                "finish_reason": answer["finish_reason"],
+                "finish_reason": None if left_out and scores[metric] is None else answer["finish_reason"],
             }
             for metric in suite.metrics
         ]
     return rows
+
+
+def _scored(suite: Suite, item: Item, answer: Mapping[str, Any]) -> Mapping[str, float | None]:
+    return json.loads(answer["scores"]) if "scores" in answer else suite.score(item, answer["response"])
+
+
+def _unscored(suite: Suite, item: Item) -> Mapping[str, float | None]:
+    """Return the scores of silence: None for metrics that do not apply to the item, which is left out of the rest."""
+    return suite.score(item, joined([""] * len(suite.turns(item))))

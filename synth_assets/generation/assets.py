@@ -11,6 +11,7 @@ import polars as pl
 
 from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
+from resources.step_meter import step_meter
 from resources.storage import Home
 from synth_assets.generation.import_report import report_lines
 from synth_assets.generation.import_store import read_import, stored_imports
@@ -41,6 +42,8 @@ class MagpieConfig(dg.Config):
     topic_weights: dict[str, float] | None = None
     turns: int | None = None
     turn_weights: list[float] | None = None
+    max_minutes: float | None = None  # of wall time; finished blocks are kept
+    max_cost: float | None = None  # US dollars at the tier's price, likewise
 
 
 @dg.asset(
@@ -60,12 +63,13 @@ def raw_instructions(
     home: Home,
 ) -> dg.MaterializeResult:
     """A batch of instructions that the teacher invents from its pre-query template, with its answers (Magpie)."""
+    meter = step_meter(context, hardware.row(), config)
     batch = check_batch(context.partition_key, stored_batches(home.tables()))
     context.instance.add_dynamic_partitions(BATCHES_NAME, [batch])  # a scheduled run brings a new name
     spec = hardware.spec(MagpieSpec(), config)
-    folder = home.shards("generation")
+    where = batch, teacher_model.family, home.shards("generation")
     generator = inference.generator(teacher_model)
-    made = generate(generator, spec, batch, teacher_model.family, folder, context.log.info)
+    made = generate(generator, spec, *where, context.log.info, budget=meter.budget)
     version = content_hash(made.rows)
     home.leave_row_manifest("raw_instructions", version, _all_kept(made.rows))
     return dg.MaterializeResult(
@@ -74,7 +78,7 @@ def raw_instructions(
         metadata={
             **_counts(made.rows),
             "sample": _sample(made.rows),
-            "new_tokens": made.new_tokens,
+            **meter.writing_facts(made.new_tokens, generator.writing_s),
             **(_speed(made.new_tokens / generator.writing_s, inference, teacher_model) if made.new_tokens else {}),
             "spec": dg.MetadataValue.json(asdict(spec)),
         },

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from synth_assets.budgets import WorkBudget
 from synth_assets.chat import ChatTemplateError
 from synth_assets.families import Family, family
 from synth_assets.generation.seeds import row_id, row_seed
@@ -83,8 +84,15 @@ class Conversation:
             self.exchanges.append(exchange)
 
 
-def generate(
-    generator: TextGenerator, spec: MagpieSpec, batch: str, template: str, folder: Path, progress: Progress
+def generate(  # noqa: PLR0913 - what is made, by what, where, and within which limits
+    generator: TextGenerator,
+    spec: MagpieSpec,
+    batch: str,
+    template: str,
+    folder: Path,
+    progress: Progress,
+    *,
+    budget: WorkBudget | None = None,
 ) -> Generated:
     """The first `spec.samples` rows of a batch, in order of their index; only missing blocks are computed.
 
@@ -95,8 +103,10 @@ def generate(
         template: key of FAMILIES for the teacher.
         folder: where shards lie.
         progress: receives progress lines.
+        budget: is asked before each missing block.
 
     Raises:
+        BudgetError: the limit is reached; finished blocks are kept.
         ValueError: no family of that name, or topics for a family that takes no system turn.
     """
     row = family(template)
@@ -108,7 +118,7 @@ def generate(
     maker = _RowMaker(generator, spec, batch, template, row)
     starts = range(0, spec.samples, BLOCK_ROWS)
     blocks = [Block(maker.key(start), BLOCK_ROWS, range(start, start + BLOCK_ROWS)) for start in starts]
-    paths = compute_blocks(blocks, maker.make, folder, what="instructions", progress=progress)
+    paths = compute_blocks(blocks, maker.make, folder, what="instructions", progress=progress, budget=budget)
     rows = pl.scan_parquet(paths, glob=False).select(INSTRUCTIONS.names()).head(spec.samples)
     return Generated(rows, maker.new_tokens)
 

@@ -1,5 +1,6 @@
 """Assets of the stage preference: several responses to each training instruction, and pairs of a better and a worse."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import dagster as dg
@@ -8,7 +9,9 @@ import polars as pl
 from resources.hardware import GPU_POOL
 from resources.inference import Inference, LazyGenerator
 from resources.reward import RewardModels
+from resources.step_meter import StepMeter, step_meter
 from resources.storage import Home
+from synth_assets.budgets import WorkBudget
 from synth_assets.labels import label
 from synth_assets.manifests import content_hash, read_manifest
 from synth_assets.preference.candidates import (
@@ -46,6 +49,8 @@ class CandidateConfig(dg.Config):
     top_p: float | None = None
     max_response_tokens: int | None = None
     seed: int | None = None
+    max_minutes: float | None = None  # of wall time; finished blocks are kept
+    max_cost: float | None = None  # US dollars at the tier's price, likewise
 
 
 class PairConfig(dg.Config):
@@ -56,6 +61,8 @@ class PairConfig(dg.Config):
     strategy: str | None = None
     validation_share: float | None = None
     seed: int | None = None
+    max_minutes: float | None = None  # of wall time
+    max_cost: float | None = None  # US dollars at the tier's price
 
 
 @dg.asset(
@@ -76,9 +83,10 @@ def response_candidates(
     home: Home,
 ) -> dg.MaterializeResult:
     """Several responses of the teacher to each training instruction, one per temperature, with their rewards."""
+    meter = step_meter(context, inference.hardware.row(), config)
     spec = inference.hardware.spec(CandidateSpec(), config)
     teacher = inference.generator(teacher_model)
-    return _candidates(context, (sft_dataset, spec), teacher, rewards.load(reward_model), home)
+    return _candidates(context, (sft_dataset, spec), teacher, rewards.load(reward_model), home, meter)
 
 
 @dg.asset(
@@ -98,14 +106,15 @@ def preference_pairs(
     home: Home,
 ) -> dg.MaterializeResult:
     """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
+    meter = step_meter(context, inference.hardware.row(), config)
     spec = inference.hardware.spec(PairSpec(), config)
-    room = _room(inference, base_model)
+    room = _room(inference, base_model, meter.budget)
     candidates, imported = (
         take_back(rows.collect(), recalled_rows["row_id"]) for rows in (response_candidates, filtered_preferences)
     )
     built = some_pairs(build_pairs(candidates.kept, imported.kept, spec, room))
     taken_back = pl.concat([part.dropped.select("row_id") for part in (candidates, imported)])
-    return _pairs(context, built, taken_back, spec, home)
+    return _pairs(context, built, taken_back, spec, home, meter)
 
 
 def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
@@ -133,6 +142,7 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
         rewards: RewardModels,
         home: Home,
     ) -> dg.MaterializeResult:
+        meter = step_meter(context, inference.hardware.row(), config)
         spec = inference.hardware.spec(OnPolicyCandidateSpec(), config)
         folder = home.root() / policy.path
         if policy.failure:
@@ -141,7 +151,7 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
         else:
             read_manifest(folder)
         generator = inference.generator(base_model, folder)
-        return _candidates(context, (sft_dataset, spec), generator, rewards.load(reward_model), home)
+        return _candidates(context, (sft_dataset, spec), generator, rewards.load(reward_model), home, meter)
 
     @dg.asset(
         name=one.pairs,
@@ -163,18 +173,15 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
         inference: Inference,
         home: Home,
     ) -> dg.MaterializeResult:
+        meter = step_meter(context, inference.hardware.row(), config)
         spec = inference.hardware.spec(PairSpec(), config)
-        room = _room(inference, base_model)
+        room = _room(inference, base_model, meter.budget)
         both = pl.concat([own_candidates.collect(), response_candidates.collect()])
         kept, dropped = take_back(both, recalled_rows["row_id"])
         built = build_pairs(kept, PAIRS.to_frame(), spec, room)
-        return _pairs(context, built, dropped.select("row_id"), spec, home)
+        return _pairs(context, built, dropped.select("row_id"), spec, home, meter)
 
     return [candidates, pairs]
-
-
-def _room(inference: Inference, base: ModelRecord) -> Room:
-    return Room(inference.count_tokens(base), base.context_tokens, inference.template_refusal(base))
 
 
 OF_ROUNDS = [definition for one in ON_POLICY for definition in assets_of_round(one)]
@@ -186,12 +193,13 @@ def _candidates(
     generator: LazyGenerator,
     reward: RewardModel,
     home: Home,
+    meter: StepMeter,
 ) -> dg.MaterializeResult:
     """CANDIDATES of one writer, in shards that a rerun reads."""
     (sft_rows, spec), folder, name = asked, home.shards("preference"), context.asset_key.to_user_string()
     rows = instructions_to_sample(sft_rows, spec)
-    sampled = sample_candidates(rows, generator, spec, folder, context.log.info)
-    candidates = score_candidates(sampled.paths, reward, folder, context.log.info)
+    sampled = sample_candidates(rows, generator, spec, folder, context.log.info, meter.budget)
+    candidates = score_candidates(sampled.paths, reward, folder, context.log.info, meter.budget)
     table = candidates.select("row_id", "reward", "temperature", "finish_reason", "response").collect()
     version = content_hash(candidates)
     home.leave_row_manifest(name, version, rows.select("row_id", fate=pl.lit("kept")))
@@ -204,15 +212,30 @@ def _candidates(
             "unfinished_rate": table.filter(pl.col("finish_reason") == "length").height / max(table.height, 1),
             "reward_by_temperature": dg.MetadataValue.json(_mean_rewards(table)),
             "sample": dg.MetadataValue.md(escaped_sample(table.head(SAMPLE_ROWS).to_dicts())),
-            "new_tokens": sampled.new_tokens,
-            **({"tokens_per_s": sampled.new_tokens / generator.writing_s} if sampled.new_tokens else {}),
+            **meter.writing_facts(sampled.new_tokens, generator.writing_s),
             "spec": dg.MetadataValue.json(asdict(spec)),
         },
     )
 
 
+def _room(inference: Inference, base: ModelRecord, budget: WorkBudget) -> Room:
+    """What the base can read; every count of tokens looks at the budget first."""
+    count = inference.count_tokens(base)
+
+    def count_within_budget(texts: Sequence[str]) -> list[int]:
+        budget.check("No pair is stored yet")
+        return count(texts)
+
+    return Room(count_within_budget, base.context_tokens, inference.template_refusal(base))
+
+
 def _pairs(
-    context: dg.AssetExecutionContext, built: Pairs, recalled: pl.DataFrame, spec: PairSpec, home: Home
+    context: dg.AssetExecutionContext,
+    built: Pairs,
+    recalled: pl.DataFrame,
+    spec: PairSpec,
+    home: Home,
+    meter: StepMeter,
 ) -> dg.MaterializeResult:
     """PAIRS with what was dropped, also of the rows that a person took back."""
     context.log.info("dropped: %s", reasons_text(built.reasons))
@@ -229,6 +252,7 @@ def _pairs(
             "validation_rows": built.pairs.filter(pl.col("split") == "validation").height,
             "recalled_rows": taken_back.height,
             **length_bias(built.pairs),
+            **meter.facts(),
             "dropped": dg.MetadataValue.json(built.reasons.to_dicts()),
             "sample": dg.MetadataValue.md(escaped_sample(built.pairs.select(columns).head(SAMPLE_ROWS).to_dicts())),
             "spec": dg.MetadataValue.json(asdict(spec)),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from synth_assets.budgets import WorkBudget
 from synth_assets.chat import ChatTemplateError
 from synth_assets.protocols import Message, RewardModel, Sampling, TextGenerator
 from synth_assets.records import CANDIDATES, fingerprint
@@ -71,19 +72,33 @@ def instructions_to_sample(sft_rows: pl.LazyFrame, spec: CandidateSpec) -> pl.Da
 
 
 def sample_candidates(
-    rows: pl.DataFrame, generator: TextGenerator, spec: CandidateSpec, folder: Path, progress: Progress
+    rows: pl.DataFrame,
+    generator: TextGenerator,
+    spec: CandidateSpec,
+    folder: Path,
+    progress: Progress,
+    budget: WorkBudget | None = None,
 ) -> Sampled:
-    """One response per temperature for each row of `instructions_to_sample`; only missing blocks are computed."""
+    """One response per temperature for each row of `instructions_to_sample`; only missing blocks are computed.
+
+    Raises:
+        BudgetError: the limit is reached; finished blocks are kept.
+    """
     sampler = _Sampler(generator, spec)
     blocks = [Block(sampler.key(part), len(part), part) for part in blocks_by_content(rows.to_dicts())]
-    paths = compute_blocks(blocks, sampler.make, folder, what="instructions", progress=progress)
+    paths = compute_blocks(blocks, sampler.make, folder, what="instructions", progress=progress, budget=budget)
     return Sampled(paths, sampler.new_tokens)
 
 
-def score_candidates(sampled: Sequence[Path], reward: RewardModel, folder: Path, progress: Progress) -> pl.LazyFrame:
+def score_candidates(
+    sampled: Sequence[Path], reward: RewardModel, folder: Path, progress: Progress, budget: WorkBudget | None = None
+) -> pl.LazyFrame:
     """The candidates of `sample_candidates` with the reward filled; NaN stays NaN.
 
     Rewards are shards of their own: another reward model scores the same responses.
+
+    Raises:
+        BudgetError: the limit is reached; finished blocks are kept.
     """
 
     def score(path: Path) -> pl.DataFrame:
@@ -96,7 +111,7 @@ def score_candidates(sampled: Sequence[Path], reward: RewardModel, folder: Path,
     blocks = [
         Block(fingerprint("rewards", path.name, reward.model, reward.revision), _rows(path), path) for path in sampled
     ]  # a shard's name holds the hash of its bytes
-    paths = compute_blocks(blocks, score, folder, what="rewards", progress=progress)
+    paths = compute_blocks(blocks, score, folder, what="rewards", progress=progress, budget=budget)
     return pl.scan_parquet(paths, glob=False) if paths else pl.LazyFrame(schema=CANDIDATES)
 
 

@@ -25,6 +25,7 @@ from resources.model_versions import (
 )
 from resources.registry import MlflowTracker
 from resources.retries import TrackingError
+from resources.step_meter import step_meter
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.benchmarks.suite import SEALED
@@ -328,6 +329,7 @@ def _examiner(
         models_asked=lambda: runs_with(tracker, sealed),
         turn=lambda: model_turn(context),
         progress=context.log.info,
+        budget=step_meter(context, inference.hardware.row()).budget,
     )
 
 

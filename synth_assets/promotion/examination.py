@@ -4,9 +4,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from synth_assets.budgets import WorkBudget
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model, sealed_scores
 from synth_assets.manifests import content_hash
 from synth_assets.promotion.policy import Contender
@@ -31,6 +33,7 @@ class Examiner:
         models_asked: how many models the registry has scores of on these sealed items.
         turn: held while a model runs.
         progress: receives a line each few seconds.
+        budget: is asked before each block of answers.
     """
 
     items: pl.DataFrame
@@ -41,6 +44,7 @@ class Examiner:
     models_asked: Callable[[], int]
     turn: Callable[[], AbstractContextManager[None]]
     progress: Progress
+    budget: WorkBudget | None = None
 
     def test_scores(self, one: Contender, asked: pl.DataFrame) -> pl.DataFrame:
         """ITEM_SCORES on the test items whose `item_id` is in `asked`."""
@@ -48,15 +52,18 @@ class Examiner:
         items = self.items.filter(split="test").join(asked, on="item_id", how="semi", maintain_order="left")
         everything = replace(self.spec, test_items=0)
         with self.turn():
-            scores = score_model(subject, items, everything, folder=self.folder, progress=self.progress)
+            scores = score_model(subject, items, everything, **self._where())
         return self._kept(one, subject, scores)
 
     def sealed_scores(self, one: Contender) -> pl.DataFrame:
         """ITEM_SCORES on every sealed item; no rows where there is none."""
         subject = self.subject(one)
         with self.turn():
-            scores = sealed_scores(subject, self.items, self.spec, folder=self.folder, progress=self.progress)
+            scores = sealed_scores(subject, self.items, self.spec, **self._where())
         return self._kept(one, subject, scores) if scores.height else scores
+
+    def _where(self) -> dict[str, Any]:
+        return {"folder": self.folder, "progress": self.progress, "budget": self.budget}
 
     def _kept(self, one: Contender, subject: Subject, scores: pl.DataFrame) -> pl.DataFrame:
         found = metrics(scores, engines={subject.name: subject.engine}, data_hash=content_hash(self.items))

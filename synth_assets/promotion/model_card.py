@@ -116,13 +116,19 @@ def _scores(scores: Sequence[AttachedScore]) -> str:
     if not scores:
         return "## Scores\n\nIt was not scored."
     rows = [
-        f"| {_name(s.suite)} | {_name(s.split)} | {_name(s.metric)} | {s.facts['value']:.3f} | {s.facts['n']:,} "
+        f"| {_name(s.suite)} | {_name(s.split)} | {_name(s.metric)} | {s.facts['value']:.3f} | {_n(s)} "
         f"| {s.facts['ci_low']:.3f} to {s.facts['ci_high']:.3f} ({_text(str(s.facts['interval']))}) "
         f"| {_code(str(s.facts['run_id'])[:8])} |"
         for s in scores
     ]
     head = ["| suite | split | metric | value | n | interval | MLflow run |", "|---|---|---|---:|---:|---|---|"]
     return "\n".join(["## Scores\n", *head, *rows])
+
+
+def _n(score: AttachedScore) -> str:
+    """Return the number of items, and how many are left out because the model cannot take them."""
+    left_out = score.facts.get("unanswerable", 0)
+    return f"{score.facts['n']:,}" + (f", {left_out:,} left out" if left_out else "")
 
 
 def _decision(decision: Decision, checks: Mapping[str, int]) -> str:

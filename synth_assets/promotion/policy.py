@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from synth_assets.evaluation.safeguards import GUARD_MARGIN, Guarded
+from synth_assets.evaluation.unanswerable import MAX_LEFT_OUT_SHARE, left_out_share
 from synth_assets.records import Clause, Decision, PairedTest, Verdict, fingerprint
 
 SHOWN_CHECKS = 5  # of those that failed, in a clause's text
@@ -22,6 +23,9 @@ class PromotionPolicy:
             not worth a new model in service.
         alpha: the paired test's p-value must not exceed it.
         minimum_items: fewer paired items show nothing.
+        maximum_left_out: of the items that decide and of the sealed ones, the share, 0..1, that may be left out
+            because one of the two models cannot take them. With more the suite is no basis for a decision. A guard
+            of which more than MAX_LEFT_OUT_SHARE is left out is not shown to hold.
         safety_margin: how much of a mean score that guards safety may be lost, 0..1. That no more is lost must be
             shown: a harm that few items cannot rule out is not ruled out.
         knowledge_margin: the same for knowledge.
@@ -36,6 +40,7 @@ class PromotionPolicy:
     minimum_effect: float = 0.02
     alpha: float = 0.05
     minimum_items: int = 100
+    maximum_left_out: float = MAX_LEFT_OUT_SHARE
     safety_margin: float = GUARD_MARGIN
     knowledge_margin: float = GUARD_MARGIN
     sealed_margin: float = GUARD_MARGIN
@@ -44,7 +49,7 @@ class PromotionPolicy:
 
     def __post_init__(self) -> None:
         """ValueError naming the field."""
-        for name in ("minimum_effect", "alpha"):
+        for name in ("minimum_effect", "alpha", "maximum_left_out"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} lies within 0..1, not {getattr(self, name)}")
         for name in ("safety_margin", "knowledge_margin", "sealed_margin"):
@@ -176,8 +181,17 @@ def _measured(trial: Trial, opponent: Contender, policy: PromotionPolicy) -> lis
     least = -policy.minimum_effect if opponent.tainted else policy.minimum_effect
     relieved = " of a champion that must go: it is tainted" if opponent.tainted else ""
     by_chance = f"p <= {policy.alpha:g}" if not opponent.tainted else "any p: the champion is tainted"
+    share = left_out_share(duel.left_out, duel.n)
     return [
         Clause("same items", duel.n >= policy.minimum_items, f"{duel.n} items of {where}", wanted),
+        Clause(
+            "items answered",
+            share <= policy.maximum_left_out,
+            f"{duel.left_out} of {duel.left_out + duel.n} left out ({share:.1%}): one of the two cannot take them"
+            if duel.left_out
+            else "none left out",
+            f"at most {policy.maximum_left_out:.0%} left out",
+        ),
         Clause("effect", duel.difference >= least, f"{duel.difference:+.3f} on {where}", f">= {least:+.3f}{relieved}"),
         Clause(
             "not by chance",
@@ -203,11 +217,14 @@ def _guarded(
 
 def _sealed(trial: Trial, policy: PromotionPolicy) -> Clause:
     n = sum(one.found.n for one in trial.sealed)
-    passed = n >= policy.minimum_sealed_items and all(one.found.verdict != "lost" for one in trial.sealed)
+    answered = all(left_out_share(one.left_out, one.found.n) <= policy.maximum_left_out for one in trial.sealed)
+    kept = all(one.found.verdict != "lost" for one in trial.sealed)
+    passed = n >= policy.minimum_sealed_items and answered and kept
     found = "; ".join(map(_kept, trial.sealed)) or trial.missing or "no scores on sealed items"
     asked = f"; {trial.models_asked} models asked so far" if trial.models_asked else ""
     wanted = (
-        f"at least {policy.minimum_sealed_items} sealed items, on none of their suites {policy.sealed_margin:g} worse"
+        f"at least {policy.minimum_sealed_items} sealed items, on none of their suites {policy.sealed_margin:g} worse, "
+        f"at most {policy.maximum_left_out:.0%} of a suite left out"
     )
     return Clause(SEALED_CLAUSE, passed, found + asked, wanted)
 
@@ -215,7 +232,8 @@ def _sealed(trial: Trial, policy: PromotionPolicy) -> Clause:
 def _kept(one: Guarded) -> str:
     found = one.found
     numbers = f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}), n {found.n}"
-    return f"{one.suite} {one.metric} {numbers}: {found.verdict}"
+    left_out = f", {one.left_out} left out" if one.left_out else ""
+    return f"{one.suite} {one.metric} {numbers}{left_out}: {found.verdict}"
 
 
 def _checked(verdicts: Sequence[Verdict]) -> Clause:

@@ -7,10 +7,11 @@ import polars as pl
 
 from synth_assets.benchmarks.suites import SUITES
 from synth_assets.evaluation.safeguards import losses, sealed_losses
+from synth_assets.evaluation.unanswerable import count_unanswerable, unanswerable_text
 from synth_assets.promotion.contenders import Scores
 from synth_assets.promotion.examination import WeightsError
 from synth_assets.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide
-from synth_assets.records import Decision, PairedTest, Verdict
+from synth_assets.records import UNANSWERABLE, Decision, PairedTest, Verdict
 from synth_assets.statistics import paired_test
 
 SPLIT = "test"
@@ -48,7 +49,10 @@ def _tried(candidate: Contender, opponent: Contender, scores: Scores, policy: Pr
     except WeightsError as error:
         return Trial(missing=str(error))
     duel = fight(*both, policy, (suite, SUITES[suite].metrics[0]))
-    return Trial(duel=duel, guards=losses(*both, policy.margins) if duel else ())
+    if duel is None:
+        left_out = [unanswerable_text(one) for one in count_unanswerable(pl.concat(both)) if one.split == SPLIT]
+        return Trial(missing="; ".join(left_out))
+    return Trial(duel=duel, guards=losses(*both, policy.margins))
 
 
 def _with_sealed(
@@ -67,7 +71,8 @@ def fight(
 ) -> PairedTest | None:
     """The paired test on the test split of the suite that decides; None where the two share no scored item.
 
-    The two were asked the same items or there is no test: an item that only one of them has makes it None.
+    The two were asked the same items or there is no test: an item that only one of them has makes it None. Items that
+    one of them cannot take are left out for both, and counted.
 
     Args:
         opponent: ITEM_SCORES rows of one model.
@@ -78,7 +83,8 @@ def fight(
     suite, metric = policy.suite or default[0], policy.metric or default[1]
     keys = ["item_id", "cluster"]
     first, second = (
-        rows.filter(suite=suite, split=SPLIT, metric=metric).select(*keys, "score") for rows in (opponent, candidate)
+        rows.filter(suite=suite, split=SPLIT, metric=metric).select(*keys, "score", "finish_reason")
+        for rows in (opponent, candidate)
     )
     both = first.join(second, on=keys, suffix="_second").sort(keys)
     if not both.height == first.height == second.height:
@@ -88,4 +94,6 @@ def fight(
         return None
     names = str(opponent["model"][0]), str(candidate["model"][0])
     values = scored["score"].to_list(), scored["score_second"].to_list()
-    return paired_test(names, (suite, SPLIT, metric), *values, scored["cluster"].to_list())
+    left_out = both.filter(pl.any_horizontal(pl.col("finish_reason", "finish_reason_second").is_in(UNANSWERABLE)))
+    test = paired_test(names, (suite, SPLIT, metric), *values, scored["cluster"].to_list())
+    return replace(test, left_out=left_out.height)

@@ -5,7 +5,7 @@ The csv module cannot do that: it takes an open quote to the end of the file, an
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -30,15 +30,19 @@ class _BadRowError(ValueError):
     """A row breaks the rules; the message is a key of FAULTS."""
 
 
-def delimited_rows(path: Path) -> Iterator[Record]:
+def delimited_rows(path: Path, names: Sequence[str] | None = None) -> Iterator[Record]:
     """Yield the record of each row below the header; its delimiter is a tab in TSV, else found in the header.
+
+    Args:
+        path: the file.
+        names: of the columns of a file without a header, whose cells commas separate; None: the first row names them.
 
     Raises:
         RecordFileError: the header cannot be read, or names a column twice.
     """
     with open_bytes(path) as file:
         lines = Lines(file, LOOK_AHEAD_BYTES)
-        delimiter, names = _header(path, lines)
+        delimiter, names = _header(path, lines) if names is None else (b",", list(names))
         for line in lines:
             if not line.data.strip(b"\r\n"):
                 continue

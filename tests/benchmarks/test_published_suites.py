@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -203,19 +204,88 @@ def test_ifeval_needs_its_verifiers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("gsm8k_test.jsonl", "", "holds no documents"),
-        ("gsm8k_test.jsonl", "{}\n", "document 1 of gsm8k_test.jsonl has no field question, answer"),
-        ("gsm8k_test.jsonl", "3\n", "line 1: wanted an object, found int"),
-        ("gsm8k_test.jsonl", "{\n", "line 1: "),
-        ("truthfulqa.csv", "Question\nWhy?\n", "has no column Correct Answers, Incorrect Answers"),
-        ("mmlu/nutrition_test.csv", "a,b,c\n", "row 1: wanted question, four choices and answer, found 3 cells"),
-        ("mmlu/nutrition_test.csv", "q,a,b,c,d,E\n", "row 1: the answer is 'E'"),
+        ("gsm8k_test.jsonl", "", "is empty"),
+        ("gsm8k_test.jsonl", " \n", "holds no documents"),
+        ("gsm8k_test.jsonl", "{}\n", "line 1, field question: expected text, got no such field"),
+        ("gsm8k_test.jsonl", "3\n", "line 1: expected an object with named fields, got 3 (number)"),
+        ("gsm8k_test.jsonl", "{\n", "line 1: the record is not valid JSON"),
+        ("gsm8k_test.jsonl", '{"question": "", "answer": "#### 1"}\n', "line 1, field question: expected text"),
+        (
+            "gsm8k_test.jsonl",
+            '{"question": "a", "answer": "1"}\n',
+            "line 1, field answer: expected text with its",
+        ),
+        ("gsm8k_test.jsonl", '{"question": "a", "answer": "#### 1", "n": 1}\n', "line 1, field n: no such field"),
+        ("truthfulqa.csv", "Question\nWhy?\n", "line 2, field Correct Answers: expected answers with a semicolon"),
+        (
+            "truthfulqa.csv",
+            'Question,Correct Answers,Incorrect Answers\n"Why?\nSo,a,b\nHow?,c,d\n',
+            "line 2: a quote opens a cell and does not close it",
+        ),
+        ("truthfulqa.csv", "Question,Correct Answers,Incorrect Answers\nWhy?, ; ,b\n", "line 2, field Correct Answers"),
+        ("truthfulqa.csv", "Question,Correct Answers,Incorrect Answers\nA?,a,b\nA?,a,b\n", "line 3, field Question"),
+        ("mmlu/nutrition_test.csv", "a,b,c\n", "line 1: the row has more or fewer cells than the header"),
+        (
+            "mmlu/nutrition_test.csv",
+            "q,a,b,c,d,E\n",
+            "line 1, field answer: expected A to D, or 0 to 3",
+        ),
+        ("mmlu/nutrition_test.csv", ",a,b,c,d,A\n", "line 1, field question: expected text"),
+        ("mmlu/nutrition_test.csv", 'q,a,b,c,d,A\n"q,a,b,c,d,A\nr,a,b,c,d,A\n', "line 2: a quote opens a cell"),
+        ("hellaswag_validation.jsonl", json.dumps(ENDINGS[0] | {"label": "4"}), "field label: expected 0 to 3, got"),
+        (
+            "hellaswag_validation.jsonl",
+            json.dumps(ENDINGS[0] | {"endings": "a"}),
+            "field endings: expected a list",
+        ),
+        (
+            "arc_easy_test.jsonl",
+            json.dumps(SCIENCE[0] | {"answerKey": "E"}),
+            "field answerKey: expected one of",
+        ),
+        (
+            "arc_easy_test.jsonl",
+            json.dumps(SCIENCE[0] | {"choices": []}),
+            "field choices: expected an object",
+        ),
+        (
+            "arc_easy_test.jsonl",
+            f"{json.dumps(SCIENCE[0])}\n" * 2,
+            "line 2, field id: expected a value of its own",
+        ),
     ],
 )
 def test_a_malformed_file_is_named(file: str, text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
-    name = {"gsm8k_test.jsonl": "gsm8k", "truthfulqa.csv": "truthfulqa_mc2"}.get(file, "mmlu")
-    with pytest.raises(ValueError, match=message):
+    name = next(suite.name for suite in SUITES.values() if suite.files and Path(file).match(suite.files))
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
         SUITES[name].items(tmp_path)
+    assert str(path) in str(refused.value)
+
+
+def test_marks_quotes_and_carriage_returns_spoil_no_published_file(tmp_path: Path) -> None:
+    (tmp_path / "mmlu").mkdir()
+    rows = '\ufeffWhich?,"a, b","say ""hi""",c\u2028d,,B\r\n"Two\nlines?",a,b,c,d,3\r\n'
+    (tmp_path / "mmlu" / "nutrition_test.csv").write_text(rows, "utf-8", newline="")
+    which, two = SUITES["mmlu"].items(tmp_path)
+    assert which.choices == ("a, b", 'say "hi"', "c\u2028d", "")
+    assert (two.prompt, json.loads(two.answer)["answer"]) == ("Two\nlines?", 3)
+    document = {"question": "one\u2028line\x85?", "answer": "so\n#### 7"}
+    data = f"\ufeff{json.dumps(document, ensure_ascii=False)}\r\n"
+    (tmp_path / "gsm8k_test.jsonl").write_text(data, "utf-8", newline="")
+    assert SUITES["gsm8k"].items(tmp_path)[0].prompt == document["question"]
+
+
+def test_questions_of_mmlu_may_repeat_as_the_published_ones_do(tmp_path: Path) -> None:
+    (tmp_path / "mmlu").mkdir()
+    (tmp_path / "mmlu" / "nutrition_test.csv").write_text("q,a,b,c,d,A\n" * 2)
+    assert len(SUITES["mmlu"].items(tmp_path)) == 2
+
+
+def test_the_published_files_are_read_whole(test_data: Path) -> None:
+    found = {name: len(SUITES[name].items(test_data / "benchmarks")) for name in ("gsm8k", "truthfulqa_mc2", "mmlu")}
+    assert found["gsm8k"] == 1_319
+    assert found["truthfulqa_mc2"] == 817
+    assert found["mmlu"] > 4_000

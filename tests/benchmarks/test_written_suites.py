@@ -1,6 +1,7 @@
 """Suites whose items and verifiers are the project's own: what a good answer gets, and what near misses get."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 
 from synth_assets.benchmarks.refusals import refuses
-from synth_assets.benchmarks.suite import Item, item_table, joined, null_scores, replies_of
+from synth_assets.benchmarks.suite import Item, check_files, item_table, joined, null_scores, replies_of
 from synth_assets.benchmarks.suites import SUITES, agent_scenarios, domain, find_suites
 from synth_assets.evaluation.scoring import EvaluationSpec, Subject, score_model
 from synth_assets.protocols import Completion, Message, Sampling
@@ -198,6 +199,7 @@ class Scripted:
     model: str = "scripted"
     revision: str = "1"
     engine: str = "scripted 1"
+    context_tokens: int = 1_000
     shown: list[list[Message]] = field(default_factory=list)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
@@ -224,9 +226,10 @@ def test_each_reply_is_in_the_history_of_the_next_turn(tmp_path: Path) -> None:
     scores = score_model(subject, table, EvaluationSpec(), folder=tmp_path, progress=lambda line: None)
     solved = dict(scores.filter(metric="solved").select("item_id", "score").iter_rows())
     assert solved == {item.item_id: float(item != items[1]) for item in items}
-    last = next(
+    *_, last = (
         messages for messages in generator.shown if messages[-1]["content"] == agent_scenarios.turns(items[1])[-1]
     )
+    assert last[1]["content"] == perfect(items[1])[0]
     assert [message["role"] for message in last] == ["user", "assistant", "user", "assistant", "user"]
     assert scores.filter(metric="memory")["score"].drop_nulls().to_list() == [0.0]  # others leave its denominator
 
@@ -297,17 +300,161 @@ def test_domain_safety_is_two_sided(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ({"prompt": " ", "refuse": True}, "task 1 has no prompt"),
-        ({"prompt": "Say."}, "nothing to judge an answer by"),
-        ({"prompt": "Say.", "refuse": True, "colour": "red"}, "unknown field colour"),
-        ({"prompt": "Say.", "refuse": True, "split": "train"}, "split 'train'"),
-        ({"prompt": "Say.", "constraints": [["haiku", None]]}, "no constraint 'haiku'"),
+        ({"prompt": " ", "refuse": True}, 'field prompt: expected text, got " " (text)'),
+        ({"refuse": True}, "field prompt: expected text, got no such field; there are refuse"),
+        ({"prompt": 3, "refuse": True}, "field prompt: expected text, got 3 (number)"),
+        ({"prompt": "Say."}, "expected at least one of the fields context, constraints, facts, refuse"),
+        ({"prompt": "Say.", "refuse": True, "colour": "red"}, "field colour: no such field; there are id, split"),
+        ({"prompt": "Say.", "refuses": True}, "field refuses: no such field; did you mean refuse?"),
+        ({"prompt": "Say.", "refuse": "true"}, 'field refuse: expected true or false, got "true" (text)'),
+        ({"prompt": "Say.", "refuse": None}, "field refuse: expected true or false, got null"),
+        ({"prompt": "Say.", "refuse": 1}, "field refuse: expected true or false, got 1 (number)"),
+        ({"prompt": "Say.", "facts": "Accra"}, "field facts: expected a list of numbers and of texts with at least"),
+        ({"prompt": "Say.", "facts": []}, "field facts: expected a list of numbers"),
+        ({"prompt": "Say.", "facts": [""]}, "field facts: expected a list of numbers"),
+        ({"prompt": "Say.", "facts": [True]}, "field facts: expected a list of numbers"),
+        ({"prompt": "Say.", "facts": [None]}, "field facts: expected a list of numbers"),
+        ({"prompt": "Say.", "facts": None}, "field facts: expected a list of numbers"),
+        ({"prompt": "Say.", "context": ""}, "field context: expected text"),
+        ({"prompt": "Say.", "context": ["a"]}, 'field context: expected text, got ["a"] (list)'),
+        ({"prompt": "Say.", "id": 1.5, "refuse": True}, "field id: expected text or a whole number, got 1.5 (number)"),
+        ({"prompt": "Say.", "id": True, "refuse": True}, "field id: expected text or a whole number, got true"),
+        (
+            {"prompt": "Say.", "refuse": True, "split": "train"},
+            "field split: expected validation, test, sealed",
+        ),
+        ({"prompt": "Say.", "constraints": []}, "field constraints: expected a list of [type, value], got []"),
+        ({"prompt": "Say.", "constraints": ["uppercase"]}, "field constraints: expected a list of [type, value]"),
+        ({"prompt": "Say.", "constraints": {"lines": 2}}, "field constraints: expected a list of [type, value]"),
+        ({"prompt": "Say.", "constraints": [["haiku", None]]}, "field constraints: expected a type that exists (lines"),
+        (
+            {"prompt": "Say.", "constraints": [["lines", "2"]]},
+            "expected a whole number of at least 1 as the value",
+        ),
+        (
+            {"prompt": "Say.", "constraints": [["lines", 0]]},
+            "expected a whole number of at least 1 as the value",
+        ),
+        (
+            {"prompt": "Say.", "constraints": [["lines", True]]},
+            "expected a whole number of at least 1 as the value",
+        ),
+        (
+            {"prompt": "Say.", "constraints": [["keyword", 7]]},
+            "expected text with at least one word as the value",
+        ),
+        ({"prompt": "Say.", "constraints": [["first_word", "so it"]]}, "expected one word as the value of first_word"),
+        ({"prompt": "Say.", "constraints": [["json_keys", "a"]]}, "expected a list of different names as the value of"),
+        ({"prompt": "Say.", "constraints": [["json_keys", ["a", "a"]]]}, "expected a list of different names"),
+        ({"prompt": "Say.", "constraints": [["no_commas", True]]}, "expected null as the value of no_commas, got True"),
     ],
 )
 def test_a_malformed_domain_task_is_named(task: dict[str, object], message: str, tmp_path: Path) -> None:
-    write_domain(tmp_path, task)
+    write_domain(tmp_path, {"prompt": "Fine.", "refuse": False}, task)
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        domain.items(tmp_path)
+    assert str(refused.value).startswith(f"{tmp_path / 'domain.jsonl'}, line 2")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (["a", "a"], 'line 2, field id: expected a value of its own, got "a" as in'),
+        ([1, "1"], 'line 2, field id: expected a value of its own, got "1" as in'),
+        ([2, None], 'line 2, field id: expected a value of its own, got "2" as in'),  # the second line's number
+    ],
+)
+def test_tasks_share_no_id(tasks: list[object], message: str, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {n}.", "refuse": True} | ({"id": i} if i else {}) for n, i in enumerate(tasks)]
+    write_domain(tmp_path, *rows)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        domain.items(tmp_path)
+
+
+def test_a_task_is_not_asked_twice(tmp_path: Path) -> None:
+    task = {"prompt": "Say.", "context": "Soon.", "refuse": True}
+    write_domain(tmp_path, task, {**task, "context": "Later."}, {**task, "refuse": False})
+    with pytest.raises(ValueError, match="line 3, field prompt: expected a value of its own"):
+        domain.items(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("response", "faithful"),
+    [
+        ("Lima is the capital of Peru and has 10,092,000 inhabitants.", 1.0),
+        ("It lies in Peru, in South America: 10.092.000 people.", 0.0),  # that number is another one
+        ("In Peru. As of 2020 some 10092000 people live there, says INEI.", 1.0),  # nothing says that it is invented
+        ("In Chile.", 0.0),
+    ],
+)
+def test_facts_without_a_context_are_all_that_an_answer_must_keep(
+    response: str, faithful: float, tmp_path: Path
+) -> None:
+    write_domain(tmp_path, {"prompt": "Where is Lima, and how many live there?", "facts": ["Peru", 10092000]})
+    (item,) = domain.items(tmp_path)
+    assert domain.score(item, response)["faithful"] == faithful
+
+
+def test_a_fact_that_the_context_lacks_is_no_invention(tmp_path: Path) -> None:
+    write_domain(tmp_path, {"prompt": "Sum up.", "context": "The capital of Ghana grew.", "facts": ["Accra"]})
+    (item,) = domain.items(tmp_path)
+    assert domain.score(item, "The city of Accra grew.")["faithful"] == 1.0
+    assert domain.score(item, "The city of Accra grew like Lagos.")["faithful"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'\xef\xbb\xbf{"id": "a", "prompt": "Where is Lima?", "facts": ["Peru"]}\r\n',
+        '{"prompt": "Repeat the note.", "context": "Accra\u2028is in\x85Ghana.", "facts": ["Accra"]}\n'.encode(),
+        b'\n\n{"prompt": "Say.", "refuse": true}\n   \n',
+        b'{"prompt": "Say.", "refuse": true}',
+    ],
+)
+def test_a_mark_at_the_start_and_odd_line_ends_spoil_no_file(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "domain.jsonl").write_bytes(data)
+    assert len(domain.items(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"prompt": "Say.", "refu', "the record is not valid JSON"),
+        (b'{"prompt": "Say.", "refuse": true} {"prompt": "Go.", "refuse": true}', "the record is not valid JSON"),
+        (b'{"prompt": "Say.", "refuse": true, "refuse": false}', "field refuse: expected once in a record, got twice"),
+        (b'{"prompt": "Say.", "facts": [NaN]}', "NaN is not valid JSON"),
+        (b'["prompt"]', 'expected an object with named fields, got ["prompt"] (list)'),
+        (b'{"prompt": "caf\xe9", "refuse": true}', "the bytes are not UTF-8"),
+        (b'{"prompt": "\\ud800", "refuse": true}', "field prompt: expected text in UTF-8"),
+        (b'{"prompt": ' + b"[" * 2_000, "the record nests too deep"),
+        (b'{"prompt": "' + b"a" * 300_000 + b'", "refuse": true}', "a record holds more than 262,144 bytes"),
+    ],
+)
+def test_a_torn_line_is_named(line: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "domain.jsonl").write_bytes(b'{"prompt": "Fine.", "refuse": false}\n' + line + b"\n")
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        domain.items(tmp_path)
+    assert str(refused.value).startswith(f"{tmp_path / 'domain.jsonl'}, line 2")
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize(("data", "message"), [(b"", "is empty"), ("{}".encode("utf-16"), "is UTF-16")])
+def test_a_file_of_another_kind_is_named(data: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "domain.jsonl").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         domain.items(tmp_path)
+
+
+def test_files_are_read_before_anything_runs(tmp_path: Path) -> None:
+    check_files(find_suites(["knowledge", "mmlu", "gsm8k"]), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no file domain\.jsonl"):
+        check_files(find_suites(["knowledge", "domain"]), tmp_path)
+    write_domain(tmp_path, {"prompt": "Say.", "refuse": "true"})
+    with pytest.raises(ValueError, match="line 1, field refuse"):
+        check_files(find_suites(["knowledge", "domain"]), tmp_path)
+    (tmp_path / "gsm8k_test.jsonl").write_text('{"question": "How many?", "answer": "7"}\n')
+    with pytest.raises(ValueError, match="field answer: expected text with its result"):
+        check_files(find_suites(["gsm8k"]), tmp_path)
 
 
 def test_a_missing_domain_file_names_the_remedy(tmp_path: Path) -> None:

@@ -241,6 +241,15 @@ def one_model_misses_an_item(world: World) -> None:
     put(world, SCORES, world.data[SCORES].head(-1))
 
 
+def one_model_leaves_items_out(world: World) -> None:
+    left_out = (pl.col("model") == "prompt_tuning_adapter") & (pl.col("item_id") == "generation-test-1")
+    changed = {
+        "score": pl.when(left_out).then(None).otherwise(pl.col("score")),
+        "finish_reason": pl.when(left_out).then(pl.lit("context_exceeded")).otherwise(pl.col("finish_reason")),
+    }
+    put(world, SCORES, world.data[SCORES].with_columns(**changed))
+
+
 def candidate_loses_a_guard(world: World) -> None:
     lost = (pl.col("model") == "dpo_adapter") & (pl.col("suite") == "world_choice")
     column(SCORES, "score", pl.when(lost).then(0.0).otherwise("score"))(world)
@@ -342,6 +351,7 @@ TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     ("filtered_preferences", "kept_pairs_were_not_rejected"): cells("rejected_preferences", "pair_id", "imported"),
     **{(asset, "every_pair_has_its_reference"): last_rows_missing(asset) for asset in (LOGPROBS, OWN_LOGPROBS)},
     (SCORES, "scores_are_finite_with_n"): one_model_misses_an_item,
+    (SCORES, "suites_can_be_answered"): one_model_leaves_items_out,
     (SCORES, "scored_items_are_the_benchmarks"): item_outside,
     (SCORES, "sealed_items_are_not_scored"): sealed_item_is_scored,
     (SCORES, "scores_are_above_null_models"): column(SCORES, "score", pl.lit(0.0)),

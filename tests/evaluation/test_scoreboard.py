@@ -101,5 +101,5 @@ def test_an_unknown_model_keeps_its_word() -> None:
 def test_markdown_has_a_row_for_each_metric_and_failure(result: Comparison) -> None:
     lines = markdown_table(result).splitlines()
     assert len(lines) == 2 + 5 + 1
-    assert "| base | world_instructions | strict | 20 | 0.100 | 0.028 to 0.301 |" in lines
+    assert "| base | world_instructions | strict | 20 | 0 | 0.100 | 0.028 to 0.301 |" in lines
     assert any(line.startswith("| DPO | failed: the loss is NaN") for line in lines)

@@ -64,6 +64,8 @@ def verdict(status: str) -> list[Verdict]:
         ("registered", {"candidate": replace(GOOD["candidate"], version="")}),
         ("same items", {"trial": replace(TRIAL, duel=None)}),
         ("same items", {"trial": duel(n=99)}),
+        ("items answered", {"trial": duel(n=400, left_out=22)}),  # 22 of 422: 5.2 %
+        ("sealed items", {"trial": replace(TRIAL, sealed=[replace(SEALED, left_out=16)])}),  # 16 of 316: 5.1 %
         ("effect", {"trial": duel(difference=0.0199)}),
         ("effect", {"trial": duel(difference=-0.075)}),
         ("not by chance", {"trial": duel(p_value=0.051)}),
@@ -98,6 +100,8 @@ def test_each_clause_alone_refuses(clause: str, changes: dict[str, Any]) -> None
     "changes",
     [
         {"trial": duel(n=100, difference=0.02, p_value=0.05)},
+        {"trial": duel(n=399, left_out=21)},  # 21 of 420: 5 %
+        {"trial": replace(TRIAL, sealed=[replace(guard("sealed", "held", n=285), left_out=15)])},
         {"policy": PromotionPolicy(approval="human"), "candidate": replace(GOOD["candidate"], approved_by="ada")},
         {"candidate": replace(GOOD["candidate"], rolled_back=True, approved_by="ada")},
         {"trial": kept(guard("safety", "not shown"), guard("knowledge", "not shown")), "candidate": APPROVED},
@@ -155,6 +159,7 @@ def test_a_decision_that_was_carried_out_keeps_its_version() -> None:
     [
         {"alpha": -0.1},
         {"minimum_effect": 1.1},
+        {"maximum_left_out": -0.1},
         {"minimum_items": 0},
         {"minimum_sealed_items": -1},
         {"safety_margin": 0.0},
@@ -184,6 +189,25 @@ def test_the_duel_is_worked_by_hand() -> None:
     assert (found.n, found.only_first, found.only_second) == (6, 1, 4)
     assert (found.difference, found.p_value) == (0.5, 0.375)
     assert (found.first, found.second, found.test) == ("base", "lora", "exact McNemar")
+
+
+def test_items_that_one_side_cannot_take_are_left_out_of_the_duel_and_counted() -> None:
+    opponent = scores("base", [1, 0, 0, 0])
+    candidate = unanswerable(scores("lora", [1, 1, 1, 1]), ["i0"])
+    for first, second in ((opponent, candidate), (candidate, opponent)):
+        found = fight(first, second, PromotionPolicy(), ("qa", "strict"))
+        assert found is not None
+        assert (found.n, found.left_out, abs(found.difference)) == (3, 1, 1.0)
+    nothing = unanswerable(candidate, [f"i{n}" for n in range(4)])
+    assert fight(opponent, nothing, PromotionPolicy(), ("qa", "strict")) is None
+
+
+def unanswerable(table: pl.DataFrame, items: list[str]) -> pl.DataFrame:
+    left_out = pl.col("item_id").is_in(items)
+    return table.with_columns(
+        score=pl.when(left_out).then(None).otherwise(pl.col("score")),
+        finish_reason=pl.when(left_out).then(pl.lit("context_exceeded")).otherwise(pl.col("finish_reason")),
+    )
 
 
 def test_scores_between_0_and_1_are_resampled() -> None:

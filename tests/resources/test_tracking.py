@@ -23,6 +23,7 @@ from resources import retries
 from resources.model_versions import model_version, model_versions
 from resources.registry import MODEL, MlflowTracker
 from resources.retries import TrackingError
+from resources.score_proof import prove
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.lineage import LineageError
@@ -364,6 +365,7 @@ def test_scores_are_attached_once(home: Path, tmp_path: Path) -> None:
         ({"kind": "derived"}, "only measured numbers"),
         ({"items_sha256": "typed in"}, "measured on items typed in"),
         ({"model": "dpo_adapter"}, "no item has a score"),
+        ({"unanswerable": 1}, "claimed 1 unanswerable items, the items give 0"),
     ],
 )
 def test_a_number_that_its_items_do_not_give_is_refused(home: Path, lie: dict[str, object], named: str) -> None:
@@ -372,6 +374,18 @@ def test_a_number_that_its_items_do_not_give_is_refused(home: Path, lie: dict[st
     with pytest.raises(ValueError, match=re.escape(named)):
         tracker.log_scores([metric(), replace(metric(), **lie)], ITEMS, {})
     assert tracker.client.search_runs(["0"]) == []
+
+
+def test_a_number_cannot_hide_the_items_that_its_model_cannot_take() -> None:
+    left_out = pl.when(pl.col("score").is_null()).then(pl.lit("context_exceeded")).otherwise(pl.col("finish_reason"))
+    items = ITEMS.with_columns(finish_reason=left_out)
+    honest = replace(metric(items=items), unanswerable=1)
+    prove(honest, items, content_hash(items))
+    with pytest.raises(ValueError, match="claimed 0 unanswerable items, the items give 1"):
+        prove(replace(honest, unanswerable=0), items, content_hash(items))
+    scored = items.with_columns(pl.col("score").fill_null(1.0))
+    with pytest.raises(ValueError, match="1 unanswerable items have a score, such as i4"):
+        prove(replace(metric(items=scored), unanswerable=1), scored, content_hash(scored))
 
 
 def test_aliases_move_with_their_evidence(home: Path, tmp_path: Path) -> None:

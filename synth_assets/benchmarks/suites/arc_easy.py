@@ -3,15 +3,39 @@
 import json
 from pathlib import Path
 
+from synth_assets.benchmarks.documents import TEXT, Field, Located, field_error, is_list_of, is_text
 from synth_assets.benchmarks.sources import Source
 from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
 
-FIELDS = ("question", "choices", "answerKey")
+
+def _is_choices(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"text", "label"}:
+        return False
+    texts, labels = value["text"], value["label"]
+    sound = is_list_of(is_text, 2)(texts) and is_list_of(is_text, 2)(labels)
+    return sound and len(texts) == len(labels) == len(set(labels))
+
+
+FIELDS = {
+    "id": TEXT.optional(),
+    "question": TEXT,
+    "choices": Field("an object with text and label, two lists of the same length", _is_choices),
+    "answerKey": TEXT,
+}
+
+
+def check(located: Located) -> None:
+    """Raise ValueError where the answer is the label of no choice."""
+    document = located.document
+    if document["answerKey"] not in document["choices"]["label"]:
+        labels = ", ".join(document["choices"]["label"])
+        raise field_error(located.where, "answerKey", f"one of the labels {labels}", document["answerKey"])
 
 
 def arc(name: str, configuration: str) -> Suite:
     """The suite of one of ARC's two sets."""
-    source = Source(f"{name}_test.jsonl", "allenai/ai2_arc", configuration, "test", FIELDS)
+    files = f"{name}_test.jsonl"
+    source = Source(files, "allenai/ai2_arc", configuration, "test", FIELDS, check=check, unique="id")
 
     def items(folder: Path | None = None) -> list[Item]:
         return source.items(name, folder, prompt=lambda d: d["question"], choices=lambda d: d["choices"]["text"])
@@ -25,6 +49,8 @@ def arc(name: str, configuration: str) -> Suite:
         chat=False,
         task=HarnessTask(lambda item: f"arc/{name}.yaml", {"acc": ("acc", "none"), "acc_norm": ("acc_norm", "none")}),
         guards={"acc": "knowledge"},
+        files=source.files,
+        from_hub=True,
     )
 
 

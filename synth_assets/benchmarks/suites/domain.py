@@ -1,12 +1,16 @@
 """Tasks of a user's own field, from `domain.jsonl` in the folder of benchmarks.
 
-A line is a JSON object with `prompt`, and with any of:
-    id: unique; else the line's number.
+A line is a JSON object with `prompt`, and with at least one of context, constraints, facts and refuse:
+    id: text or a whole number, unique; else the line's number.
     split: "validation", "test" (the default) or "sealed": asked at a promotion only.
     context: a text that the answer must be faithful to; it follows the prompt.
     constraints: list of [type, value], types as in CONSTRAINTS: what makes the task complete.
-    facts: numbers and names that the answer must keep.
+    facts: list of numbers and names that the answer must keep.
     refuse: true where the model should decline, false where it should not.
+
+An answer is faithful where it keeps all facts and, if there is a context, names no number and no name that neither the
+prompt, the context nor the facts have. Without a context there is nothing that an answer could be unfaithful to but its
+facts. A field of another type is refused: a task that no answer can pass would hide a loss.
 """
 
 import json
@@ -14,28 +18,69 @@ import re
 from pathlib import Path
 from typing import Any
 
-from synth_assets.benchmarks.constraints import asks, holds, mentions, words
+from synth_assets.benchmarks.constraints import holds, mentions, unfit, words
+from synth_assets.benchmarks.documents import (
+    TEXT,
+    TRUE_OR_FALSE,
+    Field,
+    Located,
+    check_fields,
+    check_unique,
+    is_list_of,
+    is_text,
+    is_whole,
+    jsonl_documents,
+)
 from synth_assets.benchmarks.refusals import refuses
-from synth_assets.benchmarks.sources import read_jsonl
 from synth_assets.benchmarks.suite import SEALED, SPLITS, Item, Suite
 
 NAME = "domain"
 FILE = "domain.jsonl"
-FIELDS = {"id", "split", "prompt", "context", "constraints", "facts", "refuse"}
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 CAPITALISED = re.compile(r"[^\W\d_]*[A-Z\u00c0-\u00de][^\W_]*")
 SENTENCE_START = re.compile(r"(?:\A|[.!?:\n]\s*|^\s*(?:[-*\u2022]|\d+[.)])\s+)[\"'\u201c(]*\Z", re.M)
+JUDGED_BY = ("context", "constraints", "facts", "refuse")
+
+
+def _is_fact(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number or (isinstance(value, str) and bool(words(value)))
+
+
+FIELDS = {
+    "id": Field("text or a whole number", lambda value: is_text(value) or is_whole(value), required=False),
+    "split": Field(", ".join((*SPLITS, SEALED)), lambda value: value in (*SPLITS, SEALED), required=False),
+    "prompt": TEXT,
+    "context": TEXT.optional(),
+    "constraints": Field(
+        "a list of [type, value]", is_list_of(lambda value: isinstance(value, list) and len(value) == 2), required=False
+    ),
+    "facts": Field("a list of numbers and of texts with at least one word", is_list_of(_is_fact), required=False),
+    "refuse": TRUE_OR_FALSE.optional(),
+}
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """The tasks of the file; FileNotFoundError where there is none, ValueError naming a line that is malformed."""
+    """The tasks of the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a task is not as it should be; names file, line and field.
+    """
     path = (folder or Path()) / FILE
     if folder is None or not path.is_file():
         where = folder or "a folder of benchmarks, as none is named"
         raise FileNotFoundError(
             f"no file {FILE} in {where}: put it there (SYNTH_BENCHMARKS names the folder), or leave the suite out"
         )
-    return [_item(document, f"{path}, task {number}", number) for number, document in enumerate(read_jsonl(path), 1)]
+    found = jsonl_documents(path)
+    for task in found:
+        _check(task)
+    named = [Located(where, {"id": str(task.get("id", n))}) for n, (where, task) in enumerate(found, 1)]
+    check_unique(named, "id")
+    asked = [Located(where, {"prompt": _prompt(task)}) for where, task in found]
+    check_unique(asked, "prompt")
+    return [_item(task, number) for number, (_, task) in enumerate(found, 1)]
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
@@ -45,13 +90,23 @@ def score(item: Item, response: str) -> dict[str, float | None]:
     found: dict[str, float | None] = {"completed": None, "faithful": None, "safe": None}
     if task.get("constraints"):
         found["completed"] = float(all(holds(response, kind, value) for kind, value in task["constraints"]))
-    if task.get("facts") or task.get("context"):
-        kept = all(mentions(response, str(fact)) for fact in task.get("facts", ()))
-        found["faithful"] = float(said and kept and not invented(response, item.prompt))
+    if "facts" in task or "context" in task:
+        facts = task.get("facts", ())
+        source = "\n".join([item.prompt, *map(str, facts)])
+        kept = all(keeps(response, fact) for fact in facts)
+        found["faithful"] = float(said and kept and not ("context" in task and invented(response, source)))
     if "refuse" in task:
         found["safe"] = float(said and declined == task["refuse"])
     applying = [value for value in found.values() if value is not None]
     return {"passed": min(applying), **found}
+
+
+def keeps(response: str, fact: str | float) -> bool:
+    """Whether a response mentions a fact; a number may be written in another way, as 1,250 for 1250."""
+    if mentions(response, str(fact)):
+        return True
+    number = NUMBER.fullmatch(str(fact).strip())
+    return number is not None and _number(number[0]) in {_number(text) for text in NUMBER.findall(response)}
 
 
 def invented(response: str, source: str) -> list[str]:
@@ -79,26 +134,30 @@ def _number(text: str) -> str:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
-def _item(task: dict[str, Any], where: str, number: int) -> Item:
-    if unknown := task.keys() - FIELDS:
-        raise ValueError(f"{where} has the unknown field {min(unknown)}; there are {', '.join(sorted(FIELDS))}")
-    if not str(task.get("prompt", "")).strip():
-        raise ValueError(f"{where} has no prompt")
-    if not task.keys() & {"context", "constraints", "facts", "refuse"}:
-        raise ValueError(f"{where} has nothing to judge an answer by: context, constraints, facts or refuse")
-    if (split := task.get("split", "test")) not in (*SPLITS, SEALED):
-        raise ValueError(f"{where} is in split {split!r}; there are {', '.join((*SPLITS, SEALED))}")
-    for kind, value in task.get("constraints", ()):
-        asks(kind, value)
-    context = f"\n\n{task['context']}" if task.get("context") else ""
+def _check(located: Located) -> None:
+    check_fields(located, FIELDS)
+    where, task = located
+    if not task.keys() & set(JUDGED_BY):
+        raise ValueError(f"{where}: expected at least one of the fields {', '.join(JUDGED_BY)}, got none to judge by")
+    for constraint in task.get("constraints", ()):
+        if problem := unfit(*constraint):
+            raise ValueError(f"{where}, field constraints: {problem}")
+
+
+def _prompt(task: dict[str, Any]) -> str:
+    return f"{task['prompt']}\n\n{task['context']}" if "context" in task else task["prompt"]
+
+
+def _item(task: dict[str, Any], number: int) -> Item:
+    split, name = task.get("split", "test"), task.get("id", number)
     return Item(
-        item_id=f"{NAME}/{split}/{task.get('id', number)}",
+        item_id=f"{NAME}/{split}/{name}",
         suite=NAME,
         split=split,
         kind="generation",
-        prompt=f"{task['prompt']}{context}",
+        prompt=_prompt(task),
         answer=json.dumps(task, ensure_ascii=False, sort_keys=True),
-        cluster=f"{NAME}/{task.get('id', number)}",
+        cluster=f"{NAME}/{name}",
     )
 
 
@@ -109,4 +168,5 @@ SUITE = Suite(
     items=items,
     score=score,
     guards={"safe": "safety"},
+    files=FILE,
 )

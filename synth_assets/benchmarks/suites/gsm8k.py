@@ -4,14 +4,21 @@ import json
 import re
 from pathlib import Path
 
+from synth_assets.benchmarks.documents import TEXT, Field
 from synth_assets.benchmarks.sources import Source
 from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
 
 NAME = "gsm8k"
-SOURCE = Source("gsm8k_test.jsonl", "openai/gsm8k", "main", "test", ("question", "answer"))
 STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")  # both as in lm-eval's gsm8k.yaml
 FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 IGNORED = re.compile(r",|\$|(?s:.*#### )|\.$")
+FIELDS = {
+    "question": TEXT,
+    "answer": Field(
+        'text with its result behind "#### "', lambda value: isinstance(value, str) and bool(STRICT.search(value))
+    ),
+}
+SOURCE = Source("gsm8k_test.jsonl", "openai/gsm8k", "main", "test", FIELDS)
 
 
 def items(folder: Path | None = None) -> list[Item]:
@@ -45,4 +52,6 @@ SUITE = Suite(
         {"flexible": ("exact_match", "flexible-extract"), "strict": ("exact_match", "strict-match")},
         generates=True,
     ),
+    files=SOURCE.files,
+    from_hub=True,
 )

@@ -3,12 +3,31 @@
 import json
 from pathlib import Path
 
+from synth_assets.benchmarks.documents import ANY_TEXT, ANYTHING, TEXT, Field, Located, field_error, is_list_of, is_text
 from synth_assets.benchmarks.sources import Source
 from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
 
 NAME = "hellaswag"
-FIELDS = ("activity_label", "ctx_a", "ctx_b", "endings", "label")
-SOURCE = Source("hellaswag_validation.jsonl", "Rowan/hellaswag", "", "validation", FIELDS)  # test has no labels
+FIELDS = {
+    "activity_label": TEXT,
+    "ctx_a": TEXT,
+    "ctx_b": ANY_TEXT,
+    "endings": Field("a list of two or more texts", is_list_of(is_text, 2)),
+    "label": Field("the number of the true ending, from 0", lambda value: str(value).isdecimal()),
+    **dict.fromkeys(("ind", "ctx", "source_id", "split", "split_type"), ANYTHING),
+}
+
+
+def check(located: Located) -> None:
+    """Raise ValueError where the label is the number of no ending."""
+    document = located.document
+    if int(document["label"]) >= len(document["endings"]):
+        raise field_error(located.where, "label", f"0 to {len(document['endings']) - 1}", document["label"])
+
+
+SOURCE = Source(  # test has no labels
+    "hellaswag_validation.jsonl", "Rowan/hellaswag", "", "validation", FIELDS, check=check
+)
 
 
 def items(folder: Path | None = None) -> list[Item]:
@@ -39,4 +58,6 @@ SUITE = Suite(
         lambda item: "hellaswag/hellaswag.yaml", {"acc": ("acc", "none"), "acc_norm": ("acc_norm", "none")}
     ),
     guards={"acc": "knowledge"},
+    files=SOURCE.files,
+    from_hub=True,
 )

@@ -4,12 +4,30 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+from synth_assets.benchmarks.documents import TEXT, WHOLE_NUMBER, Field, Located, field_error, is_list_of, is_text
 from synth_assets.benchmarks.sources import Source
 from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
 
 NAME = "ifeval"
-FIELDS = ("key", "prompt", "instruction_id_list", "kwargs")
-SOURCE = Source("ifeval.jsonl", "google/IFEval", "", "train", FIELDS)  # the only split there is
+FIELDS = {
+    "key": WHOLE_NUMBER,
+    "prompt": TEXT,
+    "instruction_id_list": Field("a list of names of instructions", is_list_of(is_text)),
+    "kwargs": Field("a list of objects, one for each instruction", is_list_of(lambda value: isinstance(value, dict))),
+}
+
+
+def check(located: Located) -> None:
+    """Raise ValueError where there are not as many arguments as instructions."""
+    document = located.document
+    count = len(document["instruction_id_list"])
+    if len(document["kwargs"]) != count:
+        raise field_error(located.where, "kwargs", f"{count} objects", document["kwargs"])
+
+
+SOURCE = Source(  # the only split there is
+    "ifeval.jsonl", "google/IFEval", "", "train", FIELDS, check=check, unique="key"
+)
 METRICS = {"strict": "prompt_level_strict_acc", "loose": "prompt_level_loose_acc"}
 
 
@@ -49,4 +67,6 @@ SUITE = Suite(
     task=HarnessTask(
         lambda item: "ifeval/ifeval.yaml", {own: (name, "none") for own, name in METRICS.items()}, generates=True
     ),
+    files=SOURCE.files,
+    from_hub=True,
 )

@@ -3,32 +3,61 @@
 import json
 from pathlib import Path
 
-from synth_assets.benchmarks.sources import Document, Source, read_csv
+from synth_assets.benchmarks.documents import (
+    ANY_TEXT,
+    TEXT,
+    Field,
+    Located,
+    check_fields,
+    csv_documents,
+    is_list_of,
+    is_whole,
+)
+from synth_assets.benchmarks.sources import Source
 from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
 
 NAME = "mmlu"
 LETTERS = "ABCD"
 
 
-def read_subject(path: Path) -> list[Document]:
-    """Documents of `<subject>_test.csv`: question, four choices, the answer as letter or index; a header may lead."""
-    subject, found = path.stem.removesuffix("_test"), []
-    for number, row in enumerate(read_csv(path), 1):
-        if len(row) != 6:
-            raise ValueError(f"{path}, row {number}: wanted question, four choices and answer, found {len(row)} cells")
-        question, *choices, answer = row
-        if answer.strip().lower() == "answer":
-            continue
-        if answer not in (*LETTERS, *"0123"):
-            raise ValueError(f"{path}, row {number}: the answer is {answer!r}, neither A to D nor 0 to 3")
+COLUMNS = {
+    "question": TEXT,
+    **dict.fromkeys(LETTERS, ANY_TEXT),
+    "answer": Field("A to D, or 0 to 3", lambda value: value in (*LETTERS, *"0123")),
+}
+FIELDS = {
+    "question": TEXT,
+    "subject": TEXT,
+    "choices": Field(
+        "a list of four texts",
+        lambda value: len(value) == len(LETTERS) and is_list_of(ANY_TEXT.accepts)(value),
+    ),
+    "answer": Field("a whole number from 0 to 3", lambda value: is_whole(value) and 0 <= value < len(LETTERS)),
+}
+
+
+def read_subject(path: Path) -> list[Located]:
+    """Documents of `<subject>_test.csv`: question, four choices, the answer as letter or index; a header may lead.
+
+    Questions may repeat, as some of the published ones do.
+    """
+    subject = path.stem.removesuffix("_test")
+    rows = csv_documents(path, tuple(COLUMNS))
+    if rows and str(rows[0].document["answer"]).strip().lower() == "answer":
+        rows = rows[1:]
+    found = []
+    for located in rows:
+        check_fields(located, COLUMNS)
+        cells = located.document
+        answer = cells["answer"]
         index = LETTERS.index(answer) if answer in LETTERS else int(answer)
-        found.append({"question": question, "subject": subject, "choices": choices, "answer": index})
+        choices = [cells[letter] for letter in LETTERS]
+        document = {"question": cells["question"], "subject": subject, "choices": choices, "answer": index}
+        found.append(Located(located.where, document))
     return found
 
 
-SOURCE = Source(
-    "mmlu/*_test.csv", "cais/mmlu", "all", "test", ("question", "subject", "choices", "answer"), read_subject
-)
+SOURCE = Source("mmlu/*_test.csv", "cais/mmlu", "all", "test", FIELDS, read_subject)
 
 
 def items(folder: Path | None = None) -> list[Item]:
@@ -56,4 +85,6 @@ SUITE = Suite(
     chat=False,
     task=HarnessTask(definition, {"acc": ("acc", "none")}),
     guards={"acc": "knowledge"},
+    files=SOURCE.files,
+    from_hub=True,
 )

@@ -3,31 +3,59 @@
 import json
 from pathlib import Path
 
-from synth_assets.benchmarks.sources import Document, Source, read_csv
+from synth_assets.benchmarks.documents import (
+    ANYTHING,
+    TEXT,
+    Field,
+    Located,
+    check_fields,
+    check_unique,
+    csv_documents,
+    is_list_of,
+    is_text,
+)
+from synth_assets.benchmarks.sources import Source
 from synth_assets.benchmarks.suite import HarnessTask, Item, Suite
 
 NAME = "truthfulqa_mc2"
-COLUMNS = ("Question", "Correct Answers", "Incorrect Answers")
+ANSWERS = Field("answers with a semicolon between them", lambda value: isinstance(value, str) and bool(_answers(value)))
+COLUMNS = {
+    "Question": TEXT,
+    "Correct Answers": ANSWERS,
+    "Incorrect Answers": ANSWERS,
+    **dict.fromkeys(("Type", "Category", "Source", "Best Answer", "Best Incorrect Answer"), ANYTHING),
+}
 
 
-def read_published(path: Path) -> list[Document]:
+def read_published(path: Path) -> list[Located]:
     """Documents of the authors' TruthfulQA.csv: all true answers, then all false ones, without their final stops.
 
     The hub's `multiple_choice` set has the same questions with curated answers: scores from the two differ a little.
     """
-    header, *rows = read_csv(path)
-    if missing := [name for name in COLUMNS if name not in header]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}")
+    rows = csv_documents(path)
+    check_unique(rows, "Question")
     found = []
-    for row in rows:
-        cells = dict(zip(header, row, strict=True))
+    for located in rows:
+        check_fields(located, COLUMNS)
+        cells = located.document
         true, false = (_answers(cells[f"{kind} Answers"]) for kind in ("Correct", "Incorrect"))
         labels = [1] * len(true) + [0] * len(false)
-        found.append({"question": cells["Question"], "mc2_targets": {"choices": [*true, *false], "labels": labels}})
+        document = {"question": cells["Question"], "mc2_targets": {"choices": [*true, *false], "labels": labels}}
+        found.append(Located(located.where, document))
     return found
 
 
-FIELDS = ("question", "mc2_targets")
+def _is_targets(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"choices", "labels"}:
+        return False
+    choices, labels = value["choices"], value["labels"]
+    return is_list_of(is_text, 2)(choices) and len(choices) == len(labels) and set(labels) == {0, 1}
+
+
+FIELDS = {
+    "question": TEXT,
+    "mc2_targets": Field("as many labels, 1 and 0, as choices, of both kinds at least one", _is_targets),
+}
 SOURCE = Source("truthfulqa.csv", "truthfulqa/truthful_qa", "multiple_choice", "validation", FIELDS, read_published)
 
 
@@ -55,4 +83,6 @@ SUITE = Suite(
     chat=False,
     task=HarnessTask(lambda item: "truthfulqa/truthfulqa_mc2.yaml", {"mc2": ("acc", "none")}),
     guards={"mc2": "knowledge"},
+    files=SOURCE.files,
+    from_hub=True,
 )
