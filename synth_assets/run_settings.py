@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 from pydantic import ValidationError
 
 from resources.hardware import Hardware
@@ -48,7 +47,9 @@ from synth_assets.training.specs import (
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-NO_COLUMNS = pl.Schema()
+Columns = frozenset[str]
+NO_COLUMNS: Columns = frozenset()
+PAIR_COLUMNS = frozenset(PAIRS)
 
 
 class SettingsError(ValueError):
@@ -67,15 +68,15 @@ class Settings:
 
     config: type[dg.Config]
     build: Callable[[Any, Hardware], object]
-    rows: pl.Schema = NO_COLUMNS
+    rows: Columns = NO_COLUMNS
 
 
-def _spec(config: type[dg.Config], default: "DataclassInstance", rows: pl.Schema = NO_COLUMNS) -> Settings:
+def _spec(config: type[dg.Config], default: "DataclassInstance", rows: Columns = NO_COLUMNS) -> Settings:
     return Settings(config, lambda given, hardware: hardware.spec(default, given), rows)
 
 
 def _control(default: DpoSpec) -> Settings:
-    return Settings(DpoConfig, lambda given, hardware: control_spec(hardware.spec(default, given)), PAIRS)
+    return Settings(DpoConfig, lambda given, hardware: control_spec(hardware.spec(default, given)), PAIR_COLUMNS)
 
 
 SETTINGS: Mapping[str, Settings] = {
@@ -86,14 +87,14 @@ SETTINGS: Mapping[str, Settings] = {
     "judged_preferences": _spec(FilterConfig, FilterSpec()),
     "response_candidates": _spec(CandidateConfig, CandidateSpec()),
     "preference_pairs": _spec(PairConfig, PairSpec()),
-    "lora_adapter": _spec(LoraConfig, LoraSpec(), SFT_ROWS),
-    "prompt_tuning_adapter": _spec(PromptTuningConfig, PromptTuningSpec(), SFT_ROWS),
+    "lora_adapter": _spec(LoraConfig, LoraSpec(), frozenset(SFT_ROWS)),
+    "prompt_tuning_adapter": _spec(PromptTuningConfig, PromptTuningSpec(), frozenset(SFT_ROWS)),
     "rejection_sampling_adapter": _spec(RejectionSamplingConfig, RejectionSamplingSpec()),
-    OFF_POLICY.adapter: _spec(DpoConfig, DpoSpec(), PAIRS),
+    OFF_POLICY.adapter: _spec(DpoConfig, DpoSpec(), PAIR_COLUMNS),
     OFF_POLICY.control: _control(DpoSpec()),
     **{one.candidates: _spec(CandidateConfig, OnPolicyCandidateSpec()) for one in ON_POLICY},
     **{one.pairs: _spec(PairConfig, PairSpec()) for one in ON_POLICY},
-    **{one.adapter: _spec(DpoConfig, OnPolicyDpoSpec(), PAIRS) for one in ON_POLICY},
+    **{one.adapter: _spec(DpoConfig, OnPolicyDpoSpec(), PAIR_COLUMNS) for one in ON_POLICY},
     **{one.control: _control(OnPolicyDpoSpec()) for one in ON_POLICY},
     "benchmark_scores": _spec(EvaluationConfig, EvaluationSpec()),
     "comparison": _spec(ComparisonConfig, PreferenceSpec()),
@@ -150,7 +151,7 @@ def _problems(name: str, given: Mapping[str, Any], hardware: Hardware) -> Iterat
 
 
 def _training_problems(
-    spec: OptimizationSpec, given: Mapping[str, Any], rows: pl.Schema, hardware: Hardware
+    spec: OptimizationSpec, given: Mapping[str, Any], rows: Columns, hardware: Hardware
 ) -> Iterator[str]:
     """Say what of a spec this tier, its base or the rows cannot do."""
     tier = hardware.row()
