@@ -175,7 +175,7 @@ def _evaluate(
 
 def _virtual_tokens(model: "PreTrainedModel | PeftModel") -> int:
     """Return how many tokens of the context a prompt-tuning adapter takes."""
-    config = getattr(model, "active_peft_config", None)
+    config: Any = getattr(model, "active_peft_config", None)
     return int(config.num_virtual_tokens) if getattr(config, "is_prompt_learning", False) else 0
 
 

@@ -64,7 +64,7 @@ def bounded_model(arguments: Mapping[str, Any], reserved_tokens: int) -> Bounded
         def generate_until(self, requests: "list[Instance]", disable_tqdm: bool = False) -> list[str]:
             limited = []
             for request in requests:
-                context, settings = request.args
+                context, settings = cast("tuple[str, dict[str, Any]]", request.args)
                 length = int(self.tok_batch_encode([context])[0].shape[1])
                 self._judge(request, length + 1)
                 room = self._limit() - length
