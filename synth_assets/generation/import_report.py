@@ -151,9 +151,9 @@ def _too_long(report: ImportReport) -> list[str]:
     else:
         many = f"{found.rows:,} of the first {found.measured:,} rows (of {report.rows:,}) need"
     return [
-        f"  too_long_for_base: {many} more than the {found.context_tokens:,} tokens of {found.base}, "
-        "chat template included, and the filter will reject them. Set SYNTH_BASE to a model with a longer context to "
-        "train on them; `synth models` lists some"
+        f"  too_long_for_base: {many} more than the {found.context_tokens:,} tokens of {found.base}, chat template "
+        "included, and the filter will reject them. Set SYNTH_BASE to a model with a longer context to train on them; "
+        "`synth models` lists some"
     ]
 
 

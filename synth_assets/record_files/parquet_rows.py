@@ -33,8 +33,15 @@ def parquet_rows(path: Path) -> Iterator[Record]:
     """Yield the record of each row, numbered from 1.
 
     Raises:
-        RecordFileError: a column or row group exceeds a limit; the message says which.
+        RecordFileError: a column or row group exceeds a limit, or the file is damaged; the message says which.
     """
+    try:
+        yield from _rows(path)
+    except pa.ArrowException as error:
+        raise RecordFileError(f"{path} cannot be read as .parquet: {error}") from error
+
+
+def _rows(path: Path) -> Iterator[Record]:
     number = 0
     with path.open("rb") as raw, pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):

@@ -5,16 +5,22 @@ from pathlib import Path
 
 from synth_assets.record_files.delimited import delimited_rows
 from synth_assets.record_files.json_files import json_array, json_lines
-from synth_assets.record_files.parquet_rows import parquet_rows
 from synth_assets.record_files.records import FAULTS, Record, RecordFileError
 from synth_assets.record_files.streams import COMPRESSIONS, READ_ERRORS, split_suffix
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    from synth_assets.record_files.parquet_rows import parquet_rows  # pyarrow is slow to load
+
+    return parquet_rows(path)
+
 
 READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
     ".jsonl": json_lines,
     ".json": json_array,
     ".csv": delimited_rows,
     ".tsv": delimited_rows,
-    ".parquet": parquet_rows,
+    ".parquet": _parquet,
 }
 
 

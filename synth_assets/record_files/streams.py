@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import pyarrow as pa
-
 from synth_assets.record_files.records import RecordFileError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -24,12 +22,14 @@ def _open_gzip(path: Path) -> IO[bytes]:
 
 
 def _open_zstd(path: Path) -> IO[bytes]:
+    import pyarrow as pa  # slow to load
+
     stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
     return io.BufferedReader(stream)  # pyright: ignore[reportArgumentType]  # it has what a raw stream needs
 
 
 COMPRESSIONS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": _open_gzip, ".zst": _open_zstd}
-READ_ERRORS = (OSError, EOFError, zlib.error, pa.ArrowException)
+READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
