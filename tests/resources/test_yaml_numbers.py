@@ -1,4 +1,4 @@
-"""YAML of settings and of the launchpad: numbers with an exponent are numbers, dates stay text, nothing else changes."""
+"""YAML of settings and of the launchpad: numbers with an exponent are numbers, and dates stay text."""
 
 import subprocess
 import sys
