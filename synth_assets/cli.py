@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from synth_assets.commands.ranges import MAX_SEED, in_range, samples_in_range
+from synth_assets.commands.ranges import MAX_LIMIT, MAX_SEED, in_range, samples_in_range
 from synth_assets.commands.terminal import RedactingConsole
 from synth_assets.redaction import redact
 from synth_assets.text_samples import terminal_line
@@ -310,6 +310,7 @@ def history(limit: Annotated[int, typer.Option(help="How many decisions.")] = 20
     from synth_assets.commands.registry import history_text
     from synth_assets.commands.session import open_session
 
+    in_range("--limit", limit, 1, MAX_LIMIT)
     console.print(history_text(open_session(), limit), markup=False)
 
 

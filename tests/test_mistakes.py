@@ -113,6 +113,7 @@ OPTIONS = [
     (["recall", "abc"], "abc"),
     (["history", "--limit", "0"], "--limit"),
     (["history", "--limit", "x"], "integer"),
+    (["history", "--limit", "99999999999999999999"], "--limit must be 1 to 100,000"),
     (["history"], "synth run"),
     (["scoreboard"], "synth run"),
     (["scoreboard", "--write"], "synth run"),

@@ -15,6 +15,7 @@ from resources.deployment import write_instance_settings
 from resources.run_turns import QUEUED, turn, turn_holder, wait_for_turn, writes_shared_tables
 from synth_assets import automation, jobs
 from synth_assets.definitions import build_definitions, deployment_resources
+from synth_assets.partitions import BATCHES_NAME
 
 BACKFILLED = Path(__file__).with_name("backfilled.py")
 
@@ -27,6 +28,8 @@ def test_a_backfill_of_two_batches_makes_both_and_trains_once(own_home: Path) ->
     assert steps == Counter(["a teacher", "a raw", "a check", "c teacher", "c raw", "c check", "c trained"])
     assert "the last run of this backfill makes the rest" in result.stderr
     assert not (own_home / "locks" / "pipeline.run").exists()
+    with dg.DagsterInstance.get() as instance:
+        assert list(instance.get_dynamic_partitions(BATCHES_NAME)) == ["a", "b", "c"]
 
 
 def test_a_second_run_waits_for_the_first_and_says_for_which(tmp_path: Path) -> None:

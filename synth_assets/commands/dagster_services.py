@@ -28,6 +28,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 
+from resources.yaml_numbers import read_exponents_in_launchpad
 from synth_assets.commands.request_guard import RequestGuard, allowed_hosts
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def _webserver(
 ) -> "Iterator[uvicorn.Server]":
     import uvicorn
 
+    read_exponents_in_launchpad()
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW)
     target = WorkspaceFileTarget([str(workspace)])
     with WorkspaceProcessContext(instance, target, version=__version__) as context:

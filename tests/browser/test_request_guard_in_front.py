@@ -18,8 +18,11 @@ import dagster as dg
 
 batches = dg.DynamicPartitionsDefinition(name="batches")
 
+class Rates(dg.Config):
+    learning_rate: float = 1.0
+
 @dg.asset(partitions_def=batches)
-def thing():
+def thing(config: Rates):
     pass
 
 defs = dg.Definitions([thing], jobs=[dg.define_asset_job("job", [thing])])
@@ -35,6 +38,9 @@ MUTATIONS = {
     "deleteRun": 'mutation {deleteRun(runId: "00000000-0000-0000-0000-000000000000") {__typename}}',
     "wipeAssets": 'mutation {wipeAssets(assetPartitionRanges: [{assetKey: {path: ["thing"]}}]) {__typename}}',
 }
+VALIDATE = """{isPipelineConfigValid(pipeline: {repositoryName: "__repository__",
+    repositoryLocationName: "synth_assets", pipelineName: "job"}, mode: "default",
+    runConfigData: "ops: {thing: {config: {learning_rate: 2e-4}}}") {__typename}}"""
 PARTITIONS = '{partitionSetOrError: assetNodeOrError(assetKey: {path: ["thing"]}) {... on AssetNode {partitionKeys}}}'
 
 
@@ -110,6 +116,11 @@ def test_the_ui_itself_works(dagster: Server) -> None:
     assert dagster("GET", "/graphql", headers={"Accept": "text/html", "Referer": f"{own}/runs"})[0] == 200
     assert dagster("GET", "/server_info", headers={"Host": f"LOCALHOST:{dagster.port}"})[0] == 200
     assert dagster("GET", "/server_info", headers={"Host": f"[::1]:{dagster.port}"})[0] == 200
+
+
+def test_the_launchpad_takes_a_number_with_an_exponent(dagster: Server) -> None:
+    text = dagster.post(VALIDATE)[1]
+    assert "PipelineConfigValidationValid" in text, text
 
 
 def test_a_link_that_a_person_follows_opens_the_page(dagster: Server) -> None:
