@@ -85,6 +85,8 @@ def test_no_password_is_in_a_command_or_an_address() -> None:
         assert [word for word in commands if "$" in word or holds_secret(word)] == [], name
         addresses = [value for value in service["environment"].values() if "://" in value]
         assert [value for value in addresses if "PASSWORD" in value] == [], name
+        databases = [value for value in addresses if value.startswith("postgresql")]
+        assert all(value.startswith("postgresql+psycopg2://") for value in databases), name  # the installed driver
         if name != "postgres":
             assert service["environment"]["PGPASSWORD"].startswith("${POSTGRES_PASSWORD:?")
 

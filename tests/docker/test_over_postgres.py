@@ -73,8 +73,8 @@ def test_a_command_in_a_container_uses_its_postgres(port: int, own_home: Path, t
         **client(port),
         "SYNTH_HOME": str(own_home),
         "DAGSTER_HOME": str(settings),
-        "DAGSTER_POSTGRES_URL": f"postgresql://synth@127.0.0.1:{port}/dagster",
-        "MLFLOW_TRACKING_URI": f"postgresql://synth@127.0.0.1:{port}/mlflow",
+        "DAGSTER_POSTGRES_URL": f"postgresql+psycopg2://synth@127.0.0.1:{port}/dagster",
+        "MLFLOW_TRACKING_URI": f"postgresql+psycopg2://synth@127.0.0.1:{port}/mlflow",
     }
     for arguments in (["status"], ["run", "--yes", "--select", "key:base_model"]):
         result = subprocess.run(
