@@ -307,14 +307,16 @@ def to_json(record: object) -> str:
 def from_json(kind: type[R], text: str) -> R:
     """The record of type `kind` that `to_json` wrote; ValueError names fields that are missing or unknown."""
     raw = json.loads(text)
+    if not isinstance(raw, dict):
+        raise ValueError(f"{kind.__name__}: expected a JSON object, got {type(raw).__name__}")
     known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
     lists = {name: get_args(hint)[0] for name, hint in get_type_hints(kind).items() if get_origin(hint) is list}
-    for name, inner in lists.items():
-        if isinstance(inner, type) and is_dataclass(inner):
-            raw[name] = [inner(**entry) for entry in raw.get(name, [])]
     try:
+        for name, inner in lists.items():
+            if isinstance(inner, type) and is_dataclass(inner):
+                raw[name] = [inner(**entry) for entry in raw.get(name, [])]
         return kind(**raw)
     except TypeError as error:
         raise ValueError(f"{kind.__name__}: {error}") from error
