@@ -20,7 +20,8 @@ DATABASES = (
 )
 """Those of Dagster that hold more than the log of one run."""
 
-FOLDERS = (".", "dagster", "dagster/history", "dagster/history/runs", "dagster/schedules")
+STAGES = ("adapters", "imports", "locks", "manifests", "mlartifacts", "shards", "tables")
+FOLDERS = (".", "dagster", "dagster/history", "dagster/history/runs", "dagster/schedules", *STAGES)
 
 
 def unwritable(home: Path) -> Path | None:
@@ -51,4 +52,5 @@ def copied_databases(home: Path) -> Path:
         if (home / name).is_file():
             copy_sqlite(home / name, folder / name)
     (folder / "dagster").mkdir(exist_ok=True)
+    (folder / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n", "utf-8")
     return folder

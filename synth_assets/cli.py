@@ -148,7 +148,7 @@ def batches(
     from synth_assets.commands import batches as command
     from synth_assets.commands.session import open_session
 
-    session = open_session()
+    session = open_session(to_read=not (remove or prune))
     names = [*(remove or []), *(command.unusable_batches(session) if prune else [])]
     if not names:
         console.print(command.batches_text(session), markup=False)

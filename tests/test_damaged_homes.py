@@ -69,6 +69,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("dagster/history/runs.db", CUT, ["status"]),
         ("dagster/history/runs/index.db", b"text", ["history"]),
         ("dagster/schedules/schedules.db", CUT, ["status"]),
+        ("dagster/schedules/schedules.db", CUT, ["batches"]),
     ],
 )
 def test_damage_is_one_line_with_file_and_remedy(  # noqa: PLR0917
@@ -99,3 +100,10 @@ def test_a_damaged_settings_file_of_dagster_is_written_again(made: Path, own_hom
     settings.write_bytes(b"\xff: [")
     open_session("cpu").instance.dispose()
     assert settings.read_bytes() == expected
+
+
+def test_doctor_names_a_torn_database(made: Path, own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made, own_home)
+    (own_home / "mlflow.db").write_bytes(b"text")
+    assert cli.app(["doctor"], standalone_mode=False) == cli.EXIT_USAGE
+    assert f"FAIL state          {own_home / 'mlflow.db'} is damaged" in capsys.readouterr().out

@@ -49,6 +49,7 @@ def synth(*commands: list[str], home: Path) -> dict[str, str]:
         preexec_fn=without_override,
     )
     assert done.returncode == 0, done.stderr
+    assert "dagster.yaml" not in done.stderr
     parts = (part.partition("\n") for part in done.stdout.split("== ")[1:])
     return {head.split()[0]: text for head, _, text in parts}
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from resources.deployment import home_folder
 from resources.hardware import Hardware, Role, deployed
 from resources.inference import Inference
+from resources.read_only import check_databases, unwritable
 from resources.storage import Home
 from synth_assets.commands.models import chosen_text
 from synth_assets.families import compare, family
@@ -31,7 +32,7 @@ def examine(tier: str | None, console: Console) -> bool:
         ("known models", lambda: chosen_text(hardware)),
         ("pre-query", lambda: _pre_query(hardware)),
         ("hub token", _token),
-        ("state", lambda: str(Home(folder=str(home_folder())).root())),
+        ("state", _state),
         ("disk", _disk),
     ]
     passed = True
@@ -78,6 +79,16 @@ def _token() -> str:
     if os.environ.get("HF_TOKEN"):
         return "HF_TOKEN is set"
     return "none; Llama models need HF_TOKEN and their licence accepted on the hub, SYNTH_PRESET=qwen needs neither"
+
+
+def _state() -> str:
+    """The home, writable, with databases that are whole."""
+    home = home_folder()
+    if home.is_dir() and (path := unwritable(home)) not in (None, home):
+        raise OSError(f"{path} cannot be written: make it writable, or set SYNTH_HOME to a folder that is")
+    root = Home(folder=str(home)).root()
+    check_databases(root)
+    return str(root)
 
 
 def _disk() -> str:

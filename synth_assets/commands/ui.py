@@ -17,6 +17,7 @@ from typing import IO
 from rich.console import Console
 
 from resources.deployment import PROJECT, WORKSPACE, find_workspace
+from resources.relocation import ARTIFACTS
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.commands.session import Session
@@ -102,7 +103,7 @@ def _mlflow_command(home: Path, url: str) -> list[str]:
     store = MlflowTracking(home=Home(folder=str(home))).uri()
     return [
         *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", port, "--workers", "1"),
-        *("--backend-store-uri", store, "--artifacts-destination", str(home / "mlartifacts"), "--serve-artifacts"),
+        *("--backend-store-uri", store, "--artifacts-destination", (home / ARTIFACTS).as_uri(), "--serve-artifacts"),
         *("--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"),
     ]
 

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -54,6 +55,12 @@ def files_of(folder: Path) -> Iterable[Path]:
 def mentions(database: Path, text: str) -> list[str]:
     with closing(sqlite3.connect(database)) as connection:
         return [line for line in connection.iterdump() if text in line]
+
+
+@pytest.fixture(autouse=True)
+def own_links(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the links to homes in a folder of the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("links")))
 
 
 @pytest.fixture(scope="module")
