@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock
 
+from resources.plain_path import plain_path
 from synth_assets.text_samples import metadata_line
 
 WORKSPACE = "workspace.yaml"
@@ -73,6 +74,8 @@ def set_up_process(home: Path, tier: str) -> None:
         defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    dagster = Path(os.environ["DAGSTER_HOME"])
+    os.environ["DAGSTER_HOME"] = str(plain_path(dagster.parent) / dagster.name)
     silence_libraries()
 
 
@@ -104,7 +107,7 @@ def write_instance_settings(home: Path) -> Path:
     text = f"{MARK}\n{yaml.safe_dump(settings, sort_keys=True)}"
     with FileLock(target.with_suffix(".lock"), timeout=FIRST_START_S):
         is_new = not target.exists()
-        if is_new or target.read_text("utf-8") != text:
+        if is_new or target.read_bytes() != text.encode():
             temporary = target.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(text, "utf-8")
             temporary.replace(target)

@@ -17,6 +17,7 @@ from resources.run_numbers import log_numbers, log_parameters
 from resources.score_proof import prove
 from synth_assets.manifests import content_hash
 from synth_assets.records import AdapterRecord, Metric, fingerprint, to_json
+from synth_assets.stored_files import read_table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -165,7 +166,7 @@ class MlflowTracker:
 
         def fetch() -> pl.DataFrame:
             with tempfile.TemporaryDirectory() as folder:
-                return pl.read_parquet(self.client.download_artifacts(run_id, "items.parquet", folder))
+                return read_table(Path(self.client.download_artifacts(run_id, "items.parquet", folder)))
 
         items = retried(fetch, self._uri)
         expected = self.client.get_run(run_id).data.tags.get("items_hash")

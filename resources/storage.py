@@ -12,8 +12,9 @@ import dagster as dg
 import polars as pl
 
 from synth_assets.columns import COLUMNS
-from synth_assets.records import from_json, to_json
+from synth_assets.records import to_json
 from synth_assets.shards import sweep_temporaries, write_atomically
+from synth_assets.stored_files import read_record, read_table, scan_table
 
 R = TypeVar("R")
 
@@ -33,10 +34,16 @@ class Home(dg.ConfigurableResource):
 
     folder: str
     benchmark_folder: str = ""
+    copied_databases: str = ""  # a folder with copies of the databases, where the home itself can only be read
 
     def root(self) -> Path:
-        """The folder, made if missing and proven writable; StorageError before any work where it is not."""
+        """The folder, made if missing and proven writable; StorageError before any work where it is not.
+
+        A home that is opened to be read only (`copied_databases`) is returned as it is.
+        """
         folder = Path(self.folder).expanduser().absolute()
+        if self.copied_databases:
+            return folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -47,6 +54,10 @@ class Home(dg.ConfigurableResource):
                 "or set SYNTH_HOME to a folder that is"
             ) from error
         return folder
+
+    def databases(self) -> Path:
+        """Where MLflow's database and the locks lie: the folder itself, or the copies of a home that is only read."""
+        return Path(self.copied_databases) if self.copied_databases else self.root()
 
     def tables(self) -> Path:
         """Where the IO manager keeps tables and records."""
@@ -106,7 +117,7 @@ class Home(dg.ConfigurableResource):
     def record(self, asset: str, kind: type[R]) -> R | None:
         """The record that the unpartitioned `asset` stored last, or None."""
         path = self.tables() / f"{safe_name(asset)}.json"
-        return from_json(kind, path.read_text("utf-8")) if path.is_file() else None
+        return read_record(kind, path) if path.is_file() else None
 
     def relative(self, path: Path) -> str:
         """`path` as it is written into records: relative to the folder, with forward slashes."""
@@ -114,7 +125,8 @@ class Home(dg.ConfigurableResource):
 
     def _subfolder(self, *names: str) -> Path:
         folder = self.root().joinpath(*(safe_name(name) for name in names))
-        folder.mkdir(parents=True, exist_ok=True)
+        if not self.copied_databases:
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 
@@ -208,11 +220,11 @@ class AssetIOManager(dg.IOManager):
         if path.suffix == ".json":
             if not is_dataclass(kind):
                 raise TypeError(f"{key.to_user_string()} is a record: annotate the input with its class, not {kind}")
-            return from_json(typing.cast("type[Any]", kind), path.read_text("utf-8"))
+            return read_record(typing.cast("type[Any]", kind), path)
         if kind is pl.DataFrame:
-            return pl.read_parquet(path)
+            return read_table(path)
         if kind in (pl.LazyFrame, Any):
-            return pl.scan_parquet(path)
+            return scan_table(path)
         raise TypeError(f"{key.to_user_string()} is a table: annotate the input as a polars frame, not {kind}")
 
     def _stored(self, key: dg.AssetKey, partition: str | None) -> Path | None:
@@ -245,7 +257,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _table_metadata(path: Path) -> dict[str, Any]:
-    scan = pl.scan_parquet(path)
+    scan = pl.scan_parquet(path, glob=False)
     schema = scan.collect_schema()
     columns = [dg.TableColumn(name, str(kind), description=COLUMNS.get(name)) for name, kind in schema.items()]
     return {

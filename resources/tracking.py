@@ -5,23 +5,27 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import dagster as dg
 from filelock import FileLock
 
 from resources.deployment import silence_libraries
+from resources.plain_path import plain_path
 from resources.registry import MODEL, MlflowTracker
+from resources.relocation import ARTIFACTS, relocate
 from resources.retries import retried
 from resources.storage import Home
 from synth_assets.redaction import holds_secret
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 EXPERIMENT = "synth-assets"
 STUDY_EXPERIMENT = "synth-assets-efficiency"  # variants of the efficiency study: many, and never served
+DATABASE = "mlflow.db"  # in SYNTH_HOME
 DEFAULT_UI = "http://127.0.0.1:5000"
 LOCK_TIMEOUT_S = 300.0
 REQUESTS = {
@@ -44,24 +48,36 @@ class MlflowTracking(dg.ConfigurableResource):
             ValueError: the address cannot be parsed, or it is a server's and holds a secret.
         """
         check_tracking_address(self.tracking_uri, "MLFLOW_TRACKING_URI")
-        return self.tracking_uri or f"sqlite:///{self.home.root() / 'mlflow.db'}"
+        return self.tracking_uri or f"sqlite:///{plain_path(self.home.databases()) / DATABASE}"
 
     def exists(self) -> bool:
         """Return whether anything can have been logged: a server is set, or the database file is there."""
-        return bool(self.tracking_uri) or (Path(self.home.folder).expanduser() / "mlflow.db").is_file()
+        return bool(self.tracking_uri) or (Path(self.home.folder).expanduser() / DATABASE).is_file()
 
     def artifacts(self) -> str:
         """Where the artifacts of a new experiment go; empty where the server decides."""
-        return "" if self.tracking_uri else (self.home.root() / "mlartifacts").as_uri()
+        return "" if self.tracking_uri else (self.home.root() / ARTIFACTS).as_uri()
 
     def initialise(self, experiment: str = EXPERIMENT) -> str:
         """Make the database and the experiment if they are missing, one process at a time; returns the experiment."""
         client = self.client()
         with self.lock("mlflow"):
-            return retried(lambda: _experiment(client(), experiment, self.artifacts()), self.uri())
+            found = retried(lambda: _experiment(client(), experiment, self.artifacts()), self.uri())
+        self.relocate()
+        return found
+
+    def relocate(self) -> None:
+        """Bring the addresses of the home's own database in line with its place, where it was copied or moved."""
+        if not self.tracking_uri:
+            database, is_writable = self.home.databases() / DATABASE, not self.home.copied_databases
+            relocate(database, self.home.root(), (EXPERIMENT, STUDY_EXPERIMENT), self.lock, writable=is_writable)
 
     def client(self) -> Callable[[], "MlflowClient"]:
-        """A function that gives a quiet client of this deployment; the first use makes the database."""
+        """A function that gives a quiet client of this deployment; the first use makes the database.
+
+        The addresses of a home that was copied or moved are brought in line with its place before.
+        """
+        self.relocate()
         silence_libraries()
         for name, value in REQUESTS.items():
             os.environ.setdefault(name, value)
@@ -72,7 +88,7 @@ class MlflowTracking(dg.ConfigurableResource):
                 warnings.simplefilter("ignore", DeprecationWarning)  # of its database library, while its models load
                 from mlflow import MlflowClient
 
-                return MlflowClient(tracking_uri=uri, registry_uri=uri)
+                return _without_artifact_cache(MlflowClient(tracking_uri=uri, registry_uri=uri))
 
         return connect
 
@@ -102,8 +118,8 @@ class MlflowTracking(dg.ConfigurableResource):
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold the lock `name` of this home against all its processes."""
-        folder = self.home.root() / "locks"
-        folder.mkdir(exist_ok=True)
+        folder = self.home.databases() / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock", timeout=LOCK_TIMEOUT_S):
             yield
 
@@ -112,6 +128,24 @@ class MlflowTracking(dg.ConfigurableResource):
         address = self.ui_url or os.environ.get("SYNTH_MLFLOW_UI") or served or DEFAULT_UI
         check_tracking_address(address, "SYNTH_MLFLOW_UI")
         return address.rstrip("/")
+
+
+def _without_artifact_cache(client: "MlflowClient") -> "MlflowClient":
+    """Have a client look up where the artifacts of a run lie at each use.
+
+    MLflow keeps one such table for all clients of a process, by the run's id, and a copied home has the same ids.
+    """
+    from mlflow.tracking._tracking_service import utils
+
+    service = client._tracking_client
+    look_up = service._get_artifact_repo
+
+    def fresh(resource_id: str, *, resource: Literal["run", "logged_model"] = "run") -> "ArtifactRepository":
+        utils._artifact_repos_cache.pop(resource_id, None)
+        return look_up(resource_id, resource=resource)
+
+    service._get_artifact_repo = fresh
+    return client
 
 
 def is_server(address: str) -> bool:

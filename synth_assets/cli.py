@@ -116,7 +116,7 @@ def plan(samples: int | None = None, tier: TierOption = None) -> None:
     from synth_assets.commands.session import open_session
 
     samples_in_range(samples)
-    session = open_session(tier)
+    session = open_session(tier, to_read=True)
     console.print(plan_text(session, samples), markup=False)
     if steps := last_steps_text(session.instance, session.tier_name):
         console.print(steps, markup=False)
@@ -150,7 +150,7 @@ def batches(
     from synth_assets.commands import batches as command
     from synth_assets.commands.session import open_session
 
-    session = open_session()
+    session = open_session(to_read=not (remove or prune))
     names = [*(remove or []), *(command.unusable_batches(session) if prune else [])]
     if not names:
         console.print(command.batches_text(session), markup=False)
@@ -167,7 +167,7 @@ def scoreboard(write: Annotated[bool, typer.Option("--write", help="Into README.
     from synth_assets.commands.scoreboard import scoreboard_text, write_scoreboard
     from synth_assets.commands.session import open_session
 
-    session = open_session()
+    session = open_session(to_read=True)
     console.print(write_scoreboard(session) if write else scoreboard_text(session), markup=False)
 
 
@@ -209,7 +209,7 @@ def status() -> None:
     from synth_assets.commands.session import open_session
     from synth_assets.commands.status import status_text
 
-    console.print(status_text(open_session()), markup=False)
+    console.print(status_text(open_session(to_read=True)), markup=False)
 
 
 @app.command("import")
@@ -250,7 +250,7 @@ def why(row: Annotated[str, typer.Argument(help="A row id, or its beginning.")])
     from synth_assets.commands.session import open_session
     from synth_assets.commands.why import why_text
 
-    console.print(why_text(open_session(), row), markup=False)
+    console.print(why_text(open_session(to_read=True), row), markup=False)
 
 
 @app.command()
@@ -263,7 +263,7 @@ def trace(
     from synth_assets.commands.session import open_session
     from synth_assets.commands.trace import trace_text
 
-    console.print(trace_text(open_session(), version, row, export), markup=False)
+    console.print(trace_text(open_session(to_read=True), version, row, export), markup=False)
 
 
 @app.command()
@@ -277,7 +277,7 @@ def recall(
     from synth_assets.commands import recall as command
     from synth_assets.commands.session import open_session
 
-    session = open_session()
+    session = open_session(to_read=dry_run or not rows)
     if not rows:
         console.print(command.recalls_text(session), markup=False)
         return
@@ -291,7 +291,7 @@ def ask(question: str, seed: int = 42, tier: TierOption = None) -> None:
     from synth_assets.commands.session import open_session
 
     in_range("--seed", seed, 0, MAX_SEED)
-    for name, answer in answers(open_session(tier), question, seed):
+    for name, answer in answers(open_session(tier, to_read=True), question, seed):
         console.print(f"{name:38} {answer}", markup=False)
 
 
@@ -301,7 +301,7 @@ def champion() -> None:
     from synth_assets.commands.registry import champion_text
     from synth_assets.commands.session import open_session
 
-    console.print(champion_text(open_session()), markup=False)
+    console.print(champion_text(open_session(to_read=True)), markup=False)
 
 
 @app.command()
@@ -311,7 +311,7 @@ def history(limit: Annotated[int, typer.Option(help="How many decisions.")] = 20
     from synth_assets.commands.session import open_session
 
     in_range("--limit", limit, 1, MAX_LIMIT)
-    console.print(history_text(open_session(), limit), markup=False)
+    console.print(history_text(open_session(to_read=True), limit), markup=False)
 
 
 @app.command()

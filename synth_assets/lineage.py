@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from synth_assets.records import ADAPTERS
+from synth_assets.stored_files import naming_damaged, read_table
 
 TAINTED = "tainted"  # the tag of a version that was made from a recalled row
 FATES = pl.Schema({"row_id": pl.String, "asset": pl.String, "data_version": pl.String, "fate": pl.String})
@@ -72,7 +73,7 @@ def training_rows(manifests: Path, version: ModelVersion) -> pl.DataFrame:
                 f"version {version.version}: {asset} {data_version} left no row manifest at {path}: "
                 "train it again (synth run)"
             )
-        parts.append(pl.read_parquet(path).with_columns(trained=pl.lit(asset)))
+        parts.append(read_table(path).with_columns(trained=pl.lit(asset)))
     return pl.concat(parts, how="diagonal_relaxed")
 
 
@@ -90,26 +91,28 @@ def recalled_rows_of(manifests: Path, version: ModelVersion, recalls: pl.DataFra
 
 def fates_of(manifests: Path, row_ids: Iterable[str]) -> pl.DataFrame:
     """FATES: what became of rows in every version of every asset that a manifest was left of."""
-    wanted = list(row_ids)
+    wanted, paths = list(row_ids), _manifests(manifests)
     parts = [
         pl.scan_parquet(path, glob=False)
         .filter(pl.col("row_id").is_in(wanted))
         .select("row_id", asset=pl.lit(path.parent.name), data_version=pl.lit(path.stem), fate="fate")
         .unique(maintain_order=True)
-        for path in sorted(manifests.glob("*/*.parquet"))
-        if not path.name.startswith(".")
+        for path in paths
     ]
-    return pl.concat([FATES.to_frame(), *pl.collect_all(parts)])
+    with naming_damaged(paths):
+        return pl.concat([FATES.to_frame(), *pl.collect_all(parts)])
 
 
 def find_rows(manifests: Path, given: str) -> list[str]:
     """The row ids that begin with `given`, of any version of any table; sorted, each once."""
+    paths = _manifests(manifests)
     parts = [
         pl.scan_parquet(path, glob=False).select("row_id").filter(pl.col("row_id").str.starts_with(given))
-        for path in sorted(manifests.glob("*/*.parquet"))
-        if not path.name.startswith(".")
+        for path in paths
     ]
-    return pl.concat([FATES.to_frame().select("row_id"), *pl.collect_all(parts)])["row_id"].unique().sort().to_list()
+    with naming_damaged(paths):
+        found = pl.concat([FATES.to_frame().select("row_id"), *pl.collect_all(parts)])
+    return found["row_id"].unique().sort().to_list()
 
 
 def one_row(manifests: Path, given: str) -> str:
@@ -128,3 +131,7 @@ def one_row(manifests: Path, given: str) -> str:
         )
     shown = ", ".join(found[:5])
     raise LineageError(f"{len(found)} rows begin with {given!r} ({shown}, ...): give more of the id")
+
+
+def _manifests(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*/*.parquet") if not path.name.startswith("."))

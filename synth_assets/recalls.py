@@ -36,12 +36,15 @@ def recall_log(path: Path) -> list[Recall]:
     if not path.is_file():
         return []
     entries: list[Recall] = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             fields: dict[str, Any] = {name: storable(text) for name, text in json.loads(line).items()}
             entries.append(Recall(**fields))
         except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}, line {number} is not an entry of the recall log: {error}") from error
+            raise ValueError(
+                f"{path}, line {number} is not an entry of the recall log: {error}; restore the file from a backup, or "
+                "correct that line"
+            ) from error
     return entries
 
 

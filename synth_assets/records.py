@@ -380,7 +380,7 @@ def fingerprint(*parts: object) -> str:
 
 def _from_raw(kind: type[R], raw: Any) -> R:  # noqa: ANN401 - what JSON holds
     if not isinstance(raw, dict):
-        raise ValueError(f"{kind.__name__} is a JSON object, not {type(raw).__name__}")
+        raise ValueError(f"{kind.__name__}: expected a JSON object, got {type(raw).__name__}")
     known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")

@@ -150,7 +150,7 @@ def read_shards(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
     """The shards one below the other, in order; an empty frame of `schema` when there are none."""
     if not paths:
         return pl.DataFrame(schema=schema)
-    return pl.concat([pl.read_parquet(path) for path in paths]).select(schema.names())
+    return pl.concat([pl.read_parquet(path, glob=False) for path in paths]).select(schema.names())
 
 
 def _stored_shards(folder: Path) -> dict[str, list[Path]]:

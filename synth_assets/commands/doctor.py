@@ -12,6 +12,7 @@ from resources.deployment import home_folder
 from resources.hardware import Hardware, Role, deployed
 from resources.inference import Inference
 from resources.notices import VARIABLE, Webhook
+from resources.read_only import check_databases, unwritable
 from resources.storage import Home
 from resources.tracking import MlflowTracking
 from synth_assets.commands.models import chosen_text
@@ -36,7 +37,7 @@ def examine(tier: str | None, console: Console) -> bool:
         ("hub token", _token),
         ("tracking", _tracking),
         ("webhook", _webhook),
-        ("state", lambda: str(Home(folder=str(home_folder())).root())),
+        ("state", _state),
         ("disk", _disk),
     ]
     passed = True
@@ -97,6 +98,16 @@ def _webhook() -> str:
         return f"none; {VARIABLE} names one for notices of failures and decisions"
     Webhook(url=url).check()
     return server_of(url)
+
+
+def _state() -> str:
+    """The home, writable, with databases that are whole."""
+    home = home_folder()
+    if home.is_dir() and (path := unwritable(home)) not in (None, home):
+        raise OSError(f"{path} cannot be written: make it writable, or set SYNTH_HOME to a folder that is")
+    root = Home(folder=str(home)).root()
+    check_databases(root)
+    return str(root)
 
 
 def _disk() -> str:

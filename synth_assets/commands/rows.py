@@ -13,6 +13,7 @@ from synth_assets.generation.import_store import line_of, stored_imports
 from synth_assets.lineage import ModelVersion, fates_of
 from synth_assets.records import ADAPTERS, INSTRUCTIONS
 from synth_assets.rounds import ON_POLICY, ROUNDS
+from synth_assets.stored_files import naming_damaged
 from synth_assets.text_samples import terminal_line
 
 WIDTH = 80
@@ -52,7 +53,8 @@ def table_rows(home: Path, asset: str, row_id: str) -> list[dict[str, Any]]:
     path = home / "tables" / f"{asset}.parquet"
     if not path.is_file():
         return []
-    return pl.scan_parquet(path, glob=False).filter(pl.col("row_id") == row_id).collect().to_dicts()
+    with naming_damaged([path]):
+        return pl.scan_parquet(path, glob=False).filter(pl.col("row_id") == row_id).collect().to_dicts()
 
 
 def present_pairs(home: Path, row_id: str) -> list[dict[str, Any]]:
@@ -95,11 +97,12 @@ def trained_versions(manifests: Path, row_ids: Iterable[str], versions: Sequence
 
 
 def _with_ids(paths: Iterable[Path], row_ids: Sequence[str]) -> pl.DataFrame:
-    scans = [
-        pl.scan_parquet(path, glob=False).filter(pl.col("row_id").is_in(row_ids)) for path in paths if path.is_file()
-    ]
+    files = [path for path in paths if path.is_file()]
+    scans = [pl.scan_parquet(path, glob=False).filter(pl.col("row_id").is_in(row_ids)) for path in files]
     known = INSTRUCTIONS.names()
-    parts = [part.select(name for name in known if name in part.columns) for part in pl.collect_all(scans)]
+    with naming_damaged(files):
+        found = pl.collect_all(scans)
+    parts = [part.select(name for name in known if name in part.columns) for part in found]
     return pl.concat([INSTRUCTIONS.to_frame(), *parts], how="diagonal_relaxed").select(known)
 
 

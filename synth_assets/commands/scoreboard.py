@@ -16,6 +16,7 @@ from synth_assets.commands.session import Session
 from synth_assets.evaluation.scoreboard import scoreboard
 from synth_assets.records import Comparison, Decision
 from synth_assets.shards import write_atomically
+from synth_assets.stored_files import read_table
 
 BEGIN, END = "<!-- scoreboard: written by make scoreboard -->", "<!-- end of scoreboard -->"
 EVIDENCE = Path("docs") / "scoreboard.json"
@@ -36,7 +37,7 @@ def scoreboard_text(session: Session) -> str:
     if found is None:
         raise ValueError("nothing was compared yet: synth run")
     decision = session.record("promotion_decision", Decision)
-    items = pl.read_parquet(session.home / "tables" / "benchmark_items.parquet").filter(pl.col("split") == "test")
+    items = read_table(session.home / "tables" / "benchmark_items.parquet").filter(pl.col("split") == "test")
     nulls = {
         name: null_scores(SUITES[name], items_of(rows))
         for (name,), rows in items.partition_by("suite", as_dict=True, maintain_order=True).items()
@@ -93,7 +94,7 @@ def write_scoreboard(session: Session) -> str:
     }
     said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.items() if value != 0)
     block = f"{BEGIN}\n```text\n{scoreboard(found, decision)}```\n{said}\n{END}"
-    scores = pl.read_parquet(session.home / "tables" / "benchmark_scores.parquet").select(SHOWN_COLUMNS)
+    scores = read_table(session.home / "tables" / "benchmark_scores.parquet").select(SHOWN_COLUMNS)
     evidence = {"run": run, "metrics": [asdict(m) for m in found.metrics], "tests": [asdict(t) for t in found.tests]}
     write_atomically(PROJECT / ITEMS, lambda temporary: scores.write_parquet(temporary, compression="zstd"))
     _write(PROJECT / EVIDENCE, json.dumps(evidence, indent=1, sort_keys=True) + "\n")

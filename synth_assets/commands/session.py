@@ -10,12 +10,14 @@ import dagster as dg
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
 from resources.hardware import GPU_POOL, Hardware, deployed
+from resources.read_only import check_databases, copied_databases, unwritable
 from resources.registry import MlflowTracker
 from resources.step_executor import start_fork_server
-from resources.storage import Home
+from resources.storage import Home, StorageError
 from resources.tracking import MlflowTracking
 from synth_assets.jobs import preloaded_for, steps_at_once
-from synth_assets.records import Tier, from_json
+from synth_assets.records import Tier
+from synth_assets.stored_files import read_record
 
 R = TypeVar("R")
 
@@ -26,6 +28,7 @@ class Session:
 
     home: Path
     tier_name: str
+    copied_databases: Path | None = None  # of a home that can only be read
 
     @cached_property
     def hardware(self) -> Hardware:
@@ -40,6 +43,8 @@ class Session:
     @cached_property
     def instance(self) -> dg.DagsterInstance:
         """Dagster's own storage of this deployment."""
+        if self.copied_databases is not None and _keeps_dagster(self.home):
+            return dg.DagsterInstance.from_config(str(self.copied_databases / "dagster"))
         return dg.DagsterInstance.get()
 
     def limit_model_steps(self) -> None:
@@ -53,7 +58,7 @@ class Session:
     @property
     def storage(self) -> Home:
         """The home folder, as resources and stages see it."""
-        return Home(folder=str(self.home))
+        return Home(folder=str(self.home), copied_databases=str(self.copied_databases or ""))
 
     @cached_property
     def tracking(self) -> MlflowTracking:
@@ -69,19 +74,35 @@ class Session:
     def record(self, asset: str, kind: type[R]) -> R | None:
         """The stored record of an asset, or None where it was never materialised."""
         path = self.home / "tables" / f"{asset}.json"
-        return from_json(kind, path.read_text("utf-8")) if path.is_file() else None
+        return read_record(kind, path) if path.is_file() else None
 
 
-def open_session(tier: str | None = None) -> Session:
+def open_session(tier: str | None = None, *, to_read: bool = False) -> Session:
     """Resolve home and tier, set up this process and its children, and write the instance's settings.
+
+    Args:
+        tier: row of the hardware table; else SYNTH_TIER, else auto.
+        to_read: whether the command only reads; a home that cannot be written is then opened through copies of its
+            databases.
 
     Raises:
         ValueError: no such tier, or the tier asks for a GPU that is not there.
+        StorageError: the home cannot be written and the command writes, or one of its databases is torn.
     """
     if tier is not None:
         os.environ["SYNTH_TIER"] = tier
     name = Hardware(tier=os.environ.get("SYNTH_TIER", "auto")).name()
     home = home_folder()
     set_up_process(home, name)
+    if home.is_dir() and (path := unwritable(home)) is not None:
+        if not to_read:
+            raise StorageError(f"{path} cannot be written: make it writable, or set SYNTH_HOME to a folder that is")
+        return Session(home, name, copied_databases(home))
+    check_databases(home)
     write_instance_settings(home)
     return Session(home, name)
+
+
+def _keeps_dagster(home: Path) -> bool:
+    """Whether Dagster's storage lies in the home, and not where DAGSTER_HOME points elsewhere."""
+    return Path(os.environ["DAGSTER_HOME"]).resolve().is_relative_to(home.resolve())

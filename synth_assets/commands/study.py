@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
+from pathlib import PurePath
 
 import dagster as dg
-import polars as pl
 from rich.console import Console
 
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
@@ -22,7 +22,8 @@ from synth_assets.efficiency.frontier import Frontier
 from synth_assets.efficiency.grid import RANKS, wanted_variants
 from synth_assets.efficiency.variants import StudySpec, Variant, study_of
 from synth_assets.jobs import PRELOADED, steps_at_once
-from synth_assets.records import ModelRecord, from_json
+from synth_assets.records import ModelRecord
+from synth_assets.stored_files import read_record, read_table
 from synth_assets.training.specs import LoraSpec
 
 TRIGGER = "synth study"
@@ -99,7 +100,8 @@ def study_text(session: Session) -> str:
     )
     if study is None or made is None or made.asset_materialization is None:
         return "no study was finished here: synth study"
-    report = made.asset_materialization.metadata["report"].value
+    written = PurePath(str(made.asset_materialization.metadata["report"].value))
+    report = session.home.joinpath(*written.parts[-3:])  # earlier versions stored the absolute path
     return "\n".join(["", *(f"- {sentence}" for sentence in study.findings), "", f"Report: {report}"])
 
 
@@ -112,14 +114,14 @@ def basis_here(session: Session) -> str:
         raise ValueError(f"the study reads {', '.join(missing)}, which was never made here: run `synth run` first")
     hardware = session.hardware
     specs = hardware.spec(StudySpec()), hardware.spec(LoraSpec())
-    read = pl.read_parquet(tables["sft_dataset"]), pl.read_parquet(tables["benchmark_items"])
+    read = read_table(tables["sft_dataset"]), read_table(tables["benchmark_items"])
     return study_of(base, read, specs, hardware.limits()).basis
 
 
 def stored_variant(session: Session, name: str) -> Variant | None:
     """A variant as it was made last."""
     path = session.home / "tables" / VARIANT / f"{name}.json"
-    return from_json(Variant, path.read_text("utf-8")) if path.is_file() else None
+    return read_record(Variant, path) if path.is_file() else None
 
 
 def is_made(session: Session, name: str, basis: str) -> bool:

@@ -17,6 +17,7 @@ from typing import IO
 from rich.console import Console
 
 from resources.deployment import PROJECT, WORKSPACE, find_workspace
+from resources.relocation import ARTIFACTS
 from resources.tracking import is_server
 from synth_assets.commands.request_guard import allowed_hosts
 from synth_assets.commands.session import Session
@@ -126,7 +127,7 @@ def _mlflow_command(session: Session, url: str, names: Sequence[str]) -> tuple[l
     origins = ",".join(f"{scheme}://{host}" for host in hosts for scheme in ("http", "https"))
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", port, "--workers", "1"),
-        *("--artifacts-destination", str(session.home / "mlartifacts"), "--serve-artifacts"),
+        *("--artifacts-destination", (session.home / ARTIFACTS).as_uri(), "--serve-artifacts"),
         *("--allowed-hosts", ",".join(hosts), "--cors-allowed-origins", origins),
     ]
     return command, {**os.environ, "MLFLOW_BACKEND_STORE_URI": session.tracking.uri()}

@@ -204,7 +204,7 @@ def efficiency_frontier(
             "missing": dg.MetadataValue.json(dict(found.missing)),
             "findings": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in found.findings)),
             **_shown(found, timed),
-            "report": dg.MetadataValue.path(folder / "report.html"),
+            "report": tracking.home.relative(folder / "report.html"),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id, STUDY_EXPERIMENT)),
         },
     )

@@ -30,6 +30,7 @@ from synth_assets.lineage import manifest_path
 from synth_assets.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.records import ADAPTERS, BASE, AdapterRecord, ModelRecord, fingerprint, to_json
 from synth_assets.rounds import ON_POLICY
+from synth_assets.stored_files import scan_table
 from synth_assets.text_samples import escaped_sample
 
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
@@ -165,7 +166,7 @@ def comparison(
             **_small_print(evidence),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
             "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
-            "report": dg.MetadataValue.path(folder / "report.html"),
+            "report": tracking.home.relative(folder / "report.html"),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
         },
     )
@@ -219,7 +220,7 @@ def _filtered(
     manifest = manifest_path(tracking.home.manifests(), "filtered_instructions", version)
     if not version or not manifest.is_file():
         return {}, []
-    fates = dict(pl.scan_parquet(manifest).group_by("fate").len().collect().iter_rows())
+    fates = dict(scan_table(manifest).group_by("fate").len().collect().iter_rows())
     scores = sft_dataset.select("score").collect()["score"].to_list()
     return {**fates, "kept": len(scores)}, scores
 

@@ -102,7 +102,7 @@ def score_candidates(
     """
 
     def score(path: Path) -> pl.DataFrame:
-        texts = pl.read_parquet(path)
+        texts = pl.read_parquet(path, glob=False)
         histories = texts["history"].to_list()
         pairs = list(zip(texts["instruction"], texts["response"], strict=True))
         rewards = reward.score(pairs, histories if any(histories) else ())
