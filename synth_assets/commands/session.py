@@ -10,11 +10,11 @@ import dagster as dg
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
 from resources.hardware import GPU_POOL, Hardware, deployed
+from resources.model_turns import free_dead_commands
 from resources.registry import MlflowTracker
-from resources.step_executor import start_fork_server
 from resources.storage import Home
 from resources.tracking import MlflowTracking
-from synth_assets.jobs import preloaded_for, steps_at_once
+from synth_assets.jobs import steps_at_once
 from synth_assets.records import Tier, from_json
 
 R = TypeVar("R")
@@ -43,12 +43,12 @@ class Session:
         return dg.DagsterInstance.get()
 
     def limit_model_steps(self) -> None:
-        """Let as many steps at once run a model, over all runs of this instance, as the tier's device can hold."""
-        self.instance.event_log_storage.set_concurrency_slots(GPU_POOL, steps_at_once(self.tier.device))
+        """Let as many steps at once run a model, over all runs of this instance, as the tier's device can hold.
 
-    def preload_steps(self) -> None:
-        """Start the fork server now, so that it imports the libraries of the steps while the run is being planned."""
-        start_fork_server(preloaded_for(self.tier.device))
+        Slots that a killed command held are free again.
+        """
+        self.instance.event_log_storage.set_concurrency_slots(GPU_POOL, steps_at_once(self.tier.device))
+        free_dead_commands(self.instance)
 
     @property
     def storage(self) -> Home:
