@@ -49,7 +49,6 @@ def run(
     setting: Annotated[list[str] | None, typer.Option("--set", help="asset.field=value; repeatable.")] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="All steps in this process.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Run every step even where nothing changed.")] = False,
     tier: TierOption = None,
 ) -> None:
     """Materialise the pipeline for one batch: says first what it will take, ends with the scoreboard."""
@@ -59,19 +58,12 @@ def run(
     from synth_assets.commands.run import Launch, StoppedError, run_pipeline
     from synth_assets.commands.scoreboard import compared_since, scoreboard_text
     from synth_assets.commands.session import open_session
-    from synth_assets.commands.unchanged import remember_run, unchanged_since_last_run
 
     started, session = time.time(), open_session(tier)
-    launch = Launch(batch, samples, select, tuple(setting or ()), in_process)
-    if not again and (run_id := unchanged_since_last_run(session, launch)):
-        console.print(scoreboard_text(session), markup=False)
-        console.print(f"Nothing changed since run {run_id[:8]}: nothing to do. `synth run --again` runs every step.")
-        return
-    if not in_process:
-        session.preload_steps()
     console.print(plan_text(session, samples), markup=False)
     if not yes and not typer.confirm("Start?"):
         raise typer.Exit(EXIT_USAGE)
+    launch = Launch(batch, samples, select, tuple(setting or ()), in_process)
     try:
         succeeded = run_pipeline(session, launch, console)
     except StoppedError as stopped:
@@ -80,7 +72,6 @@ def run(
     if not succeeded:
         console.print("The run failed: the lines marked FAILED say why. What was made is kept; run again to go on.")
         raise typer.Exit(EXIT_FAILED)
-    remember_run(session, launch)
     if compared_since(session, started):
         console.print(scoreboard_text(session), markup=False)
 

@@ -1,6 +1,5 @@
 """The one composition root: assets, checks, jobs and automation, with the resources of a deployment."""
 
-import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -34,9 +33,6 @@ from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets import automation, jobs
-
-DEPLOYMENT_VARIABLES = ("SYNTH_", "MLFLOW_TRACKING_URI")
-"""Prefixes of the environment variables that the definitions read."""
 
 STAGES = [
     synth_assets.models.assets,
@@ -99,17 +95,8 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Return what `dagster dev` and `synth` load."""
+    """What `dagster dev` and `synth` load."""
     tier = Hardware(tier=os.environ.get("SYNTH_TIER", "auto")).name()
     set_up_process(home_folder(), tier)
-    settings = (name for name in os.environ if name.startswith(DEPLOYMENT_VARIABLES))
-    return _definitions_of(tier, tuple(sorted((name, os.environ[name]) for name in settings)))
-
-
-@functools.lru_cache(maxsize=1)
-def _definitions_of(tier: str, _settings: tuple[tuple[str, str], ...]) -> dg.Definitions:
-    """Build the definitions once for each set of deployment variables: Dagster asks for them several times a process.
-
-    A step process is forked from one that has built them already, see synth_assets/preload.py.
-    """
-    return build_definitions(deployment_resources(), jobs.executor_for(TIERS[tier].device))
+    resources = deployment_resources()
+    return build_definitions(resources, jobs.executor_for(TIERS[tier].device))

@@ -17,7 +17,7 @@ PRELOADED = [
     "dagster._core.instance.factory",
     "dagster._core.storage.sqlite_storage",
     "dagster._core.storage.local_compute_log_manager",
-    "synth_assets.preload",
+    "synth_assets.definitions",
 ]
 """What the process loads that steps are forked from, in order; none of it may touch CUDA."""
 
@@ -55,9 +55,4 @@ def executor_for(device: str) -> dg.ExecutorDefinition:
     On the CPU they are forked from a process that has loaded the model libraries (7.7 to 9.4 s that each step would
     otherwise pay). On a GPU from a process without any of them: CUDA does not survive a fork.
     """
-    return step_executor(steps_at_once(device), preloaded_for(device))
-
-
-def preloaded_for(device: str) -> list[str]:
-    """Return the modules that the fork server imports for steps on a device, in order."""
-    return PRELOADED if device == "cpu" else PRELOADED[:1]
+    return step_executor(steps_at_once(device), PRELOADED if device == "cpu" else PRELOADED[:1])

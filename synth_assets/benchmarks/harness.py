@@ -93,9 +93,9 @@ def write_task(folder: Path, suite: Suite, items: Sequence[Item]) -> Path:
         rows,
         {
             "output_type": "multiple_choice",
-            "doc_to_text": "prompt",  # columns, not templates: lm-eval compiles a template anew for each item
-            "doc_to_target": "answer",
-            "doc_to_choice": "choices",
+            "doc_to_text": "{{prompt}}",
+            "doc_to_target": "{{answer}}",
+            "doc_to_choice": "{{choices}}",
             "target_delimiter": suite.delimiter,
             "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
             "metadata": {"version": 1.0},

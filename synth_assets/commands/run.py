@@ -12,8 +12,11 @@ from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from resources.inference import Inference
+from resources.model_sizes import PUBLISHED_SUITES, WRITTEN_SUITES
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.run_turns import turn, wait_for_turn
+from synth_assets.benchmarks.suite import item_table
+from synth_assets.benchmarks.suites import find_suites
 from synth_assets.commands.ranges import samples_in_range
 from synth_assets.commands.session import Session
 from synth_assets.commands.settings import ops_for
@@ -21,6 +24,7 @@ from synth_assets.commands.watch import RunWatcher, quiet_event_errors
 from synth_assets.partitions import BATCHES_NAME, FIRST_BATCH, check_batch, stored_batches, usable_batches
 
 TRIGGER = "synth run"
+BENCHMARK_ITEMS = "benchmark_items"
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     config = run_config(job, launch)
     selection = _selected(job, launch.select)
     preflight(session)
+    if selection is None or dg.AssetKey(BENCHMARK_ITEMS) in selection:
+        check_suites(session, config)
     batch_name(session, launch.batch)
     close_dead_runs(session.instance)
     session.limit_model_steps()
@@ -144,6 +150,25 @@ def preflight(session: Session) -> None:
     inference = Inference(hardware=session.hardware)
     for role in ("teacher", "base", "reward"):
         inference.resolve(role)
+
+
+def check_suites(session: Session, config: Mapping[str, Any]) -> None:
+    """Read the items of every suite of a run before it starts.
+
+    Raises:
+        ValueError: a suite's file is missing or malformed; names the file and the suites that need none.
+    """
+    own = config["ops"].get(BENCHMARK_ITEMS, {}).get("config", {})
+    names = own.get("suites") or session.tier.suites
+    if not set(names) & set(PUBLISHED_SUITES):
+        return
+    try:
+        item_table(find_suites(names), session.storage.benchmarks())
+    except FileNotFoundError as error:
+        written = ", ".join(WRITTEN_SUITES)
+        raise ValueError(
+            f"{error}. To evaluate on the suites that need no files: --set '{BENCHMARK_ITEMS}.suites=[{written}]'"
+        ) from error
 
 
 def batch_name(session: Session, wanted: str | None) -> str:

@@ -152,13 +152,7 @@ def sft_dataset(
     )
 
 
-@dg.asset(
-    name="dataset_card",
-    group_name="filtering",
-    kinds={"markdown", "mlflow"},
-    owners=["team:data"],
-    op_tags={"dagster/priority": "-1"},  # no other step reads the card: the trainings start first
-)
+@dg.asset(name="dataset_card", group_name="filtering", kinds={"markdown", "mlflow"}, owners=["team:data"])
 def dataset_card_asset(
     context: dg.AssetExecutionContext,
     sft_dataset: pl.LazyFrame,
