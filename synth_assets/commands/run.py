@@ -12,6 +12,7 @@ from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from resources.inference import Inference
+from resources.model_sizes import WRITTEN_SUITES
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.run_turns import turn, wait_for_turn
 from resources.step_meter import MAX_COST, MAX_MINUTES
@@ -169,12 +170,18 @@ def check_benchmarks(session: Session, config: Mapping[str, Any]) -> None:
     """Read the benchmark files of the run's suites: a file that is wrong costs a line and not an hour.
 
     Raises:
-        FileNotFoundError: a suite has no items anywhere.
+        FileNotFoundError: a suite has no items anywhere; names the suites that need no files.
         ValueError: no such suite, or a file is not as it should be; names file, line and field.
     """
     own = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
     home = Home(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
-    check_files(find_suites(session.tier.suites if own is None else own), home.benchmarks())
+    try:
+        check_files(find_suites(session.tier.suites if own is None else own), home.benchmarks())
+    except FileNotFoundError as error:
+        written = ", ".join(WRITTEN_SUITES)
+        raise FileNotFoundError(
+            f"{error}. To evaluate on the suites that need no files: --set 'benchmark_items.suites=[{written}]'"
+        ) from error
 
 
 def preflight(session: Session) -> None:
