@@ -151,7 +151,7 @@ def test_cpu_overrides_are_what_suits_the_embedded_models() -> None:
     own = Hardware(tier="cpu")
     assert own.spec(LoraSpec()) == LoraSpec(learning_rate=5e-3, epochs=6.0)
     assert own.spec(PromptTuningSpec()) == PromptTuningSpec(
-        learning_rate=0.05, epochs=10.0, initialisation="SAMPLE_VOCAB"
+        learning_rate=0.05, epochs=4.0, initialisation="SAMPLE_VOCAB"
     )
     assert own.spec(DpoSpec()) == DpoSpec(learning_rate=5e-4, epochs=2.0, beta=1.0, dpo_weight=0.3, sft_weight=1.0)
     assert own.spec(RejectionSamplingSpec()).learning_rate == 1e-3
