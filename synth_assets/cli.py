@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from synth_assets.commands.ranges import MAX_LIMIT, MAX_SEED, in_range, samples_in_range
+from synth_assets.commands.ranges import MAX_LIMIT, MAX_PORT, MAX_SEED, in_range, samples_in_range
 from synth_assets.commands.terminal import RedactingConsole
 from synth_assets.redaction import redact
 from synth_assets.text_samples import terminal_line
@@ -199,6 +199,9 @@ def webserver(
     from synth_assets.commands.session import open_session
     from synth_assets.commands.ui import host_names
 
+    in_range("--port", port, 1, MAX_PORT)
+    if not workspace.is_file():
+        raise FileNotFoundError(f"--workspace {workspace} is no file: name a workspace.yaml")
     open_session()
     serve(workspace, host, port, allowed_hosts(port, [*(allow_host or ()), *host_names()]))
 
