@@ -148,7 +148,12 @@ ALTERNATE = (
         ("{{ messages[-1]['content'] / 2 }}", (), "Yes.", "refuses the turns user: unsupported operand"),
         ("{{ messages[0]['nothing']['at all'] }}", (), "Yes.", "refuses the turns user: .*nothing"),
         # what an answer says may matter as well
-        ("{% for m in messages %}{{ m.content.split(':')[1] }}{% endfor %}", (), "Yes.", "refuses the turns user"),
+        (
+            "{% for m in messages %}{% if 'Yes' in m.content %}{{ raise_exception('No!') }}{% endif %}{% endfor %}",
+            (),
+            "Yes.",
+            "refuses the turns user, assistant: No!",
+        ),
         (
             "{% if messages|length == 1 %}a{% else %}b{% endif %}",
             (),
