@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from resources import loading, model_files
+from resources.architecture import context_tokens
+from resources.chat_templates import chat_template
 from resources.hardware import Hardware, Role
+from resources.model_checks import check_architecture
+from resources.model_errors import read_json
 from resources.roofline import Roofline, roofline
 from resources.transformers_engine import TransformersGenerator
 from resources.vllm_engine import VllmGenerator
@@ -45,14 +49,17 @@ class Inference(dg.ConfigurableResource):
         self.hardware.limits()
         location = self.hardware.location(role)
         revision, folder = model_files.resolve(location)
-        config = json.loads((folder / model_files.CONFIG).read_text("utf-8"))
-        own = not location.startswith(model_files.EMBEDDED) and model_files.local_folder(location) is not None
+        config = read_json(folder / model_files.CONFIG, location)
+        shipped = location.startswith(model_files.EMBEDDED)
+        if not shipped:
+            check_architecture(folder, location)
+        own = not shipped and model_files.local_folder(location) is not None
         return ModelRecord(
             role=role,
             location=str(folder) if own else location.partition("@")[0],
             revision=revision,
             family=_family(role, location, folder, config),
-            context_tokens=_context_tokens(config, location),
+            context_tokens=context_tokens(folder, location),
         )
 
     def quantised(self, quantisation: str) -> "Inference":
@@ -120,10 +127,14 @@ class Inference(dg.ConfigurableResource):
     def tokenizer(self, model: ModelRecord) -> "PreTrainedTokenizerBase":
         """A model's tokenizer; fetches the files of its description, not its weights."""
         self._prepared()
-        folder = model_files.local_folder(model.location)
-        if folder is None:
-            folder = model_files.fetch(model.location, model.revision, model_files.DESCRIPTION_FILES)
-        return loading.load_tokenizer(folder)
+        return loading.load_tokenizer(self._description(model))
+
+    def template_source(self, model: ModelRecord) -> str:
+        """Return where a model's chat template comes from: its own files, or this project's for base models."""
+        folder = self._description(model)
+        if chat_template(folder, model.location):
+            return "the model's own"
+        return "none of its own: the default for the control tokens of its vocabulary (synth_assets/chat.py)"
 
     def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
         """A function that counts the tokens of plain texts; control tokens in them count as subwords."""
@@ -142,6 +153,13 @@ class Inference(dg.ConfigurableResource):
     def template_refusal(self, model: ModelRecord) -> Refusal:
         """Return a function that says why a model's chat template refuses turns with an answer; empty: it does not."""
         return functools.partial(template_refusal, self.tokenizer(model))
+
+    def _description(self, model: ModelRecord) -> Path:
+        """The folder with a model's description, fetched from the hub where it is not here yet."""
+        folder = model_files.local_folder(model.location)
+        if folder is None:
+            folder = model_files.fetch(model.location, model.revision, model_files.DESCRIPTION_FILES)
+        return folder
 
     def _prepared(self) -> Tier:
         tier = self.hardware.limits()
@@ -210,20 +228,10 @@ def _family(role: Role, location: str, folder: Path, config: dict[str, Any]) -> 
     """The teacher's row of FAMILIES; for the others, which need none, the architecture's name."""
     if role != "teacher":
         return str(config.get("model_type", ""))
-    return family_of(location, _chat_template(folder))
-
-
-def _chat_template(folder: Path) -> str:
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        return own.read_text("utf-8")
-    path = folder / "tokenizer_config.json"
-    template = json.loads(path.read_text("utf-8")).get("chat_template") if path.is_file() else None
-    return template if isinstance(template, str) else ""
-
-
-def _context_tokens(config: dict[str, Any], location: str) -> int:
-    length = config.get("text_config", config).get("max_position_embeddings")
-    if not isinstance(length, int):
-        raise model_files.ModelFilesError(f"{location} does not say its context (config.json: max_position_embeddings)")
-    return length
+    template = chat_template(folder, location)
+    if not template:
+        raise model_files.ModelFilesError(
+            f"{location} has no chat template, so it is no chat model and cannot be the teacher: choose an instruct "
+            "model, or put its template into chat_template.jinja"
+        )
+    return family_of(location, template)

@@ -4,14 +4,23 @@ Nothing here loads a model. Weights of a hub repository are fetched when they ar
 resolved.
 """
 
-import json
 import logging
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from resources.chat_templates import check_chat_templates
+from resources.model_checks import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    PICKLES,
+    check_description_files,
+    check_links,
+)
+from resources.model_errors import ModelFilesError
+from resources.model_weights import INDEX, SINGLE, check_weights, indexed_names
 from synth_assets.embedded import model_path
 from synth_assets.manifests import folder_hash
 from synth_assets.redaction import redact, without_secrets
@@ -21,15 +30,9 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded:"
 REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-CONFIG = "config.json"
 DESCRIPTION_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "*.spm"]
 WEIGHT_FILES = ["*.safetensors"]
 Kind = Literal["model", "dataset"]
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-
-
-class ModelFilesError(ValueError):
-    """A model that cannot be used: missing, out of reach, or refused; the message says what to do."""
 
 
 class Resolved(NamedTuple):
@@ -50,6 +53,7 @@ def resolve(location: str) -> Resolved:
     if folder is not None:
         check_files((str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()), location)
         check_description(folder, location)
+        check_weights(folder, location)
         return Resolved(folder_hash(folder), folder)
     name, revision = split_repository(location)
     files = _listed(name, revision)
@@ -75,6 +79,9 @@ def weights_folder(location: str, revision: str) -> Path:
     folder = fetch(name, revision, [*DESCRIPTION_FILES, *WEIGHT_FILES])
     if missing := _missing_weights(folder):
         raise ModelFilesError(f"{out_of_reach(name)}; {', '.join(missing)} was never fetched")
+    check_files((path.name for path in folder.iterdir()), location)
+    check_links(folder, location)
+    check_weights(folder, location)
     return folder
 
 
@@ -105,8 +112,16 @@ def split_repository(location: str) -> tuple[str, str | None]:
 
 
 def check_files(names: Iterable[str], location: str) -> None:
-    """Refuse a model without safetensors, whose weights would run code when they are read."""
+    """Refuse a model by the names of its files: without safetensors, or with an adapter among them.
+
+    Other weights would run code when they are read; an adapter would be loaded into the model unseen.
+    """
     names = list(names)
+    if ADAPTER_CONFIG in names:
+        raise ModelFilesError(
+            f"{location} has {ADAPTER_CONFIG}, an adapter, which would become part of the model unseen: merge it into "
+            "the model, or name the folder of the base without it"
+        )
     if any(name.endswith(".safetensors") for name in names):
         return
     pickles = sorted(name for name in names if name.endswith(PICKLES))
@@ -119,32 +134,15 @@ def check_files(names: Iterable[str], location: str) -> None:
 
 
 def check_description(folder: Path, location: str) -> None:
-    """Refuse a model without a configuration, and one that asks for its own Python code."""
-    if not (folder / CONFIG).is_file():
-        raise ModelFilesError(f"{location} has no {CONFIG}: it is no Transformers model")
-    for name in (CONFIG, "tokenizer_config.json"):
-        path = folder / name
-        described = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        if "auto_map" in described and not (name == CONFIG and _known_to_transformers(described)):
-            raise ModelFilesError(f"{location} wants to run its own code ({name}: auto_map); that is refused")
+    """Refuse a folder whose files are damaged, implausible, outside the folder, or ask for code of their own.
 
-
-def _known_to_transformers(config: dict[str, Any]) -> bool:
-    """Whether the classes that a folder brings code for are ones that Transformers has itself, by name.
-
-    So it is with Phi-3. Without `trust_remote_code` the library takes its own and never looks at the folder's.
+    Raises:
+        ModelFilesError: names the file, the field, and the remedy.
     """
-    from transformers.models.auto.configuration_auto import (
-        CONFIG_MAPPING_NAMES,  # pyright: ignore[reportPrivateImportUsage]
-    )
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    kind = config.get("model_type")
-    own = {
-        "AutoConfig": CONFIG_MAPPING_NAMES.get(kind),
-        "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind),
-    }
-    return all(own.get(auto) == str(name).rpartition(".")[2] for auto, name in config["auto_map"].items())
+    check_links(folder, location)
+    check_description_files(folder, location)
+    if not location.startswith(EMBEDDED):  # shipped with this package, and part of every run
+        check_chat_templates(folder, location)
 
 
 def fetch(name: str, revision: str | None, patterns: list[str], kind: Kind = "model") -> Path:
@@ -191,11 +189,10 @@ def _listed(name: str, revision: str | None) -> list[str] | None:
 
 def _missing_weights(folder: Path) -> list[str]:
     """The safetensors that a folder should have and has not."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if not index.is_file():
-        return [] if any(folder.glob("*.safetensors")) else ["model.safetensors"]
-    shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-    return sorted(shard for shard in shards if not (folder / shard).is_file())
+        return [] if any(folder.glob("*.safetensors")) else [SINGLE]
+    return [shard for shard in indexed_names(index, str(folder)) if not (folder / shard).is_file()]
 
 
 def out_of_reach(name: str, kind: Kind = "model") -> str:

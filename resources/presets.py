@@ -51,6 +51,9 @@ class Shape:
             "up_proj": (self.hidden, self.mlp),
             "gate_up_proj": (self.hidden, 2 * self.mlp),
             "down_proj": (self.mlp, self.hidden),
+            "c_attn": (self.hidden, query + 2 * cached),  # GPT-2's, as those below
+            "c_fc": (self.hidden, self.mlp),
+            "c_proj": (query + self.mlp, 2 * self.hidden),  # two layers of one name: their sums
         }
 
 

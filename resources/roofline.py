@@ -1,8 +1,6 @@
 """How fast memory alone lets a model write: the bound that tokens per second are compared with."""
 
 import functools
-import json
-import struct
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from resources.model_weights import parameters
 from synth_assets.records import Tier
 
 BYTES_PER_PARAMETER = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0, "nf4": 0.5}
@@ -53,11 +52,6 @@ def roofline(folder: Path, tier: Tier, rows: int) -> Roofline:
     return Roofline(rows, weight_bytes, round(copy_bandwidth_gb_s(), 1), "measured")
 
 
-def parameters(folder: Path) -> int:
-    """How many numbers the safetensors of a folder hold, read from their headers alone."""
-    return sum(_parameters(path) for path in sorted(folder.glob("*.safetensors")))
-
-
 @functools.lru_cache(maxsize=1)
 def copy_bandwidth_gb_s() -> float:
     """What one core of this machine reads and writes in 1e9 bytes a second: the best of a few copies of an array."""
@@ -69,10 +63,3 @@ def copy_bandwidth_gb_s() -> float:
         np.copyto(target, source)
         best = min(best, time.perf_counter() - started)
     return 2 * COPIED_BYTES / best / 1e9
-
-
-def _parameters(path: Path) -> int:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return sum(int(np.prod(tensor["shape"])) for name, tensor in header.items() if name != "__metadata__")

@@ -1,5 +1,6 @@
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ FILES = {
     "org/code": ["config.json", "model.safetensors", "modeling_own.py"],
     "org/broken": ["config.json", "model.safetensors"],
 }
+WEIGHTS = struct.pack("<Q", 2) + b"{}"  # safetensors without a tensor
 ASK = """
 import json, sys
 from resources.model_files import ModelFilesError, resolve, weights_folder
@@ -75,7 +77,7 @@ class Hub(BaseHTTPRequestHandler):
         config = {"model_type": "llama", "max_position_embeddings": 64}
         if name == "org/code":
             config["auto_map"] = {"AutoModel": "modeling_own.Own"}
-        body = json.dumps(config).encode()
+        body = WEIGHTS if file.endswith(".safetensors") else json.dumps(config).encode()
         self.reply(200, body, {"ETag": f'"{name}{file}"', "X-Repo-Commit": COMMIT}, short=name == "org/broken")
 
     def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None, *, short: bool = False) -> None:
