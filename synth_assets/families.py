@@ -1,8 +1,8 @@
-"""Model families: how a chat model's prompt opens a user's turn, and what ends one.
+"""Model families: what ends a turn and what may not begin one, which a chat template does not say.
 
 A chat model that continues its pre-query template, where a user's words would stand, invents an instruction (Magpie,
-Xu et al. 2024, arXiv 2406.08464). The rows are from the chat templates that the models publish;
-`pre_query_of_template` derives the same part from a tokenizer's own template, so that a row can be compared.
+Xu et al. 2024, arXiv 2406.08464). The prompt comes from the tokenizer's own chat template. `pre_query` of a row is what
+the family's makers publish: a cross-check of that template before a GPU-hour is spent on it.
 """
 
 import re
@@ -21,7 +21,7 @@ class Family:
     """A row of FAMILIES.
 
     Attributes:
-        pre_query: template text before a user's first word, without any system turn.
+        pre_query: template text before a user's first word, without any system turn; compared with the tokenizer's.
         stop: control tokens that end a text, beside the tokenizer's own end of sequence.
         marker: text that the family's chat templates hold and the rows below it, of another family, do not.
         names: regular expression for model names, searched in lower case.
@@ -29,6 +29,7 @@ class Family:
             the user's words. Without, topics cannot be steered by system prompts.
         banned_first: texts that an instruction may not begin with, each one token of the family's tokenizers.
         compared_with: the tokenizer that the row was compared with; empty where nobody has done it.
+        recipe: raise it when the same spec would give other rows with teachers of the family.
     """
 
     pre_query: str
@@ -38,6 +39,7 @@ class Family:
     system: bool = True
     banned_first: tuple[str, ...] = ()
     compared_with: str = ""
+    recipe: int = 2  # 1: the prompt was `pre_query`; 2: it is what the tokenizer's chat template writes
 
 
 # Llama-3.1 writes worked solutions ("## Step 1") instead of questions unless headings are banned as the first token.
@@ -58,6 +60,7 @@ FAMILIES: dict[str, Family] = {
         names=r"^embedded",
         system=False,  # its template would write one, but the model never saw any
         compared_with="the tokenizer that is shipped",
+        recipe=1,  # its template writes `pre_query`, to the byte
     ),
     "qwen3": Family(  # answers begin with the template's empty <think> block: chat.py asks for no thinking
         pre_query="<|im_start|>user\n",
@@ -70,6 +73,13 @@ FAMILIES: dict[str, Family] = {
         stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
         marker="<|im_start|>",
         names=r"qwen-?2",
+    ),
+    "smollm2": Family(  # the template writes a system turn of its own
+        pre_query="<|im_start|>user\n",
+        stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
+        marker="<|im_start|>",
+        names=r"smollm",
+        compared_with="SmolLM2-135M-Instruct's",
     ),
     "gemma3": Family(  # a system turn is written before the first user's words
         pre_query="<bos><start_of_turn>user\n",

@@ -22,7 +22,7 @@ from synth_assets.records import INSTRUCTIONS, fingerprint
 from synth_assets.shards import BLOCK_ROWS, Block, Progress, compute_blocks
 
 SOURCE = "magpie"
-RECIPE = 1  # raise it when the same spec would give other rows
+RECIPE = 1  # raise it when the same spec would give other rows, whatever the family; for one see Family.recipe
 
 
 class Generated(NamedTuple):
@@ -128,7 +128,8 @@ class _RowMaker:
 
     def __init__(self, generator: TextGenerator, spec: MagpieSpec, batch: str, template: str, row: Family) -> None:
         self.generator, self.spec, self.batch, self.template, self.family = generator, spec, batch, template, row
-        made_by = [RECIPE, generator.model, generator.revision]
+        recipe = [RECIPE, row.recipe] if row.recipe > 1 else [RECIPE]  # rows of the first recipe keep their ids
+        made_by = [*recipe, generator.model, generator.revision]
         self.made_from = fingerprint(drawn_by(spec), made_by, row.pre_query, row.stop, row.banned_first)
         self.new_tokens = 0
 
@@ -161,10 +162,12 @@ class _RowMaker:
         ]
 
     def _opening(self, one: Conversation) -> list[int]:
-        """The prompt up to where the user speaks."""
+        """The prompt up to where the user speaks, as the teacher's own chat template writes it.
+
+        A template that writes a default system message (SmolLM2's, Qwen2.5's) writes it here too: without it the model
+        continues a text that it was never trained on.
+        """
         system = self.spec.topics.get(one.topic, "") if one.topic else ""
-        if not system and not one.exchanges:
-            return self.generator.encode_template(self.family.pre_query)
         steering = [{"role": "system", "content": system}] if system else []
         return self.generator.encode_user_turn([*steering, *one.said()])
 
