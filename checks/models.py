@@ -7,6 +7,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.model_files import ModelFilesError, local_folder
 from resources.reward import RewardModels
@@ -73,7 +74,12 @@ def teacher_opens_as_its_family(teacher_model: ModelRecord, inference: Inference
     )
 
 
-@dg.asset_check(asset="reward_model", blocking=True, additional_ins={"sft_dataset": dg.AssetIn("sft_dataset")})
+@dg.asset_check(
+    asset="reward_model",
+    blocking=True,
+    additional_ins={"sft_dataset": dg.AssetIn("sft_dataset")},
+    pool=GPU_POOL,
+)
 def reward_model_is_sane(
     reward_model: ModelRecord, sft_dataset: pl.LazyFrame, rewards: RewardModels
 ) -> dg.AssetCheckResult:

@@ -1,9 +1,11 @@
 """`synth ask`: one question to every model that exists, with the same seed."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from resources.inference import Inference
+from resources.model_turns import command_turn
 from resources.model_versions import adapter_record, ensure_adapter
 from resources.registry import MlflowTracker
 from synth_assets.commands.recall import version_taint
@@ -15,6 +17,7 @@ from synth_assets.records import ADAPTERS, BASE, CONTROLS, AdapterRecord, ModelR
 
 ASKED = tuple(name for name in ADAPTERS if name not in CONTROLS)
 MAX_TOKENS = 256
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,16 @@ def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, s
         raise ValueError("no model was materialised yet: synth run")
     inference = Inference(hardware=session.hardware)
     sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=MAX_TOKENS)
+    session.limit_model_steps()
     for asked in models_to_ask(session, base):
         if asked.problem:
             yield asked.title, asked.problem
             continue
         generator = inference.generator(base, session.home / asked.adapter.path if asked.adapter else None)
-        prompt = generator.encode_chat([{"role": "user", "content": question}])
-        yield asked.title, generator.generate([prompt], [seed], sampling)[0].text
+        with command_turn(session.instance, "synth ask", log.warning):
+            prompt = generator.encode_chat([{"role": "user", "content": question}])
+            completion = generator.generate([prompt], [seed], sampling)[0]
+        yield asked.title, completion.text
 
 
 def models_to_ask(session: Session, base: ModelRecord) -> list[Asked]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from resources.inference import Inference
+from resources.model_turns import command_turn
 from synth_assets.commands.run import batch_name, pipeline_job
 from synth_assets.commands.session import Session
 from synth_assets.commands.settings import ops_for
@@ -70,7 +71,9 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     teacher, base = inference.resolve("teacher"), inference.resolve("base")
     generator = inference.generator(teacher)
     block = MagpieSpec(**{**vars(spec), "samples": BLOCK_ROWS})
-    made = generate(generator, block, name, teacher.family, session.storage.shards("generation"), progress)
+    session.limit_model_steps()
+    with command_turn(session.instance, "synth preview", progress):
+        made = generate(generator, block, name, teacher.family, session.storage.shards("generation"), progress)
     rows = made.rows.collect()
     judge = Base(inference.count_tokens(base), base.context_tokens, inference.template_refusal(base))
     speed = generator.writing_s if made.new_tokens else None

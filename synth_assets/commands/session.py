@@ -10,6 +10,7 @@ import dagster as dg
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
 from resources.hardware import GPU_POOL, Hardware, deployed
+from resources.model_turns import free_dead_commands
 from resources.read_only import check_databases, copied_databases, unwritable
 from resources.registry import MlflowTracker
 from resources.step_executor import start_fork_server
@@ -48,8 +49,12 @@ class Session:
         return dg.DagsterInstance.get()
 
     def limit_model_steps(self) -> None:
-        """Let as many steps at once run a model, over all runs of this instance, as the tier's device can hold."""
+        """Let as many steps at once run a model, over all runs of this instance, as the tier's device can hold.
+
+        Slots that a killed command held are free again.
+        """
         self.instance.event_log_storage.set_concurrency_slots(GPU_POOL, steps_at_once(self.tier.device))
+        free_dead_commands(self.instance)
 
     def preload_steps(self) -> None:
         """Start the fork server now, so that it imports the libraries of the steps while the run is being planned."""
