@@ -7,10 +7,13 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
+from resources.architecture import described_folder, linear_modules
+from resources.model_files import EMBEDDED
+from resources.model_sizes import ROLES, Role, SizeOfModel, settings_for, size_of
 from resources.presets import MODELS, SEPARATE, model_at
 from synth_assets.records import Tier
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 S = TypeVar("S", bound="DataclassInstance")
-Role = Literal["teacher", "base", "reward"]
 GPU_POOL = "gpu"
 """The Dagster pool of the steps that run a model; `steps_at_once` of synth_assets/jobs.py says how many."""
 
@@ -38,30 +40,6 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
 }
 """Sets of models that can replace a tier's own, by name."""
 
-SUITED_TO_A_MILLION_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
-    # chosen on the validation items of the embedded world; larger models diverge at these rates
-    "MagpieSpec": {"max_instruction_tokens": 64, "max_response_tokens": 64},
-    "CandidateSpec": {"max_response_tokens": 64},
-    "OnPolicyCandidateSpec": {"max_response_tokens": 64},
-    "PairSpec": {"margin": 1.0, "max_pairs": 1_300, "strategy": "best_worst"},
-    "EvaluationSpec": {"max_tokens": 64},
-    "PreferenceSpec": {"items": 0},  # the mini world's verifier is exact, its reward model is not
-    "LoraSpec": {"learning_rate": 5e-3, "epochs": 6.0},
-    "StudySpec": {"train_rows": 1_024, "epochs": 3.0, "items": 320},  # a variant in 40 s of one core
-    "LatencySpec": {"prompts": 60, "max_tokens": 64},
-    "PromptTuningSpec": {"learning_rate": 0.05, "epochs": 10.0, "initialisation": "SAMPLE_VOCAB"},
-    "DpoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0, "dpo_weight": 0.3, "sft_weight": 1.0},
-    "OnPolicyDpoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0, "dpo_weight": 1.0, "sft_weight": 0.3},
-    "RejectionSamplingSpec": {"learning_rate": 1e-3},
-}
-
-EMBEDDED_SUITES = ("world_instructions", "world_choice")
-SUITES = (  # the first chooses the candidate; the published ones come from SYNTH_BENCHMARKS or the hub
-    *("instruction_following", "knowledge", "refusal_balance", "agent_scenarios"),
-    *("mmlu", "hellaswag", "arc_easy", "arc_challenge", "truthfulqa_mc2", "gsm8k"),
-)
-"""Names of synth_assets/benchmarks/suites, in the order they are shown."""
-
 AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it does not
     teacher=LLAMA["teacher"],
     base=LLAMA["base"],
@@ -80,7 +58,6 @@ AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it
     bandwidth_gb_s=936,
     capability=(8, 0),
     grouping="packing",
-    suites=SUITES,
 )
 
 HOPPER = replace(AMPERE, batch_size=16, accumulation=1, capability=(9, 0))
@@ -104,8 +81,6 @@ TIERS: dict[str, Tier] = {
         samples=1_536,  # 24 whole blocks
         min_rows=50,
         usd_per_hour=0.0,
-        suites=EMBEDDED_SUITES,
-        overrides=SUITED_TO_A_MILLION_PARAMETERS,
         tested="demo on 2 x86-64 cores, 2026-11-20, docs/tested.md",
     ),
     "t4": replace(  # Turing: neither bfloat16 nor FlashAttention 2
@@ -181,8 +156,9 @@ class Hardware(dg.ConfigurableResource):
     def row(self) -> Tier:
         """The tier's row with the models of this deployment; ValueError where there is no such tier or preset."""
         row = TIERS[self.name()]
-        own: dict[str, Any] = {role: self.location(role) for role in ("teacher", "base", "reward")}
-        return replace(row, **own, quantisation=self.quantisation or row.quantisation)
+        own: dict[str, Any] = {**self.locations()}
+        suites = row.suites or self.size("base").row.suites
+        return replace(row, **own, suites=suites, quantisation=self.quantisation or row.quantisation)
 
     def limits(self) -> Tier:
         """The row, on a machine that can have it.
@@ -212,8 +188,19 @@ class Hardware(dg.ConfigurableResource):
             return MODELS[own].repository
         return own or PRESETS.get(self.preset, {}).get(role, "") or getattr(TIERS[self.name()], role)
 
+    def locations(self) -> dict[Role, str]:
+        """Return where the model of each role comes from."""
+        return {role: self.location(role) for role in ROLES}
+
+    def size(self, role: Role) -> SizeOfModel:
+        """Return the size class of a role's model, whose row in resources/model_sizes.py sets what suits it."""
+        return size_of(self.location(role), role)
+
     def spec(self, default: S, config: dg.Config | None = None) -> S:
-        """`default` with what suits this tier and its base, and over it what the run's config says (None: nothing).
+        """Return `default` with what suits the model that it concerns, then the tier, then the run's config.
+
+        The size of the model sets rates, epochs, lengths and sampling; the tier how much is computed; a field of the
+        config that is None sets nothing.
 
         Raises:
             ValueError: a value the spec refuses, naming the field; a tier's override of a field that the spec lacks.
@@ -222,7 +209,8 @@ class Hardware(dg.ConfigurableResource):
         known = {field.name for field in fields(default)}
         row = self.row()
         suited = {field: getattr(row, field) for field in FROM_THE_ROW.get(kind, ())}
-        suited |= {**row.overrides.get(kind, {}), **_suiting_the_base(default, row.base)}
+        suited |= {**settings_for(kind, self.locations()), **_suiting_the_base(default, row.base)}
+        suited |= row.overrides.get(kind, {})
         if unknown := sorted(suited.keys() - known):
             raise ValueError(f"tier {self.name()} sets {', '.join(unknown)}, which {kind} does not have")
         asked = {name: value for name, value in (config or {}) if name in known and value is not None}
@@ -280,9 +268,14 @@ def _ask(nvidia_smi: str) -> Gpu | None:
 
 
 def _suiting_the_base(default: object, base: str) -> dict[str, Any]:
-    """The target modules of a base that is known, for a spec that names those of most models and no others."""
-    model = model_at(base)
-    return {"target_modules": model.targets} if model and getattr(default, "target_modules", ()) == SEPARATE else {}
+    """The target modules of the base's architecture, for a spec that names those of most models and no others."""
+    if getattr(default, "target_modules", ()) != SEPARATE or base.startswith(EMBEDDED):
+        return {}
+    if model := model_at(base):
+        return {"target_modules": model.targets}
+    folder = described_folder(base)
+    modules = linear_modules(folder) if folder else ()
+    return {"target_modules": modules} if modules else {}
 
 
 def _like(default: object, value: object) -> object:

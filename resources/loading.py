@@ -56,7 +56,7 @@ def load_causal_model(folder: Path, tier: Tier) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"dtype": getattr(torch, tier.dtype), "attn_implementation": attention(tier)}
+    options: dict[str, Any] = {"dtype": getattr(torch, tier.dtype), "attn_implementation": attention(tier, folder)}
     if tier.quantisation != "none":
         options["quantization_config"] = _quantisation(tier)
     return AutoModelForCausalLM.from_pretrained(folder, **_safely(tier), **options)
@@ -70,14 +70,34 @@ def load_classifier(folder: Path, tier: Tier, dtype: str) -> "PreTrainedModel":
     return AutoModelForSequenceClassification.from_pretrained(folder, **_safely(tier), dtype=getattr(torch, dtype))
 
 
-def attention(tier: Tier) -> str:
-    """The tier's attention, or PyTorch's own where flash-attn is not installed, which the log says."""
+def attention(tier: Tier, folder: Path | None = None) -> str:
+    """Return the attention to load a model with: the tier's, or the fastest that library and architecture have.
+
+    A replacement is logged. Gemma 2 caps attention scores, which PyTorch's own kernel cannot, so it takes "eager".
+    """
     from transformers.utils.import_utils import is_flash_attn_2_available
 
-    if tier.attention == "flash_attention_2" and not is_flash_attn_2_available():
-        logging.getLogger(__name__).warning("flash-attn is not installed; PyTorch's attention is used, which is slower")
-        return "sdpa"
-    return tier.attention
+    log = logging.getLogger(__name__)
+    chosen = tier.attention
+    if chosen == "flash_attention_2" and not is_flash_attn_2_available():
+        log.warning("flash-attn is not installed; PyTorch's attention is used, which is slower")
+        chosen = "sdpa"
+    supported = _supported_attention(folder) if folder else (chosen,)
+    if chosen in supported:
+        return chosen
+    log.warning("%s has no %s attention in Transformers; %s is used, which is slower", folder, chosen, supported[0])
+    return supported[0]
+
+
+def _supported_attention(folder: Path) -> tuple[str, ...]:
+    """Return what the architecture of a folder's model implements, the fastest without an extra package first."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    kind = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    sdpa = ("sdpa",) if getattr(kind, "_supports_sdpa", False) else ()
+    flash = ("flash_attention_2",) if getattr(kind, "_supports_flash_attn", False) else ()
+    return (*sdpa, "eager", *flash)
 
 
 def apply_adapter(network: "PreTrainedModel", adapter: Path) -> "tuple[PreTrainedModel, torch.Tensor | None]":

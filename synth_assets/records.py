@@ -354,8 +354,8 @@ class Tier:
     capability: tuple[int, int] = (0, 0)  # CUDA compute capability wanted
     bandwidth_gb_s: float = 0.0  # of the device's memory, 1e9 bytes a second; 0: measured where it is needed
     grouping: Literal["length", "packing"] = "length"
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec name -> field -> value
-    suites: tuple[str, ...] = ()
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec -> field -> value, over the model's
+    suites: tuple[str, ...] = ()  # empty: those of the base's size
     tested: str = ""  # where and when it ran; empty: nobody ran it
 
 

@@ -62,7 +62,7 @@ def _tier(hardware: Hardware) -> str:
 
 def _model(hardware: Hardware, role: Role) -> str:
     record = Inference(hardware=hardware).resolve(role)
-    return f"{role} {record.location} at {record.revision}"
+    return f"{role} {record.location} at {record.revision}, size {hardware.size(role).text()}"
 
 
 def _pre_query(hardware: Hardware) -> str:

@@ -1,13 +1,18 @@
 """`synth models`: the models that are known by a short name, and whether they fit the tier."""
 
+from typing import Literal
+
 import psutil
 
+from resources.architecture import described_model
 from resources.hardware import Hardware
+from resources.model_files import EMBEDDED
+from resources.model_sizes import class_of
 from resources.presets import MODELS, ROWS_AT_ONCE, TRAINED_TOKENS, Model, fits, model_at, needed_bytes
 from synth_assets.records import Tier
 
-ROLES = ("teacher", "base")
-HEAD = ("name", "as", "parameters", "context", "licence", "write", "train", "run by us")
+ROLES: tuple[Literal["teacher", "base"], ...] = ("teacher", "base")
+HEAD = ("name", "as", "parameters", "size", "context", "licence", "write", "train", "run by us")
 
 
 def models_text(hardware: Hardware) -> str:
@@ -19,12 +24,14 @@ def models_text(hardware: Hardware) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (HEAD, *rows)
     ]
     notes = [f"  {name}: {'; '.join(note)}" for name, row in MODELS.items() if (note := _notes(row))]
-    return "\n".join([_heading(hardware.name(), tier), "", *table, "", "notes", *notes, "", USE])
+    sizes = [f"{role} {hardware.location(role)}: {hardware.size(role).text()}" for role in ROLES]
+    return "\n".join([_heading(hardware.name(), tier), *sizes, "", *table, "", "notes", *notes, "", USE])
 
 
 USE = (
     "SYNTH_TEACHER=NAME and SYNTH_BASE=NAME choose one; a base brings the modules that LoRA adapts.\n"
-    "Any other hub repository or folder with safetensors works as well."
+    "So do any other hub repository and any folder with model.safetensors (or its index), config.json and a\n"
+    "tokenizer, of an architecture that the installed Transformers has. Sizes choose rates, lengths and sampling."
 )
 
 
@@ -34,6 +41,7 @@ def chosen_text(hardware: Hardware) -> str:
     for role in ROLES:
         row = model_at(hardware.location(role))
         if row is None:
+            told += _described(hardware, role, tier)
             continue
         needed = needed_bytes(row, tier)
         size = needed.generate if role == "teacher" else needed.train
@@ -42,6 +50,19 @@ def chosen_text(hardware: Hardware) -> str:
         known = [f"licence {row.licence}", row.tested or "never run by us", memory, *_notes(row)]
         told.append(f"{role} {row.repository}: {', '.join(known)}")
     return "; ".join(told) or "neither teacher nor base is one that `synth models` lists"
+
+
+def _described(hardware: Hardware, role: Literal["teacher", "base"], tier: Tier) -> list[str]:
+    """What the files of a model that is not listed say of the memory that it needs; nothing for shipped ones."""
+    location = hardware.location(role)
+    row = None if location.startswith(EMBEDDED) else described_model(location, role)
+    if row is None:
+        return []
+    needed = needed_bytes(row, tier)
+    size = needed.generate if role == "teacher" else needed.train
+    fit = "fit" if fits(size, memory_gb(tier)) else "do NOT fit"
+    memory = f"about {size / 1e9:.1f} GB (derived) {fit} in {memory_gb(tier):.0f}"
+    return [f"{role} {location}: {memory}, LoRA on {', '.join(row.targets)}"]
 
 
 def memory_gb(tier: Tier) -> float:
@@ -69,6 +90,7 @@ def _cells(name: str, row: Model, tier: Tier) -> tuple[str, ...]:
         name,
         ", ".join(row.roles),
         f"{row.parameters / 1e9:.2f}e9",
+        class_of(row.parameters),
         f"{row.context_tokens:,}",
         row.licence + (" (gated)" if row.gate else ""),
         *sizes,

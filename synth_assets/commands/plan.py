@@ -58,6 +58,7 @@ def plan_text(session: Session, samples: int | None) -> str:
     lines = [
         f"tier     {session.tier_name} ({tier.device}, {tier.dtype}); tested: {tier.tested or 'never, by nobody'}",
         f"models   {tier.teacher} -> {tier.base}, judged by {tier.reward}",
+        *size_lines(session),
         f"rows     {plan.rows:,} raw instructions; at most {plan.tokens_at_most:,} new tokens",
         f"minutes  {minutes} ({plan.basis})",
         f"disk     up to {size_text(plan.disk_bytes)} of tables; {size_text(free)} are free at {session.home}",
@@ -76,6 +77,11 @@ def size_text(size: int) -> str:
 def _existing(folder: Path) -> Path:
     """Return the folder, or the nearest one above that is there."""
     return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def size_lines(session: Session) -> list[str]:
+    """Return a line for each of teacher and base with the size class that its settings are chosen by."""
+    return [f"size     {role}: {session.hardware.size(role).text()}" for role in ("teacher", "base")]
 
 
 def _minutes(session: Session, rows: int) -> tuple[float | None, str]:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,11 +13,12 @@ from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from resources.inference import Inference
+from resources.model_sizes import WRITTEN_SUITES
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.run_turns import turn, wait_for_turn
 from resources.step_meter import MAX_COST, MAX_MINUTES
 from resources.storage import Home
-from synth_assets.benchmarks.suite import check_files
+from synth_assets.benchmarks.suite import Suite, check_files
 from synth_assets.benchmarks.suites import find_suites
 from synth_assets.budgets import run_limits
 from synth_assets.commands.costs import run_costs_text
@@ -174,7 +176,27 @@ def check_benchmarks(session: Session, config: Mapping[str, Any]) -> None:
     """
     own = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
     home = Home(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
-    check_files(find_suites(session.tier.suites if own is None else own), home.benchmarks())
+    suites = find_suites(session.tier.suites if own is None else own)
+    check_files(suites, home.benchmarks())
+    if os.environ.get("HF_DATASETS_OFFLINE") == "1":
+        _check_offline(suites, home.benchmarks())
+
+
+def _check_offline(suites: Sequence[Suite], folder: Path) -> None:
+    """Read the suites that only a hub has, from the copies that an earlier run fetched: no hub will be asked later.
+
+    Raises:
+        FileNotFoundError: a suite was never fetched; names the suites that need no file.
+    """
+    for suite in suites:
+        if not suite.from_hub or any(folder.glob(suite.files)):
+            continue
+        try:
+            suite.items(folder)
+        except FileNotFoundError as error:
+            written = ", ".join(WRITTEN_SUITES)
+            remedy = f"To evaluate on the suites that need no file: --set 'benchmark_items.suites=[{written}]'"
+            raise FileNotFoundError(f"{error}. {remedy}") from error
 
 
 def preflight(session: Session) -> None:

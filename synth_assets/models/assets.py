@@ -29,4 +29,7 @@ def reward_model(inference: Inference) -> dg.MaterializeResult:
 
 def _resolved(inference: Inference, role: Role) -> dg.MaterializeResult[ModelRecord]:
     record = inference.resolve(role)
-    return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.revision), metadata={**asdict(record)})
+    metadata = {**asdict(record), "size": inference.hardware.size(role).text()}
+    if role != "reward":
+        metadata["chat_template"] = inference.template_source(record)
+    return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.revision), metadata=metadata)

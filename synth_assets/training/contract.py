@@ -70,18 +70,38 @@ def check_precision(tier: Tier) -> None:
 
 
 def check_targets(model: "nn.Module", spec: LoraSpec) -> int:
-    """The number of parameters that LoRA of this spec adds: rank x (inputs + outputs) over all matched layers.
+    """Return the number of parameters that LoRA of this spec adds: rank x (inputs + outputs) over all matched layers.
 
     Raises:
         TrainingError: a target module matches no linear layer of the model; names those that would.
     """
-    layers = {name: m for name, m in model.named_modules() if hasattr(m, "in_features") and hasattr(m, "out_features")}
+    layers = linear_layers(model)
     matched = {target: [n for n in layers if _last(n) == target] for target in spec.target_modules}
     if missing := [target for target, names in matched.items() if not names]:
         found = ", ".join(sorted({_last(name) for name in layers}))
         raise TrainingError(f"target modules {', '.join(missing)} match no layer; the model has {found}")
     names = {name for names in matched.values() for name in names}
-    return sum(spec.rank * (int(layers[n].in_features) + int(layers[n].out_features)) for n in names)  # pyright: ignore[reportArgumentType]
+    return sum(spec.rank * sum(layers[name]) for name in names)
+
+
+def linear_layers(model: "nn.Module") -> dict[str, tuple[int, int]]:
+    """Return (inputs, outputs) of each linear layer by its name; GPT-2's Conv1D is a linear layer too."""
+    from transformers.pytorch_utils import Conv1D
+
+    layers: dict[str, tuple[int, int]] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, Conv1D):
+            layers[name] = (layer.nx, layer.nf)
+        elif hasattr(layer, "in_features") and hasattr(layer, "out_features"):
+            layers[name] = (int(layer.in_features), int(layer.out_features))  # pyright: ignore[reportArgumentType]
+    return layers
+
+
+def stores_inputs_first(model: "nn.Module", targets: Sequence[str]) -> bool:
+    """Whether the targeted layers store their weights as (inputs, outputs), as Conv1D does; PEFT has to know."""
+    from transformers.pytorch_utils import Conv1D
+
+    return all(isinstance(layer, Conv1D) for name, layer in model.named_modules() if _last(name) in targets)
 
 
 def trainable(model: "nn.Module") -> "dict[str, Tensor]":

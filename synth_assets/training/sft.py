@@ -14,6 +14,7 @@ from synth_assets.training.contract import (
     check_precision,
     check_steps,
     check_targets,
+    stores_inputs_first,
 )
 from synth_assets.training.costs import parameter_counts
 from synth_assets.training.data import Example, best_responses, by_split, encode_rows, sft_table
@@ -54,6 +55,7 @@ def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Se
         lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
         target_modules=list(spec.target_modules),
+        fan_in_fan_out=stores_inputs_first(model, spec.target_modules),
         task_type="CAUSAL_LM",
     )
     adapted = new_adapter(model, config, spec.seed)
@@ -104,6 +106,7 @@ def fit_sft(
     check_steps(len(train), spec, setting.tier)
     check_answers(example.answer for example in (*train, *validation))
     notes = [] if packs(adapted[0], spec, setting) else why_not_packed(adapted[0], spec, setting)
+    notes += other_attention(adapted[0], setting)
     rows = Rows(_lengths(train), validation, difficulty_of(spec, adapted, train, table), notes)
     return fit(
         lambda spec, scratch: _trainer(adapted, (train, validation), spec, setting, scratch), spec, setting, rows
@@ -180,6 +183,14 @@ def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: Setting)
     attention = _attention(model)
     reason = "an adapter with virtual tokens" if attention == FLASH else f"the attention {attention}, not {FLASH}"
     return [f"the tier packs rows, this training has {reason}: rows of like length are grouped instead"]
+
+
+def other_attention(model: "PeftModel", setting: Setting) -> list[str]:
+    """Return a note where the model's architecture or the installed libraries lack the tier's attention."""
+    attention = _attention(model)
+    if attention == setting.tier.attention:
+        return []
+    return [f"attention is {attention}: the tier's {setting.tier.attention} is not available for this model here"]
 
 
 def _left_to_the_tier(spec: OptimizationSpec, setting: Setting) -> bool:
