@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,7 +18,7 @@ from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.run_turns import turn, wait_for_turn
 from resources.step_meter import MAX_COST, MAX_MINUTES
 from resources.storage import Home
-from synth_assets.benchmarks.suite import check_files
+from synth_assets.benchmarks.suite import Suite, check_files
 from synth_assets.benchmarks.suites import find_suites
 from synth_assets.budgets import run_limits
 from synth_assets.commands.costs import run_costs_text
@@ -170,18 +171,32 @@ def check_benchmarks(session: Session, config: Mapping[str, Any]) -> None:
     """Read the benchmark files of the run's suites: a file that is wrong costs a line and not an hour.
 
     Raises:
-        FileNotFoundError: a suite has no items anywhere; names the suites that need no files.
+        FileNotFoundError: a suite has no items anywhere.
         ValueError: no such suite, or a file is not as it should be; names file, line and field.
     """
     own = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
     home = Home(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
-    try:
-        check_files(find_suites(session.tier.suites if own is None else own), home.benchmarks())
-    except FileNotFoundError as error:
-        written = ", ".join(WRITTEN_SUITES)
-        raise FileNotFoundError(
-            f"{error}. To evaluate on the suites that need no files: --set 'benchmark_items.suites=[{written}]'"
-        ) from error
+    suites = find_suites(session.tier.suites if own is None else own)
+    check_files(suites, home.benchmarks())
+    if os.environ.get("HF_DATASETS_OFFLINE") == "1":
+        _check_offline(suites, home.benchmarks())
+
+
+def _check_offline(suites: Sequence[Suite], folder: Path) -> None:
+    """Read the suites that only a hub has, from the copies that an earlier run fetched: no hub will be asked later.
+
+    Raises:
+        FileNotFoundError: a suite was never fetched; names the suites that need no file.
+    """
+    for suite in suites:
+        if not suite.from_hub or any(folder.glob(suite.files)):
+            continue
+        try:
+            suite.items(folder)
+        except FileNotFoundError as error:
+            written = ", ".join(WRITTEN_SUITES)
+            remedy = f"To evaluate on the suites that need no file: --set 'benchmark_items.suites=[{written}]'"
+            raise FileNotFoundError(f"{error}. {remedy}") from error
 
 
 def preflight(session: Session) -> None:
