@@ -9,7 +9,7 @@ SAMPLE_BYTES = 4_000  # an event of Dagster stays under a few kB
 CELL_BYTES = 600
 LINE_CHARACTERS = 200
 MARKDOWN = re.compile(r"([\\`*_\[\]~|])")
-LINK = re.compile(r":(?=//)|(?<=www)\.|@|^#", re.IGNORECASE)  # what makes a link of a bare address, or a heading
+LINK = re.compile(r":(?=//)|(?<=www)\.|@", re.IGNORECASE)  # what makes a link of a bare address
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, text direction, surrogates
 LINE_BREAKS = "\n\t"
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -33,13 +33,17 @@ def escaped_sample(rows: Iterable[Mapping[str, object]], limit_bytes: int = SAMP
     return "\n\n".join(kept)
 
 
-def escaped(text: str, limit_bytes: int = CELL_BYTES) -> str:
-    """A text on one line, escaped as in `escaped_sample`, of at most `limit_bytes`; an ellipsis where it was cut."""
+def escaped(text: str, limit_bytes: int = CELL_BYTES, *, addresses: bool = True) -> str:
+    """A text on one line, escaped as in `escaped_sample`, of at most `limit_bytes`; an ellipsis where it was cut.
+
+    A bare address in it becomes a link where Markdown is read as GitHub does, unless `addresses` is False.
+    """
     shown: list[str] = []
     used = 0
-    links = {match.start() for match in LINK.finditer(text[:limit_bytes])}
+    links = set() if addresses else {match.start() for match in LINK.finditer(text[:limit_bytes])}
     for index, character in enumerate(text):
-        piece = f"\\{character}" if index in links else _plain(character)
+        begins_heading = index == 0 and character == "#"
+        piece = f"\\{character}" if begins_heading or index in links else _plain(character)
         used += len(piece.encode())
         if used > limit_bytes:
             return "".join([*shown, "…"])

@@ -19,9 +19,6 @@ from synth_assets.text_samples import escaped, escaped_sample, metadata_line, no
         ("right \u202e to left", "\u202e"),
         ("lone \ud800 surrogate", "\ud800"),
         ("line\u2028separator", "\u2028"),
-        ("see http://example.org/x", "http://"),
-        ("see WWW.example.org", "WWW.e"),
-        ("write to ada@example.org", "ada@e"),
     ],
 )
 def test_text_cannot_act(text: str, forbidden: str) -> None:  # fault 12
@@ -59,6 +56,12 @@ def test_each_target_has_its_own_plain_text() -> None:
     assert notice_text("<!channel> & <http://x|y>\n\x1b") == "&lt;!channel&gt; &amp; &lt;http://x|y&gt;⏎&lt;U+001B&gt;"
     assert escaped("# a\n<b>", 100) == "\\# a⏎&lt;b&gt;"
     assert metadata_line("x" * 9, 4) == "xxx…"
+
+
+def test_addresses_are_no_links_where_they_should_not_be() -> None:
+    text = "http://e.org www.e.org ada@e.org"
+    assert escaped(text) == text
+    assert escaped(text, addresses=False) == r"http\://e.org www\.e.org ada\@e.org"
 
 
 def test_the_terminal_prints_what_was_typed() -> None:

@@ -63,7 +63,7 @@ def find_version(session: Session, given: str) -> ModelVersion:
     """The version with this number or alias, or the present one of this adapter asset; LineageError without one."""
     number = version_of(session, given)
     try:
-        return model_version(_tracker(session), number)
+        return model_version(_tracker(session, given), number)
     except KeyError as error:
         raise LineageError(str(error.args[0])) from None
 
@@ -77,14 +77,14 @@ def version_of(session: Session, given: str) -> str:
     records = {name: session.record(name, AdapterRecord) for name in ADAPTERS}
     newest = {name: record.model_version for name, record in records.items() if record}
     try:
-        return version_number(_tracker(session), given, newest)
+        return version_number(_tracker(session, given), given, newest)
     except VersionError as error:
         raise LineageError(str(error)) from None
 
 
-def _tracker(session: Session) -> MlflowTracker:
+def _tracker(session: Session, given: str) -> MlflowTracker:
     if session.tracker is None:
-        raise LineageError("nothing was registered yet: synth run")
+        raise LineageError(f"there is no version {terminal_line(given)!r}: nothing was registered yet: synth run")
     return session.tracker
 
 

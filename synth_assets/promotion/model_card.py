@@ -162,8 +162,8 @@ def _against(decision: Decision) -> str:
 
 
 def _text(text: str, limit_bytes: int = CELL_BYTES) -> str:
-    """A text escaped; a `>` stays, which opens nothing inside a line."""
-    return escaped(text, limit_bytes).replace("&gt;", ">")
+    """A text escaped, its addresses no links; a `>` stays, which opens nothing inside a line."""
+    return escaped(text, limit_bytes, addresses=False).replace("&gt;", ">")
 
 
 def _name(text: str) -> str:
