@@ -13,6 +13,7 @@ import polars as pl
 
 from synth_assets.columns import COLUMNS
 from synth_assets.records import to_json
+from synth_assets.row_batches import write_row_groups
 from synth_assets.shards import sweep_temporaries, write_atomically
 from synth_assets.stored_files import read_record, read_table, scan_table
 
@@ -245,7 +246,7 @@ def _never_made(key: dg.AssetKey, partition: str | None) -> str:
 def _parquet_writer(frame: pl.LazyFrame | pl.DataFrame) -> Callable[[Path], None]:
     def write(temporary: Path) -> None:
         if isinstance(frame, pl.LazyFrame):
-            frame.sink_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            write_row_groups(frame, temporary, ROW_GROUP_ROWS)
         else:
             frame.write_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
 

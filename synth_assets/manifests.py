@@ -7,7 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from synth_assets.row_batches import row_batches
+
 MANIFEST = "manifest.json"
+HASHED_ROWS = 4_096  # at once
 
 
 class ManifestError(ValueError):
@@ -24,7 +27,7 @@ def content_hash(table: pl.DataFrame | pl.LazyFrame) -> str:
     digest = hashlib.sha256(json.dumps([[n, str(t)] for n, t in schema.items()]).encode())
     # JSON has no NaN and polars writes it as null, so floats go in as text
     floats = pl.selectors.float().cast(pl.String)
-    for batch in lazy.with_columns(floats).collect_batches(chunk_size=4096, maintain_order=True):
+    for batch in row_batches(lazy.with_columns(floats), HASHED_ROWS):
         digest.update(batch.write_ndjson().encode())
     return digest.hexdigest()[:16]
 

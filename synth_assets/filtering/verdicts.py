@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from synth_assets.filtering.duplicates import NearDuplicates, hash_tasks, repeated
 from synth_assets.recalls import RECALLED
+from synth_assets.row_batches import row_batches
 from synth_assets.text import Integers
 
 CHUNK_ROWS = 2048
@@ -24,9 +25,8 @@ REPEATS = pl.Schema({"repeats": pl.String, "similarity": pl.Float64})
 
 
 def chunks(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    """The rows in order, at most CHUNK_ROWS at a time."""
-    for batch in rows.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True):
-        yield from batch.iter_slices(CHUNK_ROWS)
+    """The rows in order, at most CHUNK_ROWS at a time, fewer where they are long."""
+    yield from row_batches(rows, CHUNK_ROWS)
 
 
 class Parts:
