@@ -63,9 +63,9 @@ def raw_instructions(
     home: Home,
 ) -> dg.MaterializeResult:
     """A batch of instructions that the teacher invents from its pre-query template, with its answers (Magpie)."""
-    meter = step_meter(context, hardware.row(), config)
     batch = check_batch(context.partition_key, stored_batches(home.tables()))
     context.instance.add_dynamic_partitions(BATCHES_NAME, [batch])  # a scheduled run brings a new name
+    meter = step_meter(context, hardware.row(), config)
     spec = hardware.spec(MagpieSpec(), config)
     where = batch, teacher_model.family, home.shards("generation")
     generator = inference.generator(teacher_model)
