@@ -12,7 +12,7 @@ import pytest
 from resources.deployment import set_up_process
 from resources.plain_path import plain_path
 from resources.storage import AssetStorage, Home
-from synth_assets.generation.imports import import_file, imported_files, read_import
+from synth_assets.generation.import_store import ImportRequest, import_file, read_import, stored_imports
 from synth_assets.lineage import fates_of, find_rows
 from synth_assets.shards import Block, compute_blocks, read_shards
 
@@ -74,8 +74,9 @@ def test_files_are_imported_from_and_to(folder: Path, suffix: str) -> None:
         ".parquet": lambda: pl.DataFrame(rows).write_parquet(path),
     }
     writers[suffix]()
-    assert import_file(path, imports).kept == 3
-    (stored,) = imported_files(imports)
+    report = import_file(ImportRequest(path), imports)
+    assert report.kept == {"instructions": 3}  # pyright: ignore[reportAttributeAccessIssue]
+    (stored,) = stored_imports(imports)
     assert read_import(stored, folder).instructions.collect().height == 3
 
 

@@ -10,7 +10,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from resources.failures import failure_text, is_no_space, one_line
 from resources.storage import StorageError
-from synth_assets.generation.readers import ImportFileError
+from synth_assets.record_files.records import RecordFileError
 from synth_assets.records import ModelRecord, from_json
 from synth_assets.shards import write_atomically
 from synth_assets.training.contract import TrainingError
@@ -20,13 +20,13 @@ def wrapped() -> None:
     try:
         json.loads("{")
     except ValueError as error:
-        raise ImportFileError("rows.jsonl line 3: not JSON. Remove the line") from error
+        raise RecordFileError("rows.jsonl line 3: not JSON. Remove the line") from error
 
 
 def wrapped_twice() -> None:
     try:
         wrapped()
-    except ImportFileError as error:
+    except RecordFileError as error:
         raise TrainingError("no row of rows.jsonl is left: import it again") from error
 
 
