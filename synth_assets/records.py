@@ -385,9 +385,8 @@ def _from_raw(kind: type[R], raw: Any) -> R:  # noqa: ANN401 - what JSON holds
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
     hints = get_type_hints(kind)
-    values = {name: _value(hints[name], value) for name, value in raw.items()}
     try:
-        return kind(**values)
+        return kind(**{name: _value(hints[name], value) for name, value in raw.items()})
     except TypeError as error:
         raise ValueError(f"{kind.__name__}: {error}") from error
 

@@ -52,6 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tables/champion.json", b"7", ["champion"]),
         ("tables/champion.json", b'{"version": "7"}', ["champion"]),
         ("tables/comparison.json", b'{"metrics": [7]}', ["scoreboard"]),
+        ("tables/comparison.json", b'{"metrics": 7}', ["scoreboard"]),
         ("tables/comparison.json", b"[" * 100_000, ["scoreboard"]),
         ("tables/base_model.json", TORN_JSON, ["ask", "Who are you?"]),
         ("tables/benchmark_items.parquet", CUT, ["scoreboard"]),

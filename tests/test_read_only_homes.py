@@ -97,7 +97,7 @@ def test_a_read_only_copy_is_shown_and_not_written(made: Path, tmp_path: Path) -
     finally:
         set_writable(copy, True)
     assert "champion" in printed["status"]
-    assert "7" in printed["champion"]
+    assert printed["champion"].startswith("serves")
     assert "promoted" in printed["history"]
     assert "aa11" in printed["why"]
     for name in ("status", "champion", "history", "why", "plan"):
@@ -112,5 +112,5 @@ def test_a_database_that_cannot_be_written_is_named(made: Path, tmp_path: Path) 
     shutil.copytree(made, home)
     (home / "mlflow.db").chmod(0o400)
     printed = synth(["champion"], ["rollback"], home=home)
-    assert "7" in printed["champion"]
+    assert printed["champion"].startswith("serves")
     assert f"ERROR {home / 'mlflow.db'} cannot be written" in printed["rollback"]
