@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (three to four minutes)
+demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (3 to 7 minutes on 2 idle cores)
 	@$(BIN)/synth run --yes
 
 ui: $(INSTALLED) ## Open the Dagster and MLflow UIs over the same state
