@@ -67,14 +67,6 @@ def metadata_line(text: str, limit: int = METADATA_CHARACTERS) -> str:
     return terminal_line(text, limit)
 
 
-def notice_text(text: str) -> str:
-    """A text for a webhook: one line, in which nothing is a link, a mention of everybody or an HTML element.
-
-    Chat services read `<...>` as links and mentions; they document these three entities as the way to write them plain.
-    """
-    return html.escape(metadata_line(text), quote=False)
-
-
 def storable(text: str) -> str:
     """A text that UTF-8 can hold: lone surrogates, as undecodable arguments of a command leave them, as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

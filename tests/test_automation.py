@@ -379,14 +379,6 @@ def test_only_failures_since_the_sensor_was_switched_on_are_told(instance: dg.Da
     assert [notice["id"] for notice in service.received] == [f"failure-{run_id}"]
 
 
-def test_a_notice_holds_nothing_that_a_chat_service_would_act_on() -> None:
-    with Service(200) as service:
-        service.webhook.send("<!channel> \x1b[31m", {"reason": "<http://x|y> & more"})
-    assert service.received == [
-        {"text": "&lt;!channel&gt; &lt;U+001B&gt;[31m", "facts": {"reason": "&lt;http://x|y&gt; &amp; more"}}
-    ]
-
-
 def test_without_a_webhook_nobody_is_told(instance: dg.DagsterInstance) -> None:
     ticks = Ticks(automation.decision_notice, instance, Webhook())
     decide(instance)

@@ -3,7 +3,7 @@ import io
 import pytest
 
 from synth_assets.commands.terminal import RedactingConsole
-from synth_assets.text_samples import escaped, escaped_sample, metadata_line, notice_text, storable, terminal_text
+from synth_assets.text_samples import escaped, escaped_sample, metadata_line, storable, terminal_text
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,6 @@ TYPED = "[red]<b>\x1b[31mx</b> :smile:\nnext \u202e<!channel>\x07"
 def test_each_target_has_its_own_plain_text() -> None:
     assert terminal_text(TYPED) == "[red]<b><U+001B>[31mx</b> :smile:\nnext <U+202E><!channel><U+0007>"
     assert metadata_line(TYPED) == "[red]<b><U+001B>[31mx</b> :smile:⏎next <U+202E><!channel><U+0007>"
-    assert notice_text("<!channel> & <http://x|y>\n\x1b") == "&lt;!channel&gt; &amp; &lt;http://x|y&gt;⏎&lt;U+001B&gt;"
     assert escaped("# a\n<b>", 100) == "\\# a⏎&lt;b&gt;"
     assert metadata_line("x" * 9, 4) == "xxx…"
 

@@ -212,7 +212,7 @@ def test_scores_without_what_training_saw_stand_beside_those_of_all(result: dg.E
 def test_the_report_lies_in_the_home_and_in_mlflow(result: dg.ExecuteInProcessResult, deployment: Deployment) -> None:
     found = result.asset_value("comparison")
     (event,) = result.asset_materializations_for_node("comparison")
-    page = Path(str(event.metadata["report"].value))
+    page = deployment.home.root() / str(event.metadata["report"].value)
     assert page == deployment.home.report(event.tags["dagster/data_version"]) / "report.html"
     assert from_json(Comparison, (page.parent / "report.json").read_text("utf-8")) == found
     run_id = found.metrics[0].mlflow_run_id

@@ -19,10 +19,13 @@ ATTACK = "<img src=x onerror=alert(1)> ![a](http://x) \x1b[31m " + "y" * 39_000
 
 
 class WordCounts(Inference):
-    """Counts words instead of tokens, so that no model is loaded."""
+    """Counts words instead of tokens and takes all turns, so that no model is loaded."""
 
     def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
         return lambda texts: [len(text.split()) for text in texts]
+
+    def template_refusal(self, model: ModelRecord) -> Callable[..., str]:
+        return lambda *_: ""
 
 
 def facts(rows_of: Rows, batch: str, *more: tuple[str, str]) -> pl.DataFrame:

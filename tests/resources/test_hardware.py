@@ -149,7 +149,7 @@ def test_an_override_of_no_field_names_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_cpu_overrides_are_what_suits_the_embedded_models() -> None:
     own = Hardware(tier="cpu")
-    assert own.spec(LoraSpec()) == LoraSpec(learning_rate=5e-3, epochs=6.0)
+    assert own.spec(LoraSpec()) == LoraSpec(learning_rate=5e-3, epochs=6.0, dropout=0.0)
     assert own.spec(PromptTuningSpec()) == PromptTuningSpec(
         learning_rate=0.05, epochs=4.0, initialisation="SAMPLE_VOCAB"
     )
