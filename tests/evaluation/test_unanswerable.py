@@ -299,7 +299,8 @@ def test_scoreboard_and_report_show_n_and_what_is_left_out_for_each_model(
     evidence = gather(result, adapters, (scores, items), (SUITE, METRIC), lambda run: f"http://{run}")
     text = markdown("t", sections(evidence))
     assert "Items left out" in text
-    assert "| prompt tuning | world_instructions | test | 3 | 20 | 15.0% | longer than its context |" in text
+    (line,) = [row for row in text.splitlines() if "15.0%" in row and "longer than its context" in row]
+    assert [cell.strip() for cell in line.strip("|").split("|")][-5:-1] == ["test", "3", "20", "15.0%"]
     assert summary(result).splitlines()[0].split(",")[5:7] == ["n", "unanswerable"]
     assert all(sample["before"] and sample["after"] for sample in result.samples)
 
