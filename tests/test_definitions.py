@@ -100,7 +100,8 @@ import synth_assets.definitions
 seconds = time.process_time() - before
 print(seconds, [name for name in {HEAVY} if name in sys.modules])
 """
-    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    seconds, loaded = output.split(maxsplit=1)
-    assert loaded.strip() == "[]"
-    assert float(seconds) < LOADS_WITHIN_S
+    command = [sys.executable, "-c", program]
+    outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
+    seconds, loaded = zip(*(output.split(maxsplit=1) for output in outputs), strict=True)
+    assert {line.strip() for line in loaded} == {"[]"}
+    assert min(map(float, seconds)) < LOADS_WITHIN_S  # the least of three: other processes slow each of them

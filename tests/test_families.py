@@ -173,7 +173,7 @@ def test_the_next_user_turn_is_where_the_whole_chat_has_it(tokenizer_of: Make, n
 def test_a_system_prompt_stands_before_the_users_words_where_the_family_has_one(tokenizer_of: Make, name: str) -> None:
     tokenizer = tokenizer_of(name)
     if not FAMILIES[WRITTEN[name][0]].system:
-        with pytest.raises(ValueError, match=r"refuses these turns: System role not supported"):
+        with pytest.raises(ValueError, match=r"refuses the turns system, user: System role not supported"):
             encode_user_turn(tokenizer, [SYSTEM])
         return
     text = said(tokenizer, encode_user_turn(tokenizer, [SYSTEM]))
