@@ -13,6 +13,7 @@ from resources.plain_path import plain_path
 from synth_assets.text_samples import metadata_line
 
 WORKSPACE = "workspace.yaml"
+DEPLOYMENT_VARIABLES = ("SYNTH_", "MLFLOW_TRACKING_URI")  # prefixes of the variables that definitions and runs read
 PROJECT = Path(__file__).resolve().parents[1]
 PERSON_CHARACTERS = 100  # of a login name, which the environment may set
 FIRST_START_S = 120.0  # another process may be making the tables of a new home

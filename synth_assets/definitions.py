@@ -25,7 +25,7 @@ import synth_assets.generation.assets
 import synth_assets.models.assets
 import synth_assets.preference.assets
 import synth_assets.promotion.assets
-from resources.deployment import home_folder, set_up_process
+from resources.deployment import DEPLOYMENT_VARIABLES, home_folder, set_up_process
 from resources.evidence import Evidence
 from resources.hardware import MODEL_VARIABLES, TIERS, Hardware, deployed
 from resources.inference import Inference
@@ -35,9 +35,6 @@ from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
 from synth_assets import automation, jobs
 from synth_assets.run_settings import check_settings
-
-DEPLOYMENT_VARIABLES = ("SYNTH_", "MLFLOW_TRACKING_URI")
-"""Prefixes of the environment variables that the definitions read."""
 
 STAGES = [
     synth_assets.models.assets,

@@ -11,6 +11,7 @@ from pathlib import Path
 import checks
 import resources
 import synth_assets
+from resources.deployment import DEPLOYMENT_VARIABLES
 from resources.inference import Inference
 from synth_assets.commands.run import Launch, batch_name
 from synth_assets.commands.session import Session
@@ -19,7 +20,6 @@ from synth_assets.shards import write_atomically
 from synth_assets.training.adapter_store import library_versions
 
 RECORD = Path("last_run.json")  # in SYNTH_HOME
-VARIABLES = ("SYNTH_", "MLFLOW_TRACKING_URI")  # prefixes of the environment variables that a run reads
 UNREAD = ("dagster", "locks", RECORD.name)  # of SYNTH_HOME: no step reads them
 
 
@@ -50,7 +50,7 @@ def remember_run(session: Session, launch: Launch) -> None:
 
 
 def _state(session: Session, launch: Launch) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
+    environment = {name: value for name, value in os.environ.items() if name.startswith(DEPLOYMENT_VARIABLES)}
     inference = Inference(hardware=session.hardware)
     newest = session.instance.get_runs(limit=1)
     benchmarks = os.environ.get("SYNTH_BENCHMARKS", "")
