@@ -13,9 +13,10 @@ import dagster as dg
 import numpy as np
 
 from resources.storage import Home
-from synth_assets.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
-from synth_assets.records import ADAPTERS, AdapterRecord
-from synth_assets.rounds import ROUNDS
+from synth_assets.schemas.preference_rounds import ROUNDS
+from synth_assets.schemas.records import AdapterRecord
+from synth_assets.storage.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
+from synth_assets.training.methods import ADAPTERS
 from synth_assets.training.schedules import AdaptiveRate
 from synth_assets.training.specs import OptimizationSpec
 

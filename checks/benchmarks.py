@@ -8,7 +8,7 @@ import polars as pl
 from checks.great_expectations import expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
 from checks.leakage import leakage_result, leaks_between_splits, normalised
-from synth_assets.benchmarks.suite import KINDS, SEALED, SPLITS
+from synth_assets.evals.suite import KINDS, SEALED, SPLITS
 
 benchmark_items_expectations = expectation_checks(
     "benchmark_items",

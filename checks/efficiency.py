@@ -12,10 +12,10 @@ import polars as pl
 from checks.adapters import loss_that_did_not_fall, read_weights, wrong_count, wrong_modules
 from checks.grouping import checks_of
 from resources.storage import Home
-from synth_assets.efficiency.frontier import Frontier
-from synth_assets.efficiency.latencies import PERCENTILES
-from synth_assets.efficiency.variants import Variant
-from synth_assets.manifests import MANIFEST, ManifestError, read_manifest
+from synth_assets.stages.efficiency.frontier import Frontier
+from synth_assets.stages.efficiency.latencies import PERCENTILES
+from synth_assets.stages.efficiency.variants import Variant
+from synth_assets.storage.manifests import MANIFEST, ManifestError, read_manifest
 
 SHOWN = 5
 MAX_OTHER_CORES = 0.25  # other work on a quarter of a core moves a median by a few per cent; on a whole one by half

@@ -9,11 +9,13 @@ import polars as pl
 
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
 from checks.grouping import checks_of
-from synth_assets.benchmarks.suite import SEALED, SPLITS
-from synth_assets.evaluation.safeguards import GUARD_MARGIN, above_null, guarded
-from synth_assets.evaluation.unanswerable import MAX_LEFT_OUT_SHARE, count_unanswerable, shares
-from synth_assets.protocols import FinishReason
-from synth_assets.records import ADAPTERS, BASE, CONTROLS, UNANSWERABLE, Comparison, Metric
+from synth_assets.evals.guards import GUARD_MARGIN, above_null, guarded
+from synth_assets.evals.suite import SEALED, SPLITS
+from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, count_unanswerable, shares
+from synth_assets.llm.protocols import FinishReason
+from synth_assets.schemas.records import BASE, Comparison, Metric
+from synth_assets.schemas.tables import UNANSWERABLE
+from synth_assets.training.methods import ADAPTERS, CONTROLS
 
 SHOWN = 5
 

@@ -18,9 +18,9 @@ from checks.great_expectations import (
 from checks.grouping import checks_of
 from checks.leakage import normalised
 from checks.shape import SHAPES, batch_shape_checks, import_shape_checks
-from synth_assets.filtering.features import SIDES
-from synth_assets.protocols import FinishReason
-from synth_assets.records import TURN
+from synth_assets.llm.protocols import FinishReason
+from synth_assets.schemas.tables import TURN
+from synth_assets.stages.filtering.features import SIDES
 
 MIN_DISTINCT_RATE = 0.6  # the embedded teacher gives .885 at 1,000 samples; a collapsed one gives the same few
 REPLAY_ROWS = 6  # at 88 % distinct rows, six in a row are another six by chance once in 10^5 batches or less

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 import polars as pl
 
-from resources.deployment import silence_libraries
+from synth_assets.llm.quiet import silence_libraries
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,10 +8,10 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from synth_assets.filtering.decontamination import Decontaminator
-from synth_assets.filtering.duplicates import NearDuplicates, hash_tasks
-from synth_assets.filtering.verdicts import chunks
-from synth_assets.text import normalise
+from synth_assets.stages.filtering.decisions import chunks
+from synth_assets.text.decontamination import Decontaminator
+from synth_assets.text.near_duplicates import NearDuplicates, hash_tasks
+from synth_assets.text.words import normalise
 
 SHOWN_TEXTS = 5
 SHOWN_CHARACTERS = 200

@@ -9,11 +9,11 @@ import polars as pl
 
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
-from resources.model_files import ModelFilesError, local_folder
 from resources.reward import RewardModels
-from synth_assets.families import FAMILIES, compare
-from synth_assets.manifests import folder_hash
-from synth_assets.records import ModelRecord
+from synth_assets.llm.model_files import ModelFilesError, local_folder
+from synth_assets.llm.prompt_formats import FAMILIES, compare
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.storage.manifests import folder_hash
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PROBES = 256
@@ -56,7 +56,7 @@ def teacher_opens_as_its_family(teacher_model: ModelRecord, inference: Inference
     Its stop tokens are in the vocabulary too: a wrong row costs a GPU-hour of texts that are no instructions.
     """
     if teacher_model.family not in FAMILIES:
-        found = f"no row {teacher_model.family!r} in synth_assets/families.py"
+        found = f"no row {teacher_model.family!r} in synth_assets/llm/prompt_formats.py"
         return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR, description=found)
     row = FAMILIES[teacher_model.family]
     found = compare(teacher_model.family, inference.tokenizer(teacher_model))

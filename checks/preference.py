@@ -10,9 +10,9 @@ from checks.great_expectations import between, expectation_checks, one_of, prese
 from checks.grouping import checks_of
 from checks.leakage import crossings, leakage_result, leaks_between_splits, sides_of
 from resources.hardware import Hardware
-from synth_assets.protocols import FinishReason
-from synth_assets.records import AdapterRecord
-from synth_assets.rounds import OFF_POLICY, ROUNDS, Round
+from synth_assets.llm.protocols import FinishReason
+from synth_assets.schemas.preference_rounds import OFF_POLICY, ROUNDS, Round
+from synth_assets.schemas.records import AdapterRecord
 
 PAIRS_PER_ROW = 0.5  # the reference study makes 600 pairs of 1,000 rows
 MIN_SCORED_RATE = 0.98

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from synth_assets.records import ChampionRecord, Decision
+from synth_assets.schemas.records import ChampionRecord, Decision
 
 
 @dg.asset_check(asset="promotion_decision", blocking=True)

@@ -15,9 +15,9 @@ import polars as pl
 from checks.great_expectations import of_this_run
 from checks.grouping import Check
 from checks.leakage import normalised
-from synth_assets.filtering import content, endings, formats, language
-from synth_assets.filtering.features import SIDES, Base, Features, Flags
-from synth_assets.filtering.spec import FilterSpec
+from synth_assets.stages.filtering.features import SIDES, Base, Features, Flags
+from synth_assets.stages.filtering.rules import content, language, markup, truncation
+from synth_assets.stages.filtering.spec import FilterSpec
 
 MAX_ROWS = 10_000  # drawn by row id: a share of .02 is then known within .003
 MAX_ANSWER_RATE = 0.05  # the published run .91, alpaca and the teacher 0
@@ -86,12 +86,12 @@ def _answers(rows: Features) -> float:
 
 def _cut(rows: Features) -> float:
     """Share of rows of which either side looks cut off, where nobody recorded why it ended."""
-    return _rate(np.logical_or(*(endings.looks_cut_off(rows, side) > 0 for side in SIDES)))
+    return _rate(np.logical_or(*(truncation.looks_cut_off(rows, side) > 0 for side in SIDES)))
 
 
 def _markers(rows: Features) -> float:
-    marked = formats.control_marks_asked(rows) > 0
-    return _rate(marked | (rows.matches("response", formats.CONTROL_MARK) > 0))
+    marked = markup.control_marks_asked(rows) > 0
+    return _rate(marked | (rows.matches("response", markup.CONTROL_MARK) > 0))
 
 
 def _foreign(rows: Features) -> float:

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from synth_assets.benchmarks.suite import item_table
-from synth_assets.benchmarks.suites import find_suites
-from synth_assets.filtering.decontamination import BOILERPLATE_ITEMS, NGRAM_WORDS, Decontaminator
-from synth_assets.filtering.spec import FilterSpec
-from synth_assets.records import BENCHMARK_ITEMS
-from synth_assets.text import hash_words, ngrams
+from synth_assets.evals.suite import item_table
+from synth_assets.evals.suites import find_suites
+from synth_assets.schemas.tables import BENCHMARK_ITEMS
+from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.text.decontamination import BOILERPLATE_ITEMS, NGRAM_WORDS, Decontaminator
+from synth_assets.text.words import hash_words, ngrams
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 AT_ONCE = 1024

@@ -24,13 +24,13 @@ import polars as pl
 from growth import CUMULATIVE, VOCABULARY, as_text
 from plain_rules import objection
 
-from synth_assets.filtering.duplicates import NearDuplicates, first_of_kind
-from synth_assets.filtering.features import Base, Features
-from synth_assets.filtering.judge import judge
-from synth_assets.filtering.rules import RULES
-from synth_assets.filtering.spec import FilterSpec
-from synth_assets.filtering.verdicts import CHUNK_ROWS
-from synth_assets.records import BENCHMARK_ITEMS, INSTRUCTIONS
+from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
+from synth_assets.stages.filtering.apply import judge
+from synth_assets.stages.filtering.decisions import CHUNK_ROWS
+from synth_assets.stages.filtering.features import Base, Features
+from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.text.near_duplicates import NearDuplicates, first_of_kind
 
 ROWS = 20_000
 WORDS = 252  # of a text, about 1.7 kB

@@ -26,12 +26,12 @@ import numpy as np
 import polars as pl
 
 from resources.storage import ROW_GROUP_ROWS
-from synth_assets.filtering.features import Base
-from synth_assets.filtering.judge import judge
-from synth_assets.filtering.spec import FilterSpec
-from synth_assets.filtering.split import SplitSpec, split
-from synth_assets.manifests import content_hash
-from synth_assets.records import BENCHMARK_ITEMS, INSTRUCTIONS
+from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
+from synth_assets.stages.filtering.apply import judge
+from synth_assets.stages.filtering.features import Base
+from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.stages.filtering.split import SplitSpec, split
+from synth_assets.storage.manifests import content_hash
 
 T = TypeVar("T")
 

@@ -21,22 +21,24 @@ from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import Home
-from synth_assets.adapters.production import Order, Workshop, produce, reference_of
-from synth_assets.benchmarks.suite import item_table
-from synth_assets.benchmarks.suites import find_suites
-from synth_assets.evaluation.scoring import EvaluationSpec, Subject, score_model
-from synth_assets.preference.candidates import (
+from synth_assets.evals.scoring import EvaluationSpec, Subject, score_model
+from synth_assets.evals.suite import item_table
+from synth_assets.evals.suites import find_suites
+from synth_assets.schemas.records import AdapterRecord
+from synth_assets.schemas.serialization import from_json
+from synth_assets.schemas.tables import PAIRS
+from synth_assets.stages.preference.candidates import (
     OnPolicyCandidateSpec,
     instructions_to_sample,
     sample_candidates,
     score_candidates,
 )
-from synth_assets.preference.pairs import PairSpec, build_pairs, length_bias
-from synth_assets.records import PAIRS, AdapterRecord, from_json
-from synth_assets.statistics import mcnemar, paired_bootstrap
+from synth_assets.stages.preference.pairs import PairSpec, build_pairs, length_bias
+from synth_assets.stats.paired import mcnemar, paired_bootstrap
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.specs import DpoSpec, OnPolicyDpoSpec, OptimizationSpec, RejectionSamplingSpec
+from synth_assets.training.train_or_load import Order, Workshop, produce, reference_of
 
 SEEDS = (42, 1, 2)
 OWN, CONTROL, BEST, TEACHERS, REJECTION = "on-policy DPO", "control", "best of 8", "DPO", "rejection sampling"

@@ -23,29 +23,30 @@ from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import Home
 from resources.tracking import MlflowTracking
-from synth_assets.adapters.production import Order, Workshop, produce, reference_of
-from synth_assets.benchmarks.suite import item_table
-from synth_assets.benchmarks.suites import find_suites
 from synth_assets.definitions import build_definitions, deployment_resources
-from synth_assets.evaluation.scoring import EvaluationSpec, Subject, score_model
-from synth_assets.filtering.features import Base
-from synth_assets.filtering.judge import judge
-from synth_assets.filtering.spec import FilterSpec
-from synth_assets.filtering.split import SplitSpec, split
-from synth_assets.generation.magpie import generate
-from synth_assets.generation.spec import MagpieSpec
-from synth_assets.jobs import executor_for
-from synth_assets.partitions import BATCHES_NAME
-from synth_assets.preference.candidates import (
+from synth_assets.evals.scoring import EvaluationSpec, Subject, score_model
+from synth_assets.evals.suite import item_table
+from synth_assets.evals.suites import find_suites
+from synth_assets.orchestration.jobs import executor_for
+from synth_assets.schemas.records import AdapterRecord, ModelRecord
+from synth_assets.schemas.tables import PAIRS
+from synth_assets.stages.filtering.apply import judge
+from synth_assets.stages.filtering.features import Base
+from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.stages.filtering.split import SplitSpec, split
+from synth_assets.stages.generation.magpie import generate
+from synth_assets.stages.generation.partitions import BATCHES_NAME
+from synth_assets.stages.generation.spec import MagpieSpec
+from synth_assets.stages.preference.candidates import (
     CandidateSpec,
     instructions_to_sample,
     sample_candidates,
     score_candidates,
 )
-from synth_assets.preference.pairs import PairSpec, build_pairs
-from synth_assets.records import PAIRS, AdapterRecord, ModelRecord
+from synth_assets.stages.preference.pairs import PairSpec, build_pairs
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
+from synth_assets.training.train_or_load import Order, Workshop, produce, reference_of
 
 BATCH = "first"
 SAMPLES = 1_536  # the demo

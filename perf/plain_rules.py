@@ -9,10 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from synth_assets.filtering import asking, content, endings, formats, repetition, safety
-from synth_assets.filtering.features import Side
-from synth_assets.filtering.spec import FilterSpec
-from synth_assets.text import fold
+from synth_assets.stages.filtering.features import Side
+from synth_assets.stages.filtering.rules import content, instruction_cues, markup, repetition, safety, truncation
+from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.text.words import fold
 
 SPEC = FilterSpec()
 WORD = re.compile(r"\w+")
@@ -25,7 +25,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(by_number.replace(r"\z", r"\Z"))
 
 
-MODULES = (asking, content, endings, formats, repetition, safety)
+MODULES = (instruction_cues, content, truncation, markup, repetition, safety)
 SEARCH: dict[str, Callable[[str], object]] = {
     name: _compiled(value).search
     for module in MODULES
@@ -79,13 +79,13 @@ def _contents(asked: str, answered: str, words: dict[Side, list[str]]) -> Iterat
     refused = SEARCH["REFUSAL"](answered) and not SEARCH["PIVOT"](answered) and not message(asked)
     yield "refuses_harmless_task", bool(refused and not SEARCH["HARMFUL_REQUEST"](asked))
     yield "trivial_answer", _is_trivial(asked, answered, len(words["response"]))
-    long = len(words["instruction"]) >= asking.STATEMENT_WORDS
+    long = len(words["instruction"]) >= instruction_cues.STATEMENT_WORDS
     yield "states_no_task", bool(long and SEARCH["OPENS_A_STATEMENT"](asked) and not SEARCH["ASKS"](asked))
     yield "lacks_its_figure", bool(SEARCH["MISSING_FIGURE"](asked) and not SEARCH["FIGURE"](asked))
 
 
 def _is_empty(text: str, words: int) -> bool:
-    if words >= formats.PLACEHOLDER_WORDS:
+    if words >= markup.PLACEHOLDER_WORDS:
         return False
     return bool(SEARCH["PLACEHOLDER"](text) or not (words or SEARCH["SIGNS"](text)))
 
@@ -125,7 +125,7 @@ def _carries_solution(asked: str) -> bool:
 
 
 def _looks_cut_off(side: Side, text: str, words: int) -> bool:
-    tail = text[-endings.TAIL_CHARACTERS :]
+    tail = text[-truncation.TAIL_CHARACTERS :]
     ended, hanging = SEARCH["SENTENCE_END"](tail), SEARCH["HANGING_SIGN"](tail)
     if _torn_mathematics(text):
         return True
@@ -136,10 +136,10 @@ def _looks_cut_off(side: Side, text: str, words: int) -> bool:
             return True
     if ended and not hanging:
         return False
-    hanging = hanging or (words >= endings.HANGING_LEAST and SEARCH["HANGING_WORDS"](tail))
-    hanging = hanging or (words >= endings.STRANDED_LEAST and SEARCH["STRANDED_WORDS"](tail))
-    cut = bool(hanging and words >= endings.LEAST_WORDS[side])
-    if not cut and not ended and words >= endings.LONG_WORDS and SEARCH["LAST_LINE_WORDS"](tail):
+    hanging = hanging or (words >= truncation.HANGING_LEAST and SEARCH["HANGING_WORDS"](tail))
+    hanging = hanging or (words >= truncation.STRANDED_LEAST and SEARCH["STRANDED_WORDS"](tail))
+    cut = bool(hanging and words >= truncation.LEAST_WORDS[side])
+    if not cut and not ended and words >= truncation.LONG_WORDS and SEARCH["LAST_LINE_WORDS"](tail):
         cut = not SEARCH["LIST_LINE"](tail)
         cut = cut or bool(SEARCH["LONG_LIST_LINE"](tail) and SEARCH["ENDED_LIST_LINE"](text))
     if side == "instruction" and not cut and not ended and SEARCH["LAST_LINE_LONG"](tail):

@@ -19,11 +19,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from synth_assets.benchmarks.suites import find_suites
-from synth_assets.evaluation.safeguards import Guarded
-from synth_assets.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide
-from synth_assets.records import Verdict
-from synth_assets.statistics import minimum_detectable_effect, non_inferiority, paired_test
+from synth_assets.evals.guards import Guarded
+from synth_assets.evals.suites import find_suites
+from synth_assets.schemas.records import Verdict
+from synth_assets.stages.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide
+from synth_assets.stats.paired import non_inferiority, paired_test
+from synth_assets.stats.power import minimum_detectable_effect
 
 SIMULATIONS = 2_000
 ACCURACY = 0.5  # where outcomes vary most

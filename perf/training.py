@@ -28,15 +28,17 @@ from resources.hardware import TIERS, Hardware
 from resources.inference import Inference
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
-from synth_assets.adapters.assets import lora_adapter
 from synth_assets.embedded.answers import flawed_answer, good_answer
 from synth_assets.embedded.world import tasks
-from synth_assets.records import PAIRS, SFT_ROWS, ModelRecord
-from synth_assets.training.contract import batch_rows
+from synth_assets.llm.loading import load_adapter
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.tables import PAIRS, SFT_ROWS
+from synth_assets.stages.adapters.assets import lora_adapter
 from synth_assets.training.data import by_split, encode_pairs, encode_rows, pair_table, sft_table
 from synth_assets.training.dpo import train_dpo
-from synth_assets.training.engine import LoadedBase, Setting, Trained, load_adapter, new_adapter
+from synth_assets.training.engine import LoadedBase, Setting, Trained, new_adapter
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
+from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import DpoSpec, LoraSpec, OptimizationSpec
 

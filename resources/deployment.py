@@ -1,6 +1,5 @@
 """Where a deployment keeps its state, and what every process of it is told first. Loads no large library."""
 
-import logging
 import os
 import sysconfig
 from getpass import getuser
@@ -9,8 +8,9 @@ from pathlib import Path
 import yaml
 from filelock import FileLock
 
-from resources.plain_path import plain_path
-from synth_assets.text_samples import metadata_line
+from synth_assets.llm.quiet import silence_libraries
+from synth_assets.reporting.escaping import metadata_line
+from synth_assets.storage.plain_path import plain_path
 
 WORKSPACE = "workspace.yaml"
 DEPLOYMENT_VARIABLES = ("SYNTH_", "MLFLOW_TRACKING_URI")  # prefixes of the variables that definitions and runs read
@@ -18,27 +18,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 PERSON_CHARACTERS = 100  # of a login name, which the environment may set
 FIRST_START_S = 120.0  # another process may be making the tables of a new home
 
-QUIET = {
-    "DAGSTER_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "GIT_PYTHON_REFRESH": "quiet",
-    "GX_ANALYTICS_ENABLED": "false",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
-"""Telemetry, progress bars and remarks of the libraries, off; read while they are imported."""
-
 MARK = "# Written by synth at each start; to keep a dagster.yaml of your own, point DAGSTER_HOME at its folder."
 SERVED = ("storage", "compute_logs", "local_artifact_storage")
 """Sections of docker/dagster.yaml that suit containers alone."""
-
-TALKATIVE = ("alembic", "bitsandbytes", "mlflow", "transformers")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -78,14 +60,6 @@ def set_up_process(home: Path, tier: str) -> None:
     dagster = Path(os.environ["DAGSTER_HOME"])
     os.environ["DAGSTER_HOME"] = str(plain_path(dagster.parent) / dagster.name)
     silence_libraries()
-
-
-def silence_libraries() -> None:
-    """Keep libraries off the network and the terminal, before the first of them is imported."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    for name in TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def write_instance_settings(home: Path) -> Path:

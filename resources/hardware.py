@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
-from resources.architecture import described_folder, linear_modules
-from resources.model_files import EMBEDDED
-from resources.model_sizes import ROLES, Role, SizeOfModel, settings_for, size_of
-from resources.presets import MODELS, SEPARATE, model_at
-from synth_assets.records import Tier
+from synth_assets.llm.architecture import described_folder, linear_modules
+from synth_assets.llm.catalog import MODELS, SEPARATE, model_at
+from synth_assets.llm.model_files import EMBEDDED
+from synth_assets.llm.size_settings import ROLES, Role, SizeOfModel, settings_for, size_of
+from synth_assets.schemas.tier import Tier
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 S = TypeVar("S", bound="DataclassInstance")
 GPU_POOL = "gpu"
-"""The Dagster pool of the steps that run a model; `steps_at_once` of synth_assets/jobs.py says how many."""
+"""The Dagster pool of the steps that run a model; orchestration/jobs.py: `steps_at_once` sets its size."""
 
 DEBERTA = "OpenAssistant/reward-model-deberta-v3-large-v2"
 LLAMA = {
@@ -134,7 +134,7 @@ class Hardware(dg.ConfigurableResource):
     """The tier this deployment runs on; `auto` looks at the machine. Pass dg.EnvVar only where it is set.
 
     `preset` replaces the tier's models by a set of PRESETS; `teacher`, `base` and `reward` replace one each, by a name
-    of MODELS (resources/presets.py), a hub repository (`owner/name`, or `owner/name@revision`) or a folder.
+    of MODELS (synth_assets/llm/catalog.py), a hub repository (`owner/name`, or `owner/name@revision`) or a folder.
     `quantisation` is another than the row's.
     """
 
@@ -193,7 +193,7 @@ class Hardware(dg.ConfigurableResource):
         return {role: self.location(role) for role in ROLES}
 
     def size(self, role: Role) -> SizeOfModel:
-        """Return the size class of a role's model, whose row in resources/model_sizes.py sets what suits it."""
+        """Return the size class of a role's model, whose row in llm/size_settings.py has its settings."""
         return size_of(self.location(role), role)
 
     def spec(self, default: S, config: dg.Config | None = None) -> S:

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from resources import loading, model_files
-from resources.architecture import context_tokens
-from resources.chat_templates import chat_template
 from resources.hardware import Hardware, Role
-from resources.model_checks import check_architecture
-from resources.model_errors import read_json
-from resources.roofline import Roofline, roofline
-from resources.transformers_engine import TransformersGenerator
-from resources.vllm_engine import VllmGenerator
-from synth_assets.chat import template_refusal
-from synth_assets.families import family_of
-from synth_assets.protocols import Completion, Message, Refusal, Sampling, TextGenerator
-from synth_assets.records import ModelRecord, Tier
-from synth_assets.training.engine import load_adapter
+from synth_assets.llm import loading, model_files
+from synth_assets.llm.architecture import context_tokens
+from synth_assets.llm.chat_encoding import template_refusal
+from synth_assets.llm.chat_templates import chat_template
+from synth_assets.llm.errors import read_json
+from synth_assets.llm.folder_checks import check_architecture
+from synth_assets.llm.loading import load_adapter
+from synth_assets.llm.prompt_formats import family_of
+from synth_assets.llm.protocols import Completion, Message, Refusal, Sampling, TextGenerator
+from synth_assets.llm.roofline import Roofline, roofline
+from synth_assets.llm.transformers_generator import TransformersGenerator
+from synth_assets.llm.vllm_generator import VllmGenerator
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.tier import Tier
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -134,7 +135,7 @@ class Inference(dg.ConfigurableResource):
         folder = self._description(model)
         if chat_template(folder, model.location):
             return "the model's own"
-        return "none of its own: the default for the control tokens of its vocabulary (synth_assets/chat.py)"
+        return "none of its own: the default for the control tokens of its vocabulary (llm/chat_encoding.py)"
 
     def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
         """A function that counts the tokens of plain texts; control tokens in them count as subwords."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 import numpy as np
 
-from resources import loading, model_files
 from resources.hardware import Hardware
-from synth_assets.chat import ChatTemplateError, encode_chat
-from synth_assets.protocols import Message, RewardModel
-from synth_assets.records import ModelRecord
+from synth_assets.llm import loading, model_files
+from synth_assets.llm.chat_encoding import ChatTemplateError, encode_chat
+from synth_assets.llm.protocols import Message, RewardModel
+from synth_assets.schemas.records import ModelRecord
 
 if TYPE_CHECKING:
     import torch

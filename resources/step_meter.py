@@ -6,9 +6,9 @@ from typing import Protocol
 
 import dagster as dg
 
-from synth_assets.budgets import Limit, WorkBudget, run_limits, step_limits
-from synth_assets.records import Tier
-from synth_assets.training.costs import cost_usd
+from synth_assets.llm.costs import cost_usd
+from synth_assets.schemas.tier import Tier
+from synth_assets.storage.budgets import Limit, WorkBudget, run_limits, step_limits
 
 MAX_MINUTES, MAX_COST = "synth/max_minutes", "synth/max_cost"
 """Tags of a run that limit its wall time and its price in US dollars; options of `synth run` set them."""

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
-from synth_assets.columns import COLUMNS
-from synth_assets.records import to_json
-from synth_assets.row_batches import write_row_groups
-from synth_assets.shards import sweep_temporaries, write_atomically
-from synth_assets.stored_files import read_record, read_table, scan_table
+from synth_assets.schemas.columns import COLUMNS
+from synth_assets.schemas.serialization import to_json
+from synth_assets.storage.atomic import sweep_temporaries, write_atomically
+from synth_assets.storage.errors import StorageError
+from synth_assets.storage.row_batches import write_row_groups
+from synth_assets.storage.stored_files import read_record, read_table, scan_table
 
 R = TypeVar("R")
 
@@ -24,10 +25,6 @@ SHOWN_CHARACTERS = 40  # of each of their names
 ROW_GROUP_ROWS = 8_192  # a reader holds several groups at once; this many conversations are some 15 MB
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an asset, partition, stage or data version may be called: one path segment, never hidden, never `..`."""
-
-
-class StorageError(RuntimeError):
-    """SYNTH_HOME cannot be used, or does not hold what was asked; the message names the remedy."""
 
 
 class Home(dg.ConfigurableResource):
@@ -180,7 +177,7 @@ class AssetIOManager(dg.IOManager):
         else:
             raise TypeError(
                 f"{context.asset_key.to_user_string()} gave a {type(obj).__name__}: "
-                "an asset is a polars frame or a record of synth_assets.records"
+                "an asset is a polars frame or a record of synth_assets.schemas.records"
             )
         context.add_output_metadata({"path": path.relative_to(self.tables.parent).as_posix()})
 

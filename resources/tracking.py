@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import dagster as dg
 from filelock import FileLock
 
-from resources.deployment import silence_libraries
-from resources.plain_path import plain_path
-from resources.registry import MODEL, MlflowTracker
-from resources.relocation import ARTIFACTS, relocate
-from resources.retries import retried
 from resources.storage import Home
-from synth_assets.redaction import holds_secret
+from synth_assets.llm.quiet import silence_libraries
+from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
+from synth_assets.registry.relocation import ARTIFACTS, relocate
+from synth_assets.registry.retry import retried
+from synth_assets.storage.plain_path import plain_path
+from synth_assets.text.redaction import holds_secret
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,36 +16,36 @@ import checks.generation
 import checks.models
 import checks.preference
 import checks.promotion
-import synth_assets.adapters.assets
-import synth_assets.benchmarks.assets
-import synth_assets.efficiency.assets
-import synth_assets.evaluation.assets
-import synth_assets.filtering.assets
-import synth_assets.generation.assets
-import synth_assets.models.assets
-import synth_assets.preference.assets
-import synth_assets.promotion.assets
+import synth_assets.stages.adapters.assets
+import synth_assets.stages.benchmarks.assets
+import synth_assets.stages.efficiency.assets
+import synth_assets.stages.evaluation.assets
+import synth_assets.stages.filtering.assets
+import synth_assets.stages.generation.assets
+import synth_assets.stages.models.assets
+import synth_assets.stages.preference.assets
+import synth_assets.stages.promotion.assets
+from resources.check_results import Evidence
 from resources.deployment import DEPLOYMENT_VARIABLES, home_folder, set_up_process
-from resources.evidence import Evidence
 from resources.hardware import MODEL_VARIABLES, TIERS, Hardware, deployed
 from resources.inference import Inference
-from resources.notices import Webhook
 from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
-from synth_assets import automation, jobs
-from synth_assets.run_settings import check_settings
+from resources.webhook import Webhook
+from synth_assets.orchestration import jobs, sensors
+from synth_assets.orchestration.run_validation import check_settings
 
 STAGES = [
-    synth_assets.models.assets,
-    synth_assets.generation.assets,
-    synth_assets.benchmarks.assets,
-    synth_assets.filtering.assets,
-    synth_assets.preference.assets,
-    synth_assets.adapters.assets,
-    synth_assets.evaluation.assets,
-    synth_assets.promotion.assets,
-    synth_assets.efficiency.assets,
+    synth_assets.stages.models.assets,
+    synth_assets.stages.generation.assets,
+    synth_assets.stages.benchmarks.assets,
+    synth_assets.stages.filtering.assets,
+    synth_assets.stages.preference.assets,
+    synth_assets.stages.adapters.assets,
+    synth_assets.stages.evaluation.assets,
+    synth_assets.stages.promotion.assets,
+    synth_assets.stages.efficiency.assets,
 ]
 CHECKS = [
     checks.models,
@@ -88,8 +88,8 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
         assets=assets,
         asset_checks=asset_checks,
         jobs=[jobs.pipeline, jobs.study, jobs.promote],
-        schedules=automation.SCHEDULES,
-        sensors=automation.SENSORS,
+        schedules=sensors.SCHEDULES,
+        sensors=sensors.SENSORS,
         resources={"evidence": Evidence.of([*assets, *asset_checks]), **resources},
         executor=executor,
     )
@@ -108,7 +108,7 @@ def defs() -> dg.Definitions:
 def _definitions_of(tier: str, _settings: tuple[tuple[str, str], ...]) -> dg.Definitions:
     """Build the definitions once for each set of deployment variables: Dagster asks for them several times a process.
 
-    A step process is forked from one that has built them already, see synth_assets/preload.py.
+    A step process is forked from one that has built them already, see cli/preload.py.
     """
     check = functools.partial(check_settings, hardware=deployed(tier))
     return build_definitions(deployment_resources(), jobs.executor_for(TIERS[tier].device, check))

@@ -11,10 +11,10 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
-from resources.run_turns import QUEUED
 from resources.storage import AssetStorage, Home
-from synth_assets.jobs import executor_for
-from synth_assets.partitions import BATCHES, BATCHES_NAME
+from synth_assets.orchestration.jobs import executor_for
+from synth_assets.orchestration.run_queue import QUEUED
+from synth_assets.stages.generation.partitions import BATCHES, BATCHES_NAME
 
 BATCHES_MADE = ("a", "c")  # not neighbours
 

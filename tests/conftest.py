@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from resources.deployment import OFFLINE, QUIET
+from resources.deployment import OFFLINE
+from synth_assets.llm.quiet import QUIET
 
 os.environ.update({**QUIET, **OFFLINE, "OMP_NUM_THREADS": "1", "SYNTH_TIER": "cpu"})
 

@@ -17,9 +17,9 @@ from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.run_processes import close_dead_runs
-from synth_assets.commands.run import run_tags
+from synth_assets.cli.run import run_tags
 from synth_assets.definitions import build_definitions, deployment_resources
-from synth_assets.records import Tier
+from synth_assets.schemas.tier import Tier
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "LoraSpec": {"epochs": 4.0},

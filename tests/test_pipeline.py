@@ -15,18 +15,18 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from resources.evidence import DATA_VERSION
-from resources.model_versions import model_versions
-from resources.registry import MODEL
+from resources.check_results import DATA_VERSION
 from resources.storage import Home
 from resources.tracking import MlflowTracking
-from synth_assets.commands.recall import Request, recall
-from synth_assets.commands.session import Session
-from synth_assets.commands.trace import find_version, trace_text
-from synth_assets.generation.import_store import ImportRequest, import_file
-from synth_assets.generation.imports import BATCH
-from synth_assets.lineage import TAINTED, training_rows
-from synth_assets.shards import BLOCK_ROWS
+from synth_assets.cli.recall import Request, recall
+from synth_assets.cli.session import Session
+from synth_assets.cli.trace import find_version, trace_text
+from synth_assets.registry.mlflow_tracker import MODEL
+from synth_assets.registry.model_versions import model_versions
+from synth_assets.stages.generation.import_store import ImportRequest, import_file
+from synth_assets.stages.generation.imports import BATCH
+from synth_assets.storage.blocks import BLOCK_ROWS
+from synth_assets.storage.lineage import TAINTED, training_rows
 
 SAMPLES = 192  # of small_deployment.py
 SECOND_SAMPLES = 128

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from synth_assets.code_digest import code_digest
+from synth_assets.storage.code_digest import code_digest
 
 SOURCES = (
     *("knowledge", "relations", "task", "families", "world", "answers", "verifier", "chat_format", "corpus"),

@@ -1,1 +1,1 @@
-"""The training engine: plain functions around TRL and PEFT, without assets."""
+"""Training engine: plain functions around TRL and PEFT. No Dagster, no assets."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from synth_assets.manifests import MANIFEST, ManifestError, file_sha256, read_manifest, write_manifest
-from synth_assets.records import fingerprint
-from synth_assets.shards import STALE_TEMPORARY_S, sync_folder_tree
-from synth_assets.training.contract import TrainingError
+from synth_assets.schemas.serialization import fingerprint
+from synth_assets.storage.atomic import STALE_TEMPORARY_S, sync_folder_tree
+from synth_assets.storage.manifests import MANIFEST, ManifestError, file_sha256, read_manifest, write_manifest
 from synth_assets.training.engine import Outcome, Trained
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.specs import AdapterSpec, spec_settings
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")

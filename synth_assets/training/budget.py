@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from synth_assets.budgets import Limit
+from synth_assets.storage.budgets import Limit
 from synth_assets.training.callbacks import Curve
-from synth_assets.training.contract import TrainingError
+from synth_assets.training.errors import TrainingError
 
 JUDGED_FROM_S = 5.0  # what was measured over less says little of the rest
 JUDGED_FROM_STEPS = 3

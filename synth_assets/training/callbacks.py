@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from synth_assets.shards import REPORT_EVERY_S, Progress
-from synth_assets.training.contract import TrainingError
+from synth_assets.storage.blocks import REPORT_EVERY_S, Progress
+from synth_assets.training.errors import TrainingError
 
 CURVE_KEYS = {
     "loss": "loss",

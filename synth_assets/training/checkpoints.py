@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synth_assets.manifests import ManifestError, read_manifest, write_manifest
-from synth_assets.shards import STALE_TEMPORARY_S, Progress, sync_folder_tree
+from synth_assets.storage.atomic import STALE_TEMPORARY_S, sync_folder_tree
+from synth_assets.storage.blocks import Progress
+from synth_assets.storage.manifests import ManifestError, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor

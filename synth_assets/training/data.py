@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from synth_assets.chat import ChatTemplateError, encode_chat
-from synth_assets.training.contract import TrainingError
+from synth_assets.llm.chat_encoding import ChatTemplateError, encode_chat
+from synth_assets.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from synth_assets.training.contract import TrainingError
 from synth_assets.training.data import Example
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import Policy, answer_logprobs
 from synth_assets.training.specs import OptimizationSpec
 

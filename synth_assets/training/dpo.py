@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from synth_assets.records import REFERENCE_LOGPROBS
-from synth_assets.training.contract import check_answers, check_precision, check_steps
+from synth_assets.llm.loading import load_adapter
+from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.training.data import Example, PairExample, by_split, encode_pairs, pair_table
 from synth_assets.training.difficulty import difficulty_of
-from synth_assets.training.engine import (
-    LoadedBase,
-    Setting,
-    Trained,
-    load_adapter,
-    trainer_arguments,
-)
+from synth_assets.training.engine import LoadedBase, Setting, Trained, trainer_arguments
 from synth_assets.training.fitting import Rows, fit
 from synth_assets.training.loop import Supervised
+from synth_assets.training.preconditions import check_answers, check_precision, check_steps
 from synth_assets.training.specs import DpoSpec
 
 if TYPE_CHECKING:

@@ -1,25 +1,24 @@
 """What all trainers share: where they work, what they leave, arguments from spec and tier, adapters and their files."""
 
 import json
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from synth_assets.records import Tier
-from synth_assets.shards import Progress
+from synth_assets.llm.costs import CHECKPOINT_ACTIVATIONS_BELOW_GB
+from synth_assets.llm.loading import peft_quieted
+from synth_assets.schemas.tier import Tier
+from synth_assets.storage.blocks import Progress
 from synth_assets.training.budget import UNLIMITED, Budget
 from synth_assets.training.checkpoints import Checkpoints
-from synth_assets.training.contract import batch_rows
+from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.specs import OptimizationSpec
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CHECKPOINT_ACTIVATIONS_BELOW_GB = 40.0
 """Llama-3.2-3B in bf16 with 8 rows of 2,048 tokens keeps about 30 GB of activations (costs.py)."""
 
 LoadedBase = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
@@ -135,27 +134,11 @@ def save_adapter(model: "PeftModel", folder: Path, base: str) -> None:
     path.write_text(json.dumps(config, sort_keys=True, indent=2), "utf-8")
 
 
-def load_adapter(model: "PreTrainedModel", folder: Path, *, trained_further: bool = False) -> "PeftModel":
-    """The base with the adapter of `folder` on it, from safetensors."""
-    from peft import PeftModel
-
-    with _peft_quieted():
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=trained_further, use_safetensors=True)
-
-
 def new_adapter(model: "PreTrainedModel", config: "PeftConfig", seed: int) -> "PeftModel":
     """The base with a fresh adapter on it, whose random weights come from `seed`."""
     from peft import get_peft_model
     from transformers import set_seed
 
     set_seed(seed)
-    with _peft_quieted():
+    with peft_quieted():
         return get_peft_model(model, config)  # pyright: ignore[reportReturnType]
-
-
-@contextmanager
-def _peft_quieted() -> Iterator[None]:
-    """PEFT 0.21 asks a model for `is_gradient_checkpointing`, which transformers 5.23 renamed."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield

@@ -7,11 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from synth_assets.records import Tier
-from synth_assets.training.callbacks import OVERFLOWS_IN_FLOAT16, Curve
-from synth_assets.training.checkpoints import read_state
-from synth_assets.training.contract import TrainingError, batch_rows, check_trained, steps_in_epoch, trainable
-from synth_assets.training.costs import (
+from synth_assets.llm.costs import (
     host_peak_bytes,
     parameter_counts,
     peak_memory,
@@ -19,10 +15,15 @@ from synth_assets.training.costs import (
     reset_host_peak,
     reset_peak_memory,
 )
+from synth_assets.schemas.tier import Tier
+from synth_assets.training.callbacks import OVERFLOWS_IN_FLOAT16, Curve
+from synth_assets.training.checkpoints import read_state
 from synth_assets.training.data import Example
 from synth_assets.training.engine import Outcome, Setting, Trained, save_adapter
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.loop import resumed_session, watch
 from synth_assets.training.memory import out_of_memory, release, smaller
+from synth_assets.training.preconditions import batch_rows, check_trained, steps_in_epoch, trainable
 from synth_assets.training.session import Session, TrainingInterruptedError, deliver, ending_gently
 from synth_assets.training.specs import OptimizationSpec
 from synth_assets.training.validation import scores_of

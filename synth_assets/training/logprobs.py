@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from synth_assets.records import REFERENCE_LOGPROBS
-from synth_assets.training.contract import TrainingError, check_precision
+from synth_assets.llm.loading import load_adapter
+from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.training.data import Example, encode_pairs
-from synth_assets.training.engine import LoadedBase, Setting, load_adapter
+from synth_assets.training.engine import LoadedBase, Setting
+from synth_assets.training.errors import TrainingError
+from synth_assets.training.preconditions import check_precision
 
 if TYPE_CHECKING:
     from peft import PeftModel

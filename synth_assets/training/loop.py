@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth_assets.training import checkpoints as parts
 from synth_assets.training.batches import Batches, in_batches
-from synth_assets.training.contract import TrainingError
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.memory import ADVICE, out_of_memory, release
 from synth_assets.training.schedules import AdaptiveRate, warmup_steps
 from synth_assets.training.session import Session, TrainingInterruptedError

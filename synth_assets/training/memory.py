@@ -4,7 +4,7 @@ import gc
 from dataclasses import replace
 from typing import TypeVar
 
-from synth_assets.training.contract import TrainingError
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.specs import OptimizationSpec
 
 S = TypeVar("S", bound=OptimizationSpec)

@@ -2,9 +2,10 @@
 
 import polars as pl
 
-from synth_assets.training.contract import TrainingError, check_precision
 from synth_assets.training.data import Example, by_split, encode_rows
 from synth_assets.training.engine import LoadedBase, Setting, Trained, new_adapter
+from synth_assets.training.errors import TrainingError
+from synth_assets.training.preconditions import check_precision
 from synth_assets.training.sft import fit_sft
 from synth_assets.training.specs import PromptTuningSpec
 

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from synth_assets.training.contract import (
-    TrainingError,
+from synth_assets.llm.costs import parameter_counts
+from synth_assets.llm.loading import load_adapter
+from synth_assets.training.data import Example, best_responses, by_split, encode_rows, sft_table
+from synth_assets.training.difficulty import difficulty_of
+from synth_assets.training.engine import LoadedBase, Setting, Trained, new_adapter, trainer_arguments
+from synth_assets.training.errors import TrainingError
+from synth_assets.training.fitting import Rows, fit
+from synth_assets.training.loop import Supervised
+from synth_assets.training.preconditions import (
     batch_rows,
     check_answers,
     check_precision,
@@ -16,19 +23,6 @@ from synth_assets.training.contract import (
     check_targets,
     stores_inputs_first,
 )
-from synth_assets.training.costs import parameter_counts
-from synth_assets.training.data import Example, best_responses, by_split, encode_rows, sft_table
-from synth_assets.training.difficulty import difficulty_of
-from synth_assets.training.engine import (
-    LoadedBase,
-    Setting,
-    Trained,
-    load_adapter,
-    new_adapter,
-    trainer_arguments,
-)
-from synth_assets.training.fitting import Rows, fit
-from synth_assets.training.loop import Supervised
 from synth_assets.training.specs import LoraSpec, OptimizationSpec, RejectionSamplingSpec
 
 if TYPE_CHECKING:

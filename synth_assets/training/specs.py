@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MLP = ("gate_proj", "up_proj", "down_proj")
+from synth_assets.llm.catalog import ATTENTION, MLP
+
 SCHEDULES = ("cosine", "linear", "constant", "three_phase")
 ORDERS = ("length", "random", "curriculum", "packed")
 DIFFICULTIES = ("length", "base_perplexity", "reward_margin", "score")

@@ -6,7 +6,7 @@ adapters of that method are then trained again, and no others. `tests/training/t
 
 from collections.abc import Mapping
 
-from synth_assets.records import fingerprint
+from synth_assets.schemas.serialization import fingerprint
 
 REFERENCE = "reference_logprobs"
 VERSIONS: Mapping[str, int] = {

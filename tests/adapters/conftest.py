@@ -6,9 +6,10 @@ import pytest
 
 from resources.hardware import TIERS
 from resources.inference import Hardware, Inference
-from synth_assets.adapters.production import Workshop
-from synth_assets.records import PAIRS, SFT_ROWS, ModelRecord
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.tables import PAIRS, SFT_ROWS
 from synth_assets.training.engine import LoadedBase
+from synth_assets.training.train_or_load import Workshop
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import pytest
 from resources.inference import Inference
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
-from synth_assets.adapters import assets
-from synth_assets.records import AdapterRecord, ModelRecord, from_json
+from synth_assets.schemas.records import AdapterRecord, ModelRecord
+from synth_assets.schemas.serialization import from_json
+from synth_assets.stages.adapters import assets
 
 QUICK = {"epochs": 1.0, "batch_size": 8}
 ADAPTERS = [

@@ -5,14 +5,14 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from synth_assets.adapters.production import Order, Workshop, produce, reference_of
-from synth_assets.manifests import ManifestError
-from synth_assets.records import ModelRecord
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.storage.manifests import ManifestError
 from synth_assets.training.budget import budget_of
-from synth_assets.training.contract import TrainingError
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.engine import LoadedBase
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, RejectionSamplingSpec
+from synth_assets.training.train_or_load import Order, Workshop, produce, reference_of
 
 QUICK = LoraSpec(rank=2, alpha=4, learning_rate=5e-3, epochs=1.0, batch_size=8)
 

@@ -6,7 +6,7 @@ import pytest
 
 from resources.hardware import Hardware
 from resources.storage import AssetStorage, Home
-from synth_assets.benchmarks.assets import benchmark_items
+from synth_assets.stages.benchmarks.assets import benchmark_items
 
 
 def materialise(

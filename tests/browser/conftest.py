@@ -18,7 +18,7 @@ import pytest
 
 from resources.deployment import PROJECT
 
-SYNTH = [sys.executable, "-c", "from synth_assets.cli import main; main()"]
+SYNTH = [sys.executable, "-c", "from synth_assets.cli.app import main; main()"]
 READY_WITHIN_S = 240.0  # 11 s on an idle machine with two cores
 END_WITHIN_S = 60.0
 LAST_LINE = "Ctrl-C ends both."

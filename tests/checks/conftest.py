@@ -19,25 +19,9 @@ from resources.hardware import TIERS, Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import Home
-from synth_assets.efficiency.frontier import METRICS, compare
-from synth_assets.efficiency.grid import VARIANTS
-from synth_assets.efficiency.latencies import LATENCIES
-from synth_assets.efficiency.variants import variant_of
 from synth_assets.embedded import model_path
-from synth_assets.manifests import folder_hash, write_manifest
-from synth_assets.partitions import BATCHES
-from synth_assets.protocols import Message, RewardModel
-from synth_assets.records import (
-    BENCHMARK_ITEMS,
-    CANDIDATES,
-    CONTROLS,
-    INSTRUCTIONS,
-    ITEM_SCORES,
-    JUDGED,
-    PAIRS,
-    REFERENCE_LOGPROBS,
-    REJECTED,
-    SFT_ROWS,
+from synth_assets.llm.protocols import Message, RewardModel
+from synth_assets.schemas.records import (
     AdapterRecord,
     ChampionRecord,
     Clause,
@@ -45,8 +29,26 @@ from synth_assets.records import (
     Decision,
     Metric,
     ModelRecord,
-    Tier,
 )
+from synth_assets.schemas.tables import (
+    BENCHMARK_ITEMS,
+    CANDIDATES,
+    INSTRUCTIONS,
+    ITEM_SCORES,
+    JUDGED,
+    PAIRS,
+    REFERENCE_LOGPROBS,
+    REJECTED,
+    SFT_ROWS,
+)
+from synth_assets.schemas.tier import Tier
+from synth_assets.stages.efficiency.frontier import METRICS, compare
+from synth_assets.stages.efficiency.grid import VARIANTS
+from synth_assets.stages.efficiency.latencies import LATENCIES
+from synth_assets.stages.efficiency.variants import variant_of
+from synth_assets.stages.generation.partitions import BATCHES
+from synth_assets.storage.manifests import folder_hash, write_manifest
+from synth_assets.training.methods import CONTROLS
 from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
 
 BATCH = "2026-W47"

@@ -15,7 +15,7 @@ from checks.generation import REPLAY_ROWS, replayed_rows
 from checks.leakage import normalised, prompt_key, shared
 from checks.models import MIN_PREFERRED_RATE, PROBES, probes, reward_model_is_sane
 from checks.promotion import champion_follows_the_decision
-from synth_assets.records import ModelRecord
+from synth_assets.schemas.records import ModelRecord
 
 World = Any  # the fixture of conftest.py, which cannot be imported
 

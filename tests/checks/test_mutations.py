@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from synth_assets.manifests import MANIFEST, file_sha256, read_manifest, write_manifest
+from synth_assets.storage.manifests import MANIFEST, file_sha256, read_manifest, write_manifest
 
 BATCH = "2026-W47"
 BY_BATCH = "raw_instructions"

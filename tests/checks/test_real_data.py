@@ -16,8 +16,8 @@ from checks.generation import (
     preferences_are_whole,
 )
 from checks.shape import SHAPES
-from synth_assets.generation.imports import read_file
-from synth_assets.records import BENCHMARK_ITEMS, SFT_ROWS
+from synth_assets.schemas.tables import BENCHMARK_ITEMS, SFT_ROWS
+from synth_assets.stages.generation.imports import read_file
 
 MAGPIE, ALPACA = "magpie_llama31_first750.jsonl", "alpaca_en_first500.jsonl"
 PREFERENCES, GOOD_PREFERENCES = "preference_llama31_first300.jsonl", "dpo_en_first150.jsonl"

@@ -8,8 +8,8 @@ import yaml
 from typer.main import get_command
 
 from resources.deployment import write_instance_settings
-from synth_assets.cli import app
-from synth_assets.redaction import holds_secret
+from synth_assets.cli.app import app
+from synth_assets.text.redaction import holds_secret
 
 PROJECT = Path(__file__).parents[2]
 DOCKERFILE = (PROJECT / "docker" / "Dockerfile").read_text()

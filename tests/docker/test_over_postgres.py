@@ -18,7 +18,7 @@ import pytest
 from resources.deployment import PROJECT
 
 PASSWORD = "p@ss/w:rd#1%"  # noqa: S105 - of a database that ends with the test; no address could hold it as it is
-SYNTH = [sys.executable, "-c", "from synth_assets.cli import main; main()"]
+SYNTH = [sys.executable, "-c", "from synth_assets.cli.app import main; main()"]
 
 pytestmark = pytest.mark.slow
 needs_postgres = pytest.mark.skipif(shutil.which("initdb") is None, reason="PostgreSQL is not installed")

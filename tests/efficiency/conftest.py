@@ -4,9 +4,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from synth_assets.efficiency.grid import VARIANTS
-from synth_assets.efficiency.latencies import LATENCIES
-from synth_assets.efficiency.variants import Variant, variant_of
+from synth_assets.stages.efficiency.grid import VARIANTS
+from synth_assets.stages.efficiency.latencies import LATENCIES
+from synth_assets.stages.efficiency.variants import Variant, variant_of
 
 BASIS = "b" * 16
 Make = Callable[..., Variant]

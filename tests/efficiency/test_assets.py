@@ -13,14 +13,15 @@ import pytest
 from resources.inference import Hardware, Inference
 from resources.storage import Home
 from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
-from synth_assets.benchmarks.suite import item_table
-from synth_assets.benchmarks.suites import SUITES
-from synth_assets.commands.session import Session
-from synth_assets.commands.study import LAUNCH, basis_here, is_made, outcome_of, study_text, why_failed
-from synth_assets.efficiency import variants
-from synth_assets.efficiency.frontier import Frontier
-from synth_assets.efficiency.variants import Variant
-from synth_assets.records import SFT_ROWS, from_json, to_json
+from synth_assets.cli.session import Session
+from synth_assets.cli.study import LAUNCH, basis_here, is_made, outcome_of, study_text, why_failed
+from synth_assets.evals.suite import item_table
+from synth_assets.evals.suites import SUITES
+from synth_assets.schemas.serialization import from_json, to_json
+from synth_assets.schemas.tables import SFT_ROWS
+from synth_assets.stages.efficiency import variants
+from synth_assets.stages.efficiency.frontier import Frontier
+from synth_assets.stages.efficiency.variants import Variant
 
 PLAIN, OTHER_RANK, QUANTISED = "r8-all-none-s42", "r4-all-none-s42", "r8-all-nf4-s42"
 MISSING_LIBRARY = "bitsandbytes"

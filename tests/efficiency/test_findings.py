@@ -4,10 +4,10 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from synth_assets.efficiency.findings import findings
-from synth_assets.efficiency.frontier import compare
-from synth_assets.efficiency.latencies import LATENCIES
-from synth_assets.efficiency.variants import Variant
+from synth_assets.stages.efficiency.findings import findings
+from synth_assets.stages.efficiency.frontier import compare
+from synth_assets.stages.efficiency.latencies import LATENCIES
+from synth_assets.stages.efficiency.variants import Variant
 
 BASIS = "b" * 16
 NAMES = [f"r{rank}-all-none-s{seed}" for rank in (8, 4, 16) for seed in (42, 43, 44)]

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from synth_assets.efficiency.frontier import Frontier, SeedMean, compare, levels, pareto
-from synth_assets.efficiency.variants import Variant
-from synth_assets.records import from_json, to_json
+from synth_assets.schemas.serialization import from_json, to_json
+from synth_assets.stages.efficiency.frontier import Frontier, SeedMean, compare, levels, pareto
+from synth_assets.stages.efficiency.variants import Variant
 
 BASIS = "b" * 16
 NAMES = [f"r{rank}-all-none-s{seed}" for rank in (8, 4, 16) for seed in (42, 43, 44)]

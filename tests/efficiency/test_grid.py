@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from synth_assets.efficiency.assets import CELLS
-from synth_assets.efficiency.grid import (
+from synth_assets.stages.efficiency.assets import CELLS
+from synth_assets.stages.efficiency.grid import (
     DEFAULT_VARIANTS,
     MODULES,
     REFERENCE,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from checks.efficiency import MAX_OTHER_CORES
-from synth_assets.efficiency.latencies import LATENCIES, LatencySpec, OtherLoad, Timed, latencies, percentiles
-from synth_assets.protocols import Completion, Message, Sampling
+from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.stages.efficiency.latencies import LATENCIES, LatencySpec, OtherLoad, Timed, latencies, percentiles
 
 PROMPTS = ["one", "two", "three"]
 SPEC = LatencySpec(prompts=3, warm_up=2, max_tokens=7)

@@ -5,13 +5,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.efficiency.findings import findings
-from synth_assets.efficiency.frontier import Frontier, compare
-from synth_assets.efficiency.latencies import LATENCIES
-from synth_assets.efficiency.pictures import answer_times, factor_comparison, figures, pareto_frontier
-from synth_assets.efficiency.report import cell_table, variant_table, write_study
-from synth_assets.efficiency.variants import Variant
-from synth_assets.records import from_json
+from synth_assets.schemas.serialization import from_json
+from synth_assets.stages.efficiency.figures import answer_times, factor_comparison, figures, pareto_frontier
+from synth_assets.stages.efficiency.findings import findings
+from synth_assets.stages.efficiency.frontier import Frontier, compare
+from synth_assets.stages.efficiency.latencies import LATENCIES
+from synth_assets.stages.efficiency.report import cell_table, variant_table, write_study
+from synth_assets.stages.efficiency.variants import Variant
 
 BASIS = "b" * 16
 NAMES = [f"r{rank}-all-none-s{seed}" for rank in (8, 4, 16) for seed in (42, 43, 44)]

@@ -7,9 +7,12 @@ import pytest
 
 from resources.hardware import TIERS, Hardware
 from resources.inference import Inference
-from synth_assets.efficiency import variants
-from synth_assets.efficiency.grid import cell_of
-from synth_assets.efficiency.variants import (
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.serialization import from_json, to_json
+from synth_assets.schemas.tables import BENCHMARK_ITEMS, SFT_ROWS
+from synth_assets.stages.efficiency import variants
+from synth_assets.stages.efficiency.grid import cell_of
+from synth_assets.stages.efficiency.variants import (
     StudySpec,
     Variant,
     losses,
@@ -19,7 +22,6 @@ from synth_assets.efficiency.variants import (
     study_rows,
     version_of,
 )
-from synth_assets.records import BENCHMARK_ITEMS, SFT_ROWS, ModelRecord, from_json, to_json
 from synth_assets.training.specs import LoraSpec
 
 BASE = ModelRecord("base", "owner/base", "0" * 40, "llama", 256)

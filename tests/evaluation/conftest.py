@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 import pytest
 
-from synth_assets.benchmarks.suite import item_table
-from synth_assets.benchmarks.suites import SUITES
-from synth_assets.records import ITEM_SCORES, AdapterRecord
+from synth_assets.evals.suite import item_table
+from synth_assets.evals.suites import SUITES
+from synth_assets.schemas.records import AdapterRecord
+from synth_assets.schemas.tables import ITEM_SCORES
 
 SUITE = "world_instructions"
 

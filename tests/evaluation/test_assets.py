@@ -14,13 +14,16 @@ from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
-from synth_assets.benchmarks.assets import benchmark_items
-from synth_assets.benchmarks.suite import item_table
-from synth_assets.benchmarks.suites import find_suites
-from synth_assets.evaluation.assets import benchmark_scores, comparison
-from synth_assets.evaluation.scoring import EvaluationSpec, choose_items
-from synth_assets.manifests import file_sha256, folder_hash, write_manifest
-from synth_assets.records import ADAPTERS, PAIRS, SFT_ROWS, AdapterRecord, Comparison, ModelRecord, from_json, to_json
+from synth_assets.evals.scoring import EvaluationSpec, choose_items
+from synth_assets.evals.suite import item_table
+from synth_assets.evals.suites import find_suites
+from synth_assets.schemas.records import AdapterRecord, Comparison, ModelRecord
+from synth_assets.schemas.serialization import from_json, to_json
+from synth_assets.schemas.tables import PAIRS, SFT_ROWS
+from synth_assets.stages.benchmarks.assets import benchmark_items
+from synth_assets.stages.evaluation.assets import benchmark_scores, comparison
+from synth_assets.storage.manifests import file_sha256, folder_hash, write_manifest
+from synth_assets.training.methods import ADAPTERS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT 0.21
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from synth_assets.evaluation.comparison import compare, paired_scores, paired_tests, rivals
-from synth_assets.evaluation.scoring import metrics
-from synth_assets.records import AdapterRecord, Comparison, PairedTest
+from synth_assets.evals.comparison import compare, paired_scores, paired_tests, rivals
+from synth_assets.evals.scoring import metrics
+from synth_assets.schemas.records import AdapterRecord, Comparison, PairedTest
 
 Scored = Callable[[Mapping[str, Sequence[float | None]]], pl.DataFrame]
 SUITE, METRIC = "world_instructions", "strict"

@@ -1,9 +1,10 @@
 import polars as pl
 import pytest
 
-from synth_assets.benchmarks.suite import Item, Suite, choice_score, item_table
-from synth_assets.evaluation.overlap import overlap_table, overlapping_items, training_texts, without_overlap
-from synth_assets.records import ITEM_SCORES, PAIRS, SFT_ROWS, Metric
+from synth_assets.evals.suite import Item, Suite, choice_score, item_table
+from synth_assets.schemas.records import Metric
+from synth_assets.schemas.tables import ITEM_SCORES, PAIRS, SFT_ROWS
+from synth_assets.stages.evaluation.overlap import overlap_table, overlapping_items, training_texts, without_overlap
 
 LONG = "which of the seven old bridges of the town was built last"
 

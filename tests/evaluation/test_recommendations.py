@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from synth_assets.evaluation.recommendations import training_peak, training_seconds, which_method_when
-from synth_assets.records import AdapterRecord, Comparison, Metric, PairedTest
+from synth_assets.schemas.records import AdapterRecord, Comparison, Metric, PairedTest
+from synth_assets.stages.evaluation.recommendations import training_peak, training_seconds, which_method_when
 
 DECIDING = ("toy", "strict")
 

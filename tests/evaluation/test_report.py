@@ -11,16 +11,17 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from synth_assets.evaluation.comparison import compare
-from synth_assets.evaluation.overlap import without_overlap
-from synth_assets.evaluation.report import SUMMARY_COLUMNS, sections, write_report
-from synth_assets.evaluation.report_evidence import Evidence, gather
-from synth_assets.evaluation.report_trainings import costs_of
-from synth_assets.evaluation.scoring import metrics
-from synth_assets.evaluation.trainings import Trace, traces
-from synth_assets.manifests import write_manifest
-from synth_assets.records import AdapterRecord, Comparison, from_json
-from synth_assets.training_figures import Training
+from synth_assets.evals.comparison import compare
+from synth_assets.evals.scoring import metrics
+from synth_assets.reporting.training_figures import Training
+from synth_assets.schemas.records import AdapterRecord, Comparison
+from synth_assets.schemas.serialization import from_json
+from synth_assets.stages.evaluation.overlap import without_overlap
+from synth_assets.stages.evaluation.report import SUMMARY_COLUMNS, sections, write_report
+from synth_assets.stages.evaluation.report_data import Evidence, gather
+from synth_assets.stages.evaluation.report_trainings import costs_of
+from synth_assets.stages.evaluation.trainings import Trace, traces
+from synth_assets.storage.manifests import write_manifest
 
 HOSTILE = '<script>alert("x")</script> | [a](http://evil.example) \x1b[31m'
 FAILURE = "the loss was <b>NaN</b> at step 2"

@@ -4,11 +4,11 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from synth_assets.evaluation.comparison import compare
-from synth_assets.evaluation.scoreboard import WIDTH, markdown_table, scoreboard
-from synth_assets.evaluation.scoring import metrics
-from synth_assets.labels import label
-from synth_assets.records import AdapterRecord, Clause, Comparison, Decision
+from synth_assets.evals.comparison import compare
+from synth_assets.evals.scoring import metrics
+from synth_assets.reporting.display_names import label
+from synth_assets.schemas.records import AdapterRecord, Clause, Comparison, Decision
+from synth_assets.stages.evaluation.scoreboard import WIDTH, markdown_table, scoreboard
 
 Scored = Callable[[Mapping[str, Sequence[float | None]]], pl.DataFrame]
 RIGHT = {

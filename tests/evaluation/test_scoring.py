@@ -5,10 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.benchmarks.suite import item_table, items_of
-from synth_assets.benchmarks.suites import SUITES
 from synth_assets.embedded import model_path
-from synth_assets.evaluation.scoring import (
+from synth_assets.evals.scoring import (
     EvaluationSpec,
     Subject,
     choose_items,
@@ -16,10 +14,12 @@ from synth_assets.evaluation.scoring import (
     score_model,
     sealed_scores,
 )
-from synth_assets.manifests import content_hash
-from synth_assets.protocols import Completion, Message, Sampling
-from synth_assets.records import ITEM_SCORES
-from synth_assets.statistics import wilson_interval
+from synth_assets.evals.suite import item_table, items_of
+from synth_assets.evals.suites import SUITES
+from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.schemas.tables import ITEM_SCORES
+from synth_assets.stats.intervals import wilson_interval
+from synth_assets.storage.manifests import content_hash
 
 ITEMS = item_table([SUITES["world_instructions"]])
 SPEC = EvaluationSpec(validation_items=30, test_items=100)

@@ -12,22 +12,23 @@ from jinja2 import TemplateError
 from checks.evaluation import scores_are_finite_with_n, suites_can_be_answered
 from resources.hardware import Hardware
 from resources.inference import Inference
-from synth_assets.benchmarks import harness
-from synth_assets.benchmarks.suite import Item, item_table
-from synth_assets.benchmarks.suites import SUITES
 from synth_assets.embedded import model_path
-from synth_assets.evaluation.comparison import compare, paired_tests
-from synth_assets.evaluation.conversations import converse, why_unanswerable
-from synth_assets.evaluation.profiles import profiles
-from synth_assets.evaluation.report import sections, summary
-from synth_assets.evaluation.report_evidence import gather
-from synth_assets.evaluation.report_formats import markdown
-from synth_assets.evaluation.safeguards import guarded
-from synth_assets.evaluation.scoreboard import markdown_table, paired_tests_table, suite_table
-from synth_assets.evaluation.scoring import EvaluationSpec, Subject, metrics, score_model
-from synth_assets.evaluation.unanswerable import count_unanswerable, shares
-from synth_assets.protocols import Completion, Message, Sampling
-from synth_assets.records import AdapterRecord, Comparison, UnanswerableItems, from_json, to_json
+from synth_assets.evals import lm_eval_harness as harness
+from synth_assets.evals.comparison import compare, paired_tests
+from synth_assets.evals.conversations import converse, why_unanswerable
+from synth_assets.evals.guards import guarded
+from synth_assets.evals.scoring import EvaluationSpec, Subject, metrics, score_model
+from synth_assets.evals.suite import Item, item_table
+from synth_assets.evals.suites import SUITES
+from synth_assets.evals.unanswerable import count_unanswerable, shares
+from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.reporting.document import markdown
+from synth_assets.schemas.records import AdapterRecord, Comparison, UnanswerableItems
+from synth_assets.schemas.serialization import from_json, to_json
+from synth_assets.stages.evaluation.profiles import profiles
+from synth_assets.stages.evaluation.report import sections, summary
+from synth_assets.stages.evaluation.report_data import gather
+from synth_assets.stages.evaluation.scoreboard import markdown_table, paired_tests_table, suite_table
 
 Scored = Callable[[Mapping[str, Sequence[float | None]]], pl.DataFrame]
 SUITE, METRIC = "world_instructions", "strict"

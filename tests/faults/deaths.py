@@ -15,8 +15,8 @@ import dagster as dg
 from resources.deployment import home_folder, set_up_process, write_instance_settings
 from resources.hardware import GPU_POOL
 from resources.run_processes import close_dead_runs
-from synth_assets.commands.run import run_tags
-from synth_assets.jobs import executor_for
+from synth_assets.cli.run import run_tags
+from synth_assets.orchestration.jobs import executor_for
 
 ATTEMPTS = "attempts"
 

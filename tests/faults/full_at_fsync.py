@@ -11,7 +11,7 @@ import struct
 import sys
 from pathlib import Path
 
-from synth_assets.shards import write_atomically
+from synth_assets.storage.atomic import write_atomically
 
 FSYNC = {
     "x86_64": 74,

@@ -17,9 +17,9 @@ from typing import Any
 import polars as pl
 
 from resources.hardware import TIERS
-from resources.loading import load_causal_model, load_tokenizer, prepare_libraries
 from synth_assets.embedded import model_path
-from synth_assets.records import TURN
+from synth_assets.llm.loading import load_causal_model, load_tokenizer, prepare_libraries
+from synth_assets.schemas.tables import TURN
 from synth_assets.training import sft
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.dpo import train_dpo

@@ -21,8 +21,8 @@ from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_ite
 from resources.deployment import write_instance_settings
 from resources.hardware import GPU_POOL
 from resources.run_processes import PROCESS_TAG, close_dead_runs
-from synth_assets.commands.run import run_tags
-from synth_assets.commands.watch import is_interruption
+from synth_assets.cli.run import run_tags
+from synth_assets.cli.watch import is_interruption
 
 PROGRAM = Path(__file__).with_name("deaths.py")
 START_S = 120

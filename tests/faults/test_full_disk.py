@@ -44,7 +44,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_run_on_a_full_disk_says_so_in_one_line(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fault 5
-    program = "from synth_assets.cli import main; main()"
+    program = "from synth_assets.cli.app import main; main()"
     command = [sys.executable, "-c", program, "run", "--yes", "--in-process", "--select", "key:benchmark_items"]
     home = str(small_disk / "home")
     environment = {**os.environ, "SYNTH_HOME": home, "DAGSTER_HOME": f"{home}/dagster"}

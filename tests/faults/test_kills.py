@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resources.registry import MODEL
 from resources.storage import Home
 from resources.tracking import MlflowTracking
-from synth_assets.manifests import read_manifest
+from synth_assets.registry.mlflow_tracker import MODEL
+from synth_assets.storage.manifests import read_manifest
 
 PROGRAM = Path(__file__).parents[1] / "small_deployment.py"
 BATCH = "b1"

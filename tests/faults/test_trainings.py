@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from resources.inference import Hardware, Inference
-from synth_assets.adapters.production import produce
-from synth_assets.manifests import write_manifest
+from synth_assets.storage.manifests import write_manifest
 from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.engine import Outcome
+from synth_assets.training.train_or_load import produce
 from tests.faults import training
 
 PROGRAM = Path(training.__file__)

@@ -14,11 +14,12 @@ import polars as pl
 
 from resources.hardware import TIERS
 from resources.inference import Hardware, Inference
-from synth_assets.adapters.production import Order, Workshop, produce
-from synth_assets.records import SFT_ROWS, ModelRecord
-from synth_assets.shards import Progress
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.tables import SFT_ROWS
+from synth_assets.storage.blocks import Progress
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.specs import LoraSpec
+from synth_assets.training.train_or_load import Order, Workshop, produce
 from synth_assets.training.validation import text_scores
 
 ROWS = 96

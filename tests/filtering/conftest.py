@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import polars as pl
 import pytest
 
-from synth_assets.filtering.features import Base, Features
-from synth_assets.filtering.judge import Verdicts, judge
-from synth_assets.filtering.rules import RULES
-from synth_assets.filtering.spec import FilterSpec
-from synth_assets.protocols import Message
-from synth_assets.records import BENCHMARK_ITEMS, INSTRUCTIONS
+from synth_assets.llm.protocols import Message
+from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
+from synth_assets.stages.filtering.apply import Verdicts, judge
+from synth_assets.stages.filtering.features import Base, Features
+from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.spec import FilterSpec
 
 CONTEXT_TOKENS = 4096
 

@@ -8,10 +8,11 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.storage import AssetStorage, Home
-from synth_assets.filtering.assets import judged_instructions, recalled_rows, sft_dataset
-from synth_assets.partitions import BATCHES
-from synth_assets.recalls import Recall, add_recalls
-from synth_assets.records import INSTRUCTIONS, ModelRecord
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.tables import INSTRUCTIONS
+from synth_assets.stages.filtering.assets import judged_instructions, recalled_rows, sft_dataset
+from synth_assets.stages.generation.partitions import BATCHES
+from synth_assets.storage.retractions import Recall, add_recalls
 
 Rows = Callable[..., pl.DataFrame]
 SUBJECTS = ("Jupiter", "Paris", "iron", "whales", "Mozart", "chess", "coffee", "bees", "glass", "paper", "rain", "salt")

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from synth_assets.filtering.decontamination import Decontaminator
+from synth_assets.text.decontamination import Decontaminator
 
 Items = Callable[..., pl.DataFrame]
 LONG = " ".join(f"item{number}" for number in range(24))  # 17 8-grams

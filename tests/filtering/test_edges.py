@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from synth_assets.filtering.rules import RULES
+from synth_assets.stages.filtering.rules import RULES
 
 ASK, ANSWER = "Name the largest planet of the solar system.", "Jupiter is the largest planet of the solar system."
 LINE = "She hums the same low tune again while walking home."

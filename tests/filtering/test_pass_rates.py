@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import polars as pl
 
-from synth_assets.filtering.judge import Verdicts
-from synth_assets.filtering.pass_rates import FACTORS, SWEPT, markdown
-from synth_assets.filtering.spec import FilterSpec
+from synth_assets.stages.filtering.apply import Verdicts
+from synth_assets.stages.filtering.pass_rates import FACTORS, SWEPT, markdown
+from synth_assets.stages.filtering.spec import FilterSpec
 
 Judged = Callable[..., Verdicts]
 Rows = Callable[..., pl.DataFrame]

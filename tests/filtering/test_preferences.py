@@ -5,17 +5,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.filtering.features import Base
-from synth_assets.filtering.preferences import (
+from synth_assets.llm.protocols import Message
+from synth_assets.schemas.tables import PAIRS, REJECTED_PAIRS, SFT_ROWS
+from synth_assets.stages.filtering.features import Base
+from synth_assets.stages.filtering.preferences import (
     REJECTED_ANSWER_RULES,
     PreferenceVerdicts,
     Surroundings,
     judge_preferences,
 )
-from synth_assets.filtering.rules import RULES
-from synth_assets.filtering.spec import FilterSpec
-from synth_assets.protocols import Message
-from synth_assets.records import PAIRS, REJECTED_PAIRS, SFT_ROWS
+from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.spec import FilterSpec
 
 Items = Callable[..., pl.DataFrame]
 Judged = Callable[..., PreferenceVerdicts]

@@ -6,10 +6,10 @@ import pytest
 
 from synth_assets.embedded.answers import good_answer
 from synth_assets.embedded.world import catalogue
-from synth_assets.filtering.judge import Verdicts
-from synth_assets.filtering.rules import RULES
-from synth_assets.filtering.safety import luhn_valid
-from synth_assets.filtering.spec import FilterSpec
+from synth_assets.stages.filtering.apply import Verdicts
+from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.rules.safety import luhn_valid
+from synth_assets.stages.filtering.spec import FilterSpec
 
 Objection = Callable[..., str]
 ASK = "Name the largest planet of the solar system."

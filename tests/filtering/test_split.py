@@ -3,8 +3,8 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from synth_assets.filtering.split import SplitSpec, split
-from synth_assets.records import JUDGED, SFT_ROWS
+from synth_assets.schemas.tables import JUDGED, SFT_ROWS
+from synth_assets.stages.filtering.split import SplitSpec, split
 
 Rows = Callable[..., pl.DataFrame]
 

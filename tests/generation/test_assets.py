@@ -10,10 +10,11 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.storage import AssetStorage, Home
-from synth_assets.generation.assets import imports, raw_instructions
-from synth_assets.manifests import content_hash
-from synth_assets.protocols import Completion, Message, Sampling, TextGenerator
-from synth_assets.records import INSTRUCTIONS, PAIRS, ModelRecord
+from synth_assets.llm.protocols import Completion, Message, Sampling, TextGenerator
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
+from synth_assets.stages.generation.assets import imports, raw_instructions
+from synth_assets.storage.manifests import content_hash
 
 BATCH = "2026-W47"
 RECORD = ModelRecord("teacher", "embedded:teacher", "r1", "embedded", 256)

@@ -12,10 +12,10 @@ from polars.testing import assert_frame_equal
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from synth_assets.generation.magpie import generate
-from synth_assets.generation.seeds import row_seed
-from synth_assets.generation.spec import MagpieSpec, topic_of, turns_of
-from synth_assets.protocols import Completion, Message, Sampling
+from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.stages.generation.magpie import generate
+from synth_assets.stages.generation.seeds import row_seed
+from synth_assets.stages.generation.spec import MagpieSpec, topic_of, turns_of
 
 TOPICS = {"mathematics": "You help with mathematics.", "plain": "", "rare": "You help with birds."}
 SPEC = MagpieSpec(

@@ -6,8 +6,8 @@ from polars.testing import assert_frame_equal
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from synth_assets.generation.magpie import generate
-from synth_assets.generation.spec import MagpieSpec
+from synth_assets.stages.generation.magpie import generate
+from synth_assets.stages.generation.spec import MagpieSpec
 
 SPEC = MagpieSpec(samples=100, max_instruction_tokens=48, max_response_tokens=48)
 

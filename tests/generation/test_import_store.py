@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.generation import import_store
-from synth_assets.generation.import_report import ImportReport, TooLong
-from synth_assets.generation.import_store import (
+from synth_assets.record_files.records import RecordFileError
+from synth_assets.stages.generation import import_store
+from synth_assets.stages.generation.import_report import ImportReport, TooLong
+from synth_assets.stages.generation.import_store import (
     DATA,
     ImportRequest,
     StoredImport,
@@ -22,8 +23,7 @@ from synth_assets.generation.import_store import (
     read_import,
     stored_imports,
 )
-from synth_assets.generation.imports import ImportOptions
-from synth_assets.record_files.records import RecordFileError
+from synth_assets.stages.generation.imports import ImportOptions
 
 ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
 OWN = ImportOptions(columns={"instruction": "frage", "response": "antwort"})

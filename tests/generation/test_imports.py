@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.generation import imports
-from synth_assets.generation.import_report import LINES_SHOWN
-from synth_assets.generation.imports import ImportOptions, read_file
 from synth_assets.record_files.records import MAX_RECORD_BYTES, RecordFileError
-from synth_assets.records import INSTRUCTIONS, PAIRS
+from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
+from synth_assets.stages.generation import imports
+from synth_assets.stages.generation.import_report import LINES_SHOWN
+from synth_assets.stages.generation.imports import ImportOptions, read_file
 
 
 def jsonl(path: Path, *rows: object) -> Path:

@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from synth_assets.chat import ChatTemplateError
-from synth_assets.families import FAMILIES
-from synth_assets.generation.magpie import generate
-from synth_assets.generation.seeds import row_seed
-from synth_assets.generation.spec import MagpieSpec
-from synth_assets.protocols import Completion, Message, Sampling
-from synth_assets.records import INSTRUCTIONS
+from synth_assets.llm.chat_encoding import ChatTemplateError
+from synth_assets.llm.prompt_formats import FAMILIES
+from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.schemas.tables import INSTRUCTIONS
+from synth_assets.stages.generation.magpie import generate
+from synth_assets.stages.generation.seeds import row_seed
+from synth_assets.stages.generation.spec import MagpieSpec
 
 SPEC = MagpieSpec(samples=100, max_instruction_tokens=8, max_response_tokens=9)
 

@@ -1,7 +1,7 @@
 import random
 from collections import Counter
 
-from synth_assets.generation.occurrences import Occurrences
+from synth_assets.stages.generation.occurrences import Occurrences
 
 
 def test_counts_are_those_of_a_counter_whatever_the_chunks() -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.commands.preview import Preview, make_preview, preview_text
-from synth_assets.commands.session import Session, open_session
+from synth_assets.cli.preview import Preview, make_preview, preview_text
+from synth_assets.cli.session import Session, open_session
 
 SETTINGS = ("raw_instructions.max_instruction_tokens=48", "raw_instructions.max_response_tokens=48")
 

@@ -1,6 +1,6 @@
 from itertools import product
 
-from synth_assets.generation.seeds import content_row_id, row_id, row_seed
+from synth_assets.stages.generation.seeds import content_row_id, row_id, row_seed
 
 
 def test_seeds_fit_a_signed_column_and_differ_by_each_part() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from resources import model_files
-from resources.model_files import ModelFilesError
-from synth_assets.commands.imports import ImportOrder, allow_network, import_text
-from synth_assets.commands.session import Session, open_session
-from synth_assets.generation.hub import HUB_SETS
-from synth_assets.generation.import_store import manifest_path, read_import, stored_imports
-from synth_assets.generation.imports import read_file
+from synth_assets.cli.imports import ImportOrder, allow_network, import_text
+from synth_assets.cli.session import Session, open_session
+from synth_assets.llm import model_files
+from synth_assets.llm.model_files import ModelFilesError
+from synth_assets.stages.generation.hub import HUB_SETS
+from synth_assets.stages.generation.import_store import manifest_path, read_import, stored_imports
+from synth_assets.stages.generation.imports import read_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ASKED, ANSWERED = "Name a river.", "The Nile."

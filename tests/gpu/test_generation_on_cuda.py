@@ -6,11 +6,11 @@ import pytest
 
 from resources.hardware import TIERS, Hardware, detect, find_gpu
 from resources.inference import Inference
-from resources.loading import load_causal_model, load_tokenizer
-from resources.random_streams import gumbel_noise, seed_tensor
-from resources.transformers_engine import TransformersGenerator
 from synth_assets.embedded import model_path
-from synth_assets.protocols import Sampling
+from synth_assets.llm.gumbel_noise import gumbel_noise, seed_tensor
+from synth_assets.llm.loading import load_causal_model, load_tokenizer
+from synth_assets.llm.protocols import Sampling
+from synth_assets.llm.transformers_generator import TransformersGenerator
 
 pytestmark = pytest.mark.gpu
 

@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from resources.hardware import TIERS
-from resources.loading import load_causal_model, load_tokenizer, prepare_libraries
 from synth_assets.embedded import model_path
-from synth_assets.records import TURN, Tier
+from synth_assets.llm.loading import load_causal_model, load_tokenizer, prepare_libraries
+from synth_assets.schemas.tables import TURN
+from synth_assets.schemas.tier import Tier
 from synth_assets.training.dpo import train_dpo
 from synth_assets.training.engine import LoadedBase, Setting
 from synth_assets.training.logprobs import pair_logprobs, reference_policy

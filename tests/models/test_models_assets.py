@@ -7,8 +7,8 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from synth_assets.embedded import model_path
-from synth_assets.models.assets import base_model, reward_model, teacher_model
-from synth_assets.records import ModelRecord
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.stages.models.assets import base_model, reward_model, teacher_model
 
 ASSETS = [teacher_model, base_model, reward_model]
 

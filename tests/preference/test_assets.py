@@ -10,11 +10,12 @@ from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
-from synth_assets.manifests import content_hash
-from synth_assets.preference.assets import preference_pairs, response_candidates
-from synth_assets.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
-from synth_assets.recalls import Recall, add_recalls, recalls_in_force
-from synth_assets.records import CANDIDATES, PAIRS, SFT_ROWS, ModelRecord
+from synth_assets.llm.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
+from synth_assets.stages.preference.assets import preference_pairs, response_candidates
+from synth_assets.storage.manifests import content_hash
+from synth_assets.storage.retractions import Recall, add_recalls, recalls_in_force
 
 ROWS = 20
 

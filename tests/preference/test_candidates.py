@@ -7,16 +7,16 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from synth_assets.chat import ChatTemplateError
-from synth_assets.preference.candidates import (
+from synth_assets.llm.chat_encoding import ChatTemplateError
+from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.schemas.tables import CANDIDATES, SFT_ROWS
+from synth_assets.stages.preference.candidates import (
     CandidateSpec,
     blocks_by_content,
     instructions_to_sample,
     sample_candidates,
     score_candidates,
 )
-from synth_assets.protocols import Completion, Message, Sampling
-from synth_assets.records import CANDIDATES, SFT_ROWS
 
 SPEC = CandidateSpec(temperatures=(0.6, 1.2), max_response_tokens=9)
 

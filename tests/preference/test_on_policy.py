@@ -13,11 +13,12 @@ from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
 from resources.storage import AssetStorage, Home
-from synth_assets.manifests import ManifestError, write_manifest
-from synth_assets.preference.assets import OF_ROUNDS
-from synth_assets.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
-from synth_assets.recalls import Recall, add_recalls, recalls_in_force
-from synth_assets.records import CANDIDATES, PAIRS, SFT_ROWS, AdapterRecord, ModelRecord
+from synth_assets.llm.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
+from synth_assets.schemas.records import AdapterRecord, ModelRecord
+from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
+from synth_assets.stages.preference.assets import OF_ROUNDS
+from synth_assets.storage.manifests import ManifestError, write_manifest
+from synth_assets.storage.retractions import Recall, add_recalls, recalls_in_force
 
 ROWS = 20
 KEY = "a" * 16

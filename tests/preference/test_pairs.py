@@ -4,8 +4,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text, some_pairs
-from synth_assets.records import CANDIDATES, PAIRS
+from synth_assets.schemas.tables import CANDIDATES, PAIRS
+from synth_assets.stages.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text, some_pairs
 
 SPEC = PairSpec(margin=0.5, validation_share=0.0)
 NO_IMPORTS = pl.DataFrame(schema=PAIRS)

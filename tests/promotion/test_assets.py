@@ -18,29 +18,22 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from resources.evidence import Evidence, upstream_versions
+from resources.check_results import Evidence, upstream_versions
 from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
-from resources.model_versions import CARD, model_version
-from resources.registry import MODEL, MlflowTracker
 from resources.storage import AssetStorage, Home
 from resources.tracking import MlflowTracking
-from synth_assets.benchmarks.suite import item_table
-from synth_assets.benchmarks.suites import SUITES
-from synth_assets.commands.registry import champion_text, history_text
-from synth_assets.commands.session import Session
+from synth_assets.cli.registry import champion_text, history_text
+from synth_assets.cli.session import Session
 from synth_assets.embedded import world
 from synth_assets.embedded.answers import good_answer
-from synth_assets.evaluation.scoring import metrics
-from synth_assets.manifests import content_hash, folder_hash, write_manifest
-from synth_assets.promotion.assets import PromotionConfig, champion, promotion_decision
-from synth_assets.promotion.service import SuccessionError
-from synth_assets.promotion.succession import Occasion, moved_by_hand, succeed
-from synth_assets.protocols import Completion, Message, Sampling
-from synth_assets.recalls import Recall, add_recalls
-from synth_assets.records import (
-    ADAPTERS,
-    ITEM_SCORES,
+from synth_assets.evals.scoring import metrics
+from synth_assets.evals.suite import item_table
+from synth_assets.evals.suites import SUITES
+from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
+from synth_assets.registry.model_versions import CARD, model_version
+from synth_assets.schemas.records import (
     AdapterRecord,
     ChampionRecord,
     Clause,
@@ -48,8 +41,15 @@ from synth_assets.records import (
     Decision,
     Metric,
     ModelRecord,
-    fingerprint,
 )
+from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.tables import ITEM_SCORES
+from synth_assets.stages.promotion.alias import Occasion, moved_by_hand, succeed
+from synth_assets.stages.promotion.assets import PromotionConfig, champion, promotion_decision
+from synth_assets.stages.promotion.service_history import SuccessionError
+from synth_assets.storage.manifests import content_hash, folder_hash, write_manifest
+from synth_assets.storage.retractions import Recall, add_recalls
+from synth_assets.training.methods import ADAPTERS
 
 SUITE = "world_instructions"
 METRIC = "strict"

@@ -5,8 +5,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from synth_assets.promotion.model_card import attached_scores, model_card
-from synth_assets.records import AdapterRecord, Clause, Decision, JudgedDecision
+from synth_assets.schemas.records import AdapterRecord, Clause, Decision, JudgedDecision
+from synth_assets.stages.promotion.model_card import attached_scores, model_card
 
 FACTS = {"value": 0.625, "n": 80, "ci_low": 0.516, "ci_high": 0.723, "interval": "wilson 0.95", "run_id": "0123456789"}
 TAGS = {

@@ -6,11 +6,19 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.evaluation.safeguards import Guarded
-from synth_assets.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide, outcome_version
-from synth_assets.promotion.trial import fight
-from synth_assets.records import ITEM_SCORES, Decision, PairedTest, Verdict
-from synth_assets.statistics import NonInferiority
+from synth_assets.evals.guards import Guarded
+from synth_assets.schemas.records import Decision, PairedTest, Verdict
+from synth_assets.schemas.tables import ITEM_SCORES
+from synth_assets.stages.promotion.paired_evidence import fight
+from synth_assets.stages.promotion.policy import (
+    Contender,
+    PromotionPolicy,
+    Trial,
+    awaits_sealed,
+    decide,
+    outcome_version,
+)
+from synth_assets.stats.paired import NonInferiority
 
 BASE = Contender("base", "", "")
 TAINTED = Contender("lora_adapter", "2", "f2", tainted="1 recalled row: a")

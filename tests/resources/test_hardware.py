@@ -9,11 +9,12 @@ import pytest
 from resources import hardware
 from resources.hardware import FROM_THE_ROW, PRESETS, TIERS, Gpu, Hardware, detect, find_gpu
 from resources.inference import Inference
-from synth_assets.benchmarks.suites import find_suites
-from synth_assets.efficiency import latencies, variants
-from synth_assets.evaluation import profiles, scoring
-from synth_assets.generation import magpie
-from synth_assets.preference import candidates, pairs
+from synth_assets.evals import scoring
+from synth_assets.evals.suites import find_suites
+from synth_assets.stages.efficiency import latencies, variants
+from synth_assets.stages.evaluation import profiles
+from synth_assets.stages.generation import magpie
+from synth_assets.stages.preference import candidates, pairs
 from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
 
 DRIVERLESS = """

@@ -9,11 +9,11 @@ from tokenizers.processors import TemplateProcessing
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.loading import load_tokenizer
 from resources.reward import FORMS, ClassifierReward, Form, RewardModels
-from synth_assets.chat import encode_chat
 from synth_assets.embedded import model_path
-from synth_assets.records import ModelRecord
+from synth_assets.llm.chat_encoding import encode_chat
+from synth_assets.llm.loading import load_tokenizer
+from synth_assets.schemas.records import ModelRecord
 
 if TYPE_CHECKING:
     import torch

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from resources.model_files import ModelFilesError, fetch, local_folder, split_repository
-from resources.retries import TrackingError, retried
 from resources.storage import Home
 from resources.tracking import MlflowTracking
+from synth_assets.llm.model_files import ModelFilesError, fetch, local_folder, split_repository
+from synth_assets.registry.retry import TrackingError, retried
 
 SECRET = "hunter2"  # noqa: S105 - stands for a password
 
@@ -56,7 +56,7 @@ def test_other_addresses_are_taken_as_they_are(home: Home) -> None:
 def test_a_database_that_stays_down_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("resources.retries.RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr("synth_assets.registry.retry.RETRY_AFTER_S", (0.0,))
     uri = f"postgresql://me:{SECRET}@db.example/mlflow"
 
     def fail() -> None:

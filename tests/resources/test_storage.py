@@ -11,8 +11,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from resources.storage import AssetStorage, Home, StorageError
-from synth_assets.records import ModelRecord
+from resources.storage import AssetStorage, Home
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.storage.errors import StorageError
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCHES = dg.DynamicPartitionsDefinition(name="batches")

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from resources.hardware import TIERS
-from resources.loading import load_causal_model, load_tokenizer, prepare_libraries
 from synth_assets.embedded import model_path
-from synth_assets.records import TURN
+from synth_assets.llm.loading import load_causal_model, load_tokenizer, prepare_libraries
+from synth_assets.schemas.tables import TURN
 from synth_assets.training.engine import LoadedBase, Setting, Trained
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec

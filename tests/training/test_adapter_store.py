@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from synth_assets.manifests import MANIFEST, read_manifest
-from synth_assets.shards import STALE_TEMPORARY_S
+from synth_assets.storage.atomic import STALE_TEMPORARY_S
+from synth_assets.storage.manifests import MANIFEST, read_manifest
 from synth_assets.training.adapter_store import Recipe, stored_or_trained
-from synth_assets.training.contract import TrainingError
 from synth_assets.training.engine import Outcome, Trained
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.specs import DpoSpec, LoraSpec
 
 RECIPE = Recipe("lora_adapter", "lora", LoraSpec(), "base", "r1", {"rows": "d1"}, {"dtype": "float32"}, 1)

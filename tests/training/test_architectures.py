@@ -1,4 +1,4 @@
-"""One step of LoRA on a tiny model of random weights of each architecture that has a row in resources/presets.py."""
+"""One step of LoRA on a tiny model of random weights of each architecture in llm/catalog.py."""
 
 from dataclasses import replace
 
@@ -6,11 +6,12 @@ import polars as pl
 import pytest
 
 from resources.hardware import TIERS
-from resources.loading import load_tokenizer, prepare_libraries
-from resources.presets import FUSED, MODELS, SEPARATE, Shape, lora_parameters
 from synth_assets.embedded import model_path
-from synth_assets.training.contract import TrainingError, check_targets
+from synth_assets.llm.catalog import FUSED, MODELS, SEPARATE, Shape, lora_parameters
+from synth_assets.llm.loading import load_tokenizer, prepare_libraries
 from synth_assets.training.engine import LoadedBase, Setting
+from synth_assets.training.errors import TrainingError
+from synth_assets.training.preconditions import check_targets
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from synth_assets.training.callbacks import Curve
-from synth_assets.training.contract import TrainingError
+from synth_assets.training.errors import TrainingError
 
 
 def test_points_keep_our_names() -> None:

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from synth_assets.chat import control_ids
-from synth_assets.training.contract import TrainingError
+from synth_assets.llm.chat_encoding import control_ids
 from synth_assets.training.data import (
     IGNORED,
     Example,
@@ -18,6 +17,7 @@ from synth_assets.training.data import (
     sft_table,
 )
 from synth_assets.training.engine import LoadedBase
+from synth_assets.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.manifests import folder_hash
-from synth_assets.training.contract import TrainingError
+from synth_assets.storage.manifests import folder_hash
 from synth_assets.training.dpo import CONTROL_SFT_WEIGHT, control_spec, preference_losses, train_dpo
 from synth_assets.training.engine import LoadedBase, Setting
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.specs import DpoSpec
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.records import REFERENCE_LOGPROBS
+from synth_assets.llm.loading import load_adapter
+from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.training.data import Example, encode_pairs
-from synth_assets.training.engine import LoadedBase, Setting, load_adapter
+from synth_assets.training.engine import LoadedBase, Setting
 from synth_assets.training.logprobs import answer_logprobs, pair_logprobs, reference_policy
 
 

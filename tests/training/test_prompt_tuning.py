@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 from safetensors import safe_open
 
-from synth_assets.training.contract import TrainingError
+from synth_assets.llm.loading import load_adapter
 from synth_assets.training.data import encode_rows
-from synth_assets.training.engine import LoadedBase, Setting, load_adapter
+from synth_assets.training.engine import LoadedBase, Setting
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import answer_logprobs
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.specs import PromptTuningSpec

@@ -5,7 +5,7 @@ import pytest
 
 from synth_assets.training.budget import UNLIMITED, Budget, budget_of
 from synth_assets.training.callbacks import Curve
-from synth_assets.training.contract import TrainingError
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.loop import Supervised
 from synth_assets.training.memory import out_of_memory, smaller
 from synth_assets.training.selection import Best

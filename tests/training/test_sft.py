@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.manifests import folder_hash
-from synth_assets.training.contract import TrainingError
+from synth_assets.storage.manifests import folder_hash
 from synth_assets.training.data import encode_rows
 from synth_assets.training.engine import LoadedBase, Setting, Trained
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import answer_logprobs
 from synth_assets.training.sft import packed_batches, train_lora, train_on_best
 from synth_assets.training.specs import LoraSpec, RejectionSamplingSpec

@@ -6,10 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from synth_assets.training.contract import TrainingError
+from synth_assets.llm.loading import load_adapter
 from synth_assets.training.data import encode_rows
 from synth_assets.training.difficulty import difficulty_of
-from synth_assets.training.engine import LoadedBase, Setting, Trained, load_adapter
+from synth_assets.training.engine import LoadedBase, Setting, Trained
+from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import answer_logprobs
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.sft import train_lora

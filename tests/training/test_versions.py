@@ -6,10 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from resources import loading
-from synth_assets import chat
-from synth_assets.adapters.production import METHODS
-from synth_assets.code_digest import code_digest
+from synth_assets.llm import chat_encoding, loading
+from synth_assets.storage.code_digest import code_digest
 from synth_assets.training import (
     batches,
     data,
@@ -25,10 +23,11 @@ from synth_assets.training import (
     selection,
     sft,
 )
+from synth_assets.training.train_or_load import METHODS
 from synth_assets.training.versions import REFERENCE, VERSIONS
 
 DIGESTS = Path(__file__).with_name("code_digests.json")
-TOKENS = (chat, data, loading, engine)  # how a model is loaded, and what it reads
+TOKENS = (chat_encoding, data, loading, engine)  # how a model is loaded, and what it reads
 LOOP = (*TOKENS, batches, difficulty, fitting, logprobs, loop, memory, schedules, selection)
 CODE: dict[str, tuple[ModuleType, ...]] = {
     "lora": (*LOOP, sft),

@@ -1,0 +1,1 @@
+"""The `synth` command: `app.py` reads the arguments, each other module runs one command."""

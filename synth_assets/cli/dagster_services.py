@@ -1,0 +1,131 @@
+"""Dagster's webserver behind RequestGuard, with the code server and daemon of `dagster dev` beside it.
+
+The only module that uses what Dagster does not document as public; pyproject.toml bounds the version, and
+tests/browser/test_request_guard_in_front.py fails where that part of Dagster changes.
+
+As a program, `python -m synth_assets.cli.dagster_services --workspace FILE --host HOST --port PORT` runs until
+Ctrl-C, or until one of its processes ends.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import yaml
+from dagster._cli.proxy_server_manager import ProxyServerManager
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster_webserver.app import create_app_from_workspace_process_context
+from dagster_webserver.version import __version__
+
+from synth_assets.cli.request_guard import RequestGuard, allowed_hosts
+from synth_assets.orchestration.yaml_numbers import read_exponents_in_launchpad
+
+if TYPE_CHECKING:
+    import uvicorn
+
+STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW = 15_000, 3_600, 20  # the defaults of dagster-webserver
+DAEMON_STOPS_WITHIN_S = 10.0
+
+
+def serve(workspace: Path, host: str, port: int, hosts: frozenset[str]) -> None:
+    """Serve the guarded UI over the code locations of a workspace file until a signal ends it."""
+    with dg.DagsterInstance.get() as instance, _webserver(instance, workspace, host, port, hosts) as server:
+        server.run()
+
+
+def serve_all(workspace: Path, host: str, port: int, hosts: frozenset[str]) -> int:
+    """Serve the guarded UI with a daemon, both over one code server; return the exit code.
+
+    It ends, with exit code 1, where the daemon ends by itself.
+    """
+    os.environ["DAGSTER_IS_DEV_CLI"] = "1"
+    with (
+        dg.DagsterInstance.get() as instance,
+        _code_servers(instance, workspace) as served,
+        _webserver(instance, served, host, port, hosts) as server,
+        _daemon(served) as daemon,
+    ):
+        ended = threading.Event()
+        threading.Thread(target=_stop_with, args=(daemon, server, ended), daemon=True).start()
+        server.run()
+        return int(ended.is_set())
+
+
+@contextmanager
+def _webserver(
+    instance: dg.DagsterInstance, workspace: Path, host: str, port: int, hosts: frozenset[str]
+) -> "Iterator[uvicorn.Server]":
+    import uvicorn
+
+    read_exponents_in_launchpad()
+    instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW)
+    target = WorkspaceFileTarget([str(workspace)])
+    with WorkspaceProcessContext(instance, target, version=__version__) as context:
+        app = RequestGuard(create_app_from_workspace_process_context(context), hosts)
+        yield uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
+
+
+@contextmanager
+def _code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[Path]:
+    """Start the code servers of a workspace file, and yield a file that names their sockets."""
+    with (
+        ProxyServerManager(instance, WorkspaceFileTarget([str(workspace)]), code_server_log_level="WARNING") as servers,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        served = Path(folder) / "workspace.yaml"
+        served.write_text(yaml.safe_dump({"load_from": [dict(spec) for spec in servers.get_code_server_specs()]}))
+        yield served
+
+
+@contextmanager
+def _daemon(workspace: Path) -> Iterator[subprocess.Popen[bytes]]:
+    daemon = subprocess.Popen([sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)])
+    try:
+        yield daemon
+    finally:
+        daemon.terminate()
+        try:
+            daemon.wait(DAEMON_STOPS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+def _stop_with(daemon: subprocess.Popen[bytes], server: "uvicorn.Server", ended: threading.Event) -> None:
+    """End the server once the daemon has ended, which is an error where the server was not told to end."""
+    code = daemon.wait()
+    if not server.should_exit:
+        logging.getLogger(__name__).error("The Dagster daemon ended by itself with code %s", code)
+        ended.set()
+        server.should_exit = True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the services; return the exit code."""
+    parser = argparse.ArgumentParser(description="The Dagster UI, its code server and its daemon.")
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--allow-host", action="append", default=[])
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return serve_all(given.workspace, given.host, given.port, allowed_hosts(given.port, given.allow_host))
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

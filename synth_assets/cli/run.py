@@ -1,0 +1,245 @@
+"""`synth run`: one batch through the whole graph, watched from the terminal."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.events import RunFailureReason
+from rich.console import Console
+
+from resources.inference import Inference
+from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
+from resources.step_meter import MAX_COST, MAX_MINUTES
+from resources.storage import Home
+from synth_assets.cli.costs import run_costs_text
+from synth_assets.cli.ranges import samples_in_range
+from synth_assets.cli.session import Session
+from synth_assets.cli.settings import ops_for
+from synth_assets.cli.watch import RunWatcher, quiet_event_errors
+from synth_assets.evals.suite import Suite, check_files
+from synth_assets.evals.suites import find_suites
+from synth_assets.llm.size_settings import WRITTEN_SUITES
+from synth_assets.orchestration.run_queue import turn, wait_for_turn
+from synth_assets.schemas.tier import Tier
+from synth_assets.stages.generation.partitions import (
+    BATCHES_NAME,
+    FIRST_BATCH,
+    check_batch,
+    stored_batches,
+    usable_batches,
+)
+from synth_assets.storage.budgets import run_limits
+
+TRIGGER = "synth run"
+BENCHMARK_ITEMS = dg.AssetKey("benchmark_items")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a person asked for."""
+
+    batch: str | None = None
+    samples: int | None = None
+    select: str | None = None
+    settings: tuple[str, ...] = ()  # "asset.field=value"
+    in_process: bool = False
+    max_minutes: float | None = None
+    max_cost: float | None = None
+
+
+class StoppedError(Exception):
+    """A person or the system ended a run; the message says what to do."""
+
+
+def pipeline_job() -> dg.JobDefinition:
+    """The job `pipeline` of this deployment; a module-level function, so that step processes can find it."""
+    from synth_assets.definitions import defs
+
+    return defs().resolve_job_def("pipeline")
+
+
+def pipeline_job_in_process() -> dg.JobDefinition:
+    """The same job, all steps in this process."""
+    from synth_assets.definitions import build_definitions, deployment_resources
+
+    return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("pipeline")
+
+
+def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
+    """Run the job and show it; returns whether every step succeeded.
+
+    Raises:
+        ValueError: the batch name, a setting or a model is wrong; nothing was started.
+    """
+    from synth_assets.orchestration.run_validation import check_settings
+
+    make_job = pipeline_job_in_process if launch.in_process else pipeline_job
+    job = make_job()
+    limits = limit_tags(launch, session.tier)
+    config = run_config(job, launch)
+    check_settings(config, session.hardware)
+    selection = _selected(job, launch.select)
+    preflight(session)
+    if selection is None or BENCHMARK_ITEMS in selection:
+        check_benchmarks(session, config)
+    batch_name(session, launch.batch)
+    close_dead_runs(session.instance)
+    session.limit_model_steps()
+    with _own_turn(session, console, launch.in_process):
+        tags = {**run_tags(choose_batch(session, launch.batch), session.tier_name), **limits}
+        return execute(session, make_job, config, tags, console, selection)
+
+
+@contextmanager
+def _own_turn(session: Session, console: Console, in_process: bool) -> Iterator[None]:
+    """Wait until no other run writes the tables; hold the turn where the executor of this run does not take it."""
+
+    def report(line: str) -> None:
+        console.print(line, markup=False)
+
+    if not in_process:
+        wait_for_turn(session.home, report)
+        yield
+        return
+    with turn(session.home, f"synth run --in-process (process {os.getpid()})", report):
+        yield
+
+
+def limit_tags(launch: Launch, tier: Tier) -> dict[str, str]:
+    """The tags by which every long step knows the limits of its run; ValueError where one cannot hold."""
+    run_limits(launch.max_minutes, launch.max_cost, tier.usd_per_hour, 0.0)
+    if launch.max_cost is not None and not tier.usd_per_hour:
+        raise ValueError("--max-cost needs a price, and this tier costs 0 USD an hour: use --max-minutes")
+    limits = {MAX_MINUTES: launch.max_minutes, MAX_COST: launch.max_cost}
+    return {tag: f"{value:g}" for tag, value in limits.items() if value is not None}
+
+
+def run_tags(batch: str, tier: str) -> dict[str, str]:
+    """What a run of this command is known by, the process that runs it included."""
+    return {"dagster/partition": batch, "batch": batch, "tier": tier, "trigger": TRIGGER, PROCESS_TAG: this_process()}
+
+
+def execute(
+    session: Session,
+    make_job: Callable[[], dg.JobDefinition],
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    console: Console,
+    selection: Sequence[dg.AssetKey] | None = None,
+) -> bool:
+    """Run a job to its end, a line per event; returns whether every step succeeded.
+
+    Raises:
+        StoppedError: Ctrl-C or SIGTERM ended the steps.
+    """
+    token = uuid.uuid4().hex
+    watcher = RunWatcher(session.instance, token, lambda line: console.print(line, markup=False))
+    watcher.start()
+    try:
+        with quiet_event_errors():
+            result = dg.execute_job(
+                dg.reconstructable(make_job),
+                instance=session.instance,
+                run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={**tags, "synth/launch": token},
+                asset_selection=selection,
+            )
+    finally:
+        watcher.finish()
+    if costs := run_costs_text(session.instance, result.run_id, session.tier.usd_per_hour):
+        console.print(costs, markup=False)
+    if any(_was_stopped(event) for event in result.all_events):
+        raise StoppedError("stopped; what was made is kept: run again to go on")
+    return result.success
+
+
+def _was_stopped(event: dg.DagsterEvent) -> bool:
+    """Whether this is the end of a run that a signal stopped."""
+    return event.is_job_failure and event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
+
+
+def run_config(job: dg.JobDefinition, launch: Launch) -> dict[str, Any]:
+    """Return Dagster's run config for a launch.
+
+    Raises:
+        ValueError: a setting does not fit the job, or `samples` is out of range.
+    """
+    samples = [] if launch.samples is None else [f"raw_instructions.samples={samples_in_range(launch.samples)}"]
+    return {"ops": ops_for(job, [*launch.settings, *samples])}
+
+
+def check_benchmarks(session: Session, config: Mapping[str, Any]) -> None:
+    """Read the benchmark files of the run's suites: a file that is wrong costs a line and not an hour.
+
+    Raises:
+        FileNotFoundError: a suite has no items anywhere.
+        ValueError: no such suite, or a file is not as it should be; names file, line and field.
+    """
+    own = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
+    home = Home(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
+    suites = find_suites(session.tier.suites if own is None else own)
+    check_files(suites, home.benchmarks())
+    if os.environ.get("HF_DATASETS_OFFLINE") == "1":
+        _check_offline(suites, home.benchmarks())
+
+
+def _check_offline(suites: Sequence[Suite], folder: Path) -> None:
+    """Read the suites that only a hub has, from the copies that an earlier run fetched: no hub will be asked later.
+
+    Raises:
+        FileNotFoundError: a suite was never fetched; names the suites that need no file.
+    """
+    for suite in suites:
+        if not suite.from_hub or any(folder.glob(suite.files)):
+            continue
+        try:
+            suite.items(folder)
+        except FileNotFoundError as error:
+            written = ", ".join(WRITTEN_SUITES)
+            remedy = f"To evaluate on the suites that need no file: --set 'benchmark_items.suites=[{written}]'"
+            raise FileNotFoundError(f"{error}. {remedy}") from error
+
+
+def preflight(session: Session) -> None:
+    """Resolve every model, and the MLflow in use, before anything runs: what is wrong costs a line and not an hour."""
+    session.tracking.uri()
+    inference = Inference(hardware=session.hardware)
+    for role in ("teacher", "base", "reward"):
+        inference.resolve(role)
+
+
+def batch_name(session: Session, wanted: str | None) -> str:
+    """Return the batch asked for, else the newest usable one, else the first.
+
+    Raises:
+        BatchNameError: no batch may have the name.
+    """
+    existing = usable_batches(session.instance.get_dynamic_partitions(BATCHES_NAME))
+    if wanted is None:
+        return existing[-1] if existing else FIRST_BATCH
+    return check_batch(wanted, stored_batches(session.home / "tables"))
+
+
+def choose_batch(session: Session, wanted: str | None) -> str:
+    """Return the batch to run, as `batch_name` finds it, and add it where it is new."""
+    batch = batch_name(session, wanted)
+    session.instance.add_dynamic_partitions(BATCHES_NAME, [batch])
+    return batch
+
+
+def _selected(job: dg.JobDefinition, select: str | None) -> list[dg.AssetKey] | None:
+    if select is None:
+        return None
+    try:
+        selection = dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
+        keys = selection.resolve(job.asset_layer.asset_graph)
+    except dg.DagsterError as error:
+        raise ValueError(f"--select {select!r}: {error}. Try 'key:sft_dataset+' or 'group:filtering'") from error
+    if not keys:
+        raise ValueError(f"--select {select!r} names no asset of the job")
+    return sorted(keys)

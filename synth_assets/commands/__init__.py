@@ -1,1 +1,0 @@
-"""What each `synth` command does; cli.py only reads the arguments."""

@@ -1,0 +1,1 @@
+"""Language models: catalog, checks of model folders, loading, chat templates and generators. No Dagster, no assets."""

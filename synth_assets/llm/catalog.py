@@ -1,0 +1,228 @@
+"""Language models by short name: what they are, which modules LoRA adapts, and whether they fit a tier.
+
+`SYNTH_TEACHER` and `SYNTH_BASE` take the names; any other hub repository or folder works without a row here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from synth_assets.llm.costs import ACTIVATION_BYTES_PER_HIDDEN, ADAMW_STATES, CHECKPOINT_ACTIVATIONS_BELOW_GB
+from synth_assets.llm.roofline import BYTES_PER_PARAMETER
+from synth_assets.schemas.tier import Tier
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+SEPARATE = ATTENTION + MLP
+FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+"""Phi-3 has one layer for query, key and value, and one for gate and up."""
+
+TRAINED_TOKENS = 1_024  # of each row of a batch, for the estimate
+ROWS_AT_ONCE = {"transformers": 64, "vllm": 1}  # with keys and values: a whole block; vLLM takes what memory is left
+USABLE = 0.9  # of a card's memory: the rest is the CUDA context's and lost between blocks
+
+BFLOAT16_ONLY = "published in bfloat16; in float16 (t4) its activations may overflow"
+"""Of Qwen2 and Qwen2.5: github.com/QwenLM/Qwen3/issues/868."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder's shape, from the config.json that its makers publish."""
+
+    layers: int
+    hidden: int
+    mlp: int
+    heads: int
+    key_value_heads: int
+    head: int
+    vocabulary: int
+    tied: bool = False  # the output layer is the embedding
+
+    def outputs(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each linear layer of a block, by the name of its module, separate or fused."""
+        query, cached = self.heads * self.head, self.key_value_heads * self.head
+        return {
+            "q_proj": (self.hidden, query),
+            "k_proj": (self.hidden, cached),
+            "v_proj": (self.hidden, cached),
+            "qkv_proj": (self.hidden, query + 2 * cached),
+            "o_proj": (query, self.hidden),
+            "gate_proj": (self.hidden, self.mlp),
+            "up_proj": (self.hidden, self.mlp),
+            "gate_up_proj": (self.hidden, 2 * self.mlp),
+            "down_proj": (self.mlp, self.hidden),
+            "c_attn": (self.hidden, query + 2 * cached),  # GPT-2's, as those below
+            "c_fc": (self.hidden, self.mlp),
+            "c_proj": (query + self.mlp, 2 * self.hidden),  # two layers of one name: their sums
+        }
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of MODELS.
+
+    Attributes:
+        repository: on the hub.
+        roles: what the pipeline can use it as: a teacher has to be a chat model.
+        family: the row of FAMILIES whose chat template it speaks; a base model's tokenizer gets that template.
+        parameters: all of them, as published.
+        shape: of its layers.
+        context_tokens: the longest sequence that its card names.
+        targets: the linear layers of its blocks, all of which LoRA adapts.
+        licence: as its card names it.
+        gate: what the hub asks for before it gives the files; empty: nothing.
+        caveat: what its precision needs.
+        tested: where it ran; empty: nobody has run it in this project.
+    """
+
+    repository: str
+    roles: tuple[Literal["teacher", "base"], ...]
+    family: str
+    parameters: int
+    shape: Shape
+    context_tokens: int
+    licence: str
+    targets: tuple[str, ...] = SEPARATE
+    gate: str = ""
+    caveat: str = ""
+    tested: str = ""
+
+
+LLAMA_1B = Shape(16, 2_048, 8_192, 32, 8, 64, 128_256, tied=True)
+LLAMA_3B = Shape(28, 3_072, 8_192, 24, 8, 128, 128_256, tied=True)
+LLAMA_8B = Shape(32, 4_096, 14_336, 32, 8, 128, 128_256)
+QWEN_1_5B = Shape(28, 1_536, 8_960, 12, 2, 128, 151_936, tied=True)
+QWEN_7B = Shape(28, 3_584, 18_944, 28, 4, 128, 152_064)
+META = "Meta's licence and HF_TOKEN"
+
+MODELS: Mapping[str, Model] = {
+    "llama-3.2-1b": Model(
+        "meta-llama/Llama-3.2-1B", ("base",), "llama3", 1_235_814_400, LLAMA_1B, 131_072, "llama3.2", gate=META
+    ),
+    "llama-3.2-3b": Model(
+        "meta-llama/Llama-3.2-3B", ("base",), "llama3", 3_212_749_824, LLAMA_3B, 131_072, "llama3.2", gate=META
+    ),
+    "llama-3.1-8b": Model(
+        "meta-llama/Llama-3.1-8B", ("base",), "llama3", 8_030_261_248, LLAMA_8B, 131_072, "llama3.1", gate=META
+    ),
+    "llama-3.1-8b-instruct": Model(
+        "meta-llama/Llama-3.1-8B-Instruct",
+        ("teacher", "base"),
+        "llama3",
+        8_030_261_248,
+        LLAMA_8B,
+        131_072,
+        "llama3.1",
+        gate=META,
+    ),
+    "qwen2.5-1.5b": Model(
+        "Qwen/Qwen2.5-1.5B",
+        ("base",),
+        "qwen2",
+        1_543_714_304,
+        QWEN_1_5B,
+        32_768,
+        "apache-2.0",
+        caveat=BFLOAT16_ONLY,
+    ),
+    "qwen2.5-1.5b-instruct": Model(
+        "Qwen/Qwen2.5-1.5B-Instruct",
+        ("teacher", "base"),
+        "qwen2",
+        1_543_714_304,
+        QWEN_1_5B,
+        32_768,
+        "apache-2.0",
+        caveat=BFLOAT16_ONLY,
+    ),
+    "qwen2.5-7b-instruct": Model(
+        "Qwen/Qwen2.5-7B-Instruct",
+        ("teacher", "base"),
+        "qwen2",
+        7_615_616_512,
+        QWEN_7B,
+        32_768,
+        "apache-2.0",
+        caveat=BFLOAT16_ONLY,
+    ),
+    "phi-3-mini-4k": Model(
+        "microsoft/Phi-3-mini-4k-instruct",
+        ("teacher", "base"),
+        "phi3",
+        3_821_079_552,
+        Shape(32, 3_072, 8_192, 32, 32, 96, 32_064),
+        4_096,
+        "mit",
+        targets=FUSED,
+        caveat="published in bfloat16; its repository's own code is left aside for that of Transformers",
+    ),
+    "mistral-7b-instruct": Model(
+        "mistralai/Mistral-7B-Instruct-v0.3",
+        ("teacher", "base"),
+        "mistral",
+        7_248_023_552,
+        Shape(32, 4_096, 14_336, 32, 8, 128, 32_768),
+        32_768,
+        "apache-2.0",
+        gate="perhaps contact details and HF_TOKEN",
+        caveat="published in bfloat16",
+    ),
+    "tinyllama-1.1b": Model(
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+        ("teacher", "base"),
+        "zephyr",
+        1_100_048_384,
+        Shape(22, 2_048, 5_632, 32, 4, 64, 32_000),
+        2_048,
+        "apache-2.0",
+        caveat="published in bfloat16",
+    ),
+}
+"""The rows, smallest of each maker first. Nothing here was fetched: shapes and counts are as published, and a test
+builds each shape from Transformers' own classes and counts again."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Bytes of memory, derived from shapes and the tier's precision and batch; nothing was measured."""
+
+    generate: float
+    train: float
+
+
+def model_at(location: str) -> Model | None:
+    """The row of a short name, or of a hub repository with or without its revision; None where there is none."""
+    if location in MODELS:
+        return MODELS[location]
+    return next((row for row in MODELS.values() if row.repository == location.partition("@")[0]), None)
+
+
+def needed_bytes(row: Model, tier: Tier, rank: int) -> Needed:
+    """What a model needs on a tier: to generate a block of texts, and to train LoRA on all its target modules.
+
+    Training: weights, adapter with gradient and AdamW in float32, activations (Korthikanti et al. 2022,
+    arXiv 2205.05198) of `TRAINED_TOKENS` a row, and logits in float32. Generation: weights, and keys and values of
+    `ROWS_AT_ONCE` texts of as many tokens. Embeddings are never quantised.
+    """
+    shape, width = row.shape, BYTES_PER_PARAMETER[tier.dtype]
+    embeddings = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
+    packed = width if tier.quantisation == "none" else BYTES_PER_PARAMETER[tier.quantisation]
+    weights = embeddings * width + (row.parameters - embeddings) * packed
+    tokens = tier.batch_size * TRAINED_TOKENS
+    by_layer = ACTIVATION_BYTES_PER_HIDDEN * width / 2 * shape.hidden
+    recomputed = tier.device == "cuda" and tier.memory_gb < CHECKPOINT_ACTIVATIONS_BELOW_GB
+    kept = by_layer + shape.layers * shape.hidden * width if recomputed else by_layer * shape.layers
+    adapter = lora_parameters(row, rank) * 4 * (2 + ADAMW_STATES)
+    cache = 2 * shape.layers * shape.key_value_heads * shape.head * width * ROWS_AT_ONCE[tier.engine] * TRAINED_TOKENS
+    return Needed(generate=weights + cache, train=weights + adapter + tokens * (kept + 4 * shape.vocabulary))
+
+
+def lora_parameters(row: Model, rank: int) -> int:
+    """What LoRA of this rank adds to all target modules: rank x (inputs + outputs) of each layer."""
+    sizes = row.shape.outputs()
+    return row.shape.layers * sum(rank * sum(sizes[name]) for name in row.targets)
+
+
+def fits(needed: float, memory_gb: float) -> bool:
+    """Whether so many bytes fit a device with memory in units of 1e9 bytes."""
+    return needed <= USABLE * memory_gb * 1e9

@@ -1,0 +1,1 @@
+"""Jobs, schedules, sensors and the executor. Only `definitions` and `cli` import this package."""

@@ -1,0 +1,131 @@
+"""What starts runs without a person: one trigger per cause, all off until switched on in the UI under Automation."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from resources.hardware import Hardware
+from resources.storage import Home
+from resources.tracking import MlflowTracking
+from resources.webhook import Notice, Webhook
+from synth_assets.orchestration import jobs
+from synth_assets.orchestration.failures import failures_of_run
+from synth_assets.orchestration.outbox import Source, deliver, make_notice
+from synth_assets.orchestration.run_queue import QUEUED
+from synth_assets.schemas.records import ChampionRecord
+from synth_assets.stages.generation.partitions import BATCHES_NAME, FIRST_BATCH, usable_batches
+from synth_assets.stages.promotion.alias import moved_by_hand
+from synth_assets.stages.promotion.assets import PromotionConfig
+from synth_assets.storage.manifests import file_sha256
+
+EVERY_MONDAY = "0 3 * * 1"
+PARTITION = "dagster/partition"
+"""Dagster's tag for the partition of a run. Requests set it instead of a partition key, which would have to exist: the
+run adds the batch when it starts (`raw_instructions`), so that a test of a tick in the UI adds none."""
+ALL_BATCHES = "all"  # the tag of runs that make no batch and read every one
+
+EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency")
+FROM_IMPORTS = EVERYTHING & dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(
+    include_self=True
+)
+
+
+@dg.schedule(job=jobs.pipeline, cron_schedule=EVERY_MONDAY)
+def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.RunRequest:
+    """Each Monday at 03:00 UTC: a batch named by the ISO week, and everything that follows from it.
+
+    Idempotent: the same week asks for the same batch and the same run.
+    """
+    year, week, _ = context.scheduled_execution_time.isocalendar()
+    batch = f"{year}-W{week:02}"
+    tags = {**QUEUED, "trigger": "schedule", "batch": batch, PARTITION: batch, "tier": hardware.name()}
+    return dg.RunRequest(run_key=batch, tags=tags)
+
+
+@dg.sensor(asset_selection=EVERYTHING, minimum_interval_seconds=60)
+def new_imports(context: dg.SensorEvaluationContext, home: Home, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
+    """New files under SYNTH_HOME/imports: one run per set of file contents, from the imports on.
+
+    Where no batch was ever made there is nothing to go on from: the first run makes everything, a first batch included.
+    """
+    files = sorted(p for p in home.imports().iterdir() if p.is_file() and not p.name.startswith("."))
+    if not files:
+        return dg.SkipReason("nothing was imported yet: synth import FILE")
+    contents = hashlib.sha256("".join(sorted(map(file_sha256, files))).encode()).hexdigest()[:16]
+    tags = {**QUEUED, "trigger": "import", "imports": contents, "tier": hardware.name()}
+    if not usable_batches(context.instance.get_dynamic_partitions(BATCHES_NAME)):
+        return dg.RunRequest(run_key=contents, tags={**tags, "batch": FIRST_BATCH, PARTITION: FIRST_BATCH})
+    if context.repository_def is None:
+        raise ValueError("the sensor new_imports runs in a code location alone, where it sees the graph")
+    chosen = sorted(FROM_IMPORTS.resolve(context.repository_def.asset_graph))
+    return dg.RunRequest(run_key=contents, asset_selection=chosen, tags={**tags, "batch": ALL_BATCHES})
+
+
+@dg.sensor(minimum_interval_seconds=30)
+def failure_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.SkipReason:
+    """Tell the webhook which run failed and why, and again until the webhook takes it; starts no run."""
+    instance = context.instance
+
+    def failures(**limits: Any) -> dg.RunStatusChangeRecordsFilter:  # noqa: ANN401 - fields of the filter
+        return dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, **limits)
+
+    def newer(after: int | None, since: float, limit: int) -> Sequence[dg.EventLogRecord]:
+        known = {"after_storage_id": after} if after is not None else {"after_timestamp": since}
+        return instance.fetch_run_status_changes(failures(**known), limit, ascending=True).records
+
+    def by_id(events: Sequence[int]) -> Sequence[dg.EventLogRecord]:
+        return instance.fetch_run_status_changes(failures(storage_ids=events), len(events)).records
+
+    def notice(record: dg.EventLogRecord) -> Notice:
+        run = instance.get_run_by_id(record.run_id)
+        event = record.event_log_entry.dagster_event
+        reasons = failures_of_run(instance, record.run_id) or [event.message or "no message" if event else "no message"]
+        text = f"{run.job_name if run else 'a run'} failed: {'; '.join(reasons)}"
+        return make_notice(f"failure-{record.run_id}", text, {"run_id": record.run_id, **(run.tags if run else {})})
+
+    return deliver(context, webhook, Source(newer, by_id, notice))
+
+
+@dg.sensor(minimum_interval_seconds=30)
+def decision_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.SkipReason:
+    """Tell the webhook each decision on promotion, and again until the webhook takes it; starts no run."""
+    instance = context.instance
+
+    def decisions(**limits: Any) -> dg.AssetRecordsFilter:  # noqa: ANN401 - fields of the filter
+        return dg.AssetRecordsFilter(dg.AssetKey("promotion_decision"), **limits)
+
+    def newer(after: int | None, since: float, limit: int) -> Sequence[dg.EventLogRecord]:
+        known = {"after_storage_id": after} if after is not None else {"after_timestamp": since}
+        return instance.fetch_materializations(decisions(**known), limit, ascending=True).records
+
+    def by_id(events: Sequence[int]) -> Sequence[dg.EventLogRecord]:
+        return instance.fetch_materializations(decisions(storage_ids=events), len(events)).records
+
+    def notice(record: dg.EventLogRecord) -> Notice:
+        materialisation = record.asset_materialization
+        facts = {k: str(v.value) for k, v in materialisation.metadata.items()} if materialisation else {}
+        text = f"promotion: {facts.get('outcome', 'decided')} ({facts.get('reason', 'see the asset')})"
+        return make_notice(f"decision-{record.run_id}-{record.storage_id}", text, {**facts, "run_id": record.run_id})
+
+    return deliver(context, webhook, Source(newer, by_id, notice))
+
+
+@dg.sensor(job=jobs.promote, minimum_interval_seconds=60)
+def champion_moved_by_hand(home: Home, tracking: MlflowTracking, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
+    """Somebody moved @champion in MLflow: judge it by the policy, record it as manual, flag it where refused."""
+    if not tracking.exists():
+        return dg.SkipReason("nothing was registered yet: synth run")
+    recorded = home.record("champion", ChampionRecord)
+    moved = moved_by_hand(tracking.tracker(), recorded)
+    if moved is None:
+        return dg.SkipReason("@champion is where the last promotion left it")
+    config = dg.RunConfig(ops={"promotion_decision": PromotionConfig(adopt=True)})
+    since = recorded.moved_at if recorded else "never"
+    tags = {"trigger": "alias", "batch": ALL_BATCHES, "tier": hardware.name()}
+    return dg.RunRequest(run_key=f"{moved or 'none'} after {since}", run_config=config, tags=tags)
+
+
+SCHEDULES = [retraining]
+SENSORS = [new_imports, champion_moved_by_hand, failure_notice, decision_notice]

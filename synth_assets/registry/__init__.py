@@ -1,0 +1,1 @@
+"""Client of the MLflow tracking server and model registry. No Dagster, no assets."""

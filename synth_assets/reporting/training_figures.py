@@ -1,0 +1,212 @@
+"""Trainings drawn: loss, margin and accuracy over the steps, and the learning rate with its phases."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synth_assets.reporting.display_names import label
+from synth_assets.reporting.figures import COLOURS, COLUMNS, GRID, INK, blank_panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SMOOTHED_SHARE = 20  # the running mean is over a twentieth of the steps
+SMOOTHED_FROM = 40  # steps; with fewer each step is drawn as it is
+NARROW_PHASE = 0.12  # of the steps; the name of a narrower one is written upwards, beside it
+STOPPED = "stopped at step"  # how the event of an early end begins
+PREFERENCE_METHODS = ("dpo", "on_policy_dpo")  # the other methods are supervised
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is drawn of one training.
+
+    Attributes:
+        name: of the adapter.
+        curve: a point for each step and each validation, with what was logged of it.
+        phases: of the plan, with number, name, first_step and last_step; empty where nobody kept them.
+        best_step: whose weights were kept; 0: the last ones.
+        stopped: whether it ended before its plan.
+    """
+
+    name: str
+    curve: Sequence[Mapping[str, float]]
+    phases: Sequence[Mapping[str, Any]] = ()
+    best_step: int = 0
+    stopped: bool = False
+
+    def points(self, key: str) -> list[tuple[float, float]]:
+        """(step, value) of what was logged under `key`, in order of the steps."""
+        return sorted((point["step"], point[key]) for point in self.curve if key in point and "step" in point)
+
+    def last_step(self) -> float:
+        """Of the plan where it is known, else of the curve."""
+        planned = max((phase["last_step"] for phase in self.phases), default=0)
+        return max([planned, *(point.get("step", 0) for point in self.curve)])
+
+
+def training_of(name: str, outcome: Mapping[str, Any]) -> Training:
+    """From the outcome that an adapter's manifest keeps; what an older version did not keep is left out."""
+    return Training(
+        name=name,
+        curve=outcome.get("curve", ()),
+        phases=outcome.get("phases", ()),
+        best_step=outcome.get("best_step", 0),
+        stopped=any(event.startswith(STOPPED) for event in outcome.get("events", ())),
+    )
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A row of panels: what is logged at each step and at each validation, and where its axis ends (None: open)."""
+
+    key: str
+    title: str
+    validation: str = ""
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None  # of no effect, drawn as a line
+    shared: bool = False  # all trainings on one scale
+
+
+LOSS = Measure("loss", "loss", "eval_loss", low=0.0)
+RATE = Measure("learning_rate", "learning rate", low=0.0)
+MARGIN = Measure("reward_margin", "reward margin", "eval_reward_margin", level=0.0, shared=True)
+ACCURACY = Measure("reward_accuracy", "reward accuracy", "eval_reward_accuracy", low=0.0, high=1.0, level=0.5)
+SUPERVISED, PREFERENCE = (LOSS, RATE), (LOSS, MARGIN, ACCURACY, RATE)
+
+
+def training_curves(
+    method: str, trainings: Sequence[Training], *, columns: int = COLUMNS
+) -> "tuple[str, Figure] | None":
+    """The figure of these trainings by one method, and its name; None where none of them left a curve."""
+    measures = PREFERENCE if method in PREFERENCE_METHODS else SUPERVISED
+    if not any(one.points(measure.key) for one in trainings for measure in measures):
+        return None
+    if method in PREFERENCE_METHODS:
+        return "dpo_training_curves", dpo_training_curves(trainings, columns=columns)
+    return "sft_training_curves", sft_training_curves(trainings, columns=columns)
+
+
+def sft_training_curves(trainings: Sequence[Training], *, columns: int = COLUMNS) -> "Figure":
+    """Of each supervised training the loss, and the learning rate with the phases of its schedule.
+
+    Raises:
+        ValueError: none of them left a curve.
+    """
+    return _curves(trainings, SUPERVISED, columns)
+
+
+def dpo_training_curves(trainings: Sequence[Training], *, columns: int = COLUMNS) -> "Figure":
+    """Of each preference training the loss, the reward margin and accuracy, and the learning rate with its phases.
+
+    Raises:
+        ValueError: none of them left a curve.
+    """
+    return _curves(trainings, PREFERENCE, columns)
+
+
+def _curves(trainings: Sequence[Training], measures: Sequence[Measure], columns: int) -> "Figure":
+    drawn = [one for one in trainings if any(one.points(measure.key) for measure in measures)]
+    if not drawn:
+        names = ", ".join(one.name for one in trainings)
+        raise ValueError(f"training curves: there is no step of {names or 'any training'} to draw")
+    columns = math.ceil(len(drawn) / math.ceil(len(drawn) / columns))  # rows of even length
+    cells = list(_cells(drawn, measures, columns))
+    figure, panels = blank_panels(len(cells), height=2.1, columns=columns)
+    handles: dict[str, Any] = {}
+    for panel, cell in zip(panels, cells, strict=True):
+        if cell is None:
+            panel.remove()
+            continue
+        training, measure = cell
+        _draw(panel, training, measure)
+        panel.set_ylim(*_scale(drawn, measure))
+        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    columns = min(columns + 1, 3)
+    figure.legend(handles.values(), handles, fontsize=8, frameon=False, ncols=columns, loc="outside lower center")
+    return figure
+
+
+def _scale(trainings: Sequence[Training], measure: Measure) -> tuple[float | None, float | None]:
+    """The ends of an axis; None where the panel's own values set them."""
+    if not measure.shared:
+        return measure.low, measure.high
+    values = [value for one in trainings for key in (measure.key, measure.validation) for _, value in one.points(key)]
+    low, high = min([*values, measure.level or 0.0]), max([*values, measure.level or 0.0])
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _cells(
+    trainings: Sequence[Training], measures: Sequence[Measure], columns: int
+) -> Iterator[tuple[Training, Measure] | None]:
+    """Row by row: a column for each training, a row for each measure that one of them has; None where it is empty."""
+    for start in range(0, len(trainings), columns):
+        block = trainings[start : start + columns]
+        for measure in measures:
+            row = [(one, measure) if one.points(measure.key) else None for one in block]
+            if any(row):
+                yield from row + [None] * (columns - len(row))
+
+
+def _draw(panel: "Axes", training: Training, measure: Measure) -> None:
+    points = training.points(measure.key)
+    steps, values = zip(*points, strict=True)
+    _phases(panel, training, named=measure is RATE)
+    if measure is RATE:
+        _rate(panel, training)
+    elif len(points) < SMOOTHED_FROM:
+        panel.plot(steps, values, color=COLOURS[0], marker="." if len(points) < 3 else "", label="each step")
+    else:
+        window = max(2, len(points) // SMOOTHED_SHARE)
+        panel.plot(steps, values, color=COLOURS[0], alpha=0.3, linewidth=0.8, label="each step")
+        panel.plot(steps, _running_mean(values, window), color=COLOURS[0], label="mean of a twentieth of the steps")
+    if validated := training.points(measure.validation):
+        panel.plot(*zip(*validated, strict=True), color=COLOURS[1], marker="o", markersize=3, label="validation")
+    if training.best_step and measure is LOSS:
+        panel.axvline(training.best_step, color=INK, linestyle=":", linewidth=1, label="weights that were kept")
+    if measure.level is not None:
+        panel.axhline(measure.level, color=INK, linestyle="--", linewidth=0.8, label="no preference")
+    panel.set_xlim(0, training.last_step() + 0.5)
+    panel.set_ylabel(measure.title, fontsize=8)
+    panel.set_xlabel("step", fontsize=8)
+    ended = f", stopped at step {steps[-1]:,.0f}" if training.stopped else ""
+    panel.set_title(f"{label(training.name)}{ended}", fontsize=9)
+
+
+def _rate(panel: "Axes", training: Training) -> None:
+    """The rate that the optimiser took; beside it the plan, where the loss has lowered the rate below it."""
+    steps, rates = zip(*training.points("learning_rate"), strict=True)
+    panel.plot(steps, rates, color=COLOURS[2], label="learning rate")
+    scales = dict(training.points("rate_scale"))
+    if any(0 < scale < 1 for scale in scales.values()):
+        plan = [rate / (scales.get(step, 1.0) or 1.0) for step, rate in zip(steps, rates, strict=True)]
+        panel.plot(steps, plan, color=COLOURS[5], linestyle="--", linewidth=1, label="plan before reductions")
+    panel.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+
+
+def _phases(panel: "Axes", training: Training, *, named: bool) -> None:
+    """Every other phase on a grey ground; the names are written where the rate is drawn."""
+    for place, phase in enumerate(training.phases):
+        first, last = phase["first_step"] - 0.5, phase["last_step"] + 0.5
+        if place % 2 == 0 and len(training.phases) > 1:
+            panel.axvspan(max(first, 0), last, color=GRID, alpha=0.45, linewidth=0)
+        if named:
+            narrow = last - first < NARROW_PHASE * training.last_step()
+            at, side = (last, "left") if narrow else ((max(first, 0) + last) / 2, "center")
+            turned = 90 if narrow else 0
+            axes = panel.get_xaxis_transform()
+            panel.text(at, 0.04, phase["name"], transform=axes, rotation=turned, ha=side, va="bottom", fontsize=7)
+
+
+def _running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Of each value and those before it, at most `window` in all."""
+    means, total = [], 0.0
+    for place, value in enumerate(values):
+        total += value - (values[place - window] if place >= window else 0.0)
+        means.append(total / min(place + 1, window))
+    return means

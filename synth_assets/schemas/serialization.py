@@ -1,0 +1,51 @@
+"""Canonical JSON of records, and fingerprints."""
+
+import hashlib
+import json
+from dataclasses import asdict, fields, is_dataclass
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+R = TypeVar("R")
+
+
+def to_json(record: object) -> str:
+    """One record as canonical JSON: sorted keys, so that equal records are equal text."""
+    if not is_dataclass(record) or isinstance(record, type):
+        raise TypeError(f"a record is a dataclass instance, not {type(record).__name__}")
+    return json.dumps(asdict(record), sort_keys=True, ensure_ascii=False, indent=1)
+
+
+def from_json(kind: type[R], text: str) -> R:
+    """The record of type `kind` that `to_json` wrote; ValueError names fields that are missing or unknown."""
+    return _from_raw(kind, json.loads(text))
+
+
+def fingerprint(*parts: object) -> str:
+    """Sixteen hex digits that change whenever a part does; parts are JSON values, mappings or dataclasses."""
+    plain = [asdict(p) if is_dataclass(p) and not isinstance(p, type) else p for p in parts]
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _from_raw(kind: type[R], raw: Any) -> R:  # noqa: ANN401 - what JSON holds
+    if not isinstance(raw, dict):
+        raise ValueError(f"{kind.__name__}: expected a JSON object, got {type(raw).__name__}")
+    known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(set(raw) - known):
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
+    hints = get_type_hints(kind)
+    try:
+        return kind(**{name: _value(hints[name], value) for name, value in raw.items()})
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def _value(hint: Any, value: Any) -> Any:  # noqa: ANN401 - what JSON holds
+    """A field's value, in which records are records again: one, one or None, or a list of them."""
+    origin = get_origin(hint)
+    parts = (hint, *(get_args(hint) if origin in (list, Union, UnionType) else ()))
+    inner = next((part for part in parts if isinstance(part, type) and is_dataclass(part)), None)
+    if inner is None or value is None:
+        return value
+    return [_from_raw(inner, entry) for entry in value] if origin is list else _from_raw(inner, value)

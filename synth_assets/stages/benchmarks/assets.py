@@ -1,0 +1,56 @@
+"""The asset of the stage benchmarks: what models are examined with, and what training must not contain."""
+
+import dagster as dg
+import polars as pl
+
+from resources.hardware import Hardware
+from resources.storage import Home
+from synth_assets.evals.suite import item_table, items_of, null_scores
+from synth_assets.evals.suites import SUITES, find_suites
+from synth_assets.reporting.escaping import escaped_sample
+from synth_assets.storage.manifests import content_hash
+
+SAMPLE_ROWS = 5
+
+
+class BenchmarksConfig(dg.Config):
+    """What a run may examine models with instead of the tier's suites; the first suite chooses the candidate.
+
+    `sealed` names those whose items are all kept for promotions.
+    """
+
+    suites: list[str] | None = None
+    sealed: list[str] | None = None
+
+
+@dg.asset(group_name="benchmarks", kinds={"polars", "parquet"}, owners=["team:evaluation"])
+def benchmark_items(config: BenchmarksConfig, hardware: Hardware, home: Home) -> dg.MaterializeResult:
+    """All items of the suites, of every split; filtering removes what is too near to one of them."""
+    names = hardware.limits().suites if config.suites is None else config.suites
+    items = item_table(find_suites(names), home.benchmarks(), config.sealed or ())
+    version, test = content_hash(items), items.filter(split="test")
+    return dg.MaterializeResult(
+        value=items,
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": items.height,
+            "items": dg.MetadataValue.md(_counts(items)),
+            "null_models": dg.MetadataValue.json(
+                {name: null_scores(SUITES[name], items_of(rows)) for name, rows in _by_suite(test).items()}
+            ),
+            "sample": dg.MetadataValue.md(
+                escaped_sample(test.head(SAMPLE_ROWS).select("suite", "prompt", "answer").iter_rows(named=True))
+            ),
+        },
+    )
+
+
+def _by_suite(items: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    parts = items.partition_by("suite", as_dict=True, maintain_order=True)
+    return {str(name): rows for (name,), rows in parts.items()}
+
+
+def _counts(items: pl.DataFrame) -> str:
+    counted = items.group_by("suite", "split", maintain_order=True).agg(pl.len(), pl.col("cluster").n_unique())
+    rows = [f"| {suite} | {split} | {n} | {clusters} |" for suite, split, n, clusters in counted.iter_rows()]
+    return "\n".join(["| suite | split | items | clusters |", "|---|---|---:|---:|", *rows])

@@ -1,0 +1,157 @@
+"""The report of a study: findings, figures, every number of every cell and variant."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+
+from synth_assets.reporting.document import Cell, Figure, Points, Section, Table, markdown, page
+from synth_assets.reporting.figures import png
+from synth_assets.schemas.serialization import to_json
+from synth_assets.stages.efficiency.figures import figures
+from synth_assets.stages.efficiency.frontier import METRICS, Frontier
+from synth_assets.stages.efficiency.variants import Variant
+from synth_assets.storage.atomic import write_atomically
+
+TITLE = "LoRA efficiency study"
+IDENTITY = ("name", "rank", "modules", "quantisation", "seed", "mlflow_run_id", "not_run", "failure")
+FORMATS = {
+    "trainable_parameters": ",.0f",
+    "adapter_bytes": ",.0f",
+    "peak_memory_bytes": ",.0f",
+    "tokens_per_s": ",.0f",
+    "seconds": ".1f",
+}
+
+
+def write_study(
+    study: Frontier, variants: Mapping[str, Variant], timed: pl.DataFrame, links: Mapping[str, str], folder: Path
+) -> list[str]:
+    """Write report.html, report.md, study.json, cells.csv, variants.csv, latencies.csv and the figures; returns names.
+
+    Args:
+        study: with its findings.
+        variants: every one that was made.
+        timed: LATENCIES.
+        links: MLflow run id to where the UI shows it.
+        folder: the report's.
+    """
+    drawn = [Figure(name, caption, png(figure)) for name, (caption, figure) in figures(study, timed).items()]
+    parts = sections(study, timed, links, drawn)
+    files = {
+        **{f"{figure.name}.png": figure.png for figure in drawn},
+        "variants.csv": _csv(variant_table(study, variants)),
+        "cells.csv": _csv(cell_table(study)),
+        "latencies.csv": _csv(timed),
+        "study.json": to_json(study).encode(),
+        "report.md": markdown(TITLE, parts).encode(),
+        "report.html": page(TITLE, parts).encode(),
+    }
+    for name, content in files.items():
+        write_atomically(folder / name, _writer(content))
+    return list(files)
+
+
+def variant_table(study: Frontier, variants: Mapping[str, Variant]) -> pl.DataFrame:
+    """One row for each variant that was wanted: its factors, its numbers, or why it has none."""
+    rows = []
+    for name in study.wanted:
+        one = variants.get(name)
+        left_out = study.missing.get(name, "")
+        numbers = dict(one.numbers) if one and not left_out else {}
+        identity = {field: getattr(one, field) for field in IDENTITY} if one else {"name": name}
+        rows.append({**identity, "left_out": left_out, **{metric: numbers.get(metric) for metric in METRICS}})
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def cell_table(study: Frontier) -> pl.DataFrame:
+    """One row for each cell and number: mean, interval, number of seeds."""
+    schema = {"cell": pl.String, "metric": pl.String, "n": pl.Int64, "mean": pl.Float64}
+    return pl.DataFrame([asdict(one) for one in study.means], {**schema, "low": pl.Float64, "high": pl.Float64})
+
+
+def sections(study: Frontier, timed: pl.DataFrame, links: Mapping[str, str], drawn: Sequence[Figure]) -> list[Section]:
+    """All of the report; a part without data is left out."""
+    how = (
+        "Different is what the 95 % interval of the paired difference over seeds (Student's) leaves no doubt about; "
+        "all else is called not distinguishable, which is no proof of equality. All cells share one learning rate."
+    )
+    parts = [
+        Section("Findings", [Points(study.findings), how]),
+        Section("Figures", list(drawn)),
+        _cells(study),
+        _differences(study),
+        _latencies(timed),
+        _runs(study, links),
+        _missing(study),
+    ]
+    return [part for part in parts if part.blocks]
+
+
+def _cells(study: Frontier) -> Section:
+    found = {(one.cell, one.metric): one for one in study.means}
+    rows = []
+    for cell in study.cells:
+        numbers = [found[cell, metric] for metric in METRICS]
+        told = [_mean(one.mean, one.low, one.high, FORMATS.get(one.metric, ".3f")) for one in numbers]
+        rows.append([Cell(cell), Cell(str(numbers[0].n)), *map(Cell, told)])
+    head = tuple(name.replace("_", " ") for name in ("cell", "seeds", *METRICS))
+    return Section("Cells, mean and interval over seeds", [Table(head, rows, head[1:])] if rows else [])
+
+
+def _differences(study: Frontier) -> Section:
+    head = ("factor", "from", "to", "number", "seeds", "difference", "interval", "distinguishable")
+    rows = [
+        [
+            *map(Cell, (d.factor, d.first, d.second, d.metric.replace("_", " "), str(d.n), f"{d.difference:+.4f}")),
+            Cell("-" if d.low is None else f"{d.low:+.4f} to {d.high:+.4f}"),
+            Cell("yes" if d.distinguishable else "no"),
+        ]
+        for d in study.differences
+    ]
+    return Section("Differences, paired by seed", [Table(head, rows, ("seeds", "difference"))] if rows else [])
+
+
+def _latencies(timed: pl.DataFrame) -> Section:
+    head = ("variant", "engine", "prompts", "p50 ms", "p95 ms", "p99 ms", "tokens/s", "others' cores")
+    rows = [
+        [
+            *map(Cell, (row["variant"], row["engine"], str(row["prompts"]))),
+            *(Cell(f"{1000 * row[name]:.1f}") for name in ("p50_s", "p95_s", "p99_s")),
+            Cell(f"{row['tokens_per_s']:.0f}"),
+            Cell(f"{row['other_cores']:.2f}"),
+        ]
+        for row in timed.iter_rows(named=True)
+    ]
+    return Section("Time of one answer", [Table(head, rows, head[2:])] if rows else [])
+
+
+def _runs(study: Frontier, links: Mapping[str, str]) -> Section:
+    rows = [[Cell(name), Cell(run, links.get(run, ""))] for name, run in study.runs.items()]
+    return Section("MLflow runs", [Table(("variant", "run"), rows)] if rows else [])
+
+
+def _missing(study: Frontier) -> Section:
+    rows = [[Cell(name), Cell(reason)] for name, reason in study.missing.items()]
+    return Section("Left out", [Table(("variant", "reason"), rows)] if rows else [])
+
+
+def _mean(mean: float, low: float | None, high: float | None, shape: str) -> str:
+    if low is None or high is None or low == high:
+        return f"{mean:{shape}}"
+    return f"{mean:{shape}} ({low:{shape}} to {high:{shape}})"
+
+
+def _csv(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_csv(buffer)
+    return buffer.getvalue()
+
+
+def _writer(content: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write

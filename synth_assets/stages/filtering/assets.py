@@ -1,0 +1,290 @@
+"""Assets of the stage filtering: every row judged once, and what is left divided for training."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from resources.check_results import json_metadata, upstream_versions
+from resources.hardware import Hardware
+from resources.inference import Inference
+from resources.storage import Home
+from resources.tracking import MlflowTracking
+from synth_assets.registry.dataset_runs import log_dataset
+from synth_assets.reporting.escaping import escaped_sample, first_sections
+from synth_assets.reporting.figures import markdown_image, thumbnail
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.tables import INSTRUCTIONS
+from synth_assets.stages.filtering.apply import Verdicts, judge
+from synth_assets.stages.filtering.dataset_card import CardFacts, dataset_card
+from synth_assets.stages.filtering.features import Base
+from synth_assets.stages.filtering.pass_rates import markdown
+from synth_assets.stages.filtering.preferences import (
+    PREFERENCE_REASONS,
+    PreferenceVerdicts,
+    Surroundings,
+    judge_preferences,
+)
+from synth_assets.stages.filtering.report import items_found, reasons_table, sample, stats_figure
+from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.stages.filtering.split import SplitSpec, split
+from synth_assets.storage.atomic import sweep_temporaries, write_atomically
+from synth_assets.storage.manifests import content_hash
+from synth_assets.storage.retractions import recall_reasons, recalls_in_force
+
+SAMPLE_COLUMNS = ("reason", "detail", "score", "instruction", "response", "chosen", "rejected")
+
+
+class FilterConfig(dg.Config):
+    """Overrides of FilterSpec for one run; what is left out comes from the tier and the spec."""
+
+    min_words: int | None = None
+    max_instruction_words: int | None = None
+    max_response_words: int | None = None
+    max_instruction_tokens: int | None = None
+    max_response_tokens: int | None = None
+    max_characters: int | None = None
+    max_mean_word_bytes: int | None = None
+    repetition_min_words: int | None = None
+    max_duplicate_line_share: float | None = None
+    max_top_3gram_share: float | None = None
+    max_duplicate_5gram_share: float | None = None
+    foreign_min_letters: int | None = None
+    max_foreign_probability: float | None = None
+    max_echo_similarity: float | None = None
+    template_tokens: int | None = None
+    near_duplicate_similarity: float | None = None
+    benchmark_cover: float | None = None
+
+
+class SplitConfig(dg.Config):
+    """Overrides of SplitSpec for one run."""
+
+    validation_fraction: float | None = None
+    group_similarity: float | None = None
+    seed: int | None = None
+
+
+@dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
+def recalled_rows(home: Home) -> dg.MaterializeResult:
+    """Rows that people took back (`synth recall ROW`): they pass no filter, and nothing trained on them is promoted."""
+    rows = recalls_in_force(home.recalls())
+    return dg.MaterializeResult(
+        value=rows,
+        data_version=dg.DataVersion(content_hash(rows)),
+        metadata={"dagster/row_count": rows.height, "sample": dg.MetadataValue.md(escaped_sample(rows.to_dicts()))},
+    )
+
+
+@dg.multi_asset(
+    outs={
+        "filtered_instructions": dg.AssetOut(
+            kinds={"polars", "parquet"},
+            owners=["team:data"],
+            description="The rows that passed: one good row for each distinct task, none of a benchmark, with a score.",
+            code_version=fingerprint(FilterSpec(), [rule.reason for rule in RULES]),
+        ),
+        "rejected_instructions": dg.AssetOut(
+            kinds={"polars", "parquet"},
+            owners=["team:data"],
+            description="The rows that did not pass, each with its reason and the value behind it.",
+            code_version=fingerprint(FilterSpec(), [rule.reason for rule in RULES]),
+        ),
+    },
+    group_name="filtering",
+)
+def judged_instructions(
+    context: dg.AssetExecutionContext,
+    config: FilterConfig,
+    raw_instructions: dict[str, pl.LazyFrame],
+    imported_instructions: pl.LazyFrame,
+    benchmark_items: pl.DataFrame,
+    recalled_rows: pl.DataFrame,
+    base_model: ModelRecord,
+    hardware: Hardware,
+    inference: Inference,
+    home: Home,
+) -> Iterator[dg.MaterializeResult]:
+    """Every row, generated or imported, judged once: kept for one distinct task, or rejected with its reason."""
+    spec = hardware.spec(FilterSpec(), config)
+    batches = [raw_instructions[name] for name in sorted(raw_instructions)]
+    rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
+    base = Base(inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model))
+    with _scratch(home) as scratch:
+        verdicts = judge(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
+        context.log.info(f"rejected by reason: {verdicts.reasons}")
+        yield from _results(("filtered_instructions", "rejected_instructions"), verdicts, spec, home)
+
+
+@dg.asset(
+    group_name="filtering",
+    kinds={"polars", "parquet"},
+    owners=["team:data"],
+    code_version=fingerprint(SplitSpec()),
+)
+def sft_dataset(
+    config: SplitConfig, filtered_instructions: pl.LazyFrame, hardware: Hardware, home: Home
+) -> dg.MaterializeResult:
+    """The rows for supervised fine-tuning, train and validation divided by groups of similar tasks."""
+    spec = hardware.spec(SplitSpec(), config)
+    with _scratch(home) as scratch:
+        rows = split(filtered_instructions, spec, scratch)
+    version = content_hash(rows)
+    sides = rows.select("row_id", "group", pl.col("split").alias("fate")).collect()
+    home.leave_row_manifest("sft_dataset", version, sides.select("row_id", "fate"))
+    counts = dict(sides["fate"].value_counts().iter_rows())
+    return dg.MaterializeResult(
+        value=rows,
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": sides.height,
+            "train_rows": counts.get("train", 0),
+            "validation_rows": counts.get("validation", 0),
+            "groups": sides["group"].n_unique(),
+            "sample": dg.MetadataValue.md(sample(rows, ("split", "instruction", "response"))),
+            "spec": dg.MetadataValue.json(asdict(spec)),
+        },
+    )
+
+
+@dg.asset(
+    name="dataset_card",
+    group_name="filtering",
+    kinds={"markdown", "mlflow"},
+    owners=["team:data"],
+    op_tags={"dagster/priority": "-1"},  # no other step reads the card: the trainings start first
+)
+def dataset_card_asset(
+    context: dg.AssetExecutionContext,
+    sft_dataset: pl.LazyFrame,
+    rejected_instructions: pl.LazyFrame,
+    benchmark_items: pl.DataFrame,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult:
+    """What a person must know before training on sft_dataset, written from its rows; with a figure, also in MLflow."""
+    versions = upstream_versions(context)
+    specs = {
+        asset: json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
+        for asset in ("filtered_instructions", "sft_dataset")
+    }
+    facts = CardFacts(versions["sft_dataset"], specs["filtered_instructions"], specs["sft_dataset"], versions)
+    card = dataset_card(sft_dataset, rejected_instructions, benchmark_items, facts)
+    folder = tracking.home.card("sft_dataset", facts.data_version)
+    image = thumbnail(stats_figure(sft_dataset, rejected_instructions))
+    write_atomically(folder / "README.md", lambda path: _write(path, card.encode()))
+    write_atomically(folder / "filtering_stats.png", lambda path: _write(path, image))
+    numbers = {"rows": _rows(sft_dataset), "rejected_rows": _rows(rejected_instructions)}
+    run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(fingerprint(card)),
+        metadata={
+            **numbers,
+            "card": dg.MetadataValue.md(first_sections(card)),
+            "path": tracking.home.relative(folder),
+            "mlflow_run": dg.MetadataValue.url(tracking.run_url(run_id)),
+        },
+    )
+
+
+@dg.multi_asset(
+    outs={
+        "filtered_preferences": dg.AssetOut(
+            kinds={"polars", "parquet"},
+            owners=["team:data"],
+            description="The imported pairs that passed, each with the group of the instructions that it resembles.",
+            code_version=fingerprint(FilterSpec(), PREFERENCE_REASONS),
+        ),
+        "rejected_preferences": dg.AssetOut(
+            kinds={"polars", "parquet"},
+            owners=["team:data"],
+            description="The imported pairs that did not pass, each with its reason and the value behind it.",
+            code_version=fingerprint(FilterSpec(), PREFERENCE_REASONS),
+        ),
+    },
+    group_name="filtering",
+)
+def judged_preferences(
+    context: dg.AssetExecutionContext,
+    config: FilterConfig,
+    imported_preferences: pl.LazyFrame,
+    sft_dataset: pl.LazyFrame,
+    benchmark_items: pl.DataFrame,
+    base_model: ModelRecord,
+    inference: Inference,
+    home: Home,
+) -> Iterator[dg.MaterializeResult]:
+    """Every imported preference pair, judged once: both answers by the rules, none a copy, none of what is held out."""
+    spec = inference.hardware.spec(FilterSpec(), config)
+    around = Surroundings(sft_dataset, benchmark_items, inference.hardware.spec(SplitSpec()).group_similarity)
+    base = Base(inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model))
+    with _scratch(home) as scratch:
+        verdicts = judge_preferences(imported_preferences, around, spec, base, scratch)
+        context.log.info(f"rejected by reason: {verdicts.reasons}")
+        yield from _results(("filtered_preferences", "rejected_preferences"), verdicts, spec, home)
+
+
+def _results(
+    names: tuple[str, str], verdicts: Verdicts | PreferenceVerdicts, spec: FilterSpec, home: Home
+) -> Iterator[dg.MaterializeResult]:
+    """The table of what is kept and the one of what is rejected, each with the manifest of all rows."""
+    for name, table in zip(names, (verdicts.kept, verdicts.rejected), strict=True):
+        version = content_hash(table)
+        home.leave_row_manifest(name, version, verdicts.fates)
+        yield dg.MaterializeResult(
+            asset_key=name,
+            value=table,
+            data_version=dg.DataVersion(version),
+            metadata=_metadata(verdicts, table, spec),
+        )
+
+
+@contextmanager
+def _scratch(home: Home) -> Iterator[Path]:
+    """A folder for temporary files; what a killed run left of earlier ones is removed."""
+    folder = home.shards("filtering")
+    sweep_temporaries(folder)
+    with TemporaryDirectory(dir=folder, prefix=".judging-") as scratch:
+        yield Path(scratch)
+
+
+def _metadata(verdicts: Verdicts | PreferenceVerdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapping[str, Any]:
+    columns = table.collect_schema().names()
+    rejected = "reason" in columns
+    judged, kept = verdicts.fates.height, verdicts.fates.filter(fate="kept").height
+    shown = [name for name in SAMPLE_COLUMNS if name in columns]
+    return {
+        **_pictures(verdicts, rejected=rejected),
+        "dagster/row_count": judged - kept if rejected else kept,
+        "judged_rows": judged,
+        "pass_rate": kept / max(judged, 1),
+        "rejected_by_reason": dg.MetadataValue.md(reasons_table(verdicts.reasons, judged)),
+        "sample": dg.MetadataValue.md(sample(table, shown)),
+        "spec": dg.MetadataValue.json(asdict(spec)),
+        **({"benchmark_items_found": dg.MetadataValue.md(items_found(table))} if rejected else {}),
+    }
+
+
+def _pictures(verdicts: Verdicts | PreferenceVerdicts, *, rejected: bool) -> Mapping[str, Any]:
+    """How the instructions fared, drawn, and how they would with other thresholds."""
+    if rejected or not isinstance(verdicts, Verdicts):
+        return {}
+    figure = stats_figure(verdicts.kept, verdicts.rejected)
+    return {
+        "filtering_stats": dg.MetadataValue.md(markdown_image("filtering stats", figure)),
+        "pass_rates": dg.MetadataValue.md(markdown(verdicts.pass_rates)),
+    }
+
+
+def _rows(table: pl.LazyFrame) -> int:
+    return table.select(pl.len()).collect().item()
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

@@ -1,0 +1,58 @@
+"""How many rows would pass each rule if its threshold were another, counted chunk by chunk."""
+
+import numpy as np
+import polars as pl
+
+from synth_assets.stages.filtering.features import Features, Floats
+from synth_assets.stages.filtering.rules import RULES, Rule
+
+FACTORS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
+"""Thresholds in units of the one in force."""
+
+SWEPT = tuple(rule for rule in RULES if rule.limit and not rule.limit.endswith("_tokens"))
+"""Tokens are left out: they are counted only where they may exceed the limit in force."""
+
+
+class PassRates:
+    """Counts of the rows that each rule alone lets through, of which memory does not grow."""
+
+    def __init__(self) -> None:
+        """Start from no rows."""
+        self._rows = 0
+        self._limits = dict.fromkeys((rule.reason for rule in SWEPT), 0.0)
+        self._passed = {rule.reason: np.zeros(len(FACTORS), np.int64) for rule in SWEPT}
+
+    def add(self, rule: Rule, rows: Features, values: Floats) -> None:
+        """Count a chunk's values of a rule; rules without a threshold to vary are ignored."""
+        if rule.reason not in self._passed:
+            return
+        limit = self._limits[rule.reason] = rule.threshold(rows)
+        beyond = [values < limit * factor if rule.least else values > limit * factor for factor in FACTORS]
+        self._passed[rule.reason] += len(rows) - np.count_nonzero(beyond, axis=1)
+        self._rows += len(rows) if rule is SWEPT[0] else 0
+
+    def table(self) -> pl.DataFrame:
+        """reason, limit (in force), threshold and pass_rate (0..1, of all rows), for each rule and factor."""
+        parts = [
+            {
+                "reason": reason,
+                "limit": self._limits[reason],
+                "threshold": self._limits[reason] * factor,
+                "passed": passed,
+            }
+            for reason, counts in self._passed.items()
+            for factor, passed in zip(FACTORS, counts.tolist(), strict=True)
+        ]
+        return pl.DataFrame(parts).select(
+            "reason", "limit", "threshold", pass_rate=pl.col("passed") / max(self._rows, 1)
+        )
+
+
+def markdown(rates: pl.DataFrame) -> str:
+    """One line for each rule: its limit, and the pass rate at each multiple of it."""
+    header = " | ".join(f"{factor:g} x" for factor in FACTORS)
+    lines = [f"| rule alone, at | limit | {header} |", "|---|---:|" + "---:|" * len(FACTORS)]
+    for (reason, limit), group in rates.group_by("reason", "limit", maintain_order=True):
+        shown = " | ".join(f"{rate:.2%}" for rate in group.sort("threshold")["pass_rate"])
+        lines.append(f"| {reason} | {limit:g} | {shown} |")
+    return "\n".join(lines)

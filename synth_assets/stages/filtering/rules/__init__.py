@@ -1,0 +1,133 @@
+"""The rules that every instruction row must pass, in the order in which the first one that fails gives the reason."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats, Side
+from synth_assets.stages.filtering.rules import content, language, markup, repetition, safety, truncation
+
+EVIDENCE_CHARACTERS = 80
+Family = Literal["length", "language", "repetition", "format", "safety", "content"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason to reject a row.
+
+    Attributes:
+        reason: what `rejected_instructions` says.
+        family: the kind of defect.
+        measure: the value of each row of a chunk, shape (rows,); NaN where the rule has nothing to say.
+        limit: the field of FilterSpec, or `context_tokens` of the base, that the value is held against; empty where
+            any value above 0 is a defect.
+        least: the limit is the smallest value that passes; otherwise it is the largest.
+        graded: the distance to the limit says something about quality, and enters the score.
+        evidence: the regular expression whose match is shown beside the value.
+        side: the text that `evidence` is looked for in.
+        told: what is shown of each row instead of its value.
+    """
+
+    reason: str
+    family: Family
+    measure: Callable[[Features], Floats]
+    limit: str = ""
+    least: bool = False
+    graded: bool = False
+    evidence: str = ""
+    side: Side = "instruction"
+    told: Callable[[Features], Sequence[str]] | None = None
+
+    def threshold(self, rows: Features) -> float:
+        """The limit's value."""
+        if self.limit == "context_tokens":
+            return float(rows.context_tokens)
+        return float(getattr(rows.spec, self.limit)) if self.limit else 0.0
+
+    def fails(self, rows: Features, values: Floats) -> Flags:
+        """Where the values are beyond the limit; NaN never is."""
+        limit = self.threshold(rows)
+        return values < limit if self.least else values > limit
+
+    def explain(self, rows: Features, place: int, value: float) -> str:
+        """The value beside its limit, and what was found; a user reads it beside the rejected row."""
+        if self.told is not None:
+            return self.told(rows)[place]
+        relation = "below" if self.least else "above"
+        shown = f"{value:.4g} is {relation} {self.threshold(rows):g}"
+        if not self.evidence:
+            return shown
+        found = rows.text(self.side).slice(place, 1).str.extract(f"({self.evidence})", 1)[0] or ""
+        return f"{shown}: {' '.join(found.split())[:EVIDENCE_CHARACTERS]}"
+
+
+def _words(side: Side) -> Callable[[Features], Floats]:
+    return lambda rows: rows.word_counts(side).astype(np.float64)
+
+
+def _characters(rows: Features) -> Floats:
+    sizes = [rows.text(side).str.len_chars().to_numpy() for side in SIDES]
+    return np.maximum(*sizes).astype(np.float64)
+
+
+def _mean_word_bytes(rows: Features) -> Floats:
+    """The larger mean of both sides; encoded data and runs of one character have words of any length."""
+    return np.maximum(*(rows.words(side).letters() / np.maximum(rows.word_counts(side), 1) for side in SIDES))
+
+
+def _base_tokens(rows: Features) -> Floats:
+    """Tokens of the conversation and of the template around it, where they may exceed the base's context."""
+    return rows.conversation_tokens(rows.context_tokens - rows.spec.template_tokens) + rows.spec.template_tokens
+
+
+def _refused(rows: Features) -> Floats:
+    """1 where the base's chat template takes no such conversation."""
+    return np.array([bool(reason) for reason in rows.refusals()], np.float64)
+
+
+def _tokens(side: Side) -> Callable[[Features], Floats]:
+    return lambda rows: rows.tokens_above(side, getattr(rows.spec, f"max_{side}_tokens"))
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("empty_instruction", "content", partial(content.empty, side="instruction"), "min_words", least=True),
+    Rule("empty_response", "content", partial(content.empty, side="response"), "min_words", least=True),
+    Rule("too_many_characters", "length", _characters, "max_characters"),
+    Rule("instruction_too_long", "length", _words("instruction"), "max_instruction_words"),
+    Rule("response_too_long", "length", _words("response"), "max_response_words"),
+    Rule("too_many_instruction_tokens", "length", _tokens("instruction"), "max_instruction_tokens"),
+    Rule("too_many_response_tokens", "length", _tokens("response"), "max_response_tokens"),
+    Rule("control_token_in_instruction", "format", markup.control_marks_asked,
+         evidence=markup.CONTROL_MARK),
+    Rule("control_token_in_response", "format", lambda rows: rows.matches("response", markup.CONTROL_MARK),
+         evidence=markup.CONTROL_MARK, side="response"),
+    Rule("carries_solution", "content", content.carries_solution,
+         evidence=f"{content.CARRIED_SOLUTION}|{content.DERIVATION}"),
+    Rule("instruction_is_an_answer", "content", content.is_an_answer, evidence=content.ASSISTANT_OPENING),
+    Rule("truncated_instruction", "format", partial(markup.finished_early, side="instruction")),
+    Rule("truncated_response", "format", partial(markup.finished_early, side="response")),
+    Rule("instruction_looks_cut_off", "format", partial(truncation.looks_cut_off, side="instruction")),
+    Rule("response_looks_cut_off", "format", partial(truncation.looks_cut_off, side="response")),
+    Rule("unbalanced_fences", "format", markup.unbalanced_fences),
+    Rule("unbalanced_mathematics", "format", partial(markup.unbalanced_mathematics, side="response")),
+    Rule("echo", "content", content.echo_similarity, "max_echo_similarity", graded=True),
+    Rule("talks_about_message", "content", content.talks_about_message, evidence=content.TALK_ABOUT_MESSAGE,
+         side="response"),
+    Rule("refuses_harmless_task", "content", content.refuses_harmless_task, evidence=content.REFUSAL, side="response"),
+    Rule("trivial_answer", "content", content.trivial_answer),
+    Rule("states_no_task", "content", content.states_no_task),
+    Rule("lacks_its_figure", "content", content.lacks_its_figure, evidence=content.MISSING_FIGURE),
+    Rule("duplicate_lines", "repetition", repetition.duplicate_line_share, "max_duplicate_line_share", graded=True),
+    Rule("repeated_3gram", "repetition", repetition.top_3gram_share, "max_top_3gram_share", graded=True),
+    Rule("duplicate_5grams", "repetition", repetition.duplicate_5gram_share, "max_duplicate_5gram_share", graded=True),
+    Rule("obscene", "safety", safety.obscene_words),
+    Rule("helps_to_harm", "safety", safety.harm_complied_with),
+    Rule("personal_data", "safety", safety.personal_data),
+    Rule("not_english", "language", language.foreign_probability, "max_foreign_probability", graded=True),
+    Rule("words_too_long", "length", _mean_word_bytes, "max_mean_word_bytes"),
+    Rule("too_long_for_base", "length", _base_tokens, "context_tokens"),
+    Rule("refused_by_chat_template", "format", _refused, told=Features.refusals),
+)  # fmt: skip

@@ -1,0 +1,35 @@
+"""Assets of the stage models: which teacher, base and reward model everything else is made with."""
+
+from dataclasses import asdict
+
+import dagster as dg
+
+from resources.hardware import Role
+from resources.inference import Inference
+from synth_assets.schemas.records import ModelRecord
+
+
+@dg.asset(group_name="models", kinds={"huggingface"}, owners=["team:data"])
+def teacher_model(inference: Inference) -> dg.MaterializeResult:
+    """The chat model that invents instructions and answers them."""
+    return _resolved(inference, "teacher")
+
+
+@dg.asset(group_name="models", kinds={"huggingface"}, owners=["team:training"])
+def base_model(inference: Inference) -> dg.MaterializeResult:
+    """The model that adapters are trained on; another base makes every adapter stale."""
+    return _resolved(inference, "base")
+
+
+@dg.asset(group_name="models", kinds={"huggingface"}, owners=["team:data"])
+def reward_model(inference: Inference) -> dg.MaterializeResult:
+    """The model that says which of two answers is better."""
+    return _resolved(inference, "reward")
+
+
+def _resolved(inference: Inference, role: Role) -> dg.MaterializeResult[ModelRecord]:
+    record = inference.resolve(role)
+    metadata = {**asdict(record), "size": inference.hardware.size(role).text()}
+    if role != "reward":
+        metadata["chat_template"] = inference.template_source(record)
+    return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.revision), metadata=metadata)

@@ -1,0 +1,269 @@
+"""Assets of the stage preference: several responses to each training instruction, and pairs of a better and a worse."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import dagster as dg
+import polars as pl
+
+from resources.hardware import GPU_POOL
+from resources.inference import Inference, LazyGenerator
+from resources.reward import RewardModels
+from resources.step_meter import StepMeter, step_meter
+from resources.storage import Home
+from synth_assets.llm.protocols import RewardModel
+from synth_assets.reporting.display_names import label
+from synth_assets.reporting.escaping import escaped_sample
+from synth_assets.schemas.preference_rounds import ON_POLICY, Round
+from synth_assets.schemas.records import AdapterRecord, ModelRecord
+from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.tables import PAIRS
+from synth_assets.stages.preference.candidates import (
+    RECIPE,
+    CandidateSpec,
+    OnPolicyCandidateSpec,
+    instructions_to_sample,
+    sample_candidates,
+    score_candidates,
+)
+from synth_assets.stages.preference.pairs import (
+    Pairs,
+    PairSpec,
+    Room,
+    build_pairs,
+    length_bias,
+    reasons_text,
+    some_pairs,
+    take_back,
+)
+from synth_assets.storage.budgets import WorkBudget
+from synth_assets.storage.manifests import content_hash, read_manifest
+from synth_assets.storage.retractions import RECALLED
+
+SAMPLE_ROWS = 5
+
+
+class CandidateConfig(dg.Config):
+    """Overrides of CandidateSpec for one run; what is left out comes from the tier and the spec."""
+
+    instructions: int | None = None
+    temperatures: list[float] | None = None
+    top_p: float | None = None
+    max_response_tokens: int | None = None
+    seed: int | None = None
+    max_minutes: float | None = None  # of wall time; finished blocks are kept
+    max_cost: float | None = None  # US dollars at the tier's price, likewise
+
+
+class PairConfig(dg.Config):
+    """Overrides of PairSpec for one run; what is left out comes from the tier and the spec."""
+
+    margin: float | None = None
+    max_pairs: int | None = None
+    strategy: str | None = None
+    validation_share: float | None = None
+    seed: int | None = None
+    max_minutes: float | None = None  # of wall time
+    max_cost: float | None = None  # US dollars at the tier's price
+
+
+@dg.asset(
+    group_name="preference",
+    kinds={"transformers", "parquet"},
+    pool=GPU_POOL,
+    owners=["team:data"],
+    code_version=fingerprint(RECIPE, CandidateSpec()),
+)
+def response_candidates(
+    context: dg.AssetExecutionContext,
+    config: CandidateConfig,
+    sft_dataset: pl.LazyFrame,
+    teacher_model: ModelRecord,
+    reward_model: ModelRecord,
+    inference: Inference,
+    rewards: RewardModels,
+    home: Home,
+) -> dg.MaterializeResult:
+    """Several responses of the teacher to each training instruction, one per temperature, with their rewards."""
+    meter = step_meter(context, inference.hardware.row(), config)
+    spec = inference.hardware.spec(CandidateSpec(), config)
+    teacher = inference.generator(teacher_model)
+    return _candidates(context, (sft_dataset, spec), teacher, rewards.load(reward_model), home, meter)
+
+
+@dg.asset(
+    group_name="preference",
+    kinds={"polars", "parquet"},
+    owners=["team:data"],
+    code_version=fingerprint(PairSpec()),
+)
+def preference_pairs(
+    context: dg.AssetExecutionContext,
+    config: PairConfig,
+    response_candidates: pl.LazyFrame,
+    filtered_preferences: pl.LazyFrame,
+    recalled_rows: pl.DataFrame,
+    base_model: ModelRecord,
+    inference: Inference,
+    home: Home,
+) -> dg.MaterializeResult:
+    """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
+    meter = step_meter(context, inference.hardware.row(), config)
+    spec = inference.hardware.spec(PairSpec(), config)
+    room = _room(inference, base_model, meter.budget)
+    candidates, imported = (
+        take_back(rows.collect(), recalled_rows["row_id"]) for rows in (response_candidates, filtered_preferences)
+    )
+    built = some_pairs(build_pairs(candidates.kept, imported.kept, spec, room))
+    taken_back = pl.concat([part.dropped.select("row_id") for part in (candidates, imported)])
+    return _pairs(context, built, taken_back, spec, home, meter)
+
+
+def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
+    """What the policy of an on-policy round answers, and pairs of that and of what the teacher answered."""
+
+    @dg.asset(
+        name=one.candidates,
+        ins={"policy": dg.AssetIn(one.policy)},
+        description=f"Several responses of the {label(one.policy)} adapter to each training instruction, with "
+        "their rewards.\n\nEmpty where that adapter failed to train.",
+        code_version=fingerprint(RECIPE, OnPolicyCandidateSpec()),
+        group_name="preference",
+        kinds={"transformers", "parquet"},
+        pool=GPU_POOL,
+        owners=["team:data"],
+    )
+    def candidates(
+        context: dg.AssetExecutionContext,
+        config: CandidateConfig,
+        sft_dataset: pl.LazyFrame,
+        policy: AdapterRecord,
+        base_model: ModelRecord,
+        reward_model: ModelRecord,
+        inference: Inference,
+        rewards: RewardModels,
+        home: Home,
+    ) -> dg.MaterializeResult:
+        meter = step_meter(context, inference.hardware.row(), config)
+        spec = inference.hardware.spec(OnPolicyCandidateSpec(), config)
+        folder = home.root() / policy.path
+        if policy.failure:
+            context.log.error(f"{policy.name} answers nothing, it failed: {policy.failure}")
+            sft_dataset, folder = sft_dataset.head(0), None
+        else:
+            read_manifest(folder)
+        generator = inference.generator(base_model, folder)
+        return _candidates(context, (sft_dataset, spec), generator, rewards.load(reward_model), home, meter)
+
+    @dg.asset(
+        name=one.pairs,
+        ins={"own_candidates": dg.AssetIn(one.candidates)},
+        description=f"The best and the worst of what the {label(one.policy)} adapter and the teacher answered to the "
+        "same instruction, by reward margin; train and validation.",
+        code_version=fingerprint(PairSpec()),
+        group_name="preference",
+        kinds={"polars", "parquet"},
+        owners=["team:data"],
+    )
+    def pairs(
+        context: dg.AssetExecutionContext,
+        config: PairConfig,
+        own_candidates: pl.LazyFrame,
+        response_candidates: pl.LazyFrame,
+        recalled_rows: pl.DataFrame,
+        base_model: ModelRecord,
+        inference: Inference,
+        home: Home,
+    ) -> dg.MaterializeResult:
+        meter = step_meter(context, inference.hardware.row(), config)
+        spec = inference.hardware.spec(PairSpec(), config)
+        room = _room(inference, base_model, meter.budget)
+        both = pl.concat([own_candidates.collect(), response_candidates.collect()])
+        kept, dropped = take_back(both, recalled_rows["row_id"])
+        built = build_pairs(kept, PAIRS.to_frame(), spec, room)
+        return _pairs(context, built, dropped.select("row_id"), spec, home, meter)
+
+    return [candidates, pairs]
+
+
+OF_ROUNDS = [definition for one in ON_POLICY for definition in assets_of_round(one)]
+
+
+def _candidates(
+    context: dg.AssetExecutionContext,
+    asked: tuple[pl.LazyFrame, CandidateSpec],
+    generator: LazyGenerator,
+    reward: RewardModel,
+    home: Home,
+    meter: StepMeter,
+) -> dg.MaterializeResult:
+    """CANDIDATES of one writer, in shards that a rerun reads."""
+    (sft_rows, spec), folder, name = asked, home.shards("preference"), context.asset_key.to_user_string()
+    rows = instructions_to_sample(sft_rows, spec)
+    sampled = sample_candidates(rows, generator, spec, folder, context.log.info, meter.budget)
+    candidates = score_candidates(sampled.paths, reward, folder, context.log.info, meter.budget)
+    table = candidates.select("row_id", "reward", "temperature", "finish_reason", "response").collect()
+    version = content_hash(candidates)
+    home.leave_row_manifest(name, version, rows.select("row_id", fate=pl.lit("kept")))
+    return dg.MaterializeResult(
+        value=candidates,
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": table.height,
+            "instructions": rows.height,
+            "unfinished_rate": table.filter(pl.col("finish_reason") == "length").height / max(table.height, 1),
+            "reward_by_temperature": dg.MetadataValue.json(_mean_rewards(table)),
+            "sample": dg.MetadataValue.md(escaped_sample(table.head(SAMPLE_ROWS).to_dicts())),
+            **meter.writing_facts(sampled.new_tokens, generator.writing_s),
+            "spec": dg.MetadataValue.json(asdict(spec)),
+        },
+    )
+
+
+def _room(inference: Inference, base: ModelRecord, budget: WorkBudget) -> Room:
+    """What the base can read; every count of tokens looks at the budget first."""
+    count = inference.count_tokens(base)
+
+    def count_within_budget(texts: Sequence[str]) -> list[int]:
+        budget.check("No pair is stored yet")
+        return count(texts)
+
+    return Room(count_within_budget, base.context_tokens, inference.template_refusal(base))
+
+
+def _pairs(
+    context: dg.AssetExecutionContext,
+    built: Pairs,
+    recalled: pl.DataFrame,
+    spec: PairSpec,
+    home: Home,
+    meter: StepMeter,
+) -> dg.MaterializeResult:
+    """PAIRS with what was dropped, also of the rows that a person took back."""
+    context.log.info("dropped: %s", reasons_text(built.reasons))
+    version = content_hash(built.pairs)
+    taken_back = recalled.unique().with_columns(fate=pl.lit(RECALLED))
+    name = context.asset_key.to_user_string()
+    home.leave_row_manifest(name, version, pl.concat([built.fates, taken_back]))
+    columns = ["instruction", "chosen", "rejected", "margin"]
+    return dg.MaterializeResult(
+        value=built.pairs,
+        data_version=dg.DataVersion(version),
+        metadata={
+            "dagster/row_count": built.pairs.height,
+            "validation_rows": built.pairs.filter(pl.col("split") == "validation").height,
+            "recalled_rows": taken_back.height,
+            **length_bias(built.pairs),
+            **meter.facts(),
+            "dropped": dg.MetadataValue.json(built.reasons.to_dicts()),
+            "sample": dg.MetadataValue.md(escaped_sample(built.pairs.select(columns).head(SAMPLE_ROWS).to_dicts())),
+            "spec": dg.MetadataValue.json(asdict(spec)),
+        },
+    )
+
+
+def _mean_rewards(table: pl.DataFrame) -> dict[str, float | None]:
+    """Mean reward per temperature over the finite ones; None where there is none."""
+    finite = table.filter(pl.col("reward").is_finite())
+    means = finite.group_by("temperature").agg(pl.col("reward").mean()).sort("temperature")
+    return {f"{temperature:g}": mean for temperature, mean in means.iter_rows()}

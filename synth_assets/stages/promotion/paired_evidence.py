@@ -1,0 +1,100 @@
+"""Opponent and candidate on the same items."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from synth_assets.evals.guards import losses, sealed_losses
+from synth_assets.evals.suites import SUITES
+from synth_assets.evals.unanswerable import count_unanswerable, unanswerable_text
+from synth_assets.schemas.records import Decision, PairedTest, Verdict
+from synth_assets.schemas.tables import UNANSWERABLE
+from synth_assets.stages.promotion.candidates import Scores
+from synth_assets.stages.promotion.on_demand_scoring import WeightsError
+from synth_assets.stages.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide
+from synth_assets.stats.paired import paired_test
+
+SPLIT = "test"
+
+
+def judge(
+    candidate: Contender | None,
+    opponent: Contender,
+    scores: Scores,
+    verdicts: Sequence[Verdict],
+    policy: PromotionPolicy,
+) -> Decision:
+    """The policy's decision; a contender is asked what is missing, and sealed items where nothing else refuses.
+
+    Args:
+        candidate: None where no adapter was trained that may serve.
+        opponent: the champion, or the base model.
+        scores: of both.
+        verdicts: as in `decide`.
+        policy: the thresholds.
+    """
+    if candidate is None or (candidate.version and candidate.version == opponent.version):
+        return decide(candidate, opponent, Trial(), verdicts, policy)
+    trial = _tried(candidate, opponent, scores, policy)
+    decision = decide(candidate, opponent, trial, verdicts, policy)
+    if not awaits_sealed(decision, trial):
+        return decision
+    return decide(candidate, opponent, _with_sealed(trial, candidate, opponent, scores, policy), verdicts, policy)
+
+
+def _tried(candidate: Contender, opponent: Contender, scores: Scores, policy: PromotionPolicy) -> Trial:
+    suite = str(scores.table["suite"][0])
+    try:
+        both = scores.of(opponent), scores.of(candidate)
+    except WeightsError as error:
+        return Trial(missing=str(error))
+    duel = fight(*both, policy, (suite, SUITES[suite].metrics[0]))
+    if duel is None:
+        left_out = [unanswerable_text(one) for one in count_unanswerable(pl.concat(both)) if one.split == SPLIT]
+        return Trial(missing="; ".join(left_out))
+    return Trial(duel=duel, guards=losses(*both, policy.margins))
+
+
+def _with_sealed(
+    trial: Trial, candidate: Contender, opponent: Contender, scores: Scores, policy: PromotionPolicy
+) -> Trial:
+    try:
+        both = scores.sealed(opponent), scores.sealed(candidate)
+    except WeightsError as error:
+        return replace(trial, missing=str(error))
+    asked = scores.examiner.models_asked()
+    return replace(trial, sealed=sealed_losses(*both, policy.sealed_margin), models_asked=asked)
+
+
+def fight(
+    opponent: pl.DataFrame, candidate: pl.DataFrame, policy: PromotionPolicy, default: tuple[str, str]
+) -> PairedTest | None:
+    """The paired test on the test split of the suite that decides; None where the two share no scored item.
+
+    The two were asked the same items or there is no test: an item that only one of them has makes it None. Items that
+    one of them cannot take are left out for both, and counted.
+
+    Args:
+        opponent: ITEM_SCORES rows of one model.
+        candidate: the same of the other.
+        policy: names suite and metric, or leaves them open.
+        default: suite and metric where the policy leaves them open.
+    """
+    suite, metric = policy.suite or default[0], policy.metric or default[1]
+    keys = ["item_id", "cluster"]
+    first, second = (
+        rows.filter(suite=suite, split=SPLIT, metric=metric).select(*keys, "score", "finish_reason")
+        for rows in (opponent, candidate)
+    )
+    both = first.join(second, on=keys, suffix="_second").sort(keys)
+    if not both.height == first.height == second.height:
+        return None
+    scored = both.drop_nulls(["score", "score_second"])
+    if scored.is_empty():
+        return None
+    names = str(opponent["model"][0]), str(candidate["model"][0])
+    values = scored["score"].to_list(), scored["score_second"].to_list()
+    left_out = both.filter(pl.any_horizontal(pl.col("finish_reason", "finish_reason_second").is_in(UNANSWERABLE)))
+    test = paired_test(names, (suite, SPLIT, metric), *values, scored["cluster"].to_list())
+    return replace(test, left_out=left_out.height)

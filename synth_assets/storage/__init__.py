@@ -1,0 +1,1 @@
+"""Files of a home: atomic writes, checkpointed blocks, manifests, lineage and retractions."""

@@ -1,0 +1,1 @@
+"""Text in bulk: word hashes, near-duplicates, decontamination and redaction of secrets."""

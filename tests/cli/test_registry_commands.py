@@ -1,0 +1,201 @@
+"""Commands about the registry name who serves by the alias, and refuse a wrong wish before a run starts."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from resources import deployment
+from resources.storage import Home
+from resources.tracking import MlflowTracking
+from synth_assets.cli.app import app
+from synth_assets.cli.ask import models_to_ask
+from synth_assets.cli.registry import champion_text, promote_version, roll_back, serving_line
+from synth_assets.cli.session import Session
+from synth_assets.cli.trace import find_version
+from synth_assets.registry.mlflow_tracker import MODEL
+from synth_assets.schemas.records import AdapterRecord, ModelRecord
+from synth_assets.schemas.serialization import to_json
+from synth_assets.storage.lineage import LineageError
+from synth_assets.storage.manifests import folder_hash, write_manifest
+from synth_assets.storage.retractions import Recall, add_recalls
+
+CONSOLE = Console(quiet=True)
+BASE = ModelRecord("base", "owner/base", "r", "embedded", 512)
+
+
+def adapter(home: Home, number: int) -> AdapterRecord:
+    """An adapter in the home and in the registry; one row of its own taught it."""
+    key = f"f{number}"
+    folder = home.adapters() / key
+    folder.mkdir()
+    save_file({"weight": np.full(2, number, np.float32)}, folder / "adapter_model.safetensors")
+    write_manifest(folder, {})
+    record = AdapterRecord(
+        *("lora_adapter", "lora", "candidate", key, f"adapters/{key}", "m", "", "", "base", "r"),
+        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
+    )
+    tracker = MlflowTracking(home=home).tracker()
+    run_id, version = tracker.log_training(record, folder, [], {"batch": f"week-{number}"})
+    rows = pl.DataFrame({"row_id": [f"row-{number}"], "fate": ["train"]})
+    home.leave_row_manifest("lora_adapter", folder_hash(folder), rows)
+    return replace(record, mlflow_run_id=run_id, model_version=version)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AdapterRecord]:
+    """A home whose registry has two versions, of which the present lora_adapter is the second."""
+    folder = tmp_path_factory.mktemp("home")
+    home = Home(folder=str(folder))
+    adapter(home, 1)
+    present = adapter(home, 2)
+    (home.tables() / "lora_adapter.json").write_text(to_json(present))
+    (home.tables() / "base_model.json").write_text(to_json(BASE))
+    (home.tables() / "comparison.json").write_text("{}")
+    return folder, present
+
+
+@pytest.fixture
+def session(made: tuple[Path, AdapterRecord]) -> Iterator[Session]:
+    """A session in which no run can start: its instance is None."""
+    folder, _ = made
+    session = Session(folder, "cpu")
+    session.__dict__["instance"] = None
+    yield session
+    assert session.tracker is not None
+    for name in session.tracker.aliases():
+        session.tracker.remove_alias(name)
+    (folder / "recalls.jsonl").unlink(missing_ok=True)
+
+
+def point(session: Session, version: str) -> None:
+    assert session.tracker is not None
+    session.tracker.client.set_registered_model_alias(MODEL, "champion", version)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("99", r"no version 99; the versions are 1 \(lora_adapter\), 2 \(lora_adapter, @champion\)"),
+        ("-1", "no version '-1'; the versions are"),
+        ("²", "no version '²'"),
+        ("", "no version ''"),
+        ("@challenger", "@challenger points to no version"),
+        ("dpo_adapter", "dpo_adapter has no version"),
+        ("\x1b[31m", r"no version '<U\+001B>\[31m'"),
+    ],
+)
+def test_a_wrong_version_is_refused_before_a_run(session: Session, given: str, message: str) -> None:
+    point(session, "2")
+    for ask in (lambda: promote_version(session, given, CONSOLE), lambda: roll_back(session, CONSOLE, given)):
+        with pytest.raises(LineageError, match=message):
+            ask()
+    with pytest.raises(LineageError, match=message):
+        find_version(session, given)
+
+
+def test_promote_takes_the_names_that_trace_takes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    point(session, "1")
+    asked: list[object] = []
+
+    def refuse(_: object, __: object, config: dict[str, object], *___: object) -> bool:
+        asked.append(config["ops"]["promotion_decision"]["config"]["version"])  # pyright: ignore[reportIndexIssue]
+        return False
+
+    monkeypatch.setattr("synth_assets.cli.registry.execute", refuse)
+    for given in ("1", "01", "@champion", "champion", "lora_adapter"):
+        with pytest.raises(RuntimeError, match="could not be made"):
+            promote_version(session, given, CONSOLE)
+        assert find_version(session, given).version == asked[-1]
+    assert asked == ["1", "1", "1", "1", "2"]
+
+
+def test_a_rollback_that_cannot_be_is_refused_before_a_run(session: Session) -> None:
+    with pytest.raises(ValueError, match="nothing was promoted yet"):
+        roll_back(session, CONSOLE)
+    point(session, "2")
+    for wish in ({"force": True}, {"force": True, "version": "1"}, {"force": True, "reason": "why"}):
+        with pytest.raises(ValueError, match="--force goes to a version that is named, and says why"):
+            roll_back(session, CONSOLE, **wish)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="--reason holds what looks like a secret"):
+        roll_back(session, CONSOLE, reason="leaked https://hunter2@host.example/x")
+
+
+def test_the_command_ends_with_code_2_and_one_line(
+    session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point(session, "2")
+    monkeypatch.setattr("synth_assets.cli.session.open_session", lambda _=None: session)
+    monkeypatch.setattr(sys, "argv", ["synth", "promote", "99"])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("synth: there is no version 99; the versions are 1 (lora_adapter)")
+
+
+def test_the_champion_is_asked_though_a_newer_training_has_its_name(session: Session) -> None:
+    point(session, "1")
+    titles = [one.title for one in models_to_ask(session, BASE)]
+    assert titles == ["base", "lora_adapter", "lora_adapter version 1 (champion)"]
+    point(session, "2")
+    assert [one.title for one in models_to_ask(session, BASE)] == ["base", "lora_adapter (champion)"]
+    assert session.tracker is not None
+    session.tracker.remove_alias("champion")
+    assert [one.title for one in models_to_ask(session, BASE)] == ["base (serves)", "lora_adapter"]
+
+
+def test_files_of_the_champion_come_back_to_be_asked(session: Session) -> None:
+    point(session, "1")
+    shutil.rmtree(session.home / "adapters" / "f1")
+    assert models_to_ask(session, BASE)[-1].adapter is not None
+    assert (session.home / "adapters" / "f1" / "adapter_model.safetensors").is_file()
+
+
+def test_a_champion_of_another_base_is_named_and_not_asked(session: Session) -> None:
+    point(session, "1")
+    asked = models_to_ask(session, replace(BASE, revision="other"))[-1]
+    assert asked.title == "lora_adapter version 1 (champion)"
+    assert asked.problem == "cannot be asked: it was trained on base r"
+
+
+def test_recalled_rows_show_beside_every_answer(session: Session) -> None:
+    point(session, "1")
+    log = session.home / "recalls.jsonl"
+    add_recalls(log, [Recall("row-1", "recalled", "wrong \x1b[31m", "ada", "2026-11-20")])
+    assert [one.title for one in models_to_ask(session, BASE)][1:] == [
+        "lora_adapter",
+        "lora_adapter version 1 (champion, tainted)",
+    ]
+    text = champion_text(session)
+    assert "TAINTED   version 1 serves" in text
+    assert "\x1b" not in text
+
+
+def test_a_champion_that_nobody_decided_on_is_named_by_the_alias(session: Session) -> None:
+    assert serving_line(session) == "the base model: no version was promoted yet"
+    with pytest.raises(ValueError, match="nothing was promoted yet"):
+        champion_text(session)
+    point(session, "1")
+    text = " ".join(champion_text(session).split())
+    assert "serves version 1 (lora_adapter) adapter lora_adapter f1 batch week-1 since an unknown time" in text
+    assert "by a person in MLflow: moved by hand" in text
+    assert "version 1 (lora_adapter) since" in serving_line(session)
+
+
+def test_who_has_no_login_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(deployment, "getuser", unknown)
+    monkeypatch.setattr(deployment.os, "getuid", lambda: 4711)
+    assert deployment.person() == "user 4711"
+    monkeypatch.setattr(deployment, "getuser", lambda: "ada\x1b[31m\n")
+    assert deployment.person() == "ada<U+001B>[31m⏎"

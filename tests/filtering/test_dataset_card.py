@@ -1,0 +1,80 @@
+"""The dataset card: each number is counted from rows worked by hand."""
+
+import polars as pl
+import pytest
+import yaml
+
+from synth_assets.schemas.tables import BENCHMARK_ITEMS, REJECTED, SFT_ROWS
+from synth_assets.stages.filtering.dataset_card import CardFacts, dataset_card
+
+ITEMS = pl.DataFrame(
+    [{"item_id": f"i{n}", "suite": "quiz" if n < 3 else "sums"} for n in range(4)], schema=BENCHMARK_ITEMS
+)
+FACTS = CardFacts("v1", {"benchmark_cover": 0.5}, {"seed": 42}, {"filtered_instructions": "f1"})
+
+
+def rows(*made: dict[str, object]) -> pl.LazyFrame:
+    return pl.LazyFrame(
+        [{"source": "magpie", "batch": "first", "split": "train", **row} for row in made], schema=SFT_ROWS
+    )
+
+
+KEPT = rows(
+    {"group": "a", "model": "embedded:teacher", "revision": "r1", "seed": 1, "temperature": 1.0, "response_tokens": 4},
+    {"group": "a", "model": "embedded:teacher", "revision": "r1", "seed": 2, "temperature": 0.8, "response_tokens": 8},
+    {"group": "b", "model": "embedded:teacher", "revision": "r1", "seed": 2, "temperature": 1.0, "split": "validation"},
+    {"group": "c", "source": "mine|x.csv", "batch": "imported"},
+)
+DROPPED = pl.LazyFrame(
+    [
+        {"row_id": "x1", "reason": "echo", "detail": "0.93 is above 0.8"},
+        {"row_id": "x2", "reason": "benchmark_item", "detail": "i1: all of it"},
+        {"row_id": "x3", "reason": "benchmark_item", "detail": "i1: 0.60 of its 8-grams"},
+        {"row_id": "x4", "reason": "recalled", "detail": "recalled by ada on 2026-11-20: wrong"},
+    ],
+    schema=REJECTED,
+)
+
+
+def test_every_number_is_counted_from_the_rows() -> None:
+    card = dataset_card(KEPT, DROPPED, ITEMS, FACTS)
+    for line in (
+        "| magpie | first | embedded:teacher at r1 | 0.8, 1 | 2 | 3 |",
+        r"| mine\|x.csv | imported | not recorded | - | - | 1 |",
+        "8 rows were judged, 4 kept: a pass rate of 50.0%.",
+        r"| benchmark\_item | benchmarks | 2 | 25.00% |",
+        "| echo | content | 1 | 12.50% |",
+        "| recalled | recalled by a person | 1 | 12.50% |",
+        "2 rows were taken out because they hold one of 1 benchmark items at a cover of 0.5 of an item's 8-grams.",
+        "| quiz | 3 |",
+        "| train | 3 | 2 |",
+        "| validation | 1 | 1 |",
+        "response 6.",
+        r"| filtered\_instructions | f1 |",
+    ):
+        assert line in card
+
+
+def test_the_header_is_what_the_hub_reads() -> None:
+    _, header, _ = dataset_card(KEPT, DROPPED, ITEMS, FACTS).split("---\n", 2)
+    facts = yaml.safe_load(header)
+    assert facts["size_categories"] == ["n<1K"]
+    assert facts["language"] == ["en"]
+    assert "magpie" in facts["tags"]
+    assert facts["dataset_info"]["splits"] == [
+        {"name": "train", "num_examples": 3},
+        {"name": "validation", "num_examples": 1},
+    ]
+
+
+def test_licences_are_told_where_they_are_known() -> None:
+    card = dataset_card(KEPT, DROPPED, ITEMS, FACTS)
+    assert "- magpie: MIT" in card
+    assert r"- mine\|x.csv: not recorded: ask whoever brought the file" in card
+    other = dataset_card(rows({"group": "a", "model": "owner/chat", "revision": "r1"}), DROPPED, ITEMS, FACTS)
+    assert "- magpie: that of the outputs of owner/chat; see its page" in other
+
+
+def test_without_rows_there_is_no_card() -> None:
+    with pytest.raises(ValueError, match="nothing to describe"):
+        dataset_card(rows(), DROPPED, ITEMS, FACTS)

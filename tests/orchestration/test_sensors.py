@@ -1,0 +1,483 @@
+"""Schedules and sensors without a daemon: each asks for what it should, once, and is off until somebody wants it."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import numpy as np
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from safetensors.numpy import save_file
+
+from resources.hardware import Hardware
+from resources.storage import Home
+from resources.tracking import MlflowTracking
+from resources.webhook import Notice, Webhook, WebhookError
+from synth_assets.cli.run import run_tags
+from synth_assets.definitions import build_definitions, deployment_resources
+from synth_assets.orchestration import outbox, sensors
+from synth_assets.schemas.records import AdapterRecord
+from synth_assets.stages.promotion.candidates import CHAMPION
+
+CPU = Hardware(tier="cpu")
+
+
+class Service:
+    """A real HTTP server that keeps what it is sent and answers `status`, which a test may change."""
+
+    def __init__(self, status: int) -> None:
+        outer = self
+        self.status = status
+        self.received: list[dict[str, object]] = []
+        self.keys: list[str | None] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                outer.keys.append(self.headers["Idempotency-Key"])
+                self.send_response(outer.status)
+                if 300 <= outer.status < 400:
+                    self.send_header("Location", f"http://127.0.0.1:{outer.server.server_port}/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.webhook = Webhook(url=f"http://127.0.0.1:{self.server.server_port}/hook")
+
+    def __enter__(self) -> "Service":
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+@pytest.fixture
+def home(own_home: Path) -> Home:
+    return Home(folder=str(own_home))
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions(deployment_resources())
+
+
+def test_all_is_off_until_switched_on(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    assert {s.name: s.default_status.value for s in repository.schedule_defs} == {"retraining": "STOPPED"}
+    assert {s.name: s.default_status.value for s in repository.sensor_defs} == {
+        "new_imports": "STOPPED",
+        "champion_moved_by_hand": "STOPPED",
+        "failure_notice": "STOPPED",
+        "decision_notice": "STOPPED",
+    }
+
+
+def test_what_is_asked_for_exists(definitions: dg.Definitions) -> None:
+    for job in ("pipeline", "promote"):
+        assert definitions.resolve_job_def(job).name == job
+    graph = definitions.resolve_asset_graph()
+    chosen = {key.to_user_string() for key in sensors.FROM_IMPORTS.resolve(graph)}
+    assert {"imported_instructions", "imported_preferences", "filtered_instructions", "champion"} <= chosen
+    assert not chosen & {"raw_instructions", "teacher_model", "benchmark_items"}
+
+
+@pytest.mark.parametrize(
+    ("when", "batch"),
+    [
+        (datetime(2026, 11, 16, 3), "2026-W47"),
+        (datetime(2027, 1, 4, 3), "2027-W01"),
+        (datetime(2026, 12, 28, 3), "2026-W53"),  # ISO week 53 of a year that began on a Thursday
+    ],
+)
+def test_a_week_is_one_batch_however_often_it_is_asked(
+    instance: dg.DagsterInstance, when: datetime, batch: str
+) -> None:
+    def ask() -> dg.RunRequest:
+        at = when.replace(tzinfo=ZoneInfo("UTC"))
+        request = sensors.retraining(dg.build_schedule_context(instance, scheduled_execution_time=at), hardware=CPU)
+        assert isinstance(request, dg.RunRequest)
+        return request
+
+    first = ask()
+    assert ask() == first
+    assert (first.run_key, first.tags["dagster/partition"]) == (batch, batch)
+    assert first.tags.items() >= {"batch": batch, "tier": "cpu", "trigger": "schedule"}.items()
+    assert list(instance.get_dynamic_partitions("batches")) == []  # a test of the tick in the UI makes no batch
+
+
+def looks_for_imports(home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions) -> SensorExecutionData:
+    resources = {"home": home, "hardware": CPU}
+    repository = definitions.get_repository_def()
+    with dg.build_sensor_context(instance, repository_def=repository, resources=resources) as context:
+        return sensors.new_imports.evaluate_tick(context)
+
+
+def test_imports_alone_start_a_first_batch(
+    home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> None:
+    assert not looks_for_imports(home, instance, definitions).run_requests
+    assert list(instance.get_dynamic_partitions("batches")) == []
+    (home.imports() / "b.jsonl").write_text("one\n")
+    (request,) = looks_for_imports(home, instance, definitions).run_requests or []
+    assert request.tags.items() >= {"dagster/partition": "first", "batch": "first", "trigger": "import"}.items()
+    assert list(instance.get_dynamic_partitions("batches")) == []
+    keys = {key.to_user_string() for key in request.asset_selection or []}
+    assert not keys or {"teacher_model", "raw_instructions", "imported_instructions", "champion"} <= keys
+    (again,) = looks_for_imports(home, instance, definitions).run_requests or []
+    assert again.run_key == request.run_key  # the daemon starts no second run for a key
+
+
+def test_each_set_of_imported_files_is_one_run(
+    home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> None:
+    instance.add_dynamic_partitions("batches", ["2026-W47"])
+
+    def ask() -> dg.RunRequest:
+        (request,) = looks_for_imports(home, instance, definitions).run_requests or []
+        return request
+
+    assert not looks_for_imports(home, instance, definitions).run_requests
+    (home.imports() / "b.jsonl").write_text("one\n")
+    first = ask()
+    assert first.tags.items() >= {"batch": "all", "tier": "cpu", "trigger": "import"}.items()
+    chosen = {key.to_user_string() for key in first.asset_selection or []}
+    assert {"imported_instructions", "filtered_instructions", "champion"} <= chosen
+    assert not chosen & {"raw_instructions", "teacher_model"}
+    (home.imports() / ".half.jsonl.tmp").write_text("t")
+    assert ask().run_key == first.run_key
+    (home.imports() / "a.jsonl").write_text("two\n")
+    second = ask()
+    assert second.run_key != first.run_key
+    (home.imports() / "a.jsonl").rename(home.imports() / "c.jsonl")
+    assert ask().run_key == second.run_key
+    (home.imports() / "b.jsonl").write_text("one.\n")
+    assert ask().run_key not in {first.run_key, second.run_key}
+
+
+def registered(tracking: MlflowTracking, folder: Path) -> str:
+    folder.mkdir()
+    save_file({"weight": np.ones(2, np.float32)}, folder / "adapter_model.safetensors")
+    record = AdapterRecord(
+        *("lora_adapter", "lora", "candidate", "f1", "adapters/f1", "m", "", "", "base", "r"),
+        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
+    )
+    return tracking.tracker().log_training(record, folder, [{"step": 1, "loss": 2.0}], {})[1]
+
+
+def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, **resources: object) -> SensorExecutionData:
+    """What the daemon would do with one look of the sensor."""
+    with dg.build_sensor_context(instance, resources=resources) as context:
+        return sensor.evaluate_tick(context)
+
+
+def test_a_champion_moved_by_hand_is_judged_once(home: Home, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    tracking = MlflowTracking(home=home)
+
+    def ask() -> SensorExecutionData:
+        resources = {"home": home, "tracking": tracking, "hardware": CPU}
+        return tick(sensors.champion_moved_by_hand, instance, **resources)
+
+    version = registered(tracking, tmp_path / "adapter")
+    assert not ask().run_requests
+    tracking.client()().set_registered_model_alias("synth-instruct", CHAMPION, version)
+    (request,) = ask().run_requests or []
+    assert request.tags.items() >= {"tier": "cpu", "trigger": "alias"}.items()
+    assert request.run_config["ops"]["promotion_decision"]["config"]["adopt"] is True
+    (again,) = ask().run_requests or []
+    assert again.run_key == request.run_key  # the daemon starts no second run for a key
+
+
+def test_a_run_of_the_command_says_who_what_and_where() -> None:
+    assert (
+        run_tags("2026-W47", "cpu").items()
+        >= {
+            "dagster/partition": "2026-W47",
+            "batch": "2026-W47",
+            "tier": "cpu",
+            "trigger": "synth run",
+        }.items()
+    )
+
+
+@dg.asset
+def unlucky() -> None:
+    raise ValueError("the disk is on fire")
+
+
+def fail_run(instance: dg.DagsterInstance) -> str:
+    job = dg.Definitions([unlucky], jobs=[dg.define_asset_job("unlucky_job")]).resolve_job_def("unlucky_job")
+    return job.execute_in_process(instance=instance, raise_on_error=False, tags={"batch": "b1"}).run_id
+
+
+class Clock:
+    """The time of a test."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(outbox.deliver, "__defaults__", (clock,))
+    return clock
+
+
+class Ticks:
+    """A sensor as the daemon ticks it: each look begins with the cursor that the one before left."""
+
+    def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance, webhook: Webhook) -> None:
+        self.sensor, self.instance, self.webhook = sensor, instance, webhook
+        self.cursor: str | None = None
+
+    def __call__(self) -> str:
+        resources = {"webhook": self.webhook}
+        with dg.build_sensor_context(self.instance, self.cursor, resources=resources) as context:
+            answer = self.sensor.evaluate_tick(context)
+        assert not answer.run_requests
+        self.cursor = answer.cursor
+        return str(answer.skip_message)
+
+
+def test_a_failure_is_told_once(instance: dg.DagsterInstance) -> None:
+    with Service(200) as service:
+        ticks = Ticks(sensors.failure_notice, instance, service.webhook)
+        assert ticks() == "no new event"
+        run_id = fail_run(instance)
+        assert ticks() == "sent 1 notice"
+        assert ticks() == "no new event"
+    (notice,) = service.received
+    assert notice["text"] == "unlucky_job failed: unlucky: the disk is on fire"
+    assert notice["facts"] == {"run_id": run_id, "batch": "b1", "dagster/failure_reason": "STEP_FAILURE"}
+    assert notice["id"] == f"failure-{run_id}"
+    assert service.keys == [notice["id"]]
+
+
+@dg.asset(name="promotion_decision")
+def decided() -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={"outcome": "refused", "reason": "effect: found 0.01, wanted 0.02"})
+
+
+def decide(instance: dg.DagsterInstance) -> str:
+    return dg.materialize([decided], instance=instance).run_id
+
+
+def test_each_decision_is_told_and_starts_nothing(instance: dg.DagsterInstance) -> None:
+    with Service(200) as service:
+        ticks = Ticks(sensors.decision_notice, instance, service.webhook)
+        runs = [decide(instance), decide(instance)]  # two between two looks
+        assert ticks() == "sent 2 notices"
+        assert ticks() == "no new event"
+    assert [notice["facts"]["run_id"] for notice in service.received] == runs  # pyright: ignore[reportIndexIssue]
+    assert service.received[0]["text"] == "promotion: refused (effect: found 0.01, wanted 0.02)"
+    assert len(set(service.keys)) == 2
+
+
+@pytest.mark.parametrize(("sensor", "cause"), [(sensors.failure_notice, fail_run), (sensors.decision_notice, decide)])
+def test_a_notice_is_repeated_until_the_webhook_takes_it(
+    instance: dg.DagsterInstance, clock: Clock, sensor: dg.SensorDefinition, cause: Callable[[dg.DagsterInstance], str]
+) -> None:
+    with Service(503) as service:
+        ticks = Ticks(sensor, instance, service.webhook)
+        cause(instance)
+        assert ticks() == (
+            f"1 wait, next attempt in 30 s; the webhook at http://127.0.0.1:{service.server.server_port} "
+            "did not take the notice: status 503"
+        )
+        assert ticks() == "1 wait, next attempt in 30 s"
+        clock.now += 30
+        assert "next attempt in 60 s" in ticks()
+        cause(instance)  # a second one does not wait for the first
+        service.status = 200
+        assert ticks() == "sent 1 notice; 1 wait, next attempt in 60 s"
+        clock.now += 60
+        assert ticks() == "sent 1 notice"
+        assert ticks() == "no new event"
+    refused, repeated, second, taken = service.keys
+    assert refused == repeated == taken != second
+
+
+def test_a_server_that_is_gone_costs_one_attempt_for_all(instance: dg.DagsterInstance, clock: Clock) -> None:
+    with Service(200) as service:
+        pass  # closed
+    ticks = Ticks(sensors.failure_notice, instance, service.webhook)
+    runs = [fail_run(instance) for _ in range(3)]
+    assert ticks().startswith("3 wait, next attempt in 30 s")
+    clock.now += 30
+    assert ticks().startswith("3 wait, next attempt in 60 s")
+    clock.now += 60
+    with Service(200) as back:
+        ticks.webhook = back.webhook
+        assert ticks() == "sent 3 notices"
+    assert [notice["id"] for notice in back.received] == [f"failure-{run_id}" for run_id in runs]
+
+
+def test_more_failures_than_a_cursor_holds_wait_in_the_event_log(
+    instance: dg.DagsterInstance, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_WAITING", 2)
+    with Service(503) as service:
+        ticks = Ticks(sensors.failure_notice, instance, service.webhook)
+        runs = [fail_run(instance) for _ in range(3)]
+        assert ticks().startswith("2 wait")
+        service.status = 200
+        service.received.clear()
+        clock.now += 30
+        assert ticks() == "sent 2 notices"
+        assert ticks() == "sent 1 notice"
+    assert [notice["id"] for notice in service.received] == [f"failure-{run_id}" for run_id in runs]
+
+
+def test_a_deleted_run_is_not_told(instance: dg.DagsterInstance, clock: Clock) -> None:
+    with Service(503) as service:
+        ticks = Ticks(sensors.decision_notice, instance, service.webhook)
+        run_id = decide(instance)
+        assert ticks().startswith("1 wait")
+        instance.delete_run(run_id)
+        clock.now += 30
+        assert ticks() == "no new event"
+
+
+@pytest.mark.parametrize("cursor", ["7", '{"__class__": "RunStatusSensorCursor", "record_id": 7}', "nonsense", None])
+def test_the_cursor_of_an_earlier_version_is_taken(cursor: str | None) -> None:
+    assert outbox.Outbox.read(cursor) == outbox.Outbox(7 if cursor == "7" else None)
+
+
+def test_only_failures_since_the_sensor_was_switched_on_are_told(instance: dg.DagsterInstance) -> None:
+    fail_run(instance)
+    with Service(200) as service:
+        resources = {"webhook": service.webhook}
+        started = time.time()
+        with dg.build_sensor_context(instance, resources=resources, last_sensor_start_time=started) as context:
+            assert sensors.failure_notice.evaluate_tick(context).skip_message == "no new event"
+        run_id = fail_run(instance)
+        with dg.build_sensor_context(instance, resources=resources, last_sensor_start_time=started) as context:
+            assert sensors.failure_notice.evaluate_tick(context).skip_message == "sent 1 notice"
+    assert [notice["id"] for notice in service.received] == [f"failure-{run_id}"]
+
+
+def test_without_a_webhook_nobody_is_told(instance: dg.DagsterInstance) -> None:
+    ticks = Ticks(sensors.decision_notice, instance, Webhook())
+    decide(instance)
+    assert "SYNTH_WEBHOOK_URL" in ticks()
+    with Service(200) as service:
+        ticks.webhook = service.webhook  # set later: what was decided before is no news
+        assert ticks() == "no new event"
+
+
+def test_a_notice_cannot_act_in_a_chat_and_holds_no_secret() -> None:
+    reason = (
+        "<!channel> <http://evil.example|click> [a](http://evil.example) @here \x1b[31m\nat https://hunter2@h.example"
+    )
+    notice = outbox.make_notice("id", reason, {"reason": reason})
+    assert notice.text == (
+        "&lt;!channel&gt; &lt;http://evil.example|click&gt; [a] (http://evil.example) @\u200bhere "
+        "&lt;U+001B&gt;[31m⏎at https://***@h.example"
+    )
+    assert "hunter2" not in str(notice.facts)
+    assert "\x1b" not in str(notice.facts)
+
+
+NOTICE = Notice("id", "text")
+
+
+def test_a_webhook_that_is_down_or_refuses_is_an_error_that_says_so() -> None:
+    with Service(503) as service, pytest.raises(WebhookError, match=r"did not take the notice: status 503"):
+        service.webhook.send(NOTICE)
+    with pytest.raises(WebhookError, match="did not take the notice"):
+        service.webhook.send(NOTICE)  # the server is gone
+    with Service(307) as service:
+        with pytest.raises(WebhookError, match=r"redirects \(307\)"):
+            service.webhook.send(NOTICE)
+        assert len(service.received) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/hunter2",
+        "hooks.example/services/hunter2",
+        "https:/hooks.example/hunter2",
+        "https://hooks.example:hunter2/",
+        "https://hooks.example/hunter2\n",
+        "https://[hunter2/",
+        "https:///hunter2",
+        "hunter2",
+    ],
+)
+def test_an_address_that_cannot_work_is_told_without_its_secret(address: str) -> None:
+    with pytest.raises(ValueError, match="SYNTH_WEBHOOK_URL must be") as refused:
+        Webhook(url=address).send(NOTICE)
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_failures_of_a_webhook_show_its_server_alone(instance: dg.DagsterInstance) -> None:
+    ticks = Ticks(sensors.decision_notice, instance, Webhook(url="http://bob:hunter2@127.0.0.1:9/hunter2?hunter2#x"))
+    decide(instance)
+    message = ticks()
+    assert "the webhook at http://127.0.0.1:9 did not take" in message
+    assert "hunter2" not in message + str(ticks.cursor)
+
+
+def drip(listener: socket.socket, seconds: float) -> None:
+    """Answer one request with a header each 0.2 s."""
+    connection, _ = listener.accept()
+    connection.recv(65_536)
+    with contextlib.suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        for number in range(int(seconds / 0.2)):
+            connection.sendall(f"X-Drip-{number}: x\r\n".encode())
+            time.sleep(0.2)
+    connection.close()
+
+
+def test_a_server_that_drips_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resources.webhook.DEADLINE_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=drip, args=(listener, 5.0))
+        server.start()
+        start = time.monotonic()
+        with pytest.raises(WebhookError, match="did not answer within 1 s"):
+            Webhook(url=f"http://127.0.0.1:{listener.getsockname()[1]}/").send(NOTICE)
+        assert 0.9 < time.monotonic() - start < 3.0
+        server.join()
+
+
+def test_a_long_answer_is_not_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def flood() -> None:
+            connection, _ = listener.accept()
+            connection.recv(65_536)
+            with contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+                while True:
+                    connection.sendall(b"x" * 65_536)
+            connection.close()
+
+        server = threading.Thread(target=flood)
+        server.start()
+        Webhook(url=f"http://127.0.0.1:{listener.getsockname()[1]}/").send(NOTICE)
+        server.join(5)
+        assert not server.is_alive()

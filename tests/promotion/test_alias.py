@@ -1,0 +1,406 @@
+"""The alias moves once, back as asked, and hands are noticed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+
+from synth_assets.schemas.records import AdapterRecord, ChampionRecord, Clause, Decision, Metric
+from synth_assets.stages.promotion.alias import Occasion, moved_by_hand, succeed
+from synth_assets.stages.promotion.candidates import APPROVED_BY, CHAMPION, contender
+from synth_assets.stages.promotion.policy import Contender
+from synth_assets.stages.promotion.rollback import FILES, Rollback, rollback_decision
+from synth_assets.stages.promotion.service_history import SuccessionError, services, serving_version, way_back
+
+
+class MemoryRegistry:
+    """Versions 1 to 3 and aliases, in memory."""
+
+    def __init__(self) -> None:
+        self.tags = {
+            n: {
+                "asset": f"adapter_{n}",
+                "fingerprint": f"f{n}",
+                "role": "candidate",
+                "data_version": f"d{n}",
+                "data_versions": "{}",
+            }
+            for n in "123"
+        }
+        self.aliases: dict[str, str] = {}
+        self.log: dict[str, str] = {}
+
+    def model_tags(self) -> dict[str, str]:
+        return dict(self.log)
+
+    def tag_model(self, name: str, value: str) -> None:
+        self.log[name] = value
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        return self.tags
+
+    def delete(self, version: str) -> None:
+        """As MLflow does it: the aliases of the version go with it."""
+        del self.tags[version]
+        self.aliases = {name: at for name, at in self.aliases.items() if at != version}
+
+    def alias(self, name: str) -> str | None:
+        return self.aliases.get(name)
+
+    def set_alias(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        self.tag_version(version, tags)
+        self.aliases[name] = version
+
+    def remove_alias(self, name: str) -> None:
+        del self.aliases[name]
+
+    def version_tags(self, version: str) -> dict[str, str]:
+        return self.tags[version]
+
+    def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
+        self.tags[version].update(tags)
+
+    def remove_tag(self, version: str, name: str) -> None:
+        self.tags[version].pop(name, None)
+
+    def scored_items(self, run_id: str) -> pl.DataFrame:
+        raise KeyError(run_id)
+
+    def log_training(
+        self, record: AdapterRecord, folder: Path, curve: Sequence[Mapping[str, float]], tags: Mapping[str, str]
+    ) -> tuple[str, str]:
+        raise NotImplementedError
+
+    def log_scores(self, metrics: Sequence[Metric], items: pl.DataFrame, versions: Mapping[str, str]) -> str:
+        raise NotImplementedError
+
+
+def promoted(version: str, opponent: str) -> Decision:
+    clause = Clause("effect", passed=True, found="", wanted="")
+    return Decision("promoted", f"adapter_{version}", version, "base", opponent, [clause], "better")
+
+
+REFUSED = Decision("refused", "adapter_3", "3", "base", "", [Clause("effect", False, "", "")], "not better")
+
+
+def at(hour: int) -> Occasion:
+    return Occasion("ada", (datetime(2026, 11, 20, tzinfo=UTC) + timedelta(hours=hour)).isoformat(), f"run-{hour}")
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    return MemoryRegistry()
+
+
+def test_promotions_and_rollbacks_walk_the_same_way(registry: MemoryRegistry) -> None:
+    first = succeed(registry, promoted("1", ""), None, at(1))
+    second = succeed(registry, promoted("2", "1"), first, at(2))
+    assert (second.action, second.previous_version, second.version) == ("promoted", "1", "2")
+    assert (second.moved_by, second.moved_at, second.dagster_run_id) == ("ada", at(2).when, "run-2")
+    back = succeed(registry, rollback_decision(registry, "ada"), second, at(3))
+    assert (back.action, back.previous_version, back.version) == ("rolled back", "2", "1")
+    assert contender(registry, "2").rolled_back
+    base = succeed(registry, rollback_decision(registry, "ada"), back, at(4))
+    assert (base.name, base.version, registry.alias(CHAMPION)) == ("base", "", None)
+    with pytest.raises(SuccessionError, match="no champion to roll back"):
+        rollback_decision(registry, "ada")
+
+
+def test_a_yes_from_before_a_rollback_is_none_to_serving_again(registry: MemoryRegistry) -> None:
+    first = succeed(registry, promoted("1", ""), None, at(1))
+    registry.tag_version("2", {APPROVED_BY: "ada"})
+    second = succeed(registry, promoted("2", "1"), first, at(2))
+    succeed(registry, rollback_decision(registry, "ada"), second, at(3))
+    assert (contender(registry, "2").rolled_back, contender(registry, "2").approved_by) == (True, "")
+    registry.tag_version("2", {APPROVED_BY: "grace"})
+    assert contender(registry, "2").approved_by == "grace"
+
+
+def test_of_two_promotions_at_once_the_second_is_judged_again(registry: MemoryRegistry) -> None:
+    first = succeed(registry, promoted("1", ""), None, at(1))
+    with pytest.raises(SuccessionError, match="@champion is version 1"):
+        succeed(registry, promoted("2", ""), first, at(2))
+    assert registry.alias(CHAMPION) == "1"
+
+
+def test_a_refusal_keeps_the_champion(registry: MemoryRegistry) -> None:
+    nobody = succeed(registry, REFUSED, None, at(1))
+    assert (nobody.action, nobody.name, nobody.version) == ("kept", "base", "")
+    first = succeed(registry, promoted("1", ""), nobody, at(2))
+    kept = succeed(registry, REFUSED, first, at(3))
+    assert (kept.action, kept.version, kept.moved_at, kept.reason) == ("promoted", "1", at(2).when, "better")
+    assert kept.last is not None
+    assert (kept.last.outcome, kept.last.candidate_version, kept.last.reason) == ("refused", "3", "not better")
+    assert replace(kept, last=first.last) == first
+
+
+def test_a_move_that_was_never_recorded_is_ours(registry: MemoryRegistry) -> None:
+    first = succeed(registry, promoted("1", ""), None, at(1))
+    lost = succeed(registry, promoted("2", "1"), first, at(2))
+    again = succeed(registry, promoted("2", "1"), first, at(3))
+    assert (again.action, again.previous_version, again.moved_at) == (lost.action, "1", at(2).when)
+    lost = succeed(registry, rollback_decision(registry, "ada"), again, at(4))
+    again = succeed(registry, REFUSED, again, at(5))
+    assert (again.action, again.version, again.moved_at) == (lost.action, "1", at(4).when)
+
+
+def test_a_hand_is_noticed_and_recorded(registry: MemoryRegistry) -> None:
+    first = succeed(registry, promoted("1", ""), None, at(1))
+    assert moved_by_hand(registry, first) is None
+    registry.aliases[CHAMPION] = "3"
+    assert moved_by_hand(registry, first) == "3"
+    seen = succeed(registry, REFUSED, first, at(2))
+    assert (seen.action, seen.previous_version, seen.version, seen.flagged) == ("moved by hand", "1", "3", True)
+    assert seen.moved_by == "a person in MLflow"
+    assert moved_by_hand(registry, seen) is None
+    del registry.aliases[CHAMPION]
+    assert moved_by_hand(registry, seen) == ""
+
+
+def test_a_hand_that_goes_back_is_noticed_too(registry: MemoryRegistry) -> None:
+    first = succeed(registry, promoted("1", ""), None, at(1))
+    second: ChampionRecord = succeed(registry, promoted("2", "1"), first, at(2))
+    back = succeed(registry, rollback_decision(registry, "ada"), second, at(3))
+    registry.aliases[CHAMPION] = "2"
+    assert moved_by_hand(registry, back) == "2"
+
+
+def test_a_version_of_somebody_else_is_named(registry: MemoryRegistry) -> None:
+    registry.tags["4"] = {}
+    with pytest.raises(KeyError, match="version 4 was not registered by an adapter asset: it has no tag asset"):
+        contender(registry, "4")
+
+
+def clause(name: str, *, passed: bool = False, found: str = "bad") -> Clause:
+    return Clause(name, passed, found, "good")
+
+
+class Walk:
+    """A registry and who came to serve in it, an hour apart."""
+
+    def __init__(self, registry: MemoryRegistry, versions: int = 5) -> None:
+        self.registry, self.hour, self.record = registry, 0, None
+        made = registry.tags["1"]
+        for number in map(str, range(1, versions + 1)):
+            registry.tags[number] = {**made, "asset": f"adapter_{number}", "fingerprint": f"f{number}"}
+
+    def decide(self, decision: Decision) -> ChampionRecord:
+        self.hour += 1
+        self.record = succeed(self.registry, decision, self.record, at(self.hour))
+        assert self.record.version == serving_version(self.registry)
+        return self.record
+
+    def promote(self, *versions: str) -> None:
+        for version in versions:
+            self.decide(promoted(version, serving_version(self.registry)))
+
+    def back(
+        self, asked: Rollback | None = None, protections: Callable[[Contender], Sequence[Clause]] = lambda _: ()
+    ) -> ChampionRecord:
+        return self.decide(rollback_decision(self.registry, "ada", asked, protections))
+
+    def hand(self, version: str) -> None:
+        if version:
+            self.registry.aliases[CHAMPION] = version
+        else:
+            del self.registry.aliases[CHAMPION]
+
+
+@pytest.fixture
+def walk(registry: MemoryRegistry) -> Walk:
+    return Walk(registry)
+
+
+def test_a_rollback_after_a_move_by_hand_goes_back_to_what_served_before_it(walk: Walk) -> None:
+    walk.promote("1", "2")
+    walk.hand("3")
+    assert (walk.back().version, walk.back().version, walk.back().version) == ("2", "1", "")
+    with pytest.raises(SuccessionError, match="the base model serves, and no version that served before is left"):
+        walk.back()
+
+
+def test_a_hand_that_goes_back_is_undone_by_a_rollback(walk: Walk) -> None:
+    walk.promote("1", "2")
+    walk.hand("1")
+    assert (walk.back().version, walk.back().version, walk.back().version) == ("2", "1", "")
+
+
+def test_moves_by_hand_that_decisions_saw_are_on_the_way_back(walk: Walk) -> None:
+    walk.promote("1")
+    walk.hand("2")
+    walk.decide(REFUSED)
+    walk.hand("4")
+    walk.promote("5")
+    assert [walk.back().version for _ in range(4)] == ["4", "2", "1", ""]
+
+
+def test_an_alias_that_was_removed_by_hand_comes_back(walk: Walk) -> None:
+    walk.promote("1", "2")
+    walk.hand("")
+    seen = walk.decide(REFUSED)
+    assert (seen.version, seen.action, seen.reason) == ("", "moved by hand", "@champion was removed in MLflow")
+    assert (walk.back().version, walk.back().version) == ("2", "1")
+
+
+def test_a_deleted_version_is_skipped_and_named(walk: Walk) -> None:
+    walk.promote("1", "2", "3")
+    walk.registry.delete("2")
+    back = walk.back()
+    assert back.version == "1"
+    assert "skipped version 2 (deleted in MLflow)" in back.reason
+
+
+def test_a_champion_that_was_deleted_is_named_and_the_one_before_comes_back(walk: Walk) -> None:
+    walk.promote("1", "2")
+    walk.registry.delete("2")
+    assert services(walk.registry)[-1].reason == "version 2, which served, was deleted in MLflow"
+    assert walk.back().version == "1"
+
+
+def test_an_alias_of_a_version_that_does_not_exist_serves_nothing(walk: Walk) -> None:
+    walk.promote("1")
+    walk.hand("77")
+    assert serving_version(walk.registry) == ""
+    assert services(walk.registry)[-1].reason == "@champion points to version 77, which does not exist"
+    walk.promote("2")
+    assert walk.back().version == "1"
+
+
+def test_a_number_that_was_given_again_is_another_version(walk: Walk) -> None:
+    walk.promote("1", "2", "3")
+    walk.registry.tags["2"] = {**walk.registry.tags["2"], "fingerprint": "other"}
+    assert walk.back().version == "1"
+
+
+def test_a_rolled_back_version_is_not_on_the_way_back(walk: Walk) -> None:
+    walk.promote("1", "2")
+    walk.back()
+    walk.promote("3")
+    assert [one.version for one in way_back(services(walk.registry))] == ["1"]
+    assert walk.back().version == "1"
+
+
+def test_a_version_that_fails_a_clause_is_skipped_with_the_reason(walk: Walk) -> None:
+    walk.promote("1", "2", "3")
+
+    def taint(candidate: Contender) -> list[Clause]:
+        return [clause("not tainted", passed=candidate.version != "2", found="1 recalled row: r1")]
+
+    back = walk.back(protections=taint)
+    assert back.version == "1"
+    assert (
+        back.reason
+        == "rolled back by ada from version 3 to version 1; skipped version 2 (not tainted: 1 recalled row: r1)"
+    )
+    assert [one.name for one in back.clauses] == ["rollback asked for", "not tainted"]
+
+
+def test_where_every_version_fails_the_base_serves_and_the_reason_says_so(walk: Walk) -> None:
+    walk.promote("1", "2")
+    back = walk.back(protections=lambda _: [clause(FILES, found="lost")])
+    assert back.version == ""
+    assert back.reason == (
+        "rolled back by ada from version 2 to the base model; skipped version 1 (files intact: lost); "
+        "no other version served before"
+    )
+    only = Walk(MemoryRegistry())
+    only.promote("1")
+    assert only.back().reason.endswith("to the base model; no version that served before is left")
+
+
+def test_a_named_version_is_refused_or_answered_for(walk: Walk) -> None:
+    walk.promote("1", "2", "3")
+    bad = lambda _: [clause("not tainted")]  # noqa: E731
+    refused = rollback_decision(walk.registry, "ada", Rollback("1"), bad)
+    assert (refused.outcome, refused.candidate_version) == ("refused", "1")
+    assert walk.decide(refused).version == "3"
+    with pytest.raises(SuccessionError, match="--force --reason"):
+        rollback_decision(walk.registry, "ada", Rollback("1", force=True), bad)
+    forced = walk.back(Rollback("1", force=True, reason="harmless row"), bad)
+    assert (forced.version, forced.clauses[1].passed) == ("1", True)
+    assert forced.clauses[1].found == "bad; accepted by ada: harmless row"
+    assert "harmless row" in forced.reason
+    assert walk.back().version == "", "what lay between was left behind"
+
+
+def test_lost_files_are_nobodys_to_answer_for(walk: Walk) -> None:
+    walk.promote("1", "2")
+    asked = Rollback("1", force=True, reason="now")
+    refused = rollback_decision(walk.registry, "ada", asked, lambda _: [clause(FILES)])
+    assert refused.outcome == "refused"
+
+
+def test_a_rollback_to_the_base_or_to_who_never_served(walk: Walk) -> None:
+    walk.promote("1", "2")
+    with pytest.raises(SuccessionError, match=r"served before the present one \(1\) or to base, not to version 4"):
+        walk.back(Rollback("4"))
+    assert walk.back(Rollback("base")).version == ""
+
+
+def test_a_registry_without_a_log_is_read_by_its_tags(walk: Walk) -> None:
+    walk.promote("1", "2", "3")
+    walk.back()
+    walk.promote("4")
+    walk.registry.log.clear()
+    assert [one.version for one in services(walk.registry)] == ["1", "2", "4"]
+    assert [walk.back().version for _ in range(3)] == ["2", "1", ""]
+
+
+def test_a_log_that_was_written_over_by_hand_names_the_tag(walk: Walk) -> None:
+    walk.promote("1")
+    walk.registry.log["champion.move.000001"] = "oops"
+    with pytest.raises(ValueError, match=r"champion\.move\.000001"):
+        services(walk.registry)
+    walk.registry.log = {"champion.move.note": "mine"}
+    assert [one.version for one in services(walk.registry)] == ["1"]
+
+
+def test_a_hand_judged_later_is_flagged_then_and_stays_so(walk: Walk) -> None:
+    walk.promote("1")
+    walk.hand("3")
+    assert not walk.decide(replace(REFUSED, candidate_version="2")).flagged
+    judged = walk.decide(replace(REFUSED, opponent_version="1"))
+    assert (judged.flagged, judged.reason) == (
+        True,
+        "@champion was moved to version 3 in MLflow; judged since: not better",
+    )
+    assert walk.decide(replace(REFUSED, candidate_version="2")).flagged
+
+
+def test_what_a_person_typed_is_one_plain_line_in_the_registry(walk: Walk) -> None:
+    walk.promote("1", "2")
+    walk.back(Rollback("1", reason="\x1b[31mred\nserves    version 9"))
+    assert "\x1b" not in str(walk.registry.log) + str(walk.registry.tags)
+    assert "\n" not in services(walk.registry)[-1].reason
+
+
+def test_months_of_decisions_leave_the_evidence_of_the_version_that_serves(walk: Walk) -> None:
+    """Random decisions: the record is the one of the move by which the version serves, whatever was decided since."""
+    random = Random(7)
+    serving = walk.decide(REFUSED)
+    for _ in range(200):
+        now = serving_version(walk.registry)
+        match random.choice(["promoted", "unchanged", "refused", "hand", "back"]):
+            case "promoted":
+                version = random.choice([n for n in walk.registry.tags if n != now])
+                serving = walk.decide(promoted(version, now))
+                assert (serving.version, serving.reason, len(serving.clauses)) == (version, "better", 1)
+            case "unchanged" if now:
+                decision = Decision("unchanged", f"adapter_{now}", now, "", now, [], "is the champion already")
+                assert replace(walk.decide(decision), last=None) == replace(serving, last=None)
+            case "hand":
+                version = random.choice([n for n in walk.registry.tags if n != now])
+                walk.hand(version)
+                serving = walk.decide(replace(REFUSED, candidate_version="9", opponent_version=version))
+                assert (serving.version, serving.action, serving.previous_version) == (version, "moved by hand", now)
+            case "back" if now:
+                way = way_back(services(walk.registry))
+                serving = walk.back()
+                assert serving.version == (way[0].version if way else "")
+            case _:
+                other = replace(REFUSED, candidate_version="9", opponent_version=now)
+                assert replace(walk.decide(other), last=None) == replace(serving, last=None)
