@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.schemas.preference_rounds import ROUNDS
 from synth_assets.schemas.records import AdapterRecord
 from synth_assets.storage.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
@@ -255,12 +255,12 @@ def adapter_checks(asset: str) -> dg.AssetChecksDefinition:
     )
 
     def from_scratch(
-        context: dg.AssetCheckExecutionContext, home: Home, adapter: AdapterRecord
+        context: dg.AssetCheckExecutionContext, home: SynthHome, adapter: AdapterRecord
     ) -> Iterator[dg.AssetCheckResult]:
         yield from _results(context, asset, problems(adapter, home.root()))
 
     def from_another(
-        context: dg.AssetCheckExecutionContext, home: Home, adapter: AdapterRecord, continued: AdapterRecord
+        context: dg.AssetCheckExecutionContext, home: SynthHome, adapter: AdapterRecord, continued: AdapterRecord
     ) -> Iterator[dg.AssetCheckResult]:
         yield from _results(context, asset, problems(adapter, home.root(), continued))
 

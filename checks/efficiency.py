@@ -11,7 +11,7 @@ import polars as pl
 
 from checks.adapters import loss_that_did_not_fall, read_weights, wrong_count, wrong_modules
 from checks.grouping import checks_of
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.latencies import PERCENTILES
 from synth_assets.stages.efficiency.variants import Variant
@@ -33,7 +33,7 @@ def variant_was_trained(
 
 
 def variant_is_what_it_says(
-    context: dg.AssetCheckExecutionContext, lora_variant: dict[str, Variant], home: Home
+    context: dg.AssetCheckExecutionContext, lora_variant: dict[str, Variant], home: SynthHome
 ) -> dg.AssetCheckResult:
     """Its adapter is whole, of the rank and modules of its cell; as many parameters were trained as these give."""
     return _each(context, lora_variant, lambda one: _wrong_adapter(one, home.root()))
@@ -47,7 +47,7 @@ def variant_numbers_are_finite(
 
 
 def variant_loss_fell(
-    context: dg.AssetCheckExecutionContext, lora_variant: dict[str, Variant], home: Home
+    context: dg.AssetCheckExecutionContext, lora_variant: dict[str, Variant], home: SynthHome
 ) -> dg.AssetCheckResult:
     """The training loss of the last tenth of the steps is below that of the first tenth."""
     return _each(context, lora_variant, lambda one: _rising_loss(one, home.root()))

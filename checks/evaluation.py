@@ -9,7 +9,7 @@ import polars as pl
 
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
 from checks.grouping import checks_of
-from synth_assets.evals.guards import GUARD_MARGIN, above_null, guarded
+from synth_assets.evals.guards import GUARD_MARGIN, compare_with_null, regression_guards
 from synth_assets.evals.suite import SEALED, SPLITS
 from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, count_unanswerable, shares
 from synth_assets.llm.protocols import FinishReason
@@ -124,7 +124,7 @@ def scores_are_above_null_models(benchmark_scores: pl.LazyFrame, benchmark_items
 
     An error on the suite that chooses the candidate, a warning on another.
     """
-    found = above_null(benchmark_scores.collect(), benchmark_items.collect())
+    found = compare_with_null(benchmark_scores.collect(), benchmark_items.collect())
     below = [one for one in found if not one.held]
     decides = bool(below) and below[0].suite == found[0].suite
     shown = [f"{o.suite} {o.metric}: {o.best_model} from {o.low:.3f}, {o.best_null} {o.null_value:.3f}" for o in below]
@@ -142,7 +142,7 @@ def guards_are_held(comparison: Comparison, benchmark_scores: pl.LazyFrame) -> d
     """
     if comparison.candidate not in ADAPTERS or comparison.candidate in comparison.failures:
         return dg.AssetCheckResult(passed=True, metadata={"guards": 0})
-    found = guarded(benchmark_scores.collect(), comparison.candidate)
+    found = regression_guards(benchmark_scores.collect(), comparison.candidate)
     lost = any(one.found.verdict == "lost" for one in found)
     shown = [
         f"{g.suite} {g.metric} ({g.guards}): {g.found.difference:+.3f}, {g.found.low:+.3f} to {g.found.high:+.3f}, "

@@ -11,7 +11,7 @@ from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
 from synth_assets.llm.model_files import ModelFilesError, local_folder
-from synth_assets.llm.prompt_formats import FAMILIES, compare
+from synth_assets.llm.prompt_formats import FAMILIES, check_template
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.storage.manifests import folder_hash
 
@@ -59,7 +59,7 @@ def teacher_opens_as_its_family(teacher_model: ModelRecord, inference: Inference
         found = f"no row {teacher_model.family!r} in synth_assets/llm/prompt_formats.py"
         return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR, description=found)
     row = FAMILIES[teacher_model.family]
-    found = compare(teacher_model.family, inference.tokenizer(teacher_model))
+    found = check_template(teacher_model.family, inference.tokenizer(teacher_model))
     return dg.AssetCheckResult(
         passed=found.fits,
         severity=dg.AssetCheckSeverity.ERROR,

@@ -11,7 +11,7 @@ from checks.grouping import checks_of
 from checks.leakage import crossings, leakage_result, leaks_between_splits, sides_of
 from resources.hardware import Hardware
 from synth_assets.llm.protocols import FinishReason
-from synth_assets.schemas.preference_rounds import OFF_POLICY, ROUNDS, Round
+from synth_assets.schemas.preference_rounds import OFF_POLICY, ROUNDS, PreferenceRound
 from synth_assets.schemas.records import AdapterRecord
 
 PAIRS_PER_ROW = 0.5  # the reference study makes 600 pairs of 1,000 rows
@@ -167,7 +167,7 @@ def _none_of(pairs: pl.LazyFrame, wrong: pl.Expr) -> dg.AssetCheckResult:
     )
 
 
-def checks_of_round(one: Round) -> list[dg.AssetChecksDefinition]:
+def checks_of_round(one: PreferenceRound) -> list[dg.AssetChecksDefinition]:
     """What a round's candidates, pairs and reference must be.
 
     Nothing of an on-policy round blocks but data that would mislead: where its policy failed there are no rows, and its
@@ -201,4 +201,4 @@ def checks_of_round(one: Round) -> list[dg.AssetChecksDefinition]:
     ]
 
 
-OF_ROUNDS = [definition for one in ROUNDS for definition in checks_of_round(one)]
+PREFERENCE_ROUND_CHECKS = [definition for one in ROUNDS for definition in checks_of_round(one)]

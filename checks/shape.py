@@ -15,7 +15,7 @@ import polars as pl
 from checks.great_expectations import of_this_run
 from checks.grouping import Check
 from checks.leakage import normalised
-from synth_assets.stages.filtering.features import SIDES, Base, Features, Flags
+from synth_assets.stages.filtering.features import SIDES, Features, Flags, TokenLimits
 from synth_assets.stages.filtering.rules import content, language, markup, truncation
 from synth_assets.stages.filtering.spec import FilterSpec
 
@@ -31,7 +31,7 @@ MIN_OPENING_SHARE = 0.5  # of the bits that so many rows can have at most; the l
 
 
 @dataclass(frozen=True)
-class Shape:
+class InstructionProfile:
     """One property of a table of instructions.
 
     Args:
@@ -73,7 +73,7 @@ def opening_bits(rows: Features) -> float:
 
 def _features(table: pl.DataFrame) -> Features:
     """Features of rows whose tokens nobody counts here."""
-    return Features(table, FilterSpec(), Base(lambda texts: [0] * len(texts), 0))
+    return Features(table, FilterSpec(), TokenLimits(lambda texts: [0] * len(texts), 0))
 
 
 def _rate(flags: Flags) -> float:
@@ -104,37 +104,37 @@ def _opening_limit(rows: int) -> float:
 
 
 SHAPES = (
-    Shape(
+    InstructionProfile(
         "instructions_ask",
         "Few instructions are answers or carry a worked solution, as those of a teacher whose headings nobody banned.",
         _answers,
         lambda _: MAX_ANSWER_RATE,
     ),
-    Shape(
+    InstructionProfile(
         "texts_are_whole",
         "Few texts of which nobody recorded why they ended stop in the middle of something.",
         _cut,
         lambda _: MAX_CUT_RATE,
     ),
-    Shape(
+    InstructionProfile(
         "no_control_tokens_leak",
         "Next to no text holds tokens of a chat template: more means that a decoder or a parser is wrong.",
         _markers,
         lambda _: MAX_MARKER_RATE,
     ),
-    Shape(
+    InstructionProfile(
         "texts_are_english",
         "Few rows are in another language; formulas, code, names and translations asked for are not.",
         _foreign,
         lambda _: MAX_FOREIGN_RATE,
     ),
-    Shape(
+    InstructionProfile(
         "instructions_are_short",
         "The median instruction has the length of a task, not of an essay.",
         lambda rows: float(np.median(rows.word_counts("instruction"))),
         lambda _: MAX_MEDIAN_WORDS,
     ),
-    Shape(
+    InstructionProfile(
         "topics_vary",
         "Instructions begin in many ways: the entropy of their first words tells a teacher that repeats its topics.",
         opening_bits,
@@ -154,20 +154,20 @@ def import_shape_checks() -> tuple[Check, ...]:
     return tuple(_of_imports(shape) for shape in SHAPES)
 
 
-def _of_batch(shape: Shape) -> Check:
+def _of_batch(shape: InstructionProfile) -> Check:
     def check(context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]) -> dg.AssetCheckResult:
         return shape.judge(of_this_run(context, raw_instructions))
 
     return _named(check, shape)
 
 
-def _of_imports(shape: Shape) -> Check:
+def _of_imports(shape: InstructionProfile) -> Check:
     def check(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
         return shape.judge(imported_instructions)
 
     return _named(check, shape)
 
 
-def _named(check: Check, shape: Shape) -> Check:
+def _named(check: Check, shape: InstructionProfile) -> Check:
     check.__name__, check.__doc__ = shape.name, shape.says
     return check

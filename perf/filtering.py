@@ -25,9 +25,9 @@ from growth import CUMULATIVE, VOCABULARY, as_text
 from plain_rules import objection
 
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
-from synth_assets.stages.filtering.apply import judge
+from synth_assets.stages.filtering.apply import apply_filters
 from synth_assets.stages.filtering.decisions import CHUNK_ROWS
-from synth_assets.stages.filtering.features import Base, Features
+from synth_assets.stages.filtering.features import Features, TokenLimits
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.text.near_duplicates import NearDuplicates, first_of_kind
@@ -67,7 +67,7 @@ def run_rules(rows: pl.DataFrame, *, slow: bool) -> int:
     """Measure every rule on every row; returns how many rows fail one."""
     failed = 0
     for chunk in rows.iter_slices(CHUNK_ROWS):
-        features = Features(chunk, FilterSpec(), Base(lambda texts: [len(text) // 4 for text in texts], 1 << 30))
+        features = Features(chunk, FilterSpec(), TokenLimits(lambda texts: [len(text) // 4 for text in texts], 1 << 30))
         chosen = [rule for rule in RULES if slow or rule.reason not in SLOW_RULES]
         failed += int(np.any([rule.fails(features, rule.measure(features)) for rule in chosen], axis=0).sum())
     return failed
@@ -108,10 +108,10 @@ def run_stage(texts: Sequence[str]) -> int:
     """Rules, benchmark items, exact and near-duplicates and both tables written; returns how many rows are kept."""
     rows = table(texts).with_columns(instruction="response", response=pl.lit("This is one short answer for all."))
     item = {"item_id": "i", "suite": "s", "prompt": "What is it that nobody has ever been asked by anyone?"}
-    base = Base(lambda texts: [len(text) // 4 for text in texts], 1 << 30)
+    base = TokenLimits(lambda texts: [len(text) // 4 for text in texts], 1 << 30)
     with tempfile.TemporaryDirectory() as scratch:
         items = pl.DataFrame([item], schema=BENCHMARK_ITEMS)
-        return judge(rows.lazy(), items, FilterSpec(), base, Path(scratch)).fates.filter(fate="kept").height
+        return apply_filters(rows.lazy(), items, FilterSpec(), base, Path(scratch)).fates.filter(fate="kept").height
 
 
 def rows_per_s(work: Callable[[], object], rows: int, repeats: int = 1) -> float:

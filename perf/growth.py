@@ -27,8 +27,8 @@ import polars as pl
 
 from resources.storage import ROW_GROUP_ROWS
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
-from synth_assets.stages.filtering.apply import judge
-from synth_assets.stages.filtering.features import Base
+from synth_assets.stages.filtering.apply import apply_filters
+from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
 from synth_assets.storage.manifests import content_hash
@@ -116,8 +116,8 @@ def measure(folder: Path) -> dict[str, float]:
         return result
 
     rows = pl.scan_parquet(sorted(folder.glob("rows-*.parquet")), glob=False)
-    base = Base(tokens, 1 << 30)
-    verdicts = timed("judge", lambda: judge(rows, items(), FilterSpec(), base, folder))
+    base = TokenLimits(tokens, 1 << 30)
+    verdicts = timed("judge", lambda: apply_filters(rows, items(), FilterSpec(), base, folder))
     for name, table in (("filtered_instructions", verdicts.kept), ("rejected_instructions", verdicts.rejected)):
         timed(f"hash {name}", lambda table=table: content_hash(table))
         timed(f"store {name}", lambda name=name, table=table: store(table, folder / f"{name}.parquet"))

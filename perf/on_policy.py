@@ -20,8 +20,8 @@ from resources.deployment import set_up_process
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
-from resources.storage import Home
-from synth_assets.evals.scoring import EvaluationSpec, Subject, score_model
+from resources.storage import SynthHome
+from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, score_model
 from synth_assets.evals.suite import item_table
 from synth_assets.evals.suites import find_suites
 from synth_assets.schemas.records import AdapterRecord
@@ -38,7 +38,12 @@ from synth_assets.stats.paired import mcnemar, paired_bootstrap
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.specs import DpoSpec, OnPolicyDpoSpec, OptimizationSpec, RejectionSamplingSpec
-from synth_assets.training.train_or_load import Order, Workshop, produce, reference_of
+from synth_assets.training.train_or_load import (
+    TrainingContext,
+    TrainingRequest,
+    reference_logprobs_of,
+    train_or_load_adapter,
+)
 
 SEEDS = (42, 1, 2)
 OWN, CONTROL, BEST, TEACHERS, REJECTION = "on-policy DPO", "control", "best of 8", "DPO", "rejection sampling"
@@ -56,13 +61,15 @@ class Study:
 
     def __init__(self, folder: Path) -> None:
         """Work under `folder` on the cpu tier."""
-        self.home = Home(folder=str(folder))
+        self.home = SynthHome(folder=str(folder))
         self.hardware = Hardware(tier="cpu")
         self.inference = Inference(hardware=self.hardware)
         self.base = self.inference.resolve("base")
         self.lora = from_json(AdapterRecord, (folder / "tables" / "lora_adapter.json").read_text("utf-8"))
         self.items = item_table(find_suites(("world_instructions",))).filter(split="test")
-        self.shop = Workshop(folder, self.home.adapters(), self.home.shards("adapters"), self.hardware.limits(), quiet)
+        self.shop = TrainingContext(
+            folder, self.home.adapters(), self.home.shards("adapters"), self.hardware.limits(), quiet
+        )
 
     def table(self, name: str) -> pl.LazyFrame:
         """A table of the home."""
@@ -81,16 +88,18 @@ class Study:
 
         dpo, best = seeded(OnPolicyDpoSpec()), seeded(RejectionSamplingSpec())
         reference, theirs = (
-            reference_of(pairs, self.lora, self.base, self.shop, self.load) for pairs in (own, teachers)
+            reference_logprobs_of(pairs, self.lora, self.base, self.shop, self.load) for pairs in (own, teachers)
         )
         orders = {
-            OWN: Order("on_policy_dpo_adapter", dpo, self.base, own, self.lora, reference),
-            CONTROL: Order("control", control_spec(dpo), self.base, own, self.lora, reference, role="control"),
-            BEST: Order("best_of_8", best, self.base, own, self.lora),
-            TEACHERS: Order("dpo_adapter", seeded(DpoSpec()), self.base, teachers, self.lora, theirs),
-            REJECTION: Order("rejection_sampling_adapter", best, self.base, teachers, self.lora),
+            OWN: TrainingRequest("on_policy_dpo_adapter", dpo, self.base, own, self.lora, reference),
+            CONTROL: TrainingRequest(
+                "control", control_spec(dpo), self.base, own, self.lora, reference, role="control"
+            ),
+            BEST: TrainingRequest("best_of_8", best, self.base, own, self.lora),
+            TEACHERS: TrainingRequest("dpo_adapter", seeded(DpoSpec()), self.base, teachers, self.lora, theirs),
+            REJECTION: TrainingRequest("rejection_sampling_adapter", best, self.base, teachers, self.lora),
         }
-        return {name: produce(order, self.shop, self.load)[0] for name, order in orders.items()}
+        return {name: train_or_load_adapter(order, self.shop, self.load)[0] for name, order in orders.items()}
 
     def _own_pairs(self, seed: int) -> pl.DataFrame:
         """As the assets make them: best and worst of four of the policy's responses and four of the teacher's."""
@@ -111,7 +120,7 @@ class Study:
         """(item_id, cluster, score) of one adapter; kept by its files and the decoding."""
         folder = self.shop.root / adapter.path
         engine = self.inference.engine(folder)
-        subject = Subject(
+        subject = EvaluatedModel(
             adapter.name,
             adapter.fingerprint,
             adapter.fingerprint,

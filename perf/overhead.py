@@ -21,17 +21,17 @@ from resources.deployment import set_up_process, write_instance_settings
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.definitions import build_definitions, deployment_resources
-from synth_assets.evals.scoring import EvaluationSpec, Subject, score_model
+from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, score_model
 from synth_assets.evals.suite import item_table
 from synth_assets.evals.suites import find_suites
 from synth_assets.orchestration.jobs import executor_for
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.tables import PAIRS
-from synth_assets.stages.filtering.apply import judge
-from synth_assets.stages.filtering.features import Base
+from synth_assets.stages.filtering.apply import apply_filters
+from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
 from synth_assets.stages.generation.magpie import generate
@@ -46,7 +46,12 @@ from synth_assets.stages.preference.candidates import (
 from synth_assets.stages.preference.pairs import PairSpec, build_pairs
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
-from synth_assets.training.train_or_load import Order, Workshop, produce, reference_of
+from synth_assets.training.train_or_load import (
+    TrainingContext,
+    TrainingRequest,
+    reference_logprobs_of,
+    train_or_load_adapter,
+)
 
 BATCH = "first"
 SAMPLES = 1_536  # the demo
@@ -60,7 +65,7 @@ def quiet(line: str) -> None:
 class PlainLoop:
     """The pipeline without Dagster: every stage's functions, called in order."""
 
-    def __init__(self, home: Home, samples: int) -> None:
+    def __init__(self, home: SynthHome, samples: int) -> None:
         """Work under `home` on the cpu tier."""
         self.home, self.samples = home, samples
         self.hardware = Hardware(tier="cpu")
@@ -78,9 +83,9 @@ class PlainLoop:
         spec = replace(self.hardware.spec(MagpieSpec()), samples=self.samples)
         generator = self.inference.generator(teacher)
         made = generate(generator, spec, BATCH, teacher.family, self.home.shards("generation"), quiet)
-        reader = Base(self.inference.count_tokens(base), base.context_tokens)
+        reader = TokenLimits(self.inference.count_tokens(base), base.context_tokens)
         with tempfile.TemporaryDirectory() as scratch:
-            verdicts = judge(made.rows, self.items, self.hardware.spec(FilterSpec()), reader, Path(scratch))
+            verdicts = apply_filters(made.rows, self.items, self.hardware.spec(FilterSpec()), reader, Path(scratch))
             return split(verdicts.kept, self.hardware.spec(SplitSpec())).collect()
 
     def _pairs(self, rows: pl.DataFrame, teacher: ModelRecord, reward: ModelRecord) -> pl.DataFrame:
@@ -92,7 +97,7 @@ class PlainLoop:
         return build_pairs(candidates, PAIRS.to_frame(), self.hardware.spec(PairSpec())).pairs
 
     def _adapters(self, rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord) -> list[AdapterRecord]:
-        shop = Workshop(
+        shop = TrainingContext(
             self.home.root(), self.home.adapters(), self.home.shards("adapters"), self.hardware.limits(), quiet
         )
 
@@ -101,15 +106,17 @@ class PlainLoop:
 
         specs = (LoraSpec(), PromptTuningSpec(), DpoSpec(), RejectionSamplingSpec())
         lora_spec, prompt_spec, dpo_spec, best_spec = (self.hardware.spec(spec) for spec in specs)
-        lora, _ = produce(Order("lora_adapter", lora_spec, base, rows), shop, load)
-        reference = reference_of(pairs, lora, base, shop, load)
+        lora, _ = train_or_load_adapter(TrainingRequest("lora_adapter", lora_spec, base, rows), shop, load)
+        reference = reference_logprobs_of(pairs, lora, base, shop, load)
         orders = [
-            Order("prompt_tuning_adapter", prompt_spec, base, rows),
-            Order("dpo_adapter", dpo_spec, base, pairs, lora, reference),
-            Order("dpo_control_adapter", control_spec(dpo_spec), base, pairs, lora, reference, role="control"),
-            Order("rejection_sampling_adapter", best_spec, base, pairs, lora),
+            TrainingRequest("prompt_tuning_adapter", prompt_spec, base, rows),
+            TrainingRequest("dpo_adapter", dpo_spec, base, pairs, lora, reference),
+            TrainingRequest(
+                "dpo_control_adapter", control_spec(dpo_spec), base, pairs, lora, reference, role="control"
+            ),
+            TrainingRequest("rejection_sampling_adapter", best_spec, base, pairs, lora),
         ]
-        return [lora, *(produce(order, shop, load)[0] for order in orders)]
+        return [lora, *(train_or_load_adapter(order, shop, load)[0] for order in orders)]
 
     def _scores(self, base: ModelRecord, adapters: Sequence[AdapterRecord]) -> None:
         for adapter in (None, *adapters):
@@ -120,7 +127,7 @@ class PlainLoop:
 
             name = adapter.name if adapter else "base"
             maker = lambda folder=folder: self.inference.generator(base, folder)  # noqa: E731
-            subject = Subject(name, name, name, self.inference.engine(folder), maker, pair)
+            subject = EvaluatedModel(name, name, name, self.inference.engine(folder), maker, pair)
             spec = self.hardware.spec(EvaluationSpec())
             score_model(subject, self.items, spec, folder=self.home.shards("evaluation"), progress=quiet)
 
@@ -169,8 +176,8 @@ def timed(what: str, run: Callable[[Path], None]) -> float:
 
 def warm_up(home: Path) -> None:
     """Load every library that either side uses."""
-    MlflowTracking(home=Home(folder=str(home))).initialise()
-    few = PlainLoop(Home(folder=str(home)), WARM_UP_SAMPLES)
+    MlflowTracking(home=SynthHome(folder=str(home))).initialise()
+    few = PlainLoop(SynthHome(folder=str(home)), WARM_UP_SAMPLES)
     few.run()
 
 
@@ -179,7 +186,7 @@ def main() -> None:
     samples = int(sys.argv[1]) if len(sys.argv) > 1 else SAMPLES
     set_up_process(Path(tempfile.gettempdir()), "cpu")
     timed("warm-up: libraries, few rows", warm_up)
-    plain = timed("plain loop", lambda home: PlainLoop(Home(folder=str(home)), samples).run())
+    plain = timed("plain loop", lambda home: PlainLoop(SynthHome(folder=str(home)), samples).run())
     inside = timed("Dagster, one process, without checks", under_dagster(one_process, samples))
     print(f"overhead of Dagster in one process: {inside / plain - 1:.1%}")
     several = timed("Dagster, two steps at once, with checks", under_dagster(several_processes, samples))

@@ -19,10 +19,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from synth_assets.evals.guards import Guarded
+from synth_assets.evals.guards import GuardResult
 from synth_assets.evals.suites import find_suites
-from synth_assets.schemas.records import Verdict
-from synth_assets.stages.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide
+from synth_assets.schemas.records import CheckResult
+from synth_assets.stages.promotion.policy import (
+    PairedEvidence,
+    PromotionCandidate,
+    PromotionPolicy,
+    decide,
+    needs_sealed_items,
+)
 from synth_assets.stats.paired import non_inferiority, paired_test
 from synth_assets.stats.power import minimum_detectable_effect
 
@@ -32,9 +38,9 @@ EFFECT = 0.05
 HIGHEST_FALSE_RATE = 0.06
 POWER = 0.8
 SUITES = ("world_instructions", "instruction_following", "knowledge", "agent_scenarios")
-CANDIDATE = Contender("lora_adapter", "2", "c")
-OPPONENT = Contender("base", "", "o")
-CHECKED = [Verdict("sft_dataset", "d", "enough_rows", "passed")]
+CANDIDATE = PromotionCandidate("lora_adapter", "2", "c")
+OPPONENT = PromotionCandidate("base", "", "o")
+CHECKED = [CheckResult("sft_dataset", "d", "enough_rows", "passed")]
 
 
 GUARD_ITEMS = (60, 100, 308, 1_000)
@@ -47,12 +53,12 @@ def promoted(n: int, sealed: int, effect: float, policy: PromotionPolicy, random
     """What the policy decides on two models of independent outcomes, of which the candidate is better by `effect`."""
     first, second = outcomes(n, effect, random)
     duel = paired_test(("base", "lora_adapter"), ("s", "test", "m"), first, second, list(map(str, range(n))))
-    trial = Trial(duel)
+    trial = PairedEvidence(duel)
     decision = decide(CANDIDATE, OPPONENT, trial, CHECKED, policy)
-    if awaits_sealed(decision, trial):
+    if needs_sealed_items(decision, trial):
         names = list(map(str, range(sealed)))
         found = non_inferiority(*outcomes(sealed, effect, random), names, policy.sealed_margin)
-        trial = Trial(duel, sealed=[Guarded("s", "m", "sealed", found)])
+        trial = PairedEvidence(duel, sealed=[GuardResult("s", "m", "sealed", found)])
         decision = decide(CANDIDATE, OPPONENT, trial, CHECKED, policy)
     return decision.outcome == "promoted"
 

@@ -26,7 +26,7 @@ import polars as pl
 from resources.deployment import set_up_process
 from resources.hardware import TIERS, Hardware
 from resources.inference import Inference
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.embedded.answers import flawed_answer, good_answer
 from synth_assets.embedded.world import tasks
@@ -36,7 +36,7 @@ from synth_assets.schemas.tables import PAIRS, SFT_ROWS
 from synth_assets.stages.adapters.assets import lora_adapter
 from synth_assets.training.data import by_split, encode_pairs, encode_rows, pair_table, sft_table
 from synth_assets.training.dpo import train_dpo
-from synth_assets.training.engine import LoadedBase, Setting, Trained, new_adapter
+from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan, new_adapter
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.sft import train_lora
@@ -52,7 +52,7 @@ SFT = LoraSpec(learning_rate=5e-3, epochs=1.0, scored_rows=0)
 DPO = DpoSpec(learning_rate=5e-4, epochs=1.0, scored_rows=0)
 INFERENCE = Inference(hardware=Hardware(tier="cpu"))
 BASE = INFERENCE.resolve("base")
-SETTING = Setting("perf", BASE.name, BASE.context_tokens, CPU, lambda _: None)
+SETTING = TrainingPlan("perf", BASE.name, BASE.context_tokens, CPU, lambda _: None)
 
 
 def made_rows(count: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -222,7 +222,7 @@ def materialise(rows: pl.DataFrame, spec: LoraSpec, home_folder: Path) -> None:
     def base_model() -> dg.MaterializeResult[ModelRecord]:
         return dg.MaterializeResult(value=BASE, data_version=dg.DataVersion(BASE.revision))
 
-    home = Home(folder=str(home_folder))
+    home = SynthHome(folder=str(home_folder))
     config = {"learning_rate": spec.learning_rate, "epochs": spec.epochs, "scored_rows": 0}
     dg.materialize(
         [sft_dataset, base_model, lora_adapter],

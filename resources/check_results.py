@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster import AssetRecordsFilter, EventLogRecord
 
-from synth_assets.schemas.records import Verdict
+from synth_assets.schemas.records import CheckResult
 
 DATA_VERSION = "dagster/data_version"
 REMOVED = "removed"  # the data version that says: this partition was deleted, and is no input of later assets
@@ -24,13 +24,13 @@ WAIT_S = 120.0  # for checks of the same run that are still at work
 POLL_S = 0.5
 
 
-class Evidence(dg.ConfigurableResource):
+class CheckResults(dg.ConfigurableResource):
     """The checks there are, by asset; filled by the composition root, so that one that never ran is missed."""
 
     checks: dict[str, list[str]]
 
     @classmethod
-    def of(cls, definitions: Iterable[object]) -> "Evidence":
+    def of(cls, definitions: Iterable[object]) -> "CheckResults":
         """From the assets and asset checks of a code location."""
         found: dict[str, list[str]] = {}
         for definition in definitions:
@@ -38,7 +38,7 @@ class Evidence(dg.ConfigurableResource):
                 found.setdefault(spec.asset_key.to_user_string(), []).append(spec.name)
         return cls(checks={asset: sorted(set(names)) for asset, names in sorted(found.items())})
 
-    def verdicts(self, context: dg.AssetExecutionContext, versions: Mapping[str, str]) -> list[Verdict]:
+    def verdicts(self, context: dg.AssetExecutionContext, versions: Mapping[str, str]) -> list[CheckResult]:
         """What all checks said about `versions`, after those of this run that are still at work."""
         deadline = time.monotonic() + WAIT_S
         while (found := check_verdicts(context.instance, versions, self.checks)) and time.monotonic() < deadline:
@@ -80,7 +80,7 @@ def json_metadata(instance: dg.DagsterInstance, asset: str, data_version: str, n
 
 def check_verdicts(
     instance: dg.DagsterInstance, versions: Mapping[str, str], checks: Mapping[str, Sequence[str]]
-) -> list[Verdict]:
+) -> list[CheckResult]:
     """For each version the newest evaluation of each check whose target has that data version.
 
     Args:
@@ -91,7 +91,7 @@ def check_verdicts(
     Returns:
         one verdict per version and check; "missing" where the check never ran on that data.
     """
-    found: list[Verdict] = []
+    found: list[CheckResult] = []
     for name, version in sorted(versions.items()):
         subject = _Subject.of(name, version)
         if names := checks.get(subject.key.to_user_string()):
@@ -113,7 +113,9 @@ class _Subject:
         return cls(name, dg.AssetKey.from_user_string(asset), partition.removesuffix("]") or None, version)
 
 
-def _verdict(instance: dg.DagsterInstance, subject: _Subject, seen: Sequence[EventLogRecord], check: str) -> Verdict:
+def _verdict(
+    instance: dg.DagsterInstance, subject: _Subject, seen: Sequence[EventLogRecord], check: str
+) -> CheckResult:
     """`seen` are the materialisations with the subject's data version."""
     events, runs = {record.storage_id for record in seen}, {record.run_id for record in seen}
     for run_id, evaluation in _evaluations(instance, dg.AssetCheckKey(subject.key, check)):
@@ -124,8 +126,8 @@ def _verdict(instance: dg.DagsterInstance, subject: _Subject, seen: Sequence[Eve
             status = "passed" if evaluation.passed else "failed"
             if status == "failed" and evaluation.severity == dg.AssetCheckSeverity.WARN:
                 status = "warned"
-            return Verdict(subject.name, subject.version, check, status, evaluation.description or "")
-    return Verdict(subject.name, subject.version, check, "missing", "never evaluated on this data")
+            return CheckResult(subject.name, subject.version, check, status, evaluation.description or "")
+    return CheckResult(subject.name, subject.version, check, "missing", "never evaluated on this data")
 
 
 def _evaluations(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
@@ -199,7 +201,7 @@ def _tags(record: EventLogRecord) -> Mapping[str, str]:
     return materialisation.tags or {} if materialisation else {}
 
 
-def _is_missing(verdict: Verdict) -> bool:
+def _is_missing(verdict: CheckResult) -> bool:
     return verdict.status == "missing"
 
 

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from resources.inference import Inference
-from resources.storage import Home
-from synth_assets.evals.scoring import Subject
+from resources.storage import SynthHome
+from synth_assets.evals.scoring import EvaluatedModel
 from synth_assets.schemas.records import BASE, AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.storage.manifests import folder_hash, read_manifest
 
 
-def subject_of(inference: Inference, home: Home, base: ModelRecord, adapter: AdapterRecord | None) -> Subject:
+def load_evaluated_model(
+    inference: Inference, home: SynthHome, base: ModelRecord, adapter: AdapterRecord | None
+) -> EvaluatedModel:
     """The base model, or it with an adapter whose files are compared with their manifest first.
 
     Raises:
@@ -19,7 +21,7 @@ def subject_of(inference: Inference, home: Home, base: ModelRecord, adapter: Ada
     if adapter is None:
         tier, engine = inference.hardware.limits(), inference.engine()
         harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
-        return Subject(
+        return EvaluatedModel(
             name=BASE,
             fingerprint=base.revision,
             weights=fingerprint(base.revision, engine, harness),
@@ -27,10 +29,10 @@ def subject_of(inference: Inference, home: Home, base: ModelRecord, adapter: Ada
             generator=lambda: inference.generator(base),
             pair=lambda: inference.load_base(base),
         )
-    return adapted(inference, base, home.root() / adapter.path, (adapter.name, adapter.fingerprint))
+    return with_adapter(inference, base, home.root() / adapter.path, (adapter.name, adapter.fingerprint))
 
 
-def adapted(inference: Inference, base: ModelRecord, folder: Path, known_as: tuple[str, str]) -> Subject:
+def with_adapter(inference: Inference, base: ModelRecord, folder: Path, known_as: tuple[str, str]) -> EvaluatedModel:
     """The base with the adapter in a folder, whose files are compared with their manifest first.
 
     `known_as` are the subject's name and fingerprint.
@@ -40,7 +42,7 @@ def adapted(inference: Inference, base: ModelRecord, folder: Path, known_as: tup
     engine = inference.engine(folder)
     harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
     name, made_by = known_as
-    return Subject(
+    return EvaluatedModel(
         name=name,
         fingerprint=made_by,
         weights=fingerprint(base.revision, folder_hash(folder), engine, harness),

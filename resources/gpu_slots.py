@@ -16,7 +16,7 @@ COMMAND = "synth command "
 
 
 @contextmanager
-def model_turn(context: dg.AssetExecutionContext) -> Iterator[None]:
+def gpu_slot(context: dg.AssetExecutionContext) -> Iterator[None]:
     """Hold a slot of the pool of steps that run a model; waits where all are taken.
 
     A step in that pool waits before it starts. A rollback runs no model and must not wait for a training to end.
@@ -27,7 +27,7 @@ def model_turn(context: dg.AssetExecutionContext) -> Iterator[None]:
 
 
 @contextmanager
-def command_turn(instance: dg.DagsterInstance, command: str, progress: Callable[[str], None]) -> Iterator[None]:
+def command_gpu_slot(instance: dg.DagsterInstance, command: str, progress: Callable[[str], None]) -> Iterator[None]:
     """Hold a slot of the same pool while a command of this process runs a model; waits where all are taken.
 
     Slots of commands whose process was killed are freed first.

@@ -118,7 +118,7 @@ TIERS: dict[str, Tier] = {
 MODEL_VARIABLES = {"preset": "SYNTH_PRESET", "teacher": "SYNTH_TEACHER", "base": "SYNTH_BASE", "reward": "SYNTH_REWARD"}
 """Fields of Hardware -> the environment variables that a deployment sets them by."""
 
-FROM_THE_ROW = {"MagpieSpec": ("samples",)}  # fields of specs that every tier's row sets
+TIER_FIELDS = {"MagpieSpec": ("samples",)}  # fields of specs that every tier's row sets
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Hardware(dg.ConfigurableResource):
         kind = type(default).__name__
         known = {field.name for field in fields(default)}
         row = self.row()
-        suited = {field: getattr(row, field) for field in FROM_THE_ROW.get(kind, ())}
+        suited = {field: getattr(row, field) for field in TIER_FIELDS.get(kind, ())}
         suited |= {**settings_for(kind, self.locations()), **_suiting_the_base(default, row.base)}
         suited |= row.overrides.get(kind, {})
         if unknown := sorted(suited.keys() - known):

@@ -21,7 +21,7 @@ BATCH_ROWS = 64
 
 
 @dataclass(frozen=True)
-class Form:
+class RewardInputFormat:
     """How a family of reward models was trained to read an instruction and its response.
 
     Attributes:
@@ -34,13 +34,13 @@ class Form:
 
 
 # A chat template takes the accuracy of OpenAssistant/reward-model-deberta-v3-large-v2 from .91-.96 to .52.
-FORMS = {
-    "deberta-v2": Form("pair", dtype="float32"),
-    "llama": Form("chat"),
-    "qwen2": Form("chat"),
-    "qwen3": Form("chat"),
-    "gemma2": Form("chat"),
-    "mistral": Form("chat"),
+REWARD_INPUT_FORMATS = {
+    "deberta-v2": RewardInputFormat("pair", dtype="float32"),
+    "llama": RewardInputFormat("chat"),
+    "qwen2": RewardInputFormat("chat"),
+    "qwen3": RewardInputFormat("chat"),
+    "gemma2": RewardInputFormat("chat"),
+    "mistral": RewardInputFormat("chat"),
 }
 """By the architecture's name (`model_type`), which is a reward model's family."""
 
@@ -52,7 +52,7 @@ class ClassifierReward:
         self,
         network: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
-        form: Form,
+        form: RewardInputFormat,
         *,
         model: str,
         revision: str,
@@ -117,12 +117,12 @@ class RewardModels(dg.ConfigurableResource):
 
     def load(self, record: ModelRecord) -> RewardModel:
         """The reward model of a record; ValueError where nobody knows how its family reads text."""
-        if record.family not in FORMS:
+        if record.family not in REWARD_INPUT_FORMATS:
             raise ValueError(
                 f"how {record.location} reads an instruction is not known for {record.family!r}: add a row to FORMS in "
-                f"resources/reward.py; there are {', '.join(FORMS)}"
+                f"resources/reward.py; there are {', '.join(REWARD_INPUT_FORMATS)}"
             )
-        form, tier = FORMS[record.family], self.hardware.limits()
+        form, tier = REWARD_INPUT_FORMATS[record.family], self.hardware.limits()
         loading.prepare_libraries(tier)
         folder = model_files.weights_folder(record.location, record.revision)
         return ClassifierReward(

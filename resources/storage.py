@@ -27,7 +27,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an asset, partition, stage or data version may be called: one path segment, never hidden, never `..`."""
 
 
-class Home(dg.ConfigurableResource):
+class SynthHome(dg.ConfigurableResource):
     """The folder that holds all state of a deployment, and the one where it keeps files of benchmarks."""
 
     folder: str
@@ -146,7 +146,7 @@ def safe_name(name: str) -> str:
 class AssetStorage(dg.ConfigurableIOManagerFactory):
     """Stores each asset under `tables/` of the home."""
 
-    home: Home
+    home: SynthHome
 
     def create_io_manager(self, context: dg.InitResourceContext) -> "AssetIOManager":
         """The manager of one step; sweeps what killed writers left."""

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import dagster as dg
 from filelock import FileLock
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.llm.quiet import silence_libraries
 from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
 from synth_assets.registry.relocation import ARTIFACTS, relocate
-from synth_assets.registry.retry import retried
+from synth_assets.registry.retry import with_retries
 from synth_assets.storage.plain_path import plain_path
 from synth_assets.text.redaction import holds_secret
 
@@ -37,7 +37,7 @@ REQUESTS = {
 class MlflowTracking(dg.ConfigurableResource):
     """An MLflow server, or a SQLite database and an artifact folder under SYNTH_HOME."""
 
-    home: Home
+    home: SynthHome
     tracking_uri: str = ""
     ui_url: str = ""
 
@@ -62,7 +62,7 @@ class MlflowTracking(dg.ConfigurableResource):
         """Make the database and the experiment if they are missing, one process at a time; returns the experiment."""
         client = self.client()
         with self.lock("mlflow"):
-            found = retried(lambda: _experiment(client(), experiment, self.artifacts()), self.uri())
+            found = with_retries(lambda: _experiment(client(), experiment, self.artifacts()), self.uri())
         self.relocate()
         return found
 

@@ -25,12 +25,12 @@ import synth_assets.stages.generation.assets
 import synth_assets.stages.models.assets
 import synth_assets.stages.preference.assets
 import synth_assets.stages.promotion.assets
-from resources.check_results import Evidence
+from resources.check_results import CheckResults
 from resources.deployment import DEPLOYMENT_VARIABLES, home_folder, set_up_process
 from resources.hardware import MODEL_VARIABLES, TIERS, Hardware, deployed
 from resources.inference import Inference
 from resources.reward import RewardModels
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from resources.tracking import MlflowTracking
 from resources.webhook import Webhook
 from synth_assets.orchestration import jobs, sensors
@@ -63,7 +63,7 @@ CHECKS = [
 def deployment_resources() -> dict[str, Any]:
     """The resources of this deployment, from the environment variables that are set."""
     hardware = Hardware(**_set({"tier": "SYNTH_TIER", **MODEL_VARIABLES}))
-    home = Home(folder=str(home_folder()), **_set({"benchmark_folder": "SYNTH_BENCHMARKS"}))
+    home = SynthHome(folder=str(home_folder()), **_set({"benchmark_folder": "SYNTH_BENCHMARKS"}))
     return {
         "hardware": hardware,
         "home": home,
@@ -90,7 +90,7 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
         jobs=[jobs.pipeline, jobs.study, jobs.promote],
         schedules=sensors.SCHEDULES,
         sensors=sensors.SENSORS,
-        resources={"evidence": Evidence.of([*assets, *asset_checks]), **resources},
+        resources={"evidence": CheckResults.of([*assets, *asset_checks]), **resources},
         executor=executor,
     )
 

@@ -11,7 +11,7 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from resources.deployment import home_folder, set_up_process, write_instance_settings
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from synth_assets.orchestration.jobs import executor_for
 from synth_assets.orchestration.run_queue import QUEUED
 from synth_assets.stages.generation.partitions import BATCHES, BATCHES_NAME
@@ -48,7 +48,7 @@ def trained(context: dg.AssetExecutionContext) -> None:
 
 def definitions() -> dg.Definitions:
     chain = dg.define_asset_job("chain", selection=dg.AssetSelection.all(), tags=QUEUED)
-    storage = AssetStorage(home=Home(folder=str(home_folder())))
+    storage = AssetStorage(home=SynthHome(folder=str(home_folder())))
     return dg.Definitions(
         [teacher, raw, trained],
         asset_checks=[raw_is_good],

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from resources.check_results import DATA_VERSION
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.cli.recall import Request, recall
 from synth_assets.cli.session import Session
@@ -68,7 +68,7 @@ class Deployment:
             raise_on_error=False,
         )
         materialised = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
-        client = MlflowTracking(home=Home(folder=str(self.home))).tracker().client
+        client = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().client
         return Outcome(
             success=result.success,
             versions={m.asset_key.to_user_string(): (m.tags or {})[DATA_VERSION] for m in materialised},
@@ -154,7 +154,7 @@ def test_the_dataset_has_a_card_and_a_figure_here_and_in_mlflow(deployment: Depl
     version = first.versions["sft_dataset"]
     card = (deployment.home / "cards" / "sft_dataset" / version / "README.md").read_text("utf-8")
     assert f"{SAMPLES} rows were judged, {deployment.table('sft_dataset').height} kept" in card
-    tracker = MlflowTracking(home=Home(folder=str(deployment.home))).tracker()
+    tracker = MlflowTracking(home=SynthHome(folder=str(deployment.home))).tracker()
     (run,) = tracker.client.search_runs([tracker.experiment], "tags.dataset = 'sft_dataset'")
     assert run.data.tags["data_version"] == version
     assert {file.path for file in tracker.client.list_artifacts(run.info.run_id)} == {
@@ -232,7 +232,7 @@ def test_a_bad_row_is_traced_recalled_and_trained_away(
     assert second_batch.success
     monkeypatch.setenv("SYNTH_HOME", str(deployment.home))
     monkeypatch.setenv("DAGSTER_HOME", str(deployment.home / "dagster"))
-    tracker = MlflowTracking(home=Home(folder=str(deployment.home))).tracker()
+    tracker = MlflowTracking(home=SynthHome(folder=str(deployment.home))).tracker()
     session, screen = Session(deployment.home, "cpu"), Console(file=StringIO(), width=200)
     version = find_version(session, "lora_adapter")
     manifests = session.storage.manifests()

@@ -239,11 +239,11 @@ def import_(
     replace: Annotated[bool, typer.Option("--replace", help="Replace the import of the same name.")] = False,
 ) -> None:
     """Take your own data in: it is judged like the rest at the next run."""
-    from synth_assets.cli.imports import ImportOrder, allow_network, import_text
+    from synth_assets.cli.imports import ImportArguments, allow_network, import_text
     from synth_assets.cli.session import open_session
 
     allow_network(source)
-    order = ImportOrder(format, tuple(column or ()), name, replace)
+    order = ImportArguments(format, tuple(column or ()), name, replace)
     console.print(import_text(open_session(), source, order), markup=False)
 
 
@@ -365,9 +365,9 @@ def models(tier: TierOption = None) -> None:
 @app.command()
 def doctor(tier: TierOption = None) -> None:
     """Machine, tier, models, hub token and disk: what would fail, before a run fails on it."""
-    from synth_assets.cli.doctor import examine
+    from synth_assets.cli.doctor import run_diagnostics
 
-    if not examine(tier, console):
+    if not run_diagnostics(tier, console):
         raise typer.Exit(EXIT_USAGE)
 
 

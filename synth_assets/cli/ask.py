@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from resources.gpu_slots import command_turn
+from resources.gpu_slots import command_gpu_slot
 from resources.inference import Inference
 from synth_assets.cli.recall import version_taint
 from synth_assets.cli.session import Session
@@ -49,7 +49,7 @@ def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, s
             yield asked.title, asked.problem
             continue
         generator = inference.generator(base, session.home / asked.adapter.path if asked.adapter else None)
-        with command_turn(session.instance, "synth ask", log.warning):
+        with command_gpu_slot(session.instance, "synth ask", log.warning):
             prompt = generator.encode_chat([{"role": "user", "content": question}])
             completion = generator.generate([prompt], [seed], sampling)[0]
         yield asked.title, completion.text

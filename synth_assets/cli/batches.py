@@ -9,7 +9,7 @@ import polars as pl
 
 from resources.check_results import removed_partition
 from synth_assets.cli.session import Session
-from synth_assets.orchestration.run_queue import turn_holder
+from synth_assets.orchestration.run_queue import run_slot_holder
 from synth_assets.stages.generation.partitions import BATCHES_NAME, shortened, stored_batches, usable_batches
 
 RAW = "raw_instructions"
@@ -45,7 +45,7 @@ def removal_text(session: Session, names: Sequence[str]) -> str:
     if missing := [name for name in names if name not in known]:
         listed = ", ".join(map(shortened, known)) or "none"
         raise ValueError(f"no batch {shortened(missing[0])}; there are {listed}")
-    if holder := turn_holder(session.home):
+    if holder := run_slot_holder(session.home):
         raise ValueError(f"{holder} is writing the tables: remove batches when it has ended")
     lines = [
         f"remove {_shown(name)}: {_state(session, name, True)}, {len(_blocks(session, name))} blocks" for name in names

@@ -11,11 +11,11 @@ from rich.console import Console
 from resources.deployment import home_folder
 from resources.hardware import Hardware, Role, deployed
 from resources.inference import Inference
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from resources.webhook import VARIABLE, Webhook
 from synth_assets.cli.models import chosen_text
-from synth_assets.llm.prompt_formats import compare, family
+from synth_assets.llm.prompt_formats import check_template, family
 from synth_assets.storage.read_only import check_databases, unwritable
 from synth_assets.text.redaction import redact, server_of
 
@@ -23,7 +23,7 @@ WANTED_FREE_GB = 5.0
 GIB = 2**30
 
 
-def examine(tier: str | None, console: Console) -> bool:
+def run_diagnostics(tier: str | None, console: Console) -> bool:
     """Print a line per examination; returns whether all passed."""
     if tier is not None:
         os.environ["SYNTH_TIER"] = tier
@@ -69,7 +69,7 @@ def _pre_query(hardware: Hardware) -> str:
     """The teacher's row of FAMILIES beside its own tokenizer."""
     inference = Inference(hardware=hardware)
     record = inference.resolve("teacher")
-    found = compare(record.family, inference.tokenizer(record))
+    found = check_template(record.family, inference.tokenizer(record))
     if not found.fits:
         missing = f"; it has no {', '.join(found.missing_stops)}" if found.missing_stops else ""
         raise ValueError(
@@ -87,7 +87,7 @@ def _token() -> str:
 
 
 def _tracking() -> str:
-    home = Home(folder=str(home_folder()))
+    home = SynthHome(folder=str(home_folder()))
     return redact(MlflowTracking(home=home, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", "")).uri())
 
 
@@ -105,7 +105,7 @@ def _state() -> str:
     home = home_folder()
     if home.is_dir() and (path := unwritable(home)) not in (None, home):
         raise OSError(f"{path} cannot be written: make it writable, or set SYNTH_HOME to a folder that is")
-    root = Home(folder=str(home)).root()
+    root = SynthHome(folder=str(home)).root()
     check_databases(root)
     return str(root)
 

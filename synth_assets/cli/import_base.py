@@ -11,7 +11,7 @@ from resources.inference import Inference
 from synth_assets.cli.session import Session
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS
-from synth_assets.stages.filtering.features import Base, CountTokens, Features
+from synth_assets.stages.filtering.features import CountTokens, Features, TokenLimits
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.generation.import_report import TooLong
@@ -47,9 +47,9 @@ class _BaseInUse:
         return self._session.hardware.spec(FilterSpec())
 
     @cached_property
-    def base(self) -> Base:
+    def base(self) -> TokenLimits:
         """What the filter asks of it."""
-        return Base(self.count, self.model.context_tokens)
+        return TokenLimits(self.count, self.model.context_tokens)
 
     @cached_property
     def counter(self) -> CountTokens:

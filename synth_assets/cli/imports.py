@@ -38,7 +38,7 @@ MakeCounter = Callable[[], Callable[[pl.DataFrame], TooLong | None]]
 
 
 @dataclass(frozen=True)
-class ImportOrder:
+class ImportArguments:
     """The options of the command.
 
     Attributes:
@@ -63,7 +63,7 @@ def allow_network(source: str) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "0")
 
 
-def import_text(session: Session, source: str, order: ImportOrder) -> str:
+def import_text(session: Session, source: str, order: ImportArguments) -> str:
     """Import what a source names and return what became of its rows.
 
     Args:
@@ -99,7 +99,7 @@ def _imported(request: ImportRequest, folder: Path, counter: MakeCounter) -> lis
 
 
 def _import_folder(
-    source: Path, folder: Path, order: ImportOrder, options: ImportOptions, counter: MakeCounter
+    source: Path, folder: Path, order: ImportArguments, options: ImportOptions, counter: MakeCounter
 ) -> Iterator[str]:
     """Yield a report for each file under `source`, then which were not read; a refused file stops no other."""
     files, unread = _files_under(source)
@@ -161,7 +161,7 @@ def _files_under(source: Path) -> tuple[list[Path], list[str]]:
 
 
 def _import_hub(
-    source: str, folder: Path, order: ImportOrder, options: ImportOptions, counter: MakeCounter
+    source: str, folder: Path, order: ImportArguments, options: ImportOptions, counter: MakeCounter
 ) -> Iterator[str]:
     """Yield a report for each file of a published set, fetched at the commit that its default branch has now."""
     row = hub_set(source)

@@ -6,7 +6,7 @@ import psutil
 
 from resources.hardware import Hardware
 from synth_assets.llm.architecture import described_model
-from synth_assets.llm.catalog import MODELS, ROWS_AT_ONCE, TRAINED_TOKENS, Model, fits, model_at, needed_bytes
+from synth_assets.llm.catalog import MODELS, ROWS_AT_ONCE, TRAINED_TOKENS, Model, fits, memory_estimate, model_at
 from synth_assets.llm.model_files import EMBEDDED
 from synth_assets.llm.size_settings import class_of
 from synth_assets.schemas.tier import Tier
@@ -44,7 +44,7 @@ def chosen_text(hardware: Hardware) -> str:
         if row is None:
             told += _described(hardware, role, tier)
             continue
-        needed = needed_bytes(row, tier, LoraSpec().rank)
+        needed = memory_estimate(row, tier, LoraSpec().rank)
         size = needed.generate if role == "teacher" else needed.train
         fit = "fit" if fits(size, memory_gb(tier)) else "do NOT fit"
         memory = f"about {size / 1e9:.0f} GB (derived) {fit} in {memory_gb(tier):.0f}"
@@ -59,7 +59,7 @@ def _described(hardware: Hardware, role: Literal["teacher", "base"], tier: Tier)
     row = None if location.startswith(EMBEDDED) else described_model(location, role)
     if row is None:
         return []
-    needed = needed_bytes(row, tier, LoraSpec().rank)
+    needed = memory_estimate(row, tier, LoraSpec().rank)
     size = needed.generate if role == "teacher" else needed.train
     fit = "fit" if fits(size, memory_gb(tier)) else "do NOT fit"
     memory = f"about {size / 1e9:.1f} GB (derived) {fit} in {memory_gb(tier):.0f}"
@@ -83,7 +83,7 @@ def _heading(name: str, tier: Tier) -> str:
 
 
 def _cells(name: str, row: Model, tier: Tier) -> tuple[str, ...]:
-    needed = needed_bytes(row, tier, LoraSpec().rank)
+    needed = memory_estimate(row, tier, LoraSpec().rank)
     sizes = [
         f"{size / 1e9:.1f}{'' if fits(size, memory_gb(tier)) else ' *'}" for size in (needed.generate, needed.train)
     ]

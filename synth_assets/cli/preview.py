@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from resources.gpu_slots import command_turn
+from resources.gpu_slots import command_gpu_slot
 from resources.inference import Inference
 from synth_assets.cli.run import batch_name, pipeline_job
 from synth_assets.cli.session import Session
 from synth_assets.cli.settings import ops_for
 from synth_assets.reporting.escaping import terminal_line
 from synth_assets.stages.filtering.apply import apply_rules
-from synth_assets.stages.filtering.decisions import Verdict
-from synth_assets.stages.filtering.features import Base, Features
+from synth_assets.stages.filtering.decisions import RowDecision
+from synth_assets.stages.filtering.features import Features, TokenLimits
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.generation.assets import MagpieConfig
@@ -72,10 +72,10 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     generator = inference.generator(teacher)
     block = MagpieSpec(**{**vars(spec), "samples": BLOCK_ROWS})
     session.limit_model_steps()
-    with command_turn(session.instance, "synth preview", progress):
+    with command_gpu_slot(session.instance, "synth preview", progress):
         made = generate(generator, block, name, teacher.family, session.storage.shards("generation"), progress)
     rows = made.rows.collect()
-    judge = Base(inference.count_tokens(base), base.context_tokens, inference.template_refusal(base))
+    judge = TokenLimits(inference.count_tokens(base), base.context_tokens, inference.template_refusal(base))
     speed = generator.writing_s if made.new_tokens else None
     return Preview(
         rows=rows,
@@ -86,9 +86,9 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     )
 
 
-def reasons_of(rows: pl.DataFrame, base: Base, spec: FilterSpec) -> list[str]:
+def reasons_of(rows: pl.DataFrame, base: TokenLimits, spec: FilterSpec) -> list[str]:
     """The first rule that rejects each row; empty where every rule lets it pass."""
-    verdict = Verdict(rows)
+    verdict = RowDecision(rows)
     apply_rules(Features(rows, spec, base), verdict, PassRates())
     return verdict.reason.tolist()
 

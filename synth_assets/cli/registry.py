@@ -15,9 +15,9 @@ from synth_assets.cli.session import Session
 from synth_assets.cli.trace import version_of
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.model_versions import decisions_on
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.reporting.escaping import storable, terminal_line
-from synth_assets.schemas.records import BASE, ChampionRecord, Clause, Decision, JudgedDecision
+from synth_assets.schemas.records import BASE, ChampionRecord, Clause, Decision, RecordedDecision
 from synth_assets.stages.evaluation.scoreboard import decision_text
 from synth_assets.stages.promotion.model_card import SCORE, attached_scores
 from synth_assets.stages.promotion.rollback import is_rollback
@@ -87,7 +87,7 @@ def _service(session: Session, tracker: MlflowTracker, now: Service, record: Cha
     return lines if now.version or before else lines[:-1]
 
 
-def _evidence(now: Service, recorded: ChampionRecord | None, judged: list[JudgedDecision]) -> list[str]:
+def _evidence(now: Service, recorded: ChampionRecord | None, judged: list[RecordedDecision]) -> list[str]:
     """The clauses of the decision by which a version serves, and of its promotion where a person went back to it."""
     if recorded and recorded.clauses and not any(one.run_id == now.run_id for one in judged):
         return _clauses("evidence", recorded.clauses)
@@ -103,19 +103,23 @@ def _evidence(now: Service, recorded: ChampionRecord | None, judged: list[Judged
     return lines
 
 
-def _clauses(label: str, clauses: list[Clause]) -> list[str]:
+def _clauses(display_name: str, clauses: list[Clause]) -> list[str]:
     marked = [
         f"{'held' if clause.passed else 'FAILED'}  {clause.name}: {terminal_line(clause.found, REASON_CHARACTERS)}"
         for clause in clauses
     ]
-    return [*([entry(label, "")] if marked else []), *(entry("", line) for line in marked)]
+    return [*([entry(display_name, "")] if marked else []), *(entry("", line) for line in marked)]
 
 
 def _last_decision(record: ChampionRecord | None) -> list[str]:
     last = record.last if record else None
     if last is None:
         return [entry("decision", "none is recorded since this version of synth keeps the last one: synth history")]
-    about = f"version {last.candidate_version}" if last.candidate_version else label(last.candidate) or "no candidate"
+    about = (
+        f"version {last.candidate_version}"
+        if last.candidate_version
+        else display_name(last.candidate) or "no candidate"
+    )
     return [
         entry("decision", f"the last one: {last.outcome}, {about} was judged"),
         entry("at", f"{_moment(last.at)} by {terminal_line(last.asked_by)}, run {last.dagster_run_id[:8]}"),

@@ -15,7 +15,7 @@ from rich.console import Console
 from resources.inference import Inference
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.step_meter import MAX_COST, MAX_MINUTES
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.cli.costs import run_costs_text
 from synth_assets.cli.ranges import samples_in_range
 from synth_assets.cli.session import Session
@@ -24,7 +24,7 @@ from synth_assets.cli.watch import RunWatcher, quiet_event_errors
 from synth_assets.evals.suite import Suite, check_files
 from synth_assets.evals.suites import find_suites
 from synth_assets.llm.size_settings import WRITTEN_SUITES
-from synth_assets.orchestration.run_queue import turn, wait_for_turn
+from synth_assets.orchestration.run_queue import run_slot, wait_for_run_slot
 from synth_assets.schemas.tier import Tier
 from synth_assets.stages.generation.partitions import (
     BATCHES_NAME,
@@ -103,10 +103,10 @@ def _own_turn(session: Session, console: Console, in_process: bool) -> Iterator[
         console.print(line, markup=False)
 
     if not in_process:
-        wait_for_turn(session.home, report)
+        wait_for_run_slot(session.home, report)
         yield
         return
-    with turn(session.home, f"synth run --in-process (process {os.getpid()})", report):
+    with run_slot(session.home, f"synth run --in-process (process {os.getpid()})", report):
         yield
 
 
@@ -181,7 +181,7 @@ def check_benchmarks(session: Session, config: Mapping[str, Any]) -> None:
         ValueError: no such suite, or a file is not as it should be; names file, line and field.
     """
     own = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
-    home = Home(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
+    home = SynthHome(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
     suites = find_suites(session.tier.suites if own is None else own)
     check_files(suites, home.benchmarks())
     if os.environ.get("HF_DATASETS_OFFLINE") == "1":

@@ -11,7 +11,7 @@ import dagster as dg
 from resources.deployment import home_folder, set_up_process, write_instance_settings
 from resources.gpu_slots import free_dead_commands
 from resources.hardware import GPU_POOL, Hardware, deployed
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.orchestration.executor import start_fork_server
 from synth_assets.orchestration.jobs import preloaded_for, steps_at_once
@@ -62,9 +62,9 @@ class Session:
         start_fork_server(preloaded_for(self.tier.device))
 
     @property
-    def storage(self) -> Home:
+    def storage(self) -> SynthHome:
         """The home folder, as resources and stages see it."""
-        return Home(folder=str(self.home), copied_databases=str(self.copied_databases or ""))
+        return SynthHome(folder=str(self.home), copied_databases=str(self.copied_databases or ""))
 
     @cached_property
     def tracking(self) -> MlflowTracking:

@@ -20,7 +20,7 @@ SPLIT = "test"
 
 
 @dataclass(frozen=True)
-class Detectable:
+class DetectableEffect:
     """The smallest true difference between two models that a suite finds four times in five, at p < .05.
 
     `effect` is None where the two never differ, so that nothing is known of their noise.
@@ -33,7 +33,7 @@ class Detectable:
 
 
 @dataclass(frozen=True)
-class Guarded:
+class GuardResult:
     """What became of something that a model must not lose; `guards` is "safety", "knowledge" or "sealed".
 
     `left_out` items are not compared because one of the two models cannot take them. Where they are more than
@@ -48,7 +48,7 @@ class Guarded:
 
 
 @dataclass(frozen=True)
-class AboveNull:
+class NullComparison:
     """The best model of a suite beside the best answer that needs no model; `held` by the interval's lower end."""
 
     suite: str
@@ -64,7 +64,7 @@ class AboveNull:
         return self.low > self.null_value
 
 
-def detectable_effects(scores: pl.DataFrame, first: str, second: str) -> list[Detectable]:
+def detectable_effects(scores: pl.DataFrame, first: str, second: str) -> list[DetectableEffect]:
     """For each suite's first metric on the test split, from how the two models differ on what both were scored."""
     found = []
     for suite in _suites(scores):
@@ -72,17 +72,17 @@ def detectable_effects(scores: pl.DataFrame, first: str, second: str) -> list[De
         one, other = (scores.filter(model=name) for name in (first, second))
         paired = _paired(one, other, suite.name, SPLIT, metric)
         differences = (paired["second"] - paired["first"]).to_list()
-        found.append(Detectable(suite.name, metric, paired.height, _effect(differences)))
+        found.append(DetectableEffect(suite.name, metric, paired.height, _effect(differences)))
     return found
 
 
-def guarded(scores: pl.DataFrame, candidate: str) -> list[Guarded]:
+def regression_guards(scores: pl.DataFrame, candidate: str) -> list[GuardResult]:
     """The candidate against the base on every metric that guards something, on test items that both have."""
     first, second = (scores.filter(model=name) for name in (BASE, candidate))
     return losses(first, second, dict.fromkeys(("safety", "knowledge"), GUARD_MARGIN))
 
 
-def losses(first: pl.DataFrame, second: pl.DataFrame, margins: Mapping[str, float]) -> list[Guarded]:
+def losses(first: pl.DataFrame, second: pl.DataFrame, margins: Mapping[str, float]) -> list[GuardResult]:
     """One model against another on every metric that guards something, on test items that both have.
 
     Args:
@@ -94,21 +94,21 @@ def losses(first: pl.DataFrame, second: pl.DataFrame, margins: Mapping[str, floa
     for suite in _suites(second):
         for metric, guards in suite.guards.items():
             outcome, left_out = _kept(first, second, (suite.name, SPLIT, metric), margins[guards])
-            found += [Guarded(suite.name, metric, guards, outcome, left_out)] if outcome else []
+            found += [GuardResult(suite.name, metric, guards, outcome, left_out)] if outcome else []
     return found
 
 
-def sealed_losses(first: pl.DataFrame, second: pl.DataFrame, margin: float) -> list[Guarded]:
+def sealed_losses(first: pl.DataFrame, second: pl.DataFrame, margin: float) -> list[GuardResult]:
     """The same on the sealed items: of each suite its first metric."""
     found = []
     for name in second.filter(split=SEALED)["suite"].unique(maintain_order=True):
         metric = SUITES[name].metrics[0]
         outcome, left_out = _kept(first, second, (name, SEALED, metric), margin)
-        found += [Guarded(name, metric, SEALED, outcome, left_out)] if outcome else []
+        found += [GuardResult(name, metric, SEALED, outcome, left_out)] if outcome else []
     return found
 
 
-def above_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[AboveNull]:
+def compare_with_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[NullComparison]:
     """For each suite's first metric, on the test items that were scored: the best model beside the best null model."""
     found = []
     for suite in _suites(scores):
@@ -119,7 +119,7 @@ def above_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[AboveNull]:
         nulls = {name: value[suite.metrics[0]] for name, value in _nulls(suite, asked).items() if value}
         lows = dict(_lows(mine))
         model, null = max(lows, key=lambda name: lows[name]), max(nulls, key=lambda name: nulls[name])
-        found.append(AboveNull(suite.name, suite.metrics[0], model, lows[model], null, nulls[null]))
+        found.append(NullComparison(suite.name, suite.metrics[0], model, lows[model], null, nulls[null]))
     return found
 
 
@@ -132,7 +132,7 @@ def null_values(scores: pl.DataFrame, items: pl.DataFrame) -> dict[str, Mapping[
     return {name: _nulls(suite, table) for name, (suite, table) in asked.items() if not table.is_empty()}
 
 
-def detectable_table(found: Sequence[Detectable]) -> str:
+def detectable_table(found: Sequence[DetectableEffect]) -> str:
     """As Markdown, for people."""
     rows = ["| suite | metric | n | true difference found 4 times in 5 |", "|---|---|---:|---:|"]
     shown = ("no difference was seen" if one.effect is None else f"{100 * one.effect:.1f} points" for one in found)

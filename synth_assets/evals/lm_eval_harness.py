@@ -43,7 +43,7 @@ def harness_version() -> str:
     return f"lm-eval {version('lm-eval')}"
 
 
-def choose(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int) -> list[Choice | str]:
+def score_choices(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int) -> list[Choice | str]:
     """What the model chooses for each item, in order; a reason of UNANSWERABLE for an item that it cannot take.
 
     Args:
@@ -60,7 +60,7 @@ def choose(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int) 
     return [left_out.get(item.item_id) or by_id[item.item_id] for item in items]
 
 
-def measure(
+def run_task(
     pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int, max_tokens: int
 ) -> list[Measurement | str]:
     """What lm-eval's own task gives each item, in order; a reason of UNANSWERABLE for one that the model cannot take.

@@ -19,7 +19,7 @@ from synth_assets.schemas.records import Metric
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import ITEM_SCORES, UNANSWERABLE
 from synth_assets.stats.intervals import estimate
-from synth_assets.storage.blocks import Block, Progress, compute_blocks, in_blocks, read_shards
+from synth_assets.storage.blocks import Block, Progress, compute_blocks, in_blocks, read_blocks
 from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.manifests import content_hash
 
@@ -62,7 +62,7 @@ class EvaluationSpec:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """A model to be examined; it is loaded only when an answer is missing.
 
     Attributes:
@@ -84,7 +84,7 @@ class Subject:
 
 
 def score_model(
-    subject: Subject,
+    subject: EvaluatedModel,
     items: pl.DataFrame,
     spec: EvaluationSpec,
     *,
@@ -111,7 +111,7 @@ def score_model(
 
 
 def _ask(
-    subject: Subject,
+    subject: EvaluatedModel,
     items: Sequence[Item],
     spec: EvaluationSpec,
     folder: Path,
@@ -126,7 +126,7 @@ def _ask(
         todo, answer = blocks(subject, suite, asked, spec)
         what = f"{subject.name} {name} answers"
         shards = compute_blocks(todo, answer, folder, what=what, progress=progress, budget=budget)
-        answers = read_shards(shards, JUDGED_ANSWERS if suite.kind == "harness" else ANSWERS)
+        answers = read_blocks(shards, JUDGED_ANSWERS if suite.kind == "harness" else ANSWERS)
         rows += _score_rows(subject, suite, asked, answers)
     scores = pl.DataFrame(rows, schema=ITEM_SCORES)
     for counted in count_unanswerable(scores):
@@ -154,7 +154,7 @@ def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
 
 
 def sealed_scores(
-    subject: Subject,
+    subject: EvaluatedModel,
     items: pl.DataFrame,
     spec: EvaluationSpec,
     *,
@@ -221,7 +221,7 @@ def harness_of(suite: Suite, engine: str) -> str:
 
 
 def _generation_blocks(
-    subject: Subject, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
+    subject: EvaluatedModel, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
 ) -> tuple[list[Block], Callable[[Sequence[Item]], pl.DataFrame]]:
     sampling = Sampling(temperature=spec.temperature, top_p=spec.top_p, max_tokens=spec.max_tokens)
     load = cache(subject.generator)
@@ -237,12 +237,12 @@ def _generation_blocks(
 
 
 def _choice_blocks(
-    subject: Subject, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
+    subject: EvaluatedModel, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
 ) -> tuple[list[Block], Callable[[Sequence[Item]], pl.DataFrame]]:
     load = cache(subject.pair)
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
-        found = lm_eval_harness.choose(load(), suite, block, batch_size=spec.batch_size)
+        found = lm_eval_harness.score_choices(load(), suite, block, batch_size=spec.batch_size)
         pairs = zip(block, found, strict=True)
         responses = ["" if isinstance(choice, str) else item.choices[choice.index] for item, choice in pairs]
         return _answers(block, responses, [choice if isinstance(choice, str) else None for choice in found])
@@ -252,12 +252,12 @@ def _choice_blocks(
 
 
 def _harness_blocks(
-    subject: Subject, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
+    subject: EvaluatedModel, suite: Suite, items: Sequence[Item], spec: EvaluationSpec
 ) -> tuple[list[Block], Callable[[Sequence[Item]], pl.DataFrame]]:
     load = cache(subject.pair)
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
-        found = lm_eval_harness.measure(load(), suite, block, batch_size=spec.batch_size, max_tokens=spec.max_tokens)
+        found = lm_eval_harness.run_task(load(), suite, block, batch_size=spec.batch_size, max_tokens=spec.max_tokens)
         responses = ["" if isinstance(measured, str) else measured.response for measured in found]
         plain = _answers(block, responses, [one if isinstance(one, str) else None for one in found])
         scores = [json.dumps({} if isinstance(one, str) else dict(one.scores)) for one in found]
@@ -278,7 +278,7 @@ def _finish_reason(replies: Sequence[Completion]) -> str:
     return "length" if any(completion.finish_reason == "length" for completion in replies) else "stop"
 
 
-def _blocks(subject: Subject, settings: Mapping[str, object], items: Sequence[Item]) -> list[Block]:
+def _blocks(subject: EvaluatedModel, settings: Mapping[str, object], items: Sequence[Item]) -> list[Block]:
     keyed = [fingerprint(subject.weights, settings, [i.item_hash for i in block]) for block in in_blocks(items)]
     return [Block(key, len(block), block) for key, block in zip(keyed, in_blocks(items), strict=True)]
 
@@ -289,7 +289,7 @@ def _answers(items: Sequence[Item], responses: Sequence[str], reasons: Sequence[
 
 
 def _score_rows(
-    subject: Subject, suite: Suite, items: Sequence[Item], answers: pl.DataFrame
+    subject: EvaluatedModel, suite: Suite, items: Sequence[Item], answers: pl.DataFrame
 ) -> list[dict[str, object]]:
     rows = []
     for item, answer in zip(items, answers.iter_rows(named=True), strict=True):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.schemas.records import UnanswerableItems
 from synth_assets.schemas.tables import UNANSWERABLE
 
@@ -43,7 +43,7 @@ def unanswerable_text(counted: UnanswerableItems) -> str:
     """Return one line for people."""
     why = REASONS.get(counted.reason, counted.reason)
     which = f"{counted.items} of {counted.asked} {counted.split} items of {counted.suite}"
-    return f"{label(counted.model)}: {which} are {why} and left out"
+    return f"{display_name(counted.model)}: {which} are {why} and left out"
 
 
 def shares(counted: Sequence[UnanswerableItems]) -> dict[tuple[str, str, str], float]:

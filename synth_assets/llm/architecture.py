@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from synth_assets.llm.catalog import FUSED, SEPARATE, Model, Shape
+from synth_assets.llm.catalog import FUSED, SEPARATE, Model, ModelDimensions
 from synth_assets.llm.errors import ModelFilesError, read_json
 from synth_assets.llm.model_files import CONFIG, local_folder, split_repository
 from synth_assets.llm.weight_files import INDEX, SINGLE, Tensor, tensors_of
@@ -107,14 +107,14 @@ def described_model(location: str, role: Literal["teacher", "base"]) -> Model | 
     )
 
 
-def _shape(config: Mapping[str, Any]) -> Shape | None:
+def _shape(config: Mapping[str, Any]) -> ModelDimensions | None:
     found = {field: next((config[n] for n in names if n in config), None) for field, names in NAMES.items()}
     if found["mlp"] is None and isinstance(found["hidden"], int):
         found["mlp"] = 4 * found["hidden"]  # GPT-2's default
     sizes = {name: value for name, value in found.items() if isinstance(value, int)}
     if len(sizes) < len(NAMES):
         return None
-    return Shape(
+    return ModelDimensions(
         **sizes,
         key_value_heads=config.get("num_key_value_heads") or sizes["heads"],
         head=config.get("head_dim") or sizes["hidden"] // sizes["heads"],

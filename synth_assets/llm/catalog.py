@@ -26,7 +26,7 @@ BFLOAT16_ONLY = "published in bfloat16; in float16 (t4) its activations may over
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelDimensions:
     """A decoder's shape, from the config.json that its makers publish."""
 
     layers: int
@@ -79,7 +79,7 @@ class Model:
     roles: tuple[Literal["teacher", "base"], ...]
     family: str
     parameters: int
-    shape: Shape
+    shape: ModelDimensions
     context_tokens: int
     licence: str
     targets: tuple[str, ...] = SEPARATE
@@ -88,11 +88,11 @@ class Model:
     tested: str = ""
 
 
-LLAMA_1B = Shape(16, 2_048, 8_192, 32, 8, 64, 128_256, tied=True)
-LLAMA_3B = Shape(28, 3_072, 8_192, 24, 8, 128, 128_256, tied=True)
-LLAMA_8B = Shape(32, 4_096, 14_336, 32, 8, 128, 128_256)
-QWEN_1_5B = Shape(28, 1_536, 8_960, 12, 2, 128, 151_936, tied=True)
-QWEN_7B = Shape(28, 3_584, 18_944, 28, 4, 128, 152_064)
+LLAMA_1B = ModelDimensions(16, 2_048, 8_192, 32, 8, 64, 128_256, tied=True)
+LLAMA_3B = ModelDimensions(28, 3_072, 8_192, 24, 8, 128, 128_256, tied=True)
+LLAMA_8B = ModelDimensions(32, 4_096, 14_336, 32, 8, 128, 128_256)
+QWEN_1_5B = ModelDimensions(28, 1_536, 8_960, 12, 2, 128, 151_936, tied=True)
+QWEN_7B = ModelDimensions(28, 3_584, 18_944, 28, 4, 128, 152_064)
 META = "Meta's licence and HF_TOKEN"
 
 MODELS: Mapping[str, Model] = {
@@ -150,7 +150,7 @@ MODELS: Mapping[str, Model] = {
         ("teacher", "base"),
         "phi3",
         3_821_079_552,
-        Shape(32, 3_072, 8_192, 32, 32, 96, 32_064),
+        ModelDimensions(32, 3_072, 8_192, 32, 32, 96, 32_064),
         4_096,
         "mit",
         targets=FUSED,
@@ -161,7 +161,7 @@ MODELS: Mapping[str, Model] = {
         ("teacher", "base"),
         "mistral",
         7_248_023_552,
-        Shape(32, 4_096, 14_336, 32, 8, 128, 32_768),
+        ModelDimensions(32, 4_096, 14_336, 32, 8, 128, 32_768),
         32_768,
         "apache-2.0",
         gate="perhaps contact details and HF_TOKEN",
@@ -172,7 +172,7 @@ MODELS: Mapping[str, Model] = {
         ("teacher", "base"),
         "zephyr",
         1_100_048_384,
-        Shape(22, 2_048, 5_632, 32, 4, 64, 32_000),
+        ModelDimensions(22, 2_048, 5_632, 32, 4, 64, 32_000),
         2_048,
         "apache-2.0",
         caveat="published in bfloat16",
@@ -183,7 +183,7 @@ builds each shape from Transformers' own classes and counts again."""
 
 
 @dataclass(frozen=True)
-class Needed:
+class MemoryEstimate:
     """Bytes of memory, derived from shapes and the tier's precision and batch; nothing was measured."""
 
     generate: float
@@ -197,7 +197,7 @@ def model_at(location: str) -> Model | None:
     return next((row for row in MODELS.values() if row.repository == location.partition("@")[0]), None)
 
 
-def needed_bytes(row: Model, tier: Tier, rank: int) -> Needed:
+def memory_estimate(row: Model, tier: Tier, rank: int) -> MemoryEstimate:
     """What a model needs on a tier: to generate a block of texts, and to train LoRA on all its target modules.
 
     Training: weights, adapter with gradient and AdamW in float32, activations (Korthikanti et al. 2022,
@@ -214,7 +214,7 @@ def needed_bytes(row: Model, tier: Tier, rank: int) -> Needed:
     kept = by_layer + shape.layers * shape.hidden * width if recomputed else by_layer * shape.layers
     adapter = lora_parameters(row, rank) * 4 * (2 + ADAMW_STATES)
     cache = 2 * shape.layers * shape.key_value_heads * shape.head * width * ROWS_AT_ONCE[tier.engine] * TRAINED_TOKENS
-    return Needed(generate=weights + cache, train=weights + adapter + tokens * (kept + 4 * shape.vocabulary))
+    return MemoryEstimate(generate=weights + cache, train=weights + adapter + tokens * (kept + 4 * shape.vocabulary))
 
 
 def lora_parameters(row: Model, rank: int) -> int:

@@ -17,7 +17,7 @@ PROBE = "probe7391"  # stands for the user's words; occurs in no template
 
 
 @dataclass(frozen=True)
-class Family:
+class PromptFormat:
     """A row of FAMILIES.
 
     Attributes:
@@ -45,15 +45,15 @@ class Family:
 # Llama-3.1 writes worked solutions ("## Step 1") instead of questions unless headings are banned as the first token.
 MARKDOWN_HEADINGS = ("#", "##", "###", "####")  # ids 2, 567, 14711, 827 in Llama 3's tokenizer
 
-FAMILIES: dict[str, Family] = {
-    "llama3": Family(  # 3, 3.1, 3.2, 3.3
+FAMILIES: dict[str, PromptFormat] = {
+    "llama3": PromptFormat(  # 3, 3.1, 3.2, 3.3
         pre_query="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
         stop=("<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
         marker="<|start_header_id|>",
         names=r"llama-?3",
         banned_first=MARKDOWN_HEADINGS,
     ),
-    "embedded": Family(
+    "embedded": PromptFormat(
         pre_query="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
         stop=("<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
         marker="<|start_header_id|>",
@@ -62,51 +62,51 @@ FAMILIES: dict[str, Family] = {
         compared_with="the tokenizer that is shipped",
         recipe=1,  # its template writes `pre_query`, to the byte
     ),
-    "qwen3": Family(  # answers begin with the template's empty <think> block: chat.py asks for no thinking
+    "qwen3": PromptFormat(  # answers begin with the template's empty <think> block: chat.py asks for no thinking
         pre_query="<|im_start|>user\n",
         stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
         marker="enable_thinking",
         names=r"qwen-?3",
     ),
-    "qwen2": Family(  # 2, 2.5; the template of 2.5 writes a system turn of its own, which the row leaves out
+    "qwen2": PromptFormat(  # 2, 2.5; the template of 2.5 writes a system turn of its own, which the row leaves out
         pre_query="<|im_start|>user\n",
         stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
         marker="<|im_start|>",
         names=r"qwen-?2",
     ),
-    "smollm2": Family(  # the template writes a system turn of its own
+    "smollm2": PromptFormat(  # the template writes a system turn of its own
         pre_query="<|im_start|>user\n",
         stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
         marker="<|im_start|>",
         names=r"smollm",
         compared_with="SmolLM2-135M-Instruct's",
     ),
-    "gemma3": Family(  # a system turn is written before the first user's words
+    "gemma3": PromptFormat(  # a system turn is written before the first user's words
         pre_query="<bos><start_of_turn>user\n",
         stop=("<end_of_turn>", "<eos>", "<start_of_turn>"),
         marker="first_user_prefix",
         names=r"gemma-?3",
     ),
-    "gemma2": Family(
+    "gemma2": PromptFormat(
         pre_query="<bos><start_of_turn>user\n",
         stop=("<end_of_turn>", "<eos>", "<start_of_turn>"),
         marker="<start_of_turn>",
         names=r"gemma-?2",
         system=False,  # its template raises an exception
     ),
-    "phi3": Family(
+    "phi3": PromptFormat(
         pre_query="<|user|>\n",
         stop=("<|end|>", "<|endoftext|>", "<|assistant|>", "<|user|>"),
         marker="<|end|>",
         names=r"phi-?3",
     ),
-    "mistral": Family(  # a system turn is written before the user's words, within [INST]
+    "mistral": PromptFormat(  # a system turn is written before the user's words, within [INST]
         pre_query="<s>[INST]",  # the space after it belongs to the first word's token
         stop=("</s>", "[/INST]"),
         marker="[INST]",
         names=r"mistral|mixtral",
     ),
-    "zephyr": Family(
+    "zephyr": PromptFormat(
         pre_query="<|user|>\n",
         stop=("</s>",),
         marker="<|user|>",
@@ -144,7 +144,7 @@ def family_of(name: str, chat_template: str = "") -> str:
     return fitting[0]
 
 
-def family(key: str) -> Family:
+def family(key: str) -> PromptFormat:
     """The row of FAMILIES, or ValueError naming the rows there are."""
     if key not in FAMILIES:
         raise ValueError(f"no model family {key!r}; there are {', '.join(FAMILIES)}")
@@ -160,7 +160,7 @@ def pre_query_of_template(tokenizer: ChatTokenizer) -> str:
     return before
 
 
-def opens_like(row: Family, derived: str) -> bool:
+def opens_like(row: PromptFormat, derived: str) -> bool:
     """Whether a row's template is what a tokenizer derives, a system turn and the first word's space aside.
 
     Some templates open with a system turn of their own (Llama 3.1 the date, Qwen2.5 its name); the row leaves it out,
@@ -173,7 +173,7 @@ def opens_like(row: Family, derived: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TemplateCheck:
     """A row of FAMILIES beside the tokenizer of a model that it is to be used with."""
 
     key: str
@@ -187,10 +187,10 @@ class Comparison:
         return opens_like(FAMILIES[self.key], self.derived) and not self.missing_stops
 
 
-def compare(key: str, tokenizer: "PreTrainedTokenizerBase") -> Comparison:
+def check_template(key: str, tokenizer: "PreTrainedTokenizerBase") -> TemplateCheck:
     """The row `key` beside a tokenizer; ValueError where there is no such row."""
     row, known = family(key), tokenizer.get_vocab()
-    return Comparison(
+    return TemplateCheck(
         key=key,
         derived=pre_query_of_template(tokenizer),  # pyright: ignore[reportArgumentType]
         missing_stops=tuple(token for token in row.stop if token not in known),

@@ -123,7 +123,7 @@ class TransformersGenerator:
         cache = None
         for step in range(max(room)):
             logits, cache = self._forward(inputs, mask, cache)
-            chosen = choose(logits, streams, step, sampling)
+            chosen = sample_token(logits, streams, step, sampling)
             going: list[int] = []
             for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
                 if not _finished(texts[row], room[row], stops):
@@ -181,7 +181,7 @@ class TransformersGenerator:
         return {"inputs_embeds": embeds}, mask
 
 
-def choose(logits: "torch.Tensor", seeds: "torch.Tensor", step: int, sampling: Sampling) -> "torch.Tensor":
+def sample_token(logits: "torch.Tensor", seeds: "torch.Tensor", step: int, sampling: Sampling) -> "torch.Tensor":
     """The next token of each row, (rows,) int64, from (rows, vocabulary) logits.
 
     Temperature and top-p shape the distribution, then noise draws from it (`gumbel_noise`); temperature 0 takes the

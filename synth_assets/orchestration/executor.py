@@ -21,7 +21,7 @@ from resources.deployment import home_folder
 from resources.run_processes import PROCESS_TAG, this_process
 from synth_assets.orchestration.backfills import mark_partition_made, steps_of_this_run
 from synth_assets.orchestration.failures import FAILED, failure_text
-from synth_assets.orchestration.run_queue import run_title, turn, writes_shared_tables
+from synth_assets.orchestration.run_queue import run_slot, run_title, writes_shared_tables
 
 RESTARTS = 1
 
@@ -47,7 +47,7 @@ class StepExecutor(MultiprocessExecutor):
         if not writes_shared_tables(run.job_name, run.tags):
             yield from self._execute(plan_context, execution_plan)
             return
-        with turn(home_folder(), run_title(run), plan_context.log.info, _stop_where_interrupted):
+        with run_slot(home_folder(), run_title(run), plan_context.log.info, _stop_where_interrupted):
             yield from self._execute(plan_context, steps_of_this_run(plan_context, execution_plan))
             mark_partition_made(instance, run)
 

@@ -34,7 +34,7 @@ def run_title(run: DagsterRun) -> str:
 
 
 @contextmanager
-def turn(
+def run_slot(
     home: Path, name: str, report: Callable[[str], None], check: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
     """Hold the turn of this home, after waiting for it.
@@ -54,14 +54,14 @@ def turn(
             holder.unlink(missing_ok=True)
 
 
-def wait_for_turn(home: Path, report: Callable[[str], None]) -> None:
+def wait_for_run_slot(home: Path, report: Callable[[str], None]) -> None:
     """Return when no run holds the turn."""
     lock, holder = _files(home)
     with _acquired(lock, holder, report, lambda: None):
         pass
 
 
-def turn_holder(home: Path) -> str | None:
+def run_slot_holder(home: Path) -> str | None:
     """Return the name of the run that holds the turn, or None where it is free."""
     lock, holder = _files(home)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from resources.hardware import Hardware
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from resources.webhook import Notice, Webhook
 from synth_assets.orchestration import jobs
@@ -45,7 +45,9 @@ def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.
 
 
 @dg.sensor(asset_selection=EVERYTHING, minimum_interval_seconds=60)
-def new_imports(context: dg.SensorEvaluationContext, home: Home, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
+def new_imports(
+    context: dg.SensorEvaluationContext, home: SynthHome, hardware: Hardware
+) -> dg.RunRequest | dg.SkipReason:
     """New files under SYNTH_HOME/imports: one run per set of file contents, from the imports on.
 
     Where no batch was ever made there is nothing to go on from: the first run makes everything, a first batch included.
@@ -113,7 +115,9 @@ def decision_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg
 
 
 @dg.sensor(job=jobs.promote, minimum_interval_seconds=60)
-def champion_moved_by_hand(home: Home, tracking: MlflowTracking, hardware: Hardware) -> dg.RunRequest | dg.SkipReason:
+def champion_moved_by_hand(
+    home: SynthHome, tracking: MlflowTracking, hardware: Hardware
+) -> dg.RunRequest | dg.SkipReason:
     """Somebody moved @champion in MLflow: judge it by the policy, record it as manual, flag it where refused."""
     if not tracking.exists():
         return dg.SkipReason("nothing was registered yet: synth run")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synth_assets.registry.mlflow_tracker import MlflowTracker
-from synth_assets.registry.retry import retried
+from synth_assets.registry.retry import with_retries
 from synth_assets.registry.run_metrics import log_numbers
 
 
@@ -32,4 +32,4 @@ def log_dataset(
 
     safe = f"The files are safe in {folder}; run the asset again once MLflow answers"
     with tracker.lock(f"dataset-{data_version}"):
-        return retried(log, tracker.client.tracking_uri, safe)
+        return with_retries(log, tracker.client.tracking_uri, safe)

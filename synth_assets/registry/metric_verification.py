@@ -11,7 +11,7 @@ from synth_assets.stats.intervals import estimate
 TOLERANCE = 1e-9  # rounding of a mean summed in another order
 
 
-def prove(metric: Metric, items: pl.DataFrame, items_hash: str) -> None:
+def verify_metric(metric: Metric, items: pl.DataFrame, items_hash: str) -> None:
     """Recompute a metric from the per-item table; ValueError naming what the items do not give.
 
     Args:

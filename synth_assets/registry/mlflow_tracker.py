@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from synth_assets.registry.metric_verification import prove
-from synth_assets.registry.retry import retried
+from synth_assets.registry.metric_verification import verify_metric
+from synth_assets.registry.retry import with_retries
 from synth_assets.registry.run_metrics import log_numbers, log_parameters
 from synth_assets.registry.tags import adapter_tags, score_tag, score_text, tag_filter, totals
 from synth_assets.schemas.records import AdapterRecord, Metric
@@ -67,7 +67,7 @@ class MlflowTracker:
         all_tags = {**self.tags, **tags, **adapter_tags(record, folder), "manifest_sha256": record.manifest_sha256}
         safe = f"The adapter is safe in {folder}; run {record.name} again once MLflow answers: it only uploads"
         with self.lock(f"adapter-{record.fingerprint}"):
-            return retried(lambda: self._training_logged(record, folder, curve, all_tags), self._uri, safe)
+            return with_retries(lambda: self._training_logged(record, folder, curve, all_tags), self._uri, safe)
 
     def log_scores(self, metrics: Sequence[Metric], items: pl.DataFrame, versions: Mapping[str, str]) -> str:
         """Log metrics that the items prove, attach them to `versions` (model -> version); returns the run id.
@@ -78,14 +78,14 @@ class MlflowTracker:
         """
         items_hash = content_hash(items)
         for metric in metrics:
-            prove(metric, items, items_hash)
+            verify_metric(metric, items, items_hash)
         safe = "The scores are safe in their shards; run benchmark_scores again once MLflow answers"
         with self.lock(f"scores-{items_hash}"):
-            return retried(lambda: self._scores_logged(metrics, items, items_hash, versions), self._uri, safe)
+            return with_retries(lambda: self._scores_logged(metrics, items, items_hash, versions), self._uri, safe)
 
     def scores_run(self, items_hash: str) -> str | None:
         """The complete run that holds the items of this content hash, or None."""
-        run = retried(lambda: self.run_with({"items_hash": items_hash}), self._uri)
+        run = with_retries(lambda: self.run_with({"items_hash": items_hash}), self._uri)
         return run.info.run_id if run and run.info.status == "FINISHED" else None
 
     def run_with(self, tags: Mapping[str, str]) -> "Run | None":
@@ -101,7 +101,7 @@ class MlflowTracker:
 
     def aliases(self) -> dict[str, str]:
         """Every alias and the version that it points to."""
-        found = retried(lambda: self.client.search_registered_models(f"name = '{MODEL}'"), self._uri)
+        found = with_retries(lambda: self.client.search_registered_models(f"name = '{MODEL}'"), self._uri)
         return {name: str(version) for model in found for name, version in model.aliases.items()}
 
     def set_alias(self, name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -113,14 +113,14 @@ class MlflowTracker:
             self.client.set_registered_model_alias(MODEL, name, version)
 
         with self.lock("aliases"):
-            retried(point, self._uri)
+            with_retries(point, self._uri)
 
     def registered(self, version: str) -> "ModelVersion":
         """A version as MLflow holds it; KeyError where it does not exist."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return retried(lambda: self.client.get_model_version(MODEL, version), self._uri)
+            return with_retries(lambda: self.client.get_model_version(MODEL, version), self._uri)
         except MlflowException as error:
             raise KeyError(f"{MODEL} has no version {version}") from error
 
@@ -130,37 +130,37 @@ class MlflowTracker:
 
     def find_version(self, adapter: str) -> str | None:
         """The newest version made from the adapter with this fingerprint, or None."""
-        found = retried(lambda: self._versions({"fingerprint": adapter}), self._uri)
+        found = with_retries(lambda: self._versions({"fingerprint": adapter}), self._uri)
         return str(found[0].version) if found else None
 
     def remove_alias(self, name: str) -> None:
         """Let `name` point to nothing."""
         with self.lock("aliases"):
-            retried(lambda: self.client.delete_registered_model_alias(MODEL, name), self._uri)
+            with_retries(lambda: self.client.delete_registered_model_alias(MODEL, name), self._uri)
 
     def model_tags(self) -> dict[str, str]:
         """The tags of the registered model; none where nothing was registered yet."""
-        models = retried(lambda: self.client.search_registered_models(f"name = '{MODEL}'"), self._uri)
+        models = with_retries(lambda: self.client.search_registered_models(f"name = '{MODEL}'"), self._uri)
         return {name: value for model in models for name, value in model.tags.items()}
 
     def tag_model(self, name: str, value: str) -> None:
         """Set one tag of the registered model."""
-        retried(lambda: self.client.set_registered_model_tag(MODEL, name, value), self._uri)
+        with_retries(lambda: self.client.set_registered_model_tag(MODEL, name, value), self._uri)
 
     def versions(self) -> dict[str, dict[str, str]]:
         """Every version that exists and its tags, oldest first."""
-        versions = retried(lambda: self.client.search_model_versions(f"name = '{MODEL}'"), self._uri)
+        versions = with_retries(lambda: self.client.search_model_versions(f"name = '{MODEL}'"), self._uri)
         return {str(one.version): dict(one.tags) for one in sorted(versions, key=lambda one: int(one.version))}
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
         """Add tags to a version; KeyError where it does not exist."""
         self.version_tags(version)
-        retried(lambda: self._tag_version(version, tags), self._uri)
+        with_retries(lambda: self._tag_version(version, tags), self._uri)
 
     def remove_tag(self, version: str, name: str) -> None:
         """Take a tag off a version; nothing happens where it has none of that name."""
         if name in self.version_tags(version):
-            retried(lambda: self.client.delete_model_version_tag(MODEL, version, name), self._uri)
+            with_retries(lambda: self.client.delete_model_version_tag(MODEL, version, name), self._uri)
 
     def scored_items(self, run_id: str) -> pl.DataFrame:
         """The per-item table that a run of `log_scores` stored; ValueError where it is not what was logged."""
@@ -169,7 +169,7 @@ class MlflowTracker:
             with tempfile.TemporaryDirectory() as folder:
                 return read_table(Path(self.client.download_artifacts(run_id, "items.parquet", folder)))
 
-        items = retried(fetch, self._uri)
+        items = with_retries(fetch, self._uri)
         expected = self.client.get_run(run_id).data.tags.get("items_hash")
         if content_hash(items) != expected:
             raise ValueError(f"the items of run {run_id} have hash {content_hash(items)}, not {expected}")
@@ -183,12 +183,12 @@ class MlflowTracker:
                 path = Path(self.client.download_artifacts(run_id, "metrics.json", folder))
                 return [Metric(**row) for row in json.loads(path.read_text("utf-8"))]
 
-        return [replace(metric, mlflow_run_id=run_id) for metric in retried(fetch, self._uri)]
+        return [replace(metric, mlflow_run_id=run_id) for metric in with_retries(fetch, self._uri)]
 
     def attach(self, run_id: str, folder: Path, name: str) -> None:
         """Log all files of `folder` under `name` as artifacts of a run; those of that name are replaced."""
         safe = f"The files are safe in {folder}; run the asset again once MLflow answers"
-        retried(lambda: self.client.log_artifacts(run_id, str(folder), name), self._uri, safe)
+        with_retries(lambda: self.client.log_artifacts(run_id, str(folder), name), self._uri, safe)
 
     @property
     def _uri(self) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from synth_assets.registry.mlflow_tracker import DATA_VERSIONS, MODEL, RECORD, MlflowTracker
-from synth_assets.registry.retry import retried
+from synth_assets.registry.retry import with_retries
 from synth_assets.registry.tags import tag_filter
 from synth_assets.reporting.escaping import first_sections
-from synth_assets.schemas.records import AdapterRecord, JudgedDecision
+from synth_assets.schemas.records import AdapterRecord, RecordedDecision
 from synth_assets.schemas.serialization import fingerprint, from_json
 from synth_assets.storage.lineage import TAINTED, LineageError, ModelVersion, recalled_rows_of
 from synth_assets.storage.manifests import ManifestError, folder_hash, read_manifest
@@ -48,7 +48,7 @@ def model_versions(tracker: MlflowTracker) -> list[ModelVersion]:
         TrackingError: MLflow stays unreachable.
     """
     client = tracker.client
-    found = retried(lambda: client.search_model_versions(f"name = '{MODEL}'"), client.tracking_uri)
+    found = with_retries(lambda: client.search_model_versions(f"name = '{MODEL}'"), client.tracking_uri)
     made = sorted((one for one in found if one.tags.keys() >= NEEDED_TAGS), key=lambda one: int(one.version))
     aliases = tracker.aliases()
     return [_described(client, one, aliases) for one in made]
@@ -68,7 +68,7 @@ def adapter_record(tracker: MlflowTracker, number: str) -> AdapterRecord:
 
     client, run_id = tracker.client, str(tracker.registered(number).run_id)
     try:
-        return from_json(AdapterRecord, retried(lambda: _text(client, run_id, RECORD), client.tracking_uri))
+        return from_json(AdapterRecord, with_retries(lambda: _text(client, run_id, RECORD), client.tracking_uri))
     except MlflowException as error:
         raise LineageError(f"{RECORD} of MLflow run {run_id} is gone: train again (synth run)") from error
 
@@ -88,7 +88,7 @@ def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".restored-") as temporary:
         try:
             found = Path(
-                retried(lambda: download_artifacts(str(one.source), dst_path=temporary, tracking_uri=uri), uri)
+                with_retries(lambda: download_artifacts(str(one.source), dst_path=temporary, tracking_uri=uri), uri)
             )
             read_manifest(found)
         except (MlflowException, OSError, ManifestError) as error:
@@ -133,7 +133,7 @@ def taint(tracker: MlflowTracker, folders: RowFolders, number: str) -> str:
         return str(error)
 
 
-def decisions_on(tracker: MlflowTracker, number: str) -> list[JudgedDecision]:
+def decisions_on(tracker: MlflowTracker, number: str) -> list[RecordedDecision]:
     """Every decision on a version that was kept beside it, oldest first; none where its training run is gone.
 
     Raises:
@@ -143,19 +143,19 @@ def decisions_on(tracker: MlflowTracker, number: str) -> list[JudgedDecision]:
 
     client, run_id = tracker.client, str(tracker.registered(number).run_id)
 
-    def read() -> list[JudgedDecision]:
+    def read() -> list[RecordedDecision]:
         if not any(file.path == DECISIONS for file in client.list_artifacts(run_id)):
             return []
         rows = json.loads(_text(client, run_id, DECISIONS))
-        return [from_json(JudgedDecision, json.dumps(row)) for row in rows]
+        return [from_json(RecordedDecision, json.dumps(row)) for row in rows]
 
     try:
-        return retried(read, client.tracking_uri)
+        return with_retries(read, client.tracking_uri)
     except MlflowException:
         return []
 
 
-def keep_decision(tracker: MlflowTracker, number: str, judged: JudgedDecision) -> list[JudgedDecision]:
+def keep_decision(tracker: MlflowTracker, number: str, judged: RecordedDecision) -> list[RecordedDecision]:
     """Keep a decision beside the version that it is about; returns all of them. A run keeps one, however often.
 
     Raises:
@@ -173,7 +173,7 @@ def runs_with(tracker: MlflowTracker, tags: Mapping[str, str]) -> int:
     """How many runs of the experiment have all these tags."""
     client, count, token = tracker.client, 0, None
     while True:
-        page = retried(
+        page = with_retries(
             lambda token=token: client.search_runs([tracker.experiment], tag_filter(tags), page_token=token),
             client.tracking_uri,
         )
@@ -201,7 +201,7 @@ def _attached(number: str, run_id: str, attach: Callable[[], None], uri: str) ->
     from mlflow.exceptions import MlflowException
 
     try:
-        retried(attach, uri)
+        with_retries(attach, uri)
     except MlflowException as error:
         raise LineageError(f"MLflow run {run_id}, the training of version {number}, is gone: {error}") from error
 
@@ -223,7 +223,7 @@ def _data_versions(client: "MlflowClient", version: "Registered") -> dict[str, s
 
     where = f"{DATA_VERSIONS} of MLflow run {version.run_id}, which says what version {version.version} was made from,"
     try:
-        found = json.loads(retried(lambda: _text(client, str(version.run_id), DATA_VERSIONS), client.tracking_uri))
+        found = json.loads(with_retries(lambda: _text(client, str(version.run_id), DATA_VERSIONS), client.tracking_uri))
     except MlflowException as error:
         raise LineageError(f"{where} is gone: delete that version, or train again (synth run)") from error
     if fingerprint(found) != version.tags["data_versions"]:

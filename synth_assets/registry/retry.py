@@ -17,7 +17,7 @@ class TrackingError(RuntimeError):
     """MLflow could not be told; the message says what is safe and how to go on."""
 
 
-def retried(operation: Callable[[], T], uri: str, safe: str = "") -> T:
+def with_retries(operation: Callable[[], T], uri: str, safe: str = "") -> T:
     """`operation`, again with growing pauses while MLflow is down, slow or answers 5xx.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synth_assets.registry.mlflow_tracker import MlflowTracker
-from synth_assets.registry.retry import retried
+from synth_assets.registry.retry import with_retries
 from synth_assets.registry.run_metrics import log_numbers, log_parameters
 
 
@@ -43,10 +43,10 @@ def log_variant(
 
     safe = "The variant is safe on disk; run it again once MLflow answers: it only logs"
     with tracker.lock(f"variant-{identity['variant']}"):
-        return retried(log, tracker.client.tracking_uri, safe)
+        return with_retries(log, tracker.client.tracking_uri, safe)
 
 
 def add_numbers(tracker: MlflowTracker, run_id: str, numbers: Mapping[str, float]) -> None:
     """Add numbers to a run that is finished."""
     client = tracker.client
-    retried(lambda: log_numbers(client, client.get_run(run_id), numbers), client.tracking_uri)
+    with_retries(lambda: log_numbers(client, client.get_run(run_id), numbers), client.tracking_uri)

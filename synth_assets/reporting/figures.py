@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.schemas.records import Metric
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _bars(values: Mapping[str, Mapping[str, float]], what: str, columns: int) ->
     for place, (panel, (name, by_model)) in enumerate(zip(panels, values.items(), strict=True)):
         drawn = panel.barh(range(len(models)), list(by_model.values()), color=COLOURS[0])
         panel.bar_label(drawn, [f" {_number(value)}" for value in by_model.values()], fontsize=8)
-        panel.set_yticks(range(len(models)), [label(model) for model in models])
+        panel.set_yticks(range(len(models)), [display_name(model) for model in models])
         panel.set_ylim(len(models) - 0.5, -0.5)
         panel.set_xlim(0, 1.3 * max(by_model.values()) or 1)
         panel.xaxis.set_major_locator(_few_ticks())
@@ -239,7 +239,7 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
         errors = [[m.value - m.ci_low for m in chosen], [m.ci_high - m.value for m in chosen]]
         panel.barh(places, values, height * 0.9, color=COLOURS[number % len(COLOURS)], label=name)
         panel.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-    panel.set_yticks(range(len(models)), [label(model) for model in models])
+    panel.set_yticks(range(len(models)), [display_name(model) for model in models])
     panel.set_ylim(len(models) - 0.5, -0.5)
     panel.set_xlim(0, 1)
     panel.grid(visible=False, axis="y")
@@ -252,7 +252,7 @@ def _draw_suite(panel: "Axes", metrics: Sequence[Metric], models: Sequence[str])
 
 
 def _draw_cost(panel: "Axes", metric: Metric, cost: float | None, colour: str) -> None:
-    name = label(metric.model)
+    name = display_name(metric.model)
     if cost is None:
         panel.axhline(metric.value, color=colour, linestyle="--", linewidth=1, label=f"{name} (no training)")
         return

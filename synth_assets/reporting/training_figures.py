@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.reporting.figures import COLOURS, COLUMNS, GRID, INK, blank_panels
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _draw(panel: "Axes", training: Training, measure: Measure) -> None:
     panel.set_ylabel(measure.title, fontsize=8)
     panel.set_xlabel("step", fontsize=8)
     ended = f", stopped at step {steps[-1]:,.0f}" if training.stopped else ""
-    panel.set_title(f"{label(training.name)}{ended}", fontsize=9)
+    panel.set_title(f"{display_name(training.name)}{ended}", fontsize=9)
 
 
 def _rate(panel: "Axes", training: Training) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Round:
+class PreferenceRound:
     """One round: responses, pairs of them, the policy that is trained further, its reference, the result, its control.
 
     All are keys of assets. The policy is an adapter; in an on-policy round it writes the candidates as well.
@@ -18,9 +18,9 @@ class Round:
     control: str
 
 
-def on_policy(prefix: str, policy: str) -> Round:
+def on_policy(prefix: str, policy: str) -> PreferenceRound:
     """A round on the responses of an adapter itself; its assets are named after `prefix`."""
-    return Round(
+    return PreferenceRound(
         candidates=f"{prefix}_candidates",
         pairs=f"{prefix}_pairs",
         policy=policy,
@@ -30,7 +30,7 @@ def on_policy(prefix: str, policy: str) -> Round:
     )
 
 
-OFF_POLICY = Round(
+OFF_POLICY = PreferenceRound(
     candidates="response_candidates",
     pairs="preference_pairs",
     policy="lora_adapter",

@@ -148,7 +148,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """What one check said about one version of an asset; whatever was never said is "missing"."""
 
     asset: str  # with its partition: "raw_instructions[2026-W47]"
@@ -159,7 +159,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class JudgedDecision:
+class RecordedDecision:
     """A decision as it is kept beside the version that it is about.
 
     Args:

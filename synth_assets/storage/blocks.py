@@ -80,7 +80,7 @@ def compute_blocks(
     return [path for block in blocks if (path := found[block.key]) is not None]
 
 
-def read_shards(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
+def read_blocks(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
     """The shards one below the other, in order; an empty frame of `schema` when there are none."""
     if not paths:
         return pl.DataFrame(schema=schema)

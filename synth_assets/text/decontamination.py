@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from synth_assets.text.lexicon import BOILERPLATE_ITEMS, NGRAM_WORDS, Lexicon
-from synth_assets.text.words import Hashes, Integers, Words, hash_words, ngrams, whole_texts
+from synth_assets.text.words import Hashes, Integers, TokenHashes, hash_words, ngrams, whole_texts
 
 WORDS_AT_ONCE = 1 << 14  # the arrays stay in the processor's cache
 LABELS = r"(?im)^[ \t]*(?:\(?[a-j][.):]|(?:question|q|problem|answer|choices|options):)(?:[ \t]|$)"
@@ -63,7 +63,7 @@ class Decontaminator:
         """
         return self.find_words([hash_words(series.to_list()) for series in texts], texts)
 
-    def find_words(self, words: list[Words], texts: tuple[pl.Series, ...]) -> Hits:
+    def find_words(self, words: list[TokenHashes], texts: tuple[pl.Series, ...]) -> Hits:
         """The same where the words of the texts, in the same order, are known."""
         item, cover = self._best(words)
         labelled = np.flatnonzero(np.any([series.str.contains(LABELS).to_numpy() for series in texts], axis=0))
@@ -74,7 +74,7 @@ class Decontaminator:
             item[labelled[better]], cover[labelled[better]] = other[better], share[better]
         return Hits([self._ids[i] if i >= 0 else "" for i in item], cover.tolist())
 
-    def _best(self, texts: list[Words]) -> tuple[Integers, NDArray[np.float64]]:
+    def _best(self, texts: list[TokenHashes]) -> tuple[Integers, NDArray[np.float64]]:
         """For each row the item that it covers most, or -1, and the share."""
         rows = texts[0].texts
         item, cover = np.full(rows, -1), np.zeros(rows)
@@ -87,14 +87,14 @@ class Decontaminator:
         item[same], cover[same] = self._whole_item[place[same]], 1.0
         return item, cover
 
-    def _index_whole(self, words: Words, asked: pl.DataFrame) -> None:
+    def _index_whole(self, words: TokenHashes, asked: pl.DataFrame) -> None:
         """Keep the hash of each item's words, without its choices and with them."""
         full = whole_texts(hash_words((asked["text"] + "\n" + asked["choices"]).to_list()))
         both, item = np.concatenate([whole_texts(words), full]), np.tile(np.arange(asked.height), 2)
         order = np.argsort(both, kind="stable")
         self._whole, self._whole_item = both[order], item[order]
 
-    def _index_ngrams(self, words: Words, number: Hashes) -> None:
+    def _index_ngrams(self, words: TokenHashes, number: Hashes) -> None:
         """Keep which texts each 8-gram belongs to, and which are of many items: boilerplate convicts nobody alone."""
         hashes, first = ngrams(words, NGRAM_WORDS)
         entries = np.unique(np.stack([hashes, words.text[first].astype(np.uint64)], axis=1), axis=0)
@@ -125,7 +125,7 @@ class Decontaminator:
         enough = share >= self._cover
         return place[enough].tolist(), item[enough].tolist(), share[enough].tolist()
 
-    def _shared(self, texts: list[Words]) -> tuple[Integers, Hashes]:
+    def _shared(self, texts: list[TokenHashes]) -> tuple[Integers, Hashes]:
         """Each row's distinct 8-grams that any item has, over all its texts, in order of the rows."""
         rows, grams = [], []
         for words in texts:

@@ -10,7 +10,7 @@ import numpy as np
 from synth_assets.text.words import Hashes
 
 
-class Spill:
+class DiskBuffer:
     """An array of 64-bit numbers on disk that grows at its end; gone when closed."""
 
     def __init__(self, folder: Path | None = None) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from synth_assets.text.disk_buffer import Spill
+from synth_assets.text.disk_buffer import DiskBuffer
 from synth_assets.text.minhash import SLOTS, band_hashes, band_rows, signatures, whole_hashes
-from synth_assets.text.words import Hashes, Integers, Words, hash_words, normalised_bytes, shingles
+from synth_assets.text.words import Hashes, Integers, TokenHashes, hash_words, normalised_bytes, shingles
 
 SHINGLE_WORDS = 5
 BLOCK_TEXTS = 128  # the arrays of a block stay in the processor's cache
@@ -27,7 +27,7 @@ TAG = np.uint64(48)
 
 
 @dataclass(frozen=True)
-class Pairs:
+class DuplicatePairs:
     """Texts that are alike: their numbers, first below second, and their Jaccard similarity, all of shape (pairs,)."""
 
     first: Integers
@@ -61,7 +61,7 @@ class NearDuplicates:
         self._band_rows = band_rows(similarity)
         self._bands_of_a_text = SLOTS // self._band_rows + 1  # the last is of all shingles: copies are always found
         self._sizes: list[Integers] = []
-        self._shingles, self._bands = Spill(folder), Spill(folder)
+        self._shingles, self._bands = DiskBuffer(folder), DiskBuffer(folder)
 
     def __enter__(self) -> Self:
         """The collector itself."""
@@ -77,12 +77,12 @@ class NearDuplicates:
         for start in range(0, len(texts), BLOCK_TEXTS):
             self._add_block(hash_words(texts[start : start + BLOCK_TEXTS]))
 
-    def add_words(self, words: Words) -> None:
+    def add_words(self, words: TokenHashes) -> None:
         """Append texts whose words are known."""
         for start in range(0, words.texts, BLOCK_TEXTS):
             self._add_block(words.part(start, min(start + BLOCK_TEXTS, words.texts)))
 
-    def _add_block(self, words: Words) -> None:
+    def _add_block(self, words: TokenHashes) -> None:
         values, text = shingles(words, SHINGLE_WORDS)
         sizes = np.bincount(text, minlength=words.texts)
         bands = band_hashes(signatures(values, text, words.texts), self._band_rows)
@@ -90,7 +90,7 @@ class NearDuplicates:
         self._shingles.append(values)
         self._bands.append(np.concatenate([bands, whole_hashes(values, sizes)[None]]))
 
-    def pairs(self, rank: Integers | None = None) -> Pairs:
+    def pairs(self, rank: Integers | None = None) -> DuplicatePairs:
         """All pairs found, each once, sorted by first and second.
 
         Args:
@@ -102,9 +102,9 @@ class NearDuplicates:
         place = np.argsort(rank, kind="stable")[np.count_nonzero(rank < 0) :]
         candidates = self.candidates(np.where(sizes > 0, rank, -1))
         parts = [self._confirm(chunk, place, offsets) for chunk in _portions(candidates, sizes[place])]
-        none = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        none = DuplicatePairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
         columns = ((part.first, part.second, part.similarity) for part in (none, *parts))
-        return Pairs(*map(np.concatenate, zip(*columns, strict=True)))
+        return DuplicatePairs(*map(np.concatenate, zip(*columns, strict=True)))
 
     def candidates(self, rank: Integers) -> Integers:
         """Pairs of ranks that share a band, as (pairs, 2), first below second, each once and in order."""
@@ -128,7 +128,7 @@ class NearDuplicates:
         spans = [(start + band * n, start + (band + 1) * n) for start, n in zip(starts.tolist(), counts, strict=False)]
         return self._bands.read(spans, sum(counts))
 
-    def _confirm(self, candidates: Integers, place: Integers, offsets: Integers) -> Pairs:
+    def _confirm(self, candidates: Integers, place: Integers, offsets: Integers) -> DuplicatePairs:
         ranks, index = np.unique(candidates, return_inverse=True)
         rows = place[ranks]
         sizes = offsets[rows + 1] - offsets[rows]
@@ -136,7 +136,7 @@ class NearDuplicates:
         values = self._shingles.read(spans, int(sizes.sum()))
         similarity = jaccard(values, sizes, index.reshape(candidates.shape))
         alike = similarity >= self.similarity
-        return Pairs(candidates[alike, 0], candidates[alike, 1], similarity[alike])
+        return DuplicatePairs(candidates[alike, 0], candidates[alike, 1], similarity[alike])
 
 
 def jaccard(values: Hashes, sizes: Integers, pairs: Integers) -> NDArray[np.float64]:
@@ -191,7 +191,7 @@ def repeated(order: Integers, tasks: Hashes, near: NearDuplicates) -> Repeats:
     )
 
 
-def first_of_kind(pairs: Pairs, rows: int) -> tuple[Integers, NDArray[np.float64]]:
+def first_of_kind(pairs: DuplicatePairs, rows: int) -> tuple[Integers, NDArray[np.float64]]:
     """For each row the kept row that it repeats, or itself where it is kept; and how similar the two are.
 
     Rows are taken in order; one is dropped where it is like a row that was kept before it. So no two kept rows are
@@ -206,7 +206,7 @@ def first_of_kind(pairs: Pairs, rows: int) -> tuple[Integers, NDArray[np.float64
     return leader, likeness
 
 
-def components(pairs: Pairs, rows: int) -> Integers:
+def components(pairs: DuplicatePairs, rows: int) -> Integers:
     """For each row the first row of its group, groups being connected by pairs."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

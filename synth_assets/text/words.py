@@ -32,7 +32,7 @@ TYPOGRAPHY = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u201
 
 
 @dataclass(frozen=True)
-class Words:
+class TokenHashes:
     """The words of `texts` texts, in order of appearance.
 
     Attributes:
@@ -57,19 +57,21 @@ class Words:
         """Bytes of each text's words together, shape (texts,)."""
         return self._letters
 
-    def parts(self, words: int) -> Iterator["Words"]:
+    def parts(self, words: int) -> Iterator["TokenHashes"]:
         """The same texts in runs of about so many words."""
         cuts = [0, *(np.flatnonzero(np.diff(np.cumsum(self._counts) // words)) + 1).tolist(), self.texts]
         return starmap(self.part, pairwise(cuts))
 
-    def part(self, first: int, last: int) -> "Words":
+    def part(self, first: int, last: int) -> "TokenHashes":
         """The texts from the first to before the last."""
         start, end = np.searchsorted(self.text, [first, last]).tolist()
         lines = self.lines[slice(*np.searchsorted(self.lines, [start, end]))]
         inside = slice(start, end)
-        return Words(self.hashes[inside], self.text[inside] - first, self.sizes[inside], last - first, lines - start)
+        return TokenHashes(
+            self.hashes[inside], self.text[inside] - first, self.sizes[inside], last - first, lines - start
+        )
 
-    def chosen(self, texts: Integers) -> "Words":
+    def chosen(self, texts: Integers) -> "TokenHashes":
         """Some of the texts, given by their indices in order."""
         if texts.size == self.texts:
             return self
@@ -80,7 +82,7 @@ class Words:
         inside = np.repeat(kept, self._counts)
         lines = self.lines[inside[self.lines]]
         lines = lines - moved[self.text[lines]]
-        return Words(
+        return TokenHashes(
             self.hashes[inside], np.repeat(np.arange(texts.size), counts), self.sizes[inside], texts.size, lines
         )
 
@@ -120,7 +122,7 @@ def normalised_bytes(text: str) -> bytes:
     return b" ".join(plain.split()) if b"  " in plain else plain
 
 
-def hash_words(texts: Sequence[str]) -> Words:
+def hash_words(texts: Sequence[str]) -> TokenHashes:
     """Split texts into words and hash each word.
 
     A word is a run of letters, digits and underscores; every character beyond ASCII belongs to a word. An arithmetic
@@ -130,7 +132,7 @@ def hash_words(texts: Sequence[str]) -> Words:
     texts_before = np.cumsum([0, *(block.texts for block in blocks)])
     words_before = np.cumsum([0, *(block.hashes.size for block in blocks)])
     none = np.zeros(0, np.int64)
-    return Words(
+    return TokenHashes(
         np.concatenate([np.zeros(0, np.uint64), *(block.hashes for block in blocks)]),
         np.concatenate([none, *(block.text + at for block, at in zip(blocks, texts_before, strict=False))]),
         np.concatenate([none, *(block.sizes for block in blocks)]),
@@ -139,7 +141,7 @@ def hash_words(texts: Sequence[str]) -> Words:
     )
 
 
-def ngrams(words: Words, n: int) -> tuple[Hashes, Integers]:
+def ngrams(words: TokenHashes, n: int) -> tuple[Hashes, Integers]:
     """Hash each run of n consecutive words of one text.
 
     Returns:
@@ -156,7 +158,7 @@ def ngrams(words: Words, n: int) -> tuple[Hashes, Integers]:
     return mix(value[first]), first
 
 
-def shingles(words: Words, n: int) -> tuple[Hashes, Integers]:
+def shingles(words: TokenHashes, n: int) -> tuple[Hashes, Integers]:
     """The n-grams of each text, text by text; a shorter text is one shingle of all its words.
 
     Returns:
@@ -173,13 +175,13 @@ def shingles(words: Words, n: int) -> tuple[Hashes, Integers]:
     return hashes, text
 
 
-def short_texts(words: Words, n: int) -> Integers:
+def short_texts(words: TokenHashes, n: int) -> Integers:
     """The indices of texts with at least one word and fewer than n."""
     counts = words.counts()
     return np.flatnonzero((counts > 0) & (counts < n))
 
 
-def whole_texts(words: Words) -> Hashes:
+def whole_texts(words: TokenHashes) -> Hashes:
     """One hash of each text's whole sequence of words, shape (texts,); 0 for a text without words."""
     ends = np.cumsum(words.counts())
     return np.where(words.counts() > 0, sequences(words.hashes, ends - words.counts(), ends), np.uint64(0))
@@ -209,7 +211,7 @@ def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
             yield texts[start:end]
 
 
-def _hash_block(texts: Sequence[str]) -> Words:
+def _hash_block(texts: Sequence[str]) -> TokenHashes:
     joined, ends = _join(texts)
     letters, edges = _letters(joined)
     starts, sizes = edges[::2], edges[1::2] - edges[::2]
@@ -217,7 +219,7 @@ def _hash_block(texts: Sequence[str]) -> Words:
     breaks = np.flatnonzero(np.frombuffer(joined, np.uint8) == NEWLINE)
     first = np.searchsorted(starts, breaks)
     lines = first[np.flatnonzero(np.diff(first, append=starts.size))]
-    return Words(
+    return TokenHashes(
         _hash_letters(letters, starts, sizes), np.repeat(np.arange(len(texts)), counts), sizes, len(texts), lines
     )
 

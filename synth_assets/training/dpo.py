@@ -11,7 +11,7 @@ from synth_assets.llm.loading import load_adapter
 from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.training.data import Example, PairExample, by_split, encode_pairs, pair_table
 from synth_assets.training.difficulty import difficulty_of
-from synth_assets.training.engine import LoadedBase, Setting, Trained, trainer_arguments
+from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan, trainer_arguments
 from synth_assets.training.fitting import Rows, fit
 from synth_assets.training.loop import Supervised
 from synth_assets.training.preconditions import check_answers, check_precision, check_steps
@@ -35,7 +35,7 @@ def train_dpo(
     adapter: Path,
     data: tuple[pl.DataFrame, pl.DataFrame],
     spec: DpoSpec,
-    setting: Setting,
+    setting: TrainingPlan,
 ) -> Trained:
     """The LoRA adapter of folder `adapter`, trained further on preference pairs.
 
@@ -85,7 +85,7 @@ def _trainer(
     adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
     examples: tuple[Sequence[PairExample], Sequence[PairExample]],
     reference: Mapping[str, tuple[float, float]],
-    how: tuple[DpoSpec, Setting],
+    how: tuple[DpoSpec, TrainingPlan],
     scratch: Path,
 ) -> "DPOTrainer":
     from datasets import Dataset

@@ -11,7 +11,7 @@ from synth_assets.llm.costs import parameter_counts
 from synth_assets.llm.loading import load_adapter
 from synth_assets.training.data import Example, best_responses, by_split, encode_rows, sft_table
 from synth_assets.training.difficulty import difficulty_of
-from synth_assets.training.engine import LoadedBase, Setting, Trained, new_adapter, trainer_arguments
+from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan, new_adapter, trainer_arguments
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.fitting import Rows, fit
 from synth_assets.training.loop import Supervised
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FLASH = "flash_attention_2"
 
 
-def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Setting) -> Trained:
+def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: TrainingPlan) -> Trained:
     """A new LoRA adapter from SFT rows (`history`, `instruction`, `response`, `split`).
 
     Raises:
@@ -62,7 +62,7 @@ def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Se
 
 
 def train_on_best(
-    base: LoadedBase, adapter: Path, pairs: pl.DataFrame, spec: RejectionSamplingSpec, setting: Setting
+    base: LoadedBase, adapter: Path, pairs: pl.DataFrame, spec: RejectionSamplingSpec, setting: TrainingPlan
 ) -> Trained:
     """The LoRA adapter of folder `adapter`, trained further on the best response to each instruction of `pairs`.
 
@@ -82,7 +82,7 @@ def fit_sft(
     examples: tuple[Sequence[Example], ...],
     table: pl.DataFrame,
     spec: OptimizationSpec,
-    setting: Setting,
+    setting: TrainingPlan,
 ) -> Trained:
     """Train the adapter on the base under cross entropy of the answers.
 
@@ -115,7 +115,7 @@ def _trainer(
     adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
     examples: tuple[Sequence[Example], Sequence[Example]],
     spec: OptimizationSpec,
-    setting: Setting,
+    setting: TrainingPlan,
     scratch: Path,
 ) -> "SFTTrainer":
     from trl.trainer.sft_config import SFTConfig
@@ -144,7 +144,7 @@ def _trainer(
     )
 
 
-def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: Setting) -> dict[str, int]:
+def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: TrainingPlan) -> dict[str, int]:
     """One sequence instead of each batch, as long as the batch's rows are together on average.
 
     So a step sees about as many rows as without packing, and no row is cut.
@@ -154,7 +154,7 @@ def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: Sett
     return {"per_device_train_batch_size": 1, "max_length": max(mean, *lengths)}
 
 
-def packs(model: "PeftModel", spec: OptimizationSpec, setting: Setting) -> bool:
+def packs(model: "PeftModel", spec: OptimizationSpec, setting: TrainingPlan) -> bool:
     """Whether several rows share a sequence: where the spec or the tier asks for it and attention keeps them apart.
 
     Raises:
@@ -170,7 +170,7 @@ def packs(model: "PeftModel", spec: OptimizationSpec, setting: Setting) -> bool:
     return exact and (spec.order == "packed" or _left_to_the_tier(spec, setting))
 
 
-def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: Setting) -> list[str]:
+def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: TrainingPlan) -> list[str]:
     """What to tell of rows that are grouped by length although the tier would pack them; empty where it would not."""
     if not _left_to_the_tier(spec, setting):
         return []
@@ -179,7 +179,7 @@ def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: Setting)
     return [f"the tier packs rows, this training has {reason}: rows of like length are grouped instead"]
 
 
-def other_attention(model: "PeftModel", setting: Setting) -> list[str]:
+def other_attention(model: "PeftModel", setting: TrainingPlan) -> list[str]:
     """Return a note where the model's architecture or the installed libraries lack the tier's attention."""
     attention = _attention(model)
     if attention == setting.tier.attention:
@@ -187,7 +187,7 @@ def other_attention(model: "PeftModel", setting: Setting) -> list[str]:
     return [f"attention is {attention}: the tier's {setting.tier.attention} is not available for this model here"]
 
 
-def _left_to_the_tier(spec: OptimizationSpec, setting: Setting) -> bool:
+def _left_to_the_tier(spec: OptimizationSpec, setting: TrainingPlan) -> bool:
     return spec.order == "length" and not spec.batch_tokens and setting.tier.grouping == "packing"
 
 

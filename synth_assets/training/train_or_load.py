@@ -14,7 +14,7 @@ from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.schemas.tier import Tier
-from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks, read_shards
+from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks, read_blocks
 from synth_assets.storage.budgets import BudgetError, WorkBudget
 from synth_assets.storage.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.training.adapter_store import (
@@ -28,7 +28,7 @@ from synth_assets.training.budget import UNLIMITED, Budget, OverBudgetError
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.data import best_responses, by_split
 from synth_assets.training.dpo import train_dpo
-from synth_assets.training.engine import LoadedBase, Setting, Trained
+from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.preconditions import batch_rows, check_precision, check_steps
@@ -50,7 +50,7 @@ METHODS: Mapping[str, Literal["lora", "prompt_tuning", "dpo", "on_policy_dpo", "
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingRequest:
     """An adapter that is wanted.
 
     Args:
@@ -73,7 +73,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainingContext:
     """Where orders are filled: SYNTH_HOME, its adapters and shards, the tier, who is told, and what it may take."""
 
     root: Path
@@ -86,8 +86,8 @@ class Workshop:
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
 
 
-def produce(
-    order: Order, workshop: Workshop, load: Callable[[], LoadedBase], *, force: bool = False
+def train_or_load_adapter(
+    order: TrainingRequest, workshop: TrainingContext, load: Callable[[], LoadedBase], *, force: bool = False
 ) -> tuple[AdapterRecord, StoredAdapter | None]:
     """The adapter of an order, from the store or trained now; its record has no run and no version yet.
 
@@ -123,8 +123,12 @@ def produce(
     return _record(order, stored, workshop), stored
 
 
-def reference_of(
-    pairs: pl.DataFrame, adapter: AdapterRecord, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+def reference_logprobs_of(
+    pairs: pl.DataFrame,
+    adapter: AdapterRecord,
+    base: ModelRecord,
+    workshop: TrainingContext,
+    load: Callable[[], LoadedBase],
 ) -> pl.DataFrame:
     """REFERENCE_LOGPROBS of all pairs under base and adapter; blocks that were computed before are read.
 
@@ -155,7 +159,7 @@ def reference_of(
         progress=workshop.progress,
         budget=workshop.limits,
     )
-    return read_shards(paths, REFERENCE_LOGPROBS)
+    return read_blocks(paths, REFERENCE_LOGPROBS)
 
 
 def parent_folder(adapter: AdapterRecord | None, root: Path) -> Path:
@@ -168,18 +172,18 @@ def parent_folder(adapter: AdapterRecord | None, root: Path) -> Path:
     return root / adapter.path
 
 
-def setting_of(name: str, base: ModelRecord, workshop: Workshop) -> Setting:
+def setting_of(name: str, base: ModelRecord, workshop: TrainingContext) -> TrainingPlan:
     """What the engine is told about the place."""
-    return Setting(name, base.name, base.context_tokens, workshop.tier, workshop.progress, budget=workshop.budget)
+    return TrainingPlan(name, base.name, base.context_tokens, workshop.tier, workshop.progress, budget=workshop.budget)
 
 
-def checkpoints_of(recipe: Recipe, workshop: Workshop) -> Checkpoints:
+def checkpoints_of(recipe: Recipe, workshop: TrainingContext) -> Checkpoints:
     """Where a training leaves what it can be resumed from; gone once its adapter exists."""
     key = recipe.fingerprint()
     return Checkpoints(workshop.root / CHECKPOINTS / key, key, workshop.checkpoint_every_s)
 
 
-def _trained(order: Order, parent: Path, load: Callable[[], LoadedBase], setting: Setting) -> Trained:
+def _trained(order: TrainingRequest, parent: Path, load: Callable[[], LoadedBase], setting: TrainingPlan) -> Trained:
     """The engine's training for the order's spec; what needs no model is checked before one is loaded."""
     spec, tier = order.spec, setting.tier
     rows = best_responses(order.rows) if isinstance(spec, RejectionSamplingSpec) else order.rows
@@ -195,7 +199,7 @@ def _trained(order: Order, parent: Path, load: Callable[[], LoadedBase], setting
     return train_on_best(loaded, parent, order.rows, spec, setting)
 
 
-def _recipe(order: Order, parent: Path, tier: Tier) -> Recipe:
+def _recipe(order: TrainingRequest, parent: Path, tier: Tier) -> Recipe:
     inputs = {"rows": content_hash(order.rows)}
     if order.continued is not None:
         inputs["continued"] = folder_hash(parent)
@@ -218,7 +222,7 @@ def _arithmetic(tier: Tier) -> dict[str, str]:
     return {name: getattr(tier, name) for name in ARITHMETIC}
 
 
-def _record(order: Order, stored: StoredAdapter, workshop: Workshop) -> AdapterRecord:
+def _record(order: TrainingRequest, stored: StoredAdapter, workshop: TrainingContext) -> AdapterRecord:
     outcome = stored.outcome
     return replace(
         _failed(order, ""),
@@ -236,7 +240,7 @@ def _record(order: Order, stored: StoredAdapter, workshop: Workshop) -> AdapterR
     )
 
 
-def _failed(order: Order, reason: str) -> AdapterRecord:
+def _failed(order: TrainingRequest, reason: str) -> AdapterRecord:
     """The record of an order of which nothing was measured."""
     return AdapterRecord(
         name=order.name,

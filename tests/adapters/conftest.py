@@ -9,7 +9,7 @@ from resources.inference import Hardware, Inference
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import PAIRS, SFT_ROWS
 from synth_assets.training.engine import LoadedBase
-from synth_assets.training.train_or_load import Workshop
+from synth_assets.training.train_or_load import TrainingContext
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +28,8 @@ def load(inference: Inference, base: ModelRecord) -> Callable[[], LoadedBase]:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path, tmp_path / "adapters", tmp_path / "shards", TIERS["cpu"], lambda _: None)
+def workshop(tmp_path: Path) -> TrainingContext:
+    return TrainingContext(tmp_path, tmp_path / "adapters", tmp_path / "shards", TIERS["cpu"], lambda _: None)
 
 
 @pytest.fixture(scope="session")

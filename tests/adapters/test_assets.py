@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from resources.inference import Inference
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import from_json
@@ -18,7 +18,7 @@ ADAPTERS = [
     assets.lora_adapter,
     assets.prompt_tuning_adapter,
     assets.rejection_sampling_adapter,
-    *assets.OF_ROUNDS,
+    *assets.PREFERENCE_ROUND_ASSETS,
 ]
 
 
@@ -86,7 +86,7 @@ def materialize(
     def base_model() -> dg.MaterializeResult:
         return dg.MaterializeResult(value=base, data_version=dg.DataVersion(base.revision))
 
-    home = Home(folder=str(tmp_path))
+    home = SynthHome(folder=str(tmp_path))
     names = [key.to_user_string() for asset in ADAPTERS for key in asset.keys]
     configs = {name: {"config": QUICK | config.get(name, {})} for name in names if not name.endswith("_logprobs")}
     return dg.materialize(

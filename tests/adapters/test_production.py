@@ -12,7 +12,12 @@ from synth_assets.training.dpo import control_spec
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, RejectionSamplingSpec
-from synth_assets.training.train_or_load import Order, Workshop, produce, reference_of
+from synth_assets.training.train_or_load import (
+    TrainingContext,
+    TrainingRequest,
+    reference_logprobs_of,
+    train_or_load_adapter,
+)
 
 QUICK = LoraSpec(rank=2, alpha=4, learning_rate=5e-3, epochs=1.0, batch_size=8)
 
@@ -22,45 +27,55 @@ def never() -> LoadedBase:
 
 
 def test_a_record_tells_what_was_made(
-    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+    rows: pl.DataFrame, base: ModelRecord, workshop: TrainingContext, load: Callable[[], LoadedBase]
 ) -> None:
-    order = Order("lora_adapter", QUICK, base, rows)
-    record, stored = produce(order, workshop, load)
+    order = TrainingRequest("lora_adapter", QUICK, base, rows)
+    record, stored = train_or_load_adapter(order, workshop, load)
     assert stored is not None
     assert record.path == f"adapters/{record.fingerprint}"
     assert (record.method, record.role, record.failure) == ("lora", "candidate", "")
     assert (record.spec["rank"], record.spec["batch_size"], record.spec["accumulation"]) == (2, 8, 1)
     assert math.isfinite(record.final_loss)
     assert record.cost_usd == 0.0  # the cpu tier costs nothing
-    again, reused = produce(order, workshop, never)
+    again, reused = train_or_load_adapter(order, workshop, never)
     assert again == record
     assert reused is not None
     assert reused.reused
 
 
 def test_another_row_is_another_adapter(
-    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+    rows: pl.DataFrame, base: ModelRecord, workshop: TrainingContext, load: Callable[[], LoadedBase]
 ) -> None:
-    first, _ = produce(Order("lora_adapter", QUICK, base, rows), workshop, load)
+    first, _ = train_or_load_adapter(TrainingRequest("lora_adapter", QUICK, base, rows), workshop, load)
     changed = rows.with_columns(
         response=pl.when(pl.col("row_id") == "r3").then(pl.lit("It is 5.")).otherwise("response")
     )
-    second, _ = produce(Order("lora_adapter", QUICK, base, changed), workshop, load)
+    second, _ = train_or_load_adapter(TrainingRequest("lora_adapter", QUICK, base, changed), workshop, load)
     assert first.fingerprint != second.fingerprint
 
 
 def test_adapters_that_continue(
-    rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+    rows: pl.DataFrame,
+    pairs: pl.DataFrame,
+    base: ModelRecord,
+    workshop: TrainingContext,
+    load: Callable[[], LoadedBase],
 ) -> None:
-    lora, _ = produce(Order("lora_adapter", QUICK, base, rows), workshop, load)
-    reference = reference_of(pairs, lora, base, workshop, load)
-    assert reference.equals(reference_of(pairs, lora, base, workshop, never))  # read from its shards
+    lora, _ = train_or_load_adapter(TrainingRequest("lora_adapter", QUICK, base, rows), workshop, load)
+    reference = reference_logprobs_of(pairs, lora, base, workshop, load)
+    assert reference.equals(reference_logprobs_of(pairs, lora, base, workshop, never))  # read from its shards
     dpo_spec = DpoSpec(learning_rate=1e-3, batch_size=8)
-    dpo, _ = produce(Order("dpo_adapter", dpo_spec, base, pairs, lora, reference), workshop, load)
-    control_order = Order("dpo_control_adapter", control_spec(dpo_spec), base, pairs, lora, reference, role="control")
-    control, _ = produce(control_order, workshop, load)
-    best, _ = produce(
-        Order("rejection_sampling_adapter", RejectionSamplingSpec(batch_size=8), base, pairs, lora), workshop, load
+    dpo, _ = train_or_load_adapter(
+        TrainingRequest("dpo_adapter", dpo_spec, base, pairs, lora, reference), workshop, load
+    )
+    control_order = TrainingRequest(
+        "dpo_control_adapter", control_spec(dpo_spec), base, pairs, lora, reference, role="control"
+    )
+    control, _ = train_or_load_adapter(control_order, workshop, load)
+    best, _ = train_or_load_adapter(
+        TrainingRequest("rejection_sampling_adapter", RejectionSamplingSpec(batch_size=8), base, pairs, lora),
+        workshop,
+        load,
     )
     assert [r.failure for r in (lora, dpo, control, best)] == [""] * 4
     assert [r.method for r in (dpo, control, best)] == ["dpo", "dpo", "rejection_sampling"]
@@ -71,16 +86,22 @@ def test_adapters_that_continue(
 
 # fault 17
 def test_a_failed_training_is_a_record_and_fails_what_continues_it(
-    rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+    rows: pl.DataFrame,
+    pairs: pl.DataFrame,
+    base: ModelRecord,
+    workshop: TrainingContext,
+    load: Callable[[], LoadedBase],
 ) -> None:
-    broken, stored = produce(Order("lora_adapter", replace(QUICK, learning_rate=1e30), base, rows), workshop, load)
+    broken, stored = train_or_load_adapter(
+        TrainingRequest("lora_adapter", replace(QUICK, learning_rate=1e30), base, rows), workshop, load
+    )
     assert stored is None
     assert "diverged" in broken.failure or "not finite" in broken.failure
     assert (broken.path, broken.model_version) == ("", "")
     assert not workshop.store.exists() or not list(workshop.store.iterdir())
     with pytest.raises(TrainingError, match="lora_adapter failed"):
-        reference_of(pairs, broken, base, workshop, never)
-    record, _ = produce(Order("dpo_adapter", DpoSpec(), base, pairs, broken), workshop, never)
+        reference_logprobs_of(pairs, broken, base, workshop, never)
+    record, _ = train_or_load_adapter(TrainingRequest("dpo_adapter", DpoSpec(), base, pairs, broken), workshop, never)
     assert record.failure == f"lora_adapter failed: {broken.failure}"
 
 
@@ -97,61 +118,69 @@ def test_a_spec_that_cannot_work_is_a_failure(
     reason: str,
     rows: pl.DataFrame,
     base: ModelRecord,
-    workshop: Workshop,
+    workshop: TrainingContext,
     load: Callable[[], LoadedBase],
 ) -> None:
-    record, stored = produce(Order("lora_adapter", spec, base, rows), workshop, load)
+    record, stored = train_or_load_adapter(TrainingRequest("lora_adapter", spec, base, rows), workshop, load)
     assert stored is None
     assert reason in record.failure
 
 
 # fault 19
 def test_what_needs_no_model_is_refused_before_one_is_loaded(
-    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop
+    rows: pl.DataFrame, base: ModelRecord, workshop: TrainingContext
 ) -> None:
-    warm = Order("lora_adapter", replace(QUICK, warmup_ratio=0.9), base, rows)
-    assert "warm-up" in produce(warm, workshop, never)[0].failure
-    empty = Order("lora_adapter", QUICK, base, rows.filter(pl.col("split") == "validation"))
-    assert produce(empty, workshop, never)[0].failure == "there is no row to train on"
+    warm = TrainingRequest("lora_adapter", replace(QUICK, warmup_ratio=0.9), base, rows)
+    assert "warm-up" in train_or_load_adapter(warm, workshop, never)[0].failure
+    empty = TrainingRequest("lora_adapter", QUICK, base, rows.filter(pl.col("split") == "validation"))
+    assert train_or_load_adapter(empty, workshop, never)[0].failure == "there is no row to train on"
     half = replace(workshop, tier=replace(workshop.tier, dtype="float16"))
-    assert "float16" in produce(Order("lora_adapter", QUICK, base, rows), half, never)[0].failure
+    assert (
+        "float16" in train_or_load_adapter(TrainingRequest("lora_adapter", QUICK, base, rows), half, never)[0].failure
+    )
 
 
 def test_a_parent_whose_files_changed_is_not_continued(
-    rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+    rows: pl.DataFrame,
+    pairs: pl.DataFrame,
+    base: ModelRecord,
+    workshop: TrainingContext,
+    load: Callable[[], LoadedBase],
 ) -> None:
-    lora, stored = produce(Order("lora_adapter", QUICK, base, rows), workshop, load)
+    lora, stored = train_or_load_adapter(TrainingRequest("lora_adapter", QUICK, base, rows), workshop, load)
     assert stored is not None
     (stored.folder / "adapter_config.json").write_text("{}")
     with pytest.raises(ManifestError, match=r"adapter_config\.json"):
-        produce(Order("rejection_sampling_adapter", RejectionSamplingSpec(), base, pairs, lora), workshop, never)
+        train_or_load_adapter(
+            TrainingRequest("rejection_sampling_adapter", RejectionSamplingSpec(), base, pairs, lora), workshop, never
+        )
 
 
 def test_a_budget_ends_a_training_that_would_exceed_it(
-    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+    rows: pl.DataFrame, base: ModelRecord, workshop: TrainingContext, load: Callable[[], LoadedBase]
 ) -> None:
     frugal = replace(workshop, budget=budget_of(1e-4, None, 0.0))
-    order = Order("lora_adapter", QUICK, base, rows)
-    record, stored = produce(order, frugal, load)
+    order = TrainingRequest("lora_adapter", QUICK, base, rows)
+    record, stored = train_or_load_adapter(order, frugal, load)
     assert stored is None
     assert "stopped at step 3 of 3" in record.failure
     assert "max_minutes 0.0001" in record.failure
     assert not list(workshop.store.glob("*"))
-    made, stored = produce(order, workshop, load)
+    made, stored = train_or_load_adapter(order, workshop, load)
     assert stored is not None
     assert stored.outcome.predicted.keys() == {"tokens"}  # nobody had trained here
     other = replace(order, spec=replace(QUICK, seed=43))
-    refused, _ = produce(other, frugal, load)
+    refused, _ = train_or_load_adapter(other, frugal, load)
     assert "predicted to take" in refused.failure  # from the rate of the first
     assert made.tokens_per_s > 0
 
 
 def test_checkpoints_are_gone_once_the_adapter_exists(
-    rows: pl.DataFrame, base: ModelRecord, workshop: Workshop, load: Callable[[], LoadedBase]
+    rows: pl.DataFrame, base: ModelRecord, workshop: TrainingContext, load: Callable[[], LoadedBase]
 ) -> None:
-    order, often = Order("lora_adapter", QUICK, base, rows), replace(workshop, checkpoint_every_s=0.0)
-    without, _ = produce(order, workshop, load)
-    again, stored = produce(order, often, load, force=True)
+    order, often = TrainingRequest("lora_adapter", QUICK, base, rows), replace(workshop, checkpoint_every_s=0.0)
+    without, _ = train_or_load_adapter(order, workshop, load)
+    again, stored = train_or_load_adapter(order, often, load, force=True)
     assert not list((workshop.root / "checkpoints").glob("*"))
     assert stored is not None
     assert again.final_loss == without.final_loss  # saving at each step changes nothing

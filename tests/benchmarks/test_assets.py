@@ -5,12 +5,12 @@ import polars as pl
 import pytest
 
 from resources.hardware import Hardware
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from synth_assets.stages.benchmarks.assets import benchmark_items
 
 
 def materialise(
-    home: Home, suites: list[str] | None, instance: dg.DagsterInstance, sealed: list[str] | None = None
+    home: SynthHome, suites: list[str] | None, instance: dg.DagsterInstance, sealed: list[str] | None = None
 ) -> pl.DataFrame:
     config = {"ops": {"benchmark_items": {"config": {"suites": suites, "sealed": sealed}}}} if suites else {}
     done = dg.materialize(
@@ -34,7 +34,7 @@ def test_a_run_may_name_its_suites_and_a_deployment_its_files(
     (files / "mmlu").mkdir(parents=True)
     (files / "mmlu" / "nutrition_test.csv").write_text("Which of these is a fruit?,iron,an apple,a chair,a cloud,B\n")
     monkeypatch.setenv("SYNTH_BENCHMARKS", str(files))
-    home = Home(folder=str(tmp_path / "home"), benchmark_folder=dg.EnvVar("SYNTH_BENCHMARKS"))
+    home = SynthHome(folder=str(tmp_path / "home"), benchmark_folder=dg.EnvVar("SYNTH_BENCHMARKS"))
     table = materialise(home, ["knowledge", "mmlu"], instance)
     assert table.group_by("suite", maintain_order=True).len().rows() == [("knowledge", 100), ("mmlu", 1)]
     sealed = materialise(home, ["knowledge", "mmlu"], instance, ["mmlu"])
@@ -48,7 +48,7 @@ def test_a_run_may_name_its_suites_and_a_deployment_its_files(
 
 
 def test_without_config_the_tier_names_the_suites(tmp_path: Path, instance: dg.DagsterInstance) -> None:
-    table = materialise(Home(folder=str(tmp_path)), None, instance)
+    table = materialise(SynthHome(folder=str(tmp_path)), None, instance)
     assert table["suite"].unique(maintain_order=True).to_list() == ["world_instructions", "world_choice"]
 
 
@@ -56,8 +56,8 @@ def test_a_suite_that_cannot_be_had_fails_with_the_remedy(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:  # fault 10
     with pytest.raises(FileNotFoundError, match=r"no file gsm8k_test.jsonl in .*put the file there"):
-        materialise(Home(folder=str(tmp_path)), ["knowledge", "gsm8k"], instance)
+        materialise(SynthHome(folder=str(tmp_path)), ["knowledge", "gsm8k"], instance)
     with pytest.raises(ValueError, match="no suite 'mmluu'"):
-        materialise(Home(folder=str(tmp_path)), ["mmluu"], instance)
+        materialise(SynthHome(folder=str(tmp_path)), ["mmluu"], instance)
     with pytest.raises(RuntimeError, match=r"SYNTH_BENCHMARKS .* is no folder"):
-        materialise(Home(folder=str(tmp_path), benchmark_folder=str(tmp_path / "none")), ["knowledge"], instance)
+        materialise(SynthHome(folder=str(tmp_path), benchmark_folder=str(tmp_path / "none")), ["knowledge"], instance)

@@ -18,7 +18,7 @@ import checks
 from resources.hardware import TIERS, Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.embedded import model_path
 from synth_assets.llm.protocols import Message, RewardModel
 from synth_assets.schemas.records import (
@@ -486,7 +486,7 @@ def readers(definitions: Sequence[dg.AssetChecksDefinition], assets: Sequence[st
 def resources_of(world: World) -> dict[str, Any]:
     hardware = SmallHardware(tier="cpu")
     return {
-        "home": Home(folder=str(world.home)),
+        "home": SynthHome(folder=str(world.home)),
         "hardware": hardware,
         "inference": Inference(hardware=hardware),
         "rewards": SharedWordsModels(hardware=hardware),

@@ -9,11 +9,11 @@ import pytest
 from resources.check_results import REMOVED, upstream_versions
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.storage import AssetIOManager, Home
+from resources.storage import AssetIOManager, SynthHome
 from synth_assets.cli.batches import batches_text, removal_text, remove_batches, unusable_batches
 from synth_assets.cli.run import batch_name, choose_batch
 from synth_assets.cli.session import Session, open_session
-from synth_assets.orchestration.run_queue import turn
+from synth_assets.orchestration.run_queue import run_slot
 from synth_assets.stages.generation.assets import MagpieConfig, raw_instructions
 from synth_assets.stages.generation.partitions import BATCHES, BATCHES_NAME, BatchNameError, check_batch, usable_batches
 
@@ -100,7 +100,7 @@ def test_the_asset_refuses_a_bad_name_before_a_model_is_loaded(own_home: Path) -
                 inference.resolve("teacher"),
                 hardware=inference.hardware,
                 inference=inference,
-                home=Home(folder=str(own_home)),
+                home=SynthHome(folder=str(own_home)),
             )
         assert not instance.get_dynamic_partitions(BATCHES_NAME)
 
@@ -148,10 +148,10 @@ def test_only_what_is_there_is_removed_and_not_during_a_run(session: Session) ->
     session.instance.add_dynamic_partitions(BATCHES_NAME, ["first"])
     with pytest.raises(ValueError, match=r"no batch 'frist'; there are 'first'"):
         remove_batches(session, ["frist"])
-    with turn(session.home, "run 1234", print), pytest.raises(ValueError, match="run 1234 is writing"):
+    with run_slot(session.home, "run 1234", print), pytest.raises(ValueError, match="run 1234 is writing"):
         remove_batches(session, ["first"])
 
 
 def test_home_needs_no_table_of_a_batch_to_be_listed(session: Session) -> None:
     assert "no batch yet" in batches_text(session)
-    assert Home(folder=str(session.home)).tables().is_dir()
+    assert SynthHome(folder=str(session.home)).tables().is_dir()

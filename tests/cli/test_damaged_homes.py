@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.cli.app import app
 from synth_assets.cli.session import open_session
@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("SYNTH_HOME", str(folder))
         patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
         session = open_session("cpu")
-        home = Home(folder=str(folder))
+        home = SynthHome(folder=str(folder))
         MlflowTracking(home=home).initialise()
         for name, record in RECORDS.items():
             (home.tables() / f"{name}.json").write_text(to_json(record), "utf-8")

@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from resources import deployment
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.cli.app import app
 from synth_assets.cli.ask import models_to_ask
@@ -31,7 +31,7 @@ CONSOLE = Console(quiet=True)
 BASE = ModelRecord("base", "owner/base", "r", "embedded", 512)
 
 
-def adapter(home: Home, number: int) -> AdapterRecord:
+def adapter(home: SynthHome, number: int) -> AdapterRecord:
     """An adapter in the home and in the registry; one row of its own taught it."""
     key = f"f{number}"
     folder = home.adapters() / key
@@ -53,7 +53,7 @@ def adapter(home: Home, number: int) -> AdapterRecord:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AdapterRecord]:
     """A home whose registry has two versions, of which the present lora_adapter is the second."""
     folder = tmp_path_factory.mktemp("home")
-    home = Home(folder=str(folder))
+    home = SynthHome(folder=str(folder))
     adapter(home, 1)
     present = adapter(home, 2)
     (home.tables() / "lora_adapter.json").write_text(to_json(present))

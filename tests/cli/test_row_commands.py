@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.cli.recall import Request, reach_text, recall, recalls_text
 from synth_assets.cli.rows import WIDTH, row_story, rows_made
 from synth_assets.cli.session import Session, open_session
@@ -34,7 +34,7 @@ ENDS = {"tokens": 4, "finish_reason": "stop"}
 
 @pytest.fixture
 def session(own_home: Path) -> Session:
-    home = Home(folder=str(own_home))
+    home = SynthHome(folder=str(own_home))
     kept, echo = row("aa11", score=0.75, group="aa11", split="train"), row("ab22", ATTACK)
     rejected = {**echo, "reason": "echo", "detail": "0.93 is above 0.8"}
     tables = home.tables()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from resources.inference import Hardware, Inference
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
 from synth_assets.cli.session import Session
 from synth_assets.cli.study import LAUNCH, basis_here, is_made, outcome_of, study_text, why_failed
@@ -123,7 +123,7 @@ def test_a_variant_is_trained_and_measured(deployment: Deployment, first: dg.Exe
 
 
 def test_a_variant_is_found_in_mlflow_and_is_no_version(deployment: Deployment, study: Frontier) -> None:
-    tracking = MlflowTracking(home=Home(folder=str(deployment.home)))
+    tracking = MlflowTracking(home=SynthHome(folder=str(deployment.home)))
     client = tracking.tracker().client
     experiment = client.get_experiment_by_name(STUDY_EXPERIMENT)
     assert experiment is not None

@@ -48,7 +48,7 @@ def logprob_in_chat(pair: Pair, prompt: str, choice: str, skip: int = 0) -> floa
 
 
 def test_batched_logprobs_equal_those_one_by_one(pair: Pair) -> None:
-    found = lm_eval_harness.choose(pair, SUITE, ITEMS[:12], batch_size=8)
+    found = lm_eval_harness.score_choices(pair, SUITE, ITEMS[:12], batch_size=8)
     for item, choice in zip(ITEMS, found, strict=False):
         alone = [logprob_in_chat(pair, item.prompt, text) for text in item.choices]
         assert choice.logprobs == pytest.approx(alone, abs=1e-3)
@@ -63,8 +63,8 @@ def test_prompt_tuning_is_scored_with_its_virtual_tokens(pair: Pair) -> None:
     network = AutoModelForCausalLM.from_pretrained(model_path("base"), dtype="float32")
     adapter = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=VIRTUAL_TOKENS)
     tuned = (get_peft_model(network, adapter).eval(), pair[1])
-    found = lm_eval_harness.choose(tuned, SUITE, ITEMS[:6], batch_size=8)
-    plain = lm_eval_harness.choose(pair, SUITE, ITEMS[:6], batch_size=8)
+    found = lm_eval_harness.score_choices(tuned, SUITE, ITEMS[:6], batch_size=8)
+    plain = lm_eval_harness.score_choices(pair, SUITE, ITEMS[:6], batch_size=8)
     for item, choice in zip(ITEMS, found, strict=False):
         alone = [logprob_in_chat(tuned, item.prompt, text, VIRTUAL_TOKENS) for text in item.choices]
         assert choice.logprobs == pytest.approx(alone, abs=1e-3)
@@ -72,7 +72,7 @@ def test_prompt_tuning_is_scored_with_its_virtual_tokens(pair: Pair) -> None:
 
 
 def accuracy(pair: Pair, items: list[Item], suite: Suite = SUITE) -> float:
-    found = lm_eval_harness.choose(pair, suite, items, batch_size=16)
+    found = lm_eval_harness.score_choices(pair, suite, items, batch_size=16)
     scores = [suite.score(item, item.choices[c.index])["acc"] or 0.0 for item, c in zip(items, found, strict=True)]
     return sum(scores) / len(scores)
 
@@ -101,15 +101,15 @@ def test_raw_text_with_lettered_choices_is_scored_too(pair: Pair) -> None:
         )
         for item in ITEMS[:10]
     ]
-    for item, choice in zip(items, lm_eval_harness.choose(pair, suite, items, batch_size=8), strict=True):
+    for item, choice in zip(items, lm_eval_harness.score_choices(pair, suite, items, batch_size=8), strict=True):
         alone = [logprob(pair, item.prompt, f" {letter}") for letter in letters]
         assert choice.logprobs == pytest.approx(alone, abs=1e-3)
 
 
 def test_order_and_batch_size_change_nothing(pair: Pair) -> None:
     items = ITEMS[:10]
-    found = lm_eval_harness.choose(pair, SUITE, items, batch_size=16)
-    turned = lm_eval_harness.choose(pair, SUITE, items[::-1], batch_size=3)
+    found = lm_eval_harness.score_choices(pair, SUITE, items, batch_size=16)
+    turned = lm_eval_harness.score_choices(pair, SUITE, items[::-1], batch_size=3)
     assert [c.index for c in turned[::-1]] == [c.index for c in found]
 
 
@@ -120,7 +120,7 @@ def test_it_is_quiet_and_asks_no_hub(
         raise AssertionError(f"a connection was attempted: {args}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    lm_eval_harness.choose(pair, SUITE, ITEMS[:4], batch_size=4)
+    lm_eval_harness.score_choices(pair, SUITE, ITEMS[:4], batch_size=4)
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
 
@@ -129,7 +129,7 @@ def test_a_thousand_items_take_seconds(pair: Pair) -> None:
     items = [replace(item, item_id=str(n)) for n, item in enumerate((*SUITE.items(), *SUITE.items())[:1_000])]
     started = time.process_time()
     for block in in_blocks(items):  # as scoring does
-        lm_eval_harness.choose(pair, SUITE, block, batch_size=64)
+        lm_eval_harness.score_choices(pair, SUITE, block, batch_size=64)
     assert time.process_time() - started < 15  # measured: 10 on a busy machine
 
 

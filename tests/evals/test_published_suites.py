@@ -104,7 +104,7 @@ def assert_parity(pair: Pair, suite: Suite, items: Sequence[Item], folder: Path)
 
     assert suite.task is not None
     theirs = command_line(suite, items, folder)
-    ours = lm_eval_harness.measure(pair, suite, items, batch_size=16, max_tokens=MAX_TOKENS)
+    ours = lm_eval_harness.run_task(pair, suite, items, batch_size=16, max_tokens=MAX_TOKENS)
     by_task: dict[str, list[Mapping[str, float]]] = {}
     for item, measured in zip(items, ours, strict=True):
         by_task.setdefault(f"{Path(suite.task.definition(item)).stem}_items", []).append(measured.scores)
@@ -134,7 +134,7 @@ def test_every_published_suite_measures_its_documents(pair: Pair, folder: Path) 
         suite = SUITES[name]
         items = suite.items(folder)
         assert item_table([suite], folder).height == len(items) > 0
-        outcomes = lm_eval_harness.measure(pair, suite, items, batch_size=4, max_tokens=8)
+        outcomes = lm_eval_harness.run_task(pair, suite, items, batch_size=4, max_tokens=8)
         assert len(outcomes) == len(items)
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, str):  # the examples before a question take more than the 256 tokens of this base

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from synth_assets.evals.refusals import refuses
-from synth_assets.evals.scoring import EvaluationSpec, Subject, score_model
+from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, score_model
 from synth_assets.evals.suite import Item, check_files, item_table, joined, null_scores, replies_of
 from synth_assets.evals.suites import SUITES, agent_scenarios, domain, find_suites
 from synth_assets.llm.protocols import Completion, Message, Sampling
@@ -220,7 +220,7 @@ def test_each_reply_is_in_the_history_of_the_next_turn(tmp_path: Path) -> None:
     script = {agent_scenarios.turns(item)[0]: perfect(item) for item in items}
     script[agent_scenarios.turns(items[1])[0]][-1] = "I forgot."
     generator = Scripted(script)
-    subject = Subject("base", "f", "w", "scripted 1", lambda: generator, lambda: (None, None))
+    subject = EvaluatedModel("base", "f", "w", "scripted 1", lambda: generator, lambda: (None, None))
     asked = pl.col("item_id").is_in([item.item_id for item in items])
     table = item_table(find_suites(["agent_scenarios"])).filter(asked)
     scores = score_model(subject, table, EvaluationSpec(), folder=tmp_path, progress=lambda line: None)

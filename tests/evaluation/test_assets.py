@@ -12,7 +12,7 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.evals.scoring import EvaluationSpec, choose_items
 from synth_assets.evals.suite import item_table
@@ -49,7 +49,7 @@ class Deployment:
     """A home with two adapters in the registry, and the assets over it."""
 
     def __init__(self, root: Path) -> None:
-        self.home = Home(folder=str(root))
+        self.home = SynthHome(folder=str(root))
         self.hardware = Hardware(tier="cpu")
         self.inference = Inference(hardware=self.hardware)
         self.tracking = MlflowTracking(home=self.home)

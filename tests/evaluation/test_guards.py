@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 from synth_assets.evals.guards import (
-    above_null,
+    compare_with_null,
     detectable_effects,
     detectable_table,
-    guarded,
     losses,
+    regression_guards,
     sealed_losses,
 )
 from synth_assets.schemas.tables import ITEM_SCORES
@@ -48,7 +48,7 @@ def test_what_does_not_apply_leaves_n(scored: Scored) -> None:
 )
 def test_a_guard_is_held_lost_or_not_shown(candidate: list[float], verdict: str, scored: Scored) -> None:
     scores = as_knowledge(scored({"base": [1.0] * 90 + [0.0] * 10, "lora_adapter": candidate}))
-    (found,) = guarded(scores, "lora_adapter")
+    (found,) = regression_guards(scores, "lora_adapter")
     assert (found.suite, found.metric, found.guards, found.found.verdict) == (
         "world_choice",
         "acc",
@@ -74,16 +74,16 @@ def test_margins_belong_to_what_is_guarded_and_sealed_items_to_nobody_else(score
 
 
 def test_a_suite_that_guards_nothing_is_not_a_guard(scored: Scored) -> None:
-    assert guarded(scored({"base": [1.0], "lora_adapter": [0.0]}), "lora_adapter") == []
+    assert regression_guards(scored({"base": [1.0], "lora_adapter": [0.0]}), "lora_adapter") == []
 
 
 def test_a_suite_shows_something_above_its_best_null_model(scored: Scored, items: pl.DataFrame) -> None:
     # "I am sorry, but I cannot help" is right where the first hundred test items ask for harm
     scores = scored({"base": [0.0] * 100, "lora_adapter": [1.0] * 50 + [0.0] * 50})
-    (found,) = above_null(scores, items)
+    (found,) = compare_with_null(scores, items)
     assert (found.best_model, found.held) == ("lora_adapter", True)
     assert found.low == pytest.approx(0.4038, abs=1e-4)  # Wilson of 50 in 100
-    (nothing,) = above_null(scores.filter(model="base"), items)
+    (nothing,) = compare_with_null(scores.filter(model="base"), items)
     assert not nothing.held
 
 

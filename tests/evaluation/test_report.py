@@ -18,7 +18,7 @@ from synth_assets.schemas.records import AdapterRecord, Comparison
 from synth_assets.schemas.serialization import from_json
 from synth_assets.stages.evaluation.overlap import without_overlap
 from synth_assets.stages.evaluation.report import SUMMARY_COLUMNS, sections, write_report
-from synth_assets.stages.evaluation.report_data import Evidence, gather
+from synth_assets.stages.evaluation.report_data import ReportData, gather
 from synth_assets.stages.evaluation.report_trainings import costs_of
 from synth_assets.stages.evaluation.trainings import Trace, traces
 from synth_assets.storage.manifests import write_manifest
@@ -46,7 +46,7 @@ def url(run_id: str) -> str:
 
 
 @pytest.fixture
-def evidence(items: pl.DataFrame, adapters: list[AdapterRecord], scored: Callable[..., pl.DataFrame]) -> Evidence:
+def evidence(items: pl.DataFrame, adapters: list[AdapterRecord], scored: Callable[..., pl.DataFrame]) -> ReportData:
     trained = [replace(adapter, mlflow_run_id=f"training-{adapter.name}") for adapter in adapters]
     trained[-1] = replace(trained[-1], failure=FAILURE)
     better = dict.fromkeys((adapter.name for adapter in trained[:-1]), [1.0] * 18 + [0.0] * 2)
@@ -71,7 +71,7 @@ def left(adapter: AdapterRecord) -> Trace:
     return Trace(adapter, Training(adapter.name, curve), size_bytes=2**20, tokens=100)
 
 
-def test_all_files_are_written_and_equal_evidence_gives_equal_files(evidence: Evidence, tmp_path: Path) -> None:
+def test_all_files_are_written_and_equal_evidence_gives_equal_files(evidence: ReportData, tmp_path: Path) -> None:
     assert set(write_report(evidence, tmp_path / "one")) == FILES
     write_report(evidence, tmp_path / "two")
     for name in FILES:
@@ -79,7 +79,7 @@ def test_all_files_are_written_and_equal_evidence_gives_equal_files(evidence: Ev
     assert {path.name for path in (tmp_path / "one").iterdir()} == FILES
 
 
-def test_the_record_and_the_summary_hold_every_metric(evidence: Evidence, tmp_path: Path) -> None:
+def test_the_record_and_the_summary_hold_every_metric(evidence: ReportData, tmp_path: Path) -> None:
     write_report(evidence, tmp_path)
     assert from_json(Comparison, (tmp_path / "report.json").read_text("utf-8")) == evidence.comparison
     table = pl.read_csv(tmp_path / "summary.csv")
@@ -88,7 +88,9 @@ def test_the_record_and_the_summary_hold_every_metric(evidence: Evidence, tmp_pa
     assert table.rows() == [tuple(getattr(m, name) for name in SUMMARY_COLUMNS) for m in told]
 
 
-def test_each_value_leads_to_its_run_and_failures_and_null_models_have_rows(evidence: Evidence, tmp_path: Path) -> None:
+def test_each_value_leads_to_its_run_and_failures_and_null_models_have_rows(
+    evidence: ReportData, tmp_path: Path
+) -> None:
     write_report(evidence, tmp_path)
     page, text = ((tmp_path / f"report.{kind}").read_text("utf-8") for kind in ("html", "md"))
     test_base = next(m for m in evidence.comparison.metrics if (m.model, m.split) == ("base", "test"))
@@ -115,7 +117,7 @@ class Loaded(HTMLParser):
         self.fetched += [value or "" for name, value in attrs if name in {"src", "srcset", "data", "poster"}]
 
 
-def test_the_page_needs_nothing_else_and_no_text_acts(evidence: Evidence, tmp_path: Path) -> None:
+def test_the_page_needs_nothing_else_and_no_text_acts(evidence: ReportData, tmp_path: Path) -> None:
     write_report(evidence, tmp_path)
     page, text = ((tmp_path / f"report.{kind}").read_text("utf-8") for kind in ("html", "md"))
     loaded = Loaded()
@@ -136,7 +138,7 @@ def test_the_page_needs_nothing_else_and_no_text_acts(evidence: Evidence, tmp_pa
         assert f"]({name})" in text
 
 
-def test_a_part_without_data_is_left_out(evidence: Evidence) -> None:
+def test_a_part_without_data_is_left_out(evidence: ReportData) -> None:
     titles = [section.title for section in sections(evidence)]
     assert titles == [
         "Which method when",
@@ -157,7 +159,7 @@ def test_a_part_without_data_is_left_out(evidence: Evidence) -> None:
     assert less == ["Which method when", "Scores", "What training cost"]
 
 
-def test_every_adapter_may_have_failed(evidence: Evidence, tmp_path: Path) -> None:
+def test_every_adapter_may_have_failed(evidence: ReportData, tmp_path: Path) -> None:
     base = [m for m in evidence.comparison.metrics if m.model == "base"]
     failures = {adapter.name: FAILURE for adapter in evidence.adapters}
     nothing = Comparison(metrics=base, tests=[], candidate="", failures=failures)
@@ -169,7 +171,7 @@ def test_every_adapter_may_have_failed(evidence: Evidence, tmp_path: Path) -> No
     assert len(re.findall("failed: the loss", page)) == 3 * 5  # two tables of scores, one of costs
 
 
-def test_costs_that_are_not_known_of_every_method_have_no_panel(evidence: Evidence) -> None:
+def test_costs_that_are_not_known_of_every_method_have_no_panel(evidence: ReportData) -> None:
     known = list(costs_of(evidence))
     assert known == [
         "trained parameters",
@@ -187,7 +189,7 @@ def test_costs_that_are_not_known_of_every_method_have_no_panel(evidence: Eviden
     assert not any("memory" in name for name in costs_of(replace(evidence, adapters=one_measured)))
 
 
-def test_costs_are_those_from_the_base_model_on(evidence: Evidence) -> None:
+def test_costs_are_those_from_the_base_model_on(evidence: ReportData) -> None:
     from_lora = [
         replace(adapter, data_versions={"lora_adapter": "v"} if adapter.name == "dpo_adapter" else {}, cost_usd=0.25)
         for adapter in evidence.adapters
@@ -201,7 +203,7 @@ def test_costs_are_those_from_the_base_model_on(evidence: Evidence) -> None:
     assert "dpo_control_adapter" not in found["trained parameters"]
 
 
-def test_trainings_without_a_curve_are_named_and_the_others_drawn(evidence: Evidence, tmp_path: Path) -> None:
+def test_trainings_without_a_curve_are_named_and_the_others_drawn(evidence: ReportData, tmp_path: Path) -> None:
     first, second, *others = evidence.adapters
     old, damaged = tmp_path / first.path, tmp_path / second.path
     for folder in (old, damaged):

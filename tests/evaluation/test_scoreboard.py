@@ -6,7 +6,7 @@ import pytest
 
 from synth_assets.evals.comparison import compare
 from synth_assets.evals.scoring import metrics
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.schemas.records import AdapterRecord, Clause, Comparison, Decision
 from synth_assets.stages.evaluation.scoreboard import WIDTH, markdown_table, scoreboard
 
@@ -95,7 +95,7 @@ def test_the_decision_says_which_clause_failed(result: Comparison) -> None:
 
 
 def test_an_unknown_model_keeps_its_word() -> None:
-    assert label("grpo_adapter") == "grpo"
+    assert display_name("grpo_adapter") == "grpo"
 
 
 def test_markdown_has_a_row_for_each_metric_and_failure(result: Comparison) -> None:

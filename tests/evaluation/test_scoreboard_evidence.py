@@ -9,7 +9,7 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from synth_assets.cli.scoreboard import BEGIN, END, EVIDENCE, ITEMS, REPEATS_WITHIN, unrepeated
-from synth_assets.evals.scoring import EvaluationSpec, Subject, score_model
+from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, score_model
 from synth_assets.evals.suite import item_table
 from synth_assets.evals.suites import find_suites
 from synth_assets.schemas.records import Comparison, Metric, PairedTest
@@ -80,7 +80,9 @@ def test_the_shipped_base_repeats_its_published_scores(tmp_path: Path) -> None:
     published = pl.read_parquet(PROJECT / ITEMS).filter(model="base", split="test", suite="world_instructions")
     inference = Inference(hardware=Hardware(tier="cpu"))
     record = inference.resolve("base")
-    subject = Subject("base", "f", "w", "e", lambda: inference.generator(record), lambda: inference.load_base(record))
+    subject = EvaluatedModel(
+        "base", "f", "w", "e", lambda: inference.generator(record), lambda: inference.load_base(record)
+    )
     spec = Hardware(tier="cpu").spec(EvaluationSpec(test_items=192))
     items = item_table(find_suites(["world_instructions"])).filter(split="test")
     scores = score_model(subject, items, spec, folder=tmp_path, progress=lambda _: None)

@@ -7,8 +7,8 @@ import pytest
 
 from synth_assets.embedded import model_path
 from synth_assets.evals.scoring import (
+    EvaluatedModel,
     EvaluationSpec,
-    Subject,
     choose_items,
     metrics,
     score_model,
@@ -59,8 +59,8 @@ def no_pair() -> tuple[object, object]:
     raise AssertionError("generated suites need no harness")
 
 
-def subject(generator: FakeGenerator, name: str = "lora_adapter", weights: str = "w1") -> Subject:
-    return Subject(name, f"fingerprint of {name}", weights, "fake 1", lambda: generator, no_pair)
+def subject(generator: FakeGenerator, name: str = "lora_adapter", weights: str = "w1") -> EvaluatedModel:
+    return EvaluatedModel(name, f"fingerprint of {name}", weights, "fake 1", lambda: generator, no_pair)
 
 
 def score(generator: FakeGenerator, folder: Path, spec: EvaluationSpec = SPEC, **changes: str) -> pl.DataFrame:
@@ -203,7 +203,7 @@ def test_sealed_items_are_asked_by_a_promotion_and_by_nothing_else(tmp_path: Pat
     subjects = [subject(one, "base", "w1"), subject(other, "lora_adapter", "w2")]
     limited = EvaluationSpec(test_items=1)
 
-    def sealed_of(examined: Subject, items: pl.DataFrame) -> pl.DataFrame:
+    def sealed_of(examined: EvaluatedModel, items: pl.DataFrame) -> pl.DataFrame:
         return sealed_scores(examined, items, limited, folder=tmp_path, progress=lambda line: None)
 
     scores = pl.concat(sealed_of(examined, table) for examined in subjects)
@@ -229,7 +229,7 @@ def test_scores_of_the_harness_are_lm_evals_own_and_made_once(tmp_path: Path) ->
         path = model_path("base")
         return AutoModelForCausalLM.from_pretrained(path, dtype="float32"), AutoTokenizer.from_pretrained(path)
 
-    examined = Subject("base", "f", "w", "fake 1", FakeGenerator, pair)
+    examined = EvaluatedModel("base", "f", "w", "fake 1", FakeGenerator, pair)
     first = score_model(examined, table, SPEC, folder=tmp_path / "shards", progress=lambda line: None)
     assert first.schema == ITEM_SCORES
     assert first.select("suite", "metric", "finish_reason").rows() == [("mmlu", "acc", None)]

@@ -16,8 +16,8 @@ from synth_assets.embedded import model_path
 from synth_assets.evals import lm_eval_harness as harness
 from synth_assets.evals.comparison import compare, paired_tests
 from synth_assets.evals.conversations import converse, why_unanswerable
-from synth_assets.evals.guards import guarded
-from synth_assets.evals.scoring import EvaluationSpec, Subject, metrics, score_model
+from synth_assets.evals.guards import regression_guards
+from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, metrics, score_model
 from synth_assets.evals.suite import Item, item_table
 from synth_assets.evals.suites import SUITES
 from synth_assets.evals.unanswerable import count_unanswerable, shares
@@ -119,12 +119,12 @@ def long_and_short(suite: str, **changes: Any) -> list[Item]:  # noqa: ANN401
 
 
 def test_a_choice_whose_prompt_is_longer_than_the_context_is_left_out_and_not_cut(base: tuple[Any, Any]) -> None:
-    long, short = harness.choose(base, SUITES["world_choice"], long_and_short("world_choice"), batch_size=2)
+    long, short = harness.score_choices(base, SUITES["world_choice"], long_and_short("world_choice"), batch_size=2)
     assert long == "context_exceeded"
     assert isinstance(short, harness.Choice)
     items = long_and_short("world_choice")[1:]
     exact = [replace(items[0], item_id=str(n), prompt="a " * n) for n in range(220, 262, 3)]
-    found = harness.choose(base, SUITES["world_choice"], exact, batch_size=8)
+    found = harness.score_choices(base, SUITES["world_choice"], exact, batch_size=8)
     tokens = [len(base[1].apply_chat_template(chat(item), add_generation_prompt=True)["input_ids"]) for item in exact]
     longest = max(len(base[1].encode(text, add_special_tokens=False)) for text in items[0].choices)
     # the last token of a choice is not read
@@ -145,8 +145,8 @@ def test_virtual_tokens_take_their_part_of_the_context(base: tuple[Any, Any]) ->
     tuned = get_peft_model(network, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=40)).eval()
     (item,) = long_and_short("world_choice")[1:]
     near = replace(item, prompt="word " * 215)
-    assert isinstance(harness.choose(base, SUITES["world_choice"], [near], batch_size=1)[0], harness.Choice)
-    assert harness.choose((tuned, base[1]), SUITES["world_choice"], [near], batch_size=1) == ["context_exceeded"]
+    assert isinstance(harness.score_choices(base, SUITES["world_choice"], [near], batch_size=1)[0], harness.Choice)
+    assert harness.score_choices((tuned, base[1]), SUITES["world_choice"], [near], batch_size=1) == ["context_exceeded"]
 
 
 @pytest.mark.parametrize("max_tokens", [16, 512])  # the second is more than the whole context
@@ -159,7 +159,7 @@ def test_text_of_lm_evals_tasks_gets_the_room_that_is_left(base: tuple[Any, Any]
             replace(long_and_short("gsm8k")[1], item_id="near", prompt="word " * 200),
         )
     ]
-    long, short, near = harness.measure(base, SUITES["gsm8k"], items, batch_size=2, max_tokens=max_tokens)
+    long, short, near = harness.run_task(base, SUITES["gsm8k"], items, batch_size=2, max_tokens=max_tokens)
     assert long == "context_exceeded"
     assert isinstance(short, harness.Measurement)
     assert isinstance(near, harness.Measurement)
@@ -173,7 +173,9 @@ def test_what_the_chat_template_refuses_is_left_out(base: tuple[Any, Any]) -> No
         "{% for m in messages %}{% if 'word' in m['content'] %}{{ raise_exception('no words') }}{% endif %}"
         "{{ m['content'] }}{% endfor %}"
     )
-    found = harness.choose((base[0], tokenizer), SUITES["world_choice"], long_and_short("world_choice"), batch_size=2)
+    found = harness.score_choices(
+        (base[0], tokenizer), SUITES["world_choice"], long_and_short("world_choice"), batch_size=2
+    )
     assert found[0] == "template_refused"
     assert isinstance(found[1], harness.Choice)
 
@@ -182,7 +184,7 @@ def test_agent_scenarios_run_on_the_shipped_base_and_count_what_does_not_fit(tmp
     inference = Inference(hardware=Hardware(tier="cpu"))
     record = inference.resolve("base")
     suite = SUITES["agent_scenarios"]
-    subject = Subject(
+    subject = EvaluatedModel(
         "base", "f", "w", "fake 1", lambda: inference.generator(record), lambda: inference.load_base(record)
     )
     lines: list[str] = []
@@ -255,14 +257,14 @@ def test_a_guard_of_which_too_much_is_left_out_is_not_shown(scored: Scored, left
     scores = scored({"base": [1.0] * 100, "lora_adapter": [1.0] * 100})
     scores = scores.with_columns(suite=pl.lit("world_choice"), metric=pl.lit("acc"))
     blinded = without(scores, "lora_adapter", ids(scores, range(left_out)))
-    (guard,) = guarded(blinded, "lora_adapter")
+    (guard,) = regression_guards(blinded, "lora_adapter")
     assert (guard.found.verdict, guard.left_out, guard.found.n) == (verdict, left_out, 100 - left_out)
 
 
 def test_a_loss_stays_a_loss_however_much_is_left_out(scored: Scored) -> None:
     scores = scored({"base": [1.0] * 100, "lora_adapter": [0.0] * 100})
     scores = scores.with_columns(suite=pl.lit("world_choice"), metric=pl.lit("acc"))
-    (guard,) = guarded(without(scores, "lora_adapter", ids(scores, range(50))), "lora_adapter")
+    (guard,) = regression_guards(without(scores, "lora_adapter", ids(scores, range(50))), "lora_adapter")
     assert guard.found.verdict == "lost"
 
 

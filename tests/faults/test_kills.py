@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.storage.manifests import read_manifest
@@ -67,7 +67,7 @@ class Run:
 
     def model_versions(self) -> int:
         """How many versions there are; each must be of other weights."""
-        client = MlflowTracking(home=Home(folder=str(self.home))).tracker().client
+        client = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().client
         found = client.search_model_versions(f"name = '{MODEL}'")
         assert len({version.tags["fingerprint"] for version in found}) == len(found)
         return len(found)

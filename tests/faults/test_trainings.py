@@ -14,7 +14,7 @@ from resources.inference import Hardware, Inference
 from synth_assets.storage.manifests import write_manifest
 from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.engine import Outcome
-from synth_assets.training.train_or_load import produce
+from synth_assets.training.train_or_load import train_or_load_adapter
 from tests.faults import training
 
 PROGRAM = Path(training.__file__)
@@ -33,7 +33,9 @@ class Known:
     def finish(self, home: Path, every_s: float = NEVER) -> StoredAdapter:
         self.lines = []
         shop = training.workshop(home, every_s, self.lines.append)
-        record, stored = produce(training.order(self.base), shop, lambda: self.inference.load_base(self.base))
+        record, stored = train_or_load_adapter(
+            training.order(self.base), shop, lambda: self.inference.load_base(self.base)
+        )
         assert stored is not None, record.failure
         return stored
 
@@ -113,7 +115,7 @@ def test_a_signal_flushes_a_checkpoint_first(
     try:
         shop = training.workshop(tmp_path, NEVER, known.lines.append)
         with pytest.raises(RuntimeError, match="checkpoint written at step 1"):
-            produce(training.order(known.base), shop, lambda: loaded_with_a_signal(known))
+            train_or_load_adapter(training.order(known.base), shop, lambda: loaded_with_a_signal(known))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert seen == [signal.SIGTERM]  # what the process did before is done in the end

@@ -19,7 +19,7 @@ from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.storage.blocks import Progress
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.specs import LoraSpec
-from synth_assets.training.train_or_load import Order, Workshop, produce
+from synth_assets.training.train_or_load import TrainingContext, TrainingRequest, train_or_load_adapter
 from synth_assets.training.validation import text_scores
 
 ROWS = 96
@@ -47,12 +47,12 @@ def map_at_most(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (mapped + megabytes * 2**20, resource.RLIM_INFINITY))
 
 
-def order(base: ModelRecord) -> Order:
-    return Order("lora_adapter", SPEC, base, rows())
+def order(base: ModelRecord) -> TrainingRequest:
+    return TrainingRequest("lora_adapter", SPEC, base, rows())
 
 
-def workshop(home: Path, every_s: float, tell: Progress) -> Workshop:
-    return Workshop(home, home / "adapters", home / "shards", TIERS["cpu"], tell, checkpoint_every_s=every_s)
+def workshop(home: Path, every_s: float, tell: Progress) -> TrainingContext:
+    return TrainingContext(home, home / "adapters", home / "shards", TIERS["cpu"], tell, checkpoint_every_s=every_s)
 
 
 def main(home: Path, every_s: float = 1e9, limit_mb: float = 0) -> None:
@@ -66,7 +66,7 @@ def main(home: Path, every_s: float = 1e9, limit_mb: float = 0) -> None:
             map_at_most(int(limit_mb))
         return loaded
 
-    record, stored = produce(order(base), workshop(home, every_s, print), load)
+    record, stored = train_or_load_adapter(order(base), workshop(home, every_s, print), load)
     told = {"failure": record.failure, "outcome": asdict(stored.outcome) if stored else {}}
     sys.stdout.write(json.dumps(told) + "\n")
 

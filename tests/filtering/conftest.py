@@ -7,8 +7,8 @@ import pytest
 
 from synth_assets.llm.protocols import Message
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
-from synth_assets.stages.filtering.apply import Verdicts, judge
-from synth_assets.stages.filtering.features import Base, Features
+from synth_assets.stages.filtering.apply import FilterResult, apply_filters
+from synth_assets.stages.filtering.features import Features, TokenLimits
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 
@@ -42,7 +42,7 @@ def refuses_system_turns(turns: Sequence[Message], _answer: str) -> str:
 
 
 def _objection(instruction: str, response: str, context_tokens: int = CONTEXT_TOKENS, **columns: object) -> str:
-    base = Base(_count_words, context_tokens, refuses_system_turns)
+    base = TokenLimits(_count_words, context_tokens, refuses_system_turns)
     rows = Features(_rows((instruction, response), **columns), FilterSpec(), base)
     return next((rule.reason for rule in RULES if rule.fails(rows, rule.measure(rows))[0]), "")
 
@@ -66,12 +66,12 @@ def objection() -> Callable[..., str]:
 
 
 @pytest.fixture
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Verdicts]:
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FilterResult]:
     """The verdicts on a table; every word is a token."""
 
-    def judged(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> Verdicts:
+    def judged(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> FilterResult:
         items = _items("An item that no row repeats.") if items is None else items
-        base = Base(_count_words, CONTEXT_TOKENS, refuses_system_turns)
-        return judge(rows.lazy(), items, spec or FilterSpec(), base, tmp_path_factory.mktemp("judged"))
+        base = TokenLimits(_count_words, CONTEXT_TOKENS, refuses_system_turns)
+        return apply_filters(rows.lazy(), items, spec or FilterSpec(), base, tmp_path_factory.mktemp("judged"))
 
     return judged

@@ -7,12 +7,12 @@ import pytest
 
 from synth_assets.schemas.tables import JUDGED, REJECTED
 from synth_assets.stages.filtering import decisions
-from synth_assets.stages.filtering.apply import Verdicts
+from synth_assets.stages.filtering.apply import FilterResult
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.storage.manifests import content_hash
 
 Rows = Callable[..., pl.DataFrame]
-Judged = Callable[..., Verdicts]
+Judged = Callable[..., FilterResult]
 SUBJECTS = ("Jupiter", "Paris", "iron", "whales", "Mozart", "chess", "coffee", "bees", "glass", "paper", "rain", "salt")
 
 
@@ -20,7 +20,7 @@ def fact(name: str) -> tuple[str, str]:
     return f"Tell me one fact about {name}.", f"One fact about {name} is its age."
 
 
-def fates(verdicts: Verdicts) -> dict[str, str]:
+def fates(verdicts: FilterResult) -> dict[str, str]:
     return dict(verdicts.fates.select("row_id", "fate").iter_rows())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.filtering.assets import judged_instructions, recalled_rows, sft_dataset
@@ -55,11 +55,13 @@ def upstream(rows_of: Rows, items: pl.DataFrame) -> list[dg.AssetsDefinition]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(folder=str(tmp_path / "home"))
+def home(tmp_path: Path) -> SynthHome:
+    return SynthHome(folder=str(tmp_path / "home"))
 
 
-def materialise(home: Home, sources: list[dg.AssetsDefinition], config: dict[str, object]) -> dg.ExecuteInProcessResult:
+def materialise(
+    home: SynthHome, sources: list[dg.AssetsDefinition], config: dict[str, object]
+) -> dg.ExecuteInProcessResult:
     hardware = Hardware(tier="cpu")
     resources = {"hardware": hardware, "inference": WordCounts(hardware=hardware), "home": home}
     resources["io_manager"] = AssetStorage(home=home)
@@ -81,7 +83,7 @@ def materialise(home: Home, sources: list[dg.AssetsDefinition], config: dict[str
 
 
 def test_all_batches_are_judged_together_and_split(
-    home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:
     result = materialise(home, upstream(rows_of, items_of("Tell me one fact about rain.")), {})
     assert result.success
@@ -102,7 +104,7 @@ def test_all_batches_are_judged_together_and_split(
     assert kept["split"].value_counts(sort=True).rows() == [("train", 10), ("validation", 1)]
 
 
-def test_samples_are_escaped_and_short(home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:
+def test_samples_are_escaped_and_short(home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:
     result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_characters": 1000})  # fault 12
     events = [event for event in result.get_asset_materialization_events() if event.asset_key]
     rejected = next(event for event in events if event.asset_key.path == ["rejected_instructions"])
@@ -113,7 +115,9 @@ def test_samples_are_escaped_and_short(home: Home, rows_of: Rows, items_of: Call
     assert len(sample.encode()) <= 4_000
 
 
-def test_every_row_has_a_fate_in_the_manifest(home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:
+def test_every_row_has_a_fate_in_the_manifest(
+    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+) -> None:
     materialise(home, upstream(rows_of, items_of("An item.")), {})
     (manifest,) = (home.manifests() / "filtered_instructions").glob("*.parquet")
     fates = pl.read_parquet(manifest)
@@ -122,7 +126,7 @@ def test_every_row_has_a_fate_in_the_manifest(home: Home, rows_of: Rows, items_o
 
 
 def test_a_recalled_row_is_out_with_what_repeats_it(
-    home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:
     row = "2026-W46r000"  # kept, and repeated by the same row of the later batch
     add_recalls(home.recalls(), [Recall(row, "recalled", "names a person", "ada", "2026-11-20T12:00:00+00:00")])
@@ -135,7 +139,7 @@ def test_a_recalled_row_is_out_with_what_repeats_it(
 
 
 def test_where_no_row_is_left_nothing_is_stored_and_the_table_is_shown(
-    home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:  # fault 8
     result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_instruction_words": 1})
     failure = result.failure_data_for_node("judged_instructions")
@@ -147,7 +151,9 @@ def test_where_no_row_is_left_nothing_is_stored_and_the_table_is_shown(
     assert not list(home.tables().glob("filtered_instructions*"))
 
 
-def test_a_refused_threshold_names_its_field(home: Home, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:
+def test_a_refused_threshold_names_its_field(
+    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+) -> None:
     result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_echo_similarity": 2.0})  # fault 27
     assert not result.success
     failure = result.failure_data_for_node("judged_instructions")

@@ -2,11 +2,11 @@ from collections.abc import Callable
 
 import polars as pl
 
-from synth_assets.stages.filtering.apply import Verdicts
+from synth_assets.stages.filtering.apply import FilterResult
 from synth_assets.stages.filtering.pass_rates import FACTORS, SWEPT, markdown
 from synth_assets.stages.filtering.spec import FilterSpec
 
-Judged = Callable[..., Verdicts]
+Judged = Callable[..., FilterResult]
 Rows = Callable[..., pl.DataFrame]
 
 

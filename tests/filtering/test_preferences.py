@@ -7,18 +7,18 @@ import pytest
 
 from synth_assets.llm.protocols import Message
 from synth_assets.schemas.tables import PAIRS, REJECTED_PAIRS, SFT_ROWS
-from synth_assets.stages.filtering.features import Base
+from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.preferences import (
     REJECTED_ANSWER_RULES,
-    PreferenceVerdicts,
-    Surroundings,
-    judge_preferences,
+    PairContext,
+    PreferenceFilterResult,
+    filter_preferences,
 )
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 
 Items = Callable[..., pl.DataFrame]
-Judged = Callable[..., PreferenceVerdicts]
+Judged = Callable[..., PreferenceFilterResult]
 STEM = (  # 21 words
     "why the quick brown fox jumps over a lazy dog while seven small grey cats watch from an old wooden fence"
 )
@@ -53,19 +53,19 @@ def _refusal(turns: Sequence[Message], answer: str) -> str:
 
 @pytest.fixture
 def judged(tmp_path: Path, items_of: Items) -> Judged:
-    def judge(*pairs: dict[str, Any], rows: pl.LazyFrame | None = None, item: str = "x y z") -> PreferenceVerdicts:
-        around = Surroundings(sft() if rows is None else rows, items_of(item), 0.6)
+    def judge(*pairs: dict[str, Any], rows: pl.LazyFrame | None = None, item: str = "x y z") -> PreferenceFilterResult:
+        around = PairContext(sft() if rows is None else rows, items_of(item), 0.6)
         table = pl.LazyFrame(list(pairs), schema=PAIRS)
-        return judge_preferences(table, around, FilterSpec(), Base(_words, 4096, _refusal), tmp_path)
+        return filter_preferences(table, around, FilterSpec(), TokenLimits(_words, 4096, _refusal), tmp_path)
 
     return judge
 
 
-def fates(verdicts: PreferenceVerdicts) -> dict[str, str]:
+def fates(verdicts: PreferenceFilterResult) -> dict[str, str]:
     return dict(verdicts.fates.iter_rows())
 
 
-def groups(verdicts: PreferenceVerdicts) -> dict[str, str]:
+def groups(verdicts: PreferenceFilterResult) -> dict[str, str]:
     return dict(verdicts.kept.select("pair_id", "group").collect().iter_rows())
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from synth_assets.embedded.answers import good_answer
 from synth_assets.embedded.world import catalogue
-from synth_assets.stages.filtering.apply import Verdicts
+from synth_assets.stages.filtering.apply import FilterResult
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.rules.safety import luhn_valid
 from synth_assets.stages.filtering.spec import FilterSpec
@@ -224,7 +224,7 @@ def test_a_long_passage_said_twice(objection: Objection) -> None:
 
 
 def test_good_rows_of_the_embedded_world_pass(
-    judged: Callable[..., Verdicts], rows_of: Callable[..., pl.DataFrame]
+    judged: Callable[..., FilterResult], rows_of: Callable[..., pl.DataFrame]
 ) -> None:
     random = Random(0)
     tasks = random.sample(list(catalogue().values()), 2000)

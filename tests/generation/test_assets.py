@@ -9,7 +9,7 @@ import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from synth_assets.llm.protocols import Completion, Message, Sampling, TextGenerator
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
@@ -53,8 +53,8 @@ def teacher_model() -> ModelRecord:
 
 
 @pytest.fixture
-def home(own_home: Path) -> Home:
-    return Home(folder=str(own_home))
+def home(own_home: Path) -> SynthHome:
+    return SynthHome(folder=str(own_home))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def generate(home: Home, instance: dg.DagsterInstance, **config: object) -> dg.AssetMaterialization:
+def generate(home: SynthHome, instance: dg.DagsterInstance, **config: object) -> dg.AssetMaterialization:
     hardware = Hardware(tier="cpu")
     result = dg.materialize(
         [teacher_model, raw_instructions],
@@ -81,7 +81,7 @@ def generate(home: Home, instance: dg.DagsterInstance, **config: object) -> dg.A
     return result.asset_materializations_for_node("raw_instructions")[0]
 
 
-def read_imports(home: Home, instance: dg.DagsterInstance) -> dict[str, dg.AssetMaterialization]:
+def read_imports(home: SynthHome, instance: dg.DagsterInstance) -> dict[str, dg.AssetMaterialization]:
     resources = {"home": home, "io_manager": AssetStorage(home=home)}
     made = dg.materialize([imports], instance=instance, resources=resources).get_asset_materialization_events()
     found = [event.materialization for event in made]
@@ -92,7 +92,7 @@ def version(made: dg.AssetMaterialization) -> str:
     return (made.tags or {})["dagster/data_version"]
 
 
-def test_a_batch_is_stored_with_its_version_and_facts(home: Home, instance: dg.DagsterInstance) -> None:
+def test_a_batch_is_stored_with_its_version_and_facts(home: SynthHome, instance: dg.DagsterInstance) -> None:
     made = generate(home, instance, samples=70)
     stored = pl.read_parquet(home.tables() / "raw_instructions" / f"{BATCH}.parquet")
     assert (stored.height, stored.schema) == (70, INSTRUCTIONS)
@@ -107,7 +107,7 @@ def facts(made: dg.AssetMaterialization, name: str) -> dict[str, Any]:
     return json.loads(json.dumps(made.metadata[name].value))
 
 
-def test_the_mix_of_a_batch_is_in_its_metadata(home: Home, instance: dg.DagsterInstance) -> None:
+def test_the_mix_of_a_batch_is_in_its_metadata(home: SynthHome, instance: dg.DagsterInstance) -> None:
     config = {"samples": 70, "topics": {"plain": ""}, "turns": 2, "turn_weights": [1.0, 0.0]}
     made = generate(home, instance, **config)
     assert facts(made, "finish_reasons")["response_finish_reason"] == {"stop": 70}
@@ -116,7 +116,7 @@ def test_the_mix_of_a_batch_is_in_its_metadata(home: Home, instance: dg.DagsterI
     assert facts(made, "exchanges") == {"1": 70}
 
 
-def test_speed_is_a_share_of_what_memory_allows(home: Home, instance: dg.DagsterInstance) -> None:
+def test_speed_is_a_share_of_what_memory_allows(home: SynthHome, instance: dg.DagsterInstance) -> None:
     made = generate(home, instance, samples=5)
     bound = facts(made, "roofline")
     weight_bytes = 984_192 * 4  # parameters of the shipped teacher, float32
@@ -126,34 +126,36 @@ def test_speed_is_a_share_of_what_memory_allows(home: Home, instance: dg.Dagster
     assert made.metadata["roofline_share"].value == pytest.approx(share, rel=1e-3)
 
 
-def test_samples_in_metadata_are_escaped_and_small(home: Home, instance: dg.DagsterInstance) -> None:  # fault 12
+def test_samples_in_metadata_are_escaped_and_small(home: SynthHome, instance: dg.DagsterInstance) -> None:  # fault 12
     sample = str(generate(home, instance, samples=5).metadata["sample"].value)
     assert "<img" not in sample
     assert "\x1b" not in sample
     assert len(sample.encode()) < 4_000
 
 
-def test_a_rerun_keeps_the_version_and_makes_no_token(home: Home, instance: dg.DagsterInstance) -> None:  # fault 26
+def test_a_rerun_keeps_the_version_and_makes_no_token(
+    home: SynthHome, instance: dg.DagsterInstance
+) -> None:  # fault 26
     first, second = (generate(home, instance, samples=70) for _ in range(2))
     assert version(first) == version(second)
     assert second.metadata["new_tokens"].value == 0
     assert "tokens_per_s" not in second.metadata
 
 
-def test_the_rows_leave_a_manifest(home: Home, instance: dg.DagsterInstance) -> None:
+def test_the_rows_leave_a_manifest(home: SynthHome, instance: dg.DagsterInstance) -> None:
     made = generate(home, instance, samples=70)
     manifest = pl.read_parquet(home.manifests() / "raw_instructions" / f"{version(made)}.parquet")
     assert (manifest.height, manifest["fate"].unique().to_list()) == (70, ["kept"])
 
 
-def test_nothing_imported_gives_empty_tables(home: Home, instance: dg.DagsterInstance) -> None:
+def test_nothing_imported_gives_empty_tables(home: SynthHome, instance: dg.DagsterInstance) -> None:
     made = read_imports(home, instance)
     assert made["imported_instructions"].metadata["dagster/row_count"].value == 0
     assert pl.read_parquet(home.tables() / "imported_instructions.parquet").schema == INSTRUCTIONS
     assert pl.read_parquet(home.tables() / "imported_preferences.parquet").schema == PAIRS
 
 
-def test_each_file_goes_to_its_table_and_reports(home: Home, instance: dg.DagsterInstance) -> None:
+def test_each_file_goes_to_its_table_and_reports(home: SynthHome, instance: dg.DagsterInstance) -> None:
     (home.imports() / "a.jsonl").write_text(json.dumps(ROWS) + "\nno json\n")
     (home.imports() / "b.json").write_text(json.dumps([PAIR, PAIR]))
     made = read_imports(home, instance)
@@ -166,7 +168,7 @@ def test_each_file_goes_to_its_table_and_reports(home: Home, instance: dg.Dagste
     assert list(home.shards("imports").iterdir()) == []
 
 
-def test_an_unreadable_import_fails_by_name(home: Home, instance: dg.DagsterInstance) -> None:
+def test_an_unreadable_import_fails_by_name(home: SynthHome, instance: dg.DagsterInstance) -> None:
     (home.imports() / "torn.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"torn\.parquet cannot be read"):
         read_imports(home, instance)

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.cli.imports import ImportOrder, allow_network, import_text
+from synth_assets.cli.imports import ImportArguments, allow_network, import_text
 from synth_assets.cli.session import Session, open_session
 from synth_assets.llm import model_files
 from synth_assets.llm.model_files import ModelFilesError
@@ -64,7 +64,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.fixture
 def take_in(own_home: Path) -> Callable[..., str]:
     def take(source: str, format: str | None = None, *columns: str) -> str:  # noqa: A002
-        return import_text(Session(own_home, "cpu"), source, ImportOrder(format, columns))
+        return import_text(Session(own_home, "cpu"), source, ImportArguments(format, columns))
 
     return take
 

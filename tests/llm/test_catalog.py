@@ -13,11 +13,11 @@ from synth_assets.llm.catalog import (
     MODELS,
     SEPARATE,
     Model,
-    Shape,
+    ModelDimensions,
     fits,
     lora_parameters,
+    memory_estimate,
     model_at,
-    needed_bytes,
 )
 from synth_assets.llm.chat_encoding import TEMPLATES_BY_TOKEN
 from synth_assets.llm.prompt_formats import FAMILIES, family_of
@@ -25,7 +25,7 @@ from synth_assets.training.specs import LoraSpec, PromptTuningSpec
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 ROWS = [pytest.param(row, id=name) for name, row in MODELS.items()]
-TOY = Model("a/b", ("base",), "llama3", 1_000, Shape(2, 10, 20, 2, 1, 5, 30), 64, "mit")
+TOY = Model("a/b", ("base",), "llama3", 1_000, ModelDimensions(2, 10, 20, 2, 1, 5, 30), 64, "mit")
 
 
 class Overrides(dg.Config):
@@ -107,14 +107,14 @@ def test_lora_of_a_toy_by_hand() -> None:
 
 def test_memory_of_a_toy_by_hand() -> None:
     tier = replace(TIERS["a100"], batch_size=2, engine="transformers")
-    needed = needed_bytes(TOY, tier, rank=3)
+    needed = memory_estimate(TOY, tier, rank=3)
     weights = 2 * 1_000
     assert needed.generate == weights + 2 * 2 * 5 * 2 * 64 * 1_024  # key and value, two layers, five wide, two bytes
     adapter, activations, logits = 960 * 16, 34 * 10 * 2, 4 * 30
     assert needed.train == weights + adapter + 2 * 1_024 * (activations + logits)
     # 600 parameters of embeddings keep two bytes, the other 400 take half of one; below 40 GB one layer's activations
     # stay, and what goes into each layer
-    small = needed_bytes(TOY, replace(tier, memory_gb=16, quantisation="nf4"), rank=3)
+    small = memory_estimate(TOY, replace(tier, memory_gb=16, quantisation="nf4"), rank=3)
     assert small.train == 1_200 + 200 + adapter + 2 * 1_024 * (34 * 10 + 2 * 10 * 2 + logits)
 
 

@@ -4,7 +4,7 @@ from scipy import stats
 
 from synth_assets.llm.gumbel_noise import INCREMENT, _mix, gumbel_noise, seed_tensor
 from synth_assets.llm.protocols import Sampling
-from synth_assets.llm.transformers_generator import choose, nucleus
+from synth_assets.llm.transformers_generator import nucleus, sample_token
 
 DRAWS = 20_000
 REFERENCE = 16294208416658607535  # first output of SplitMix64 seeded with 0
@@ -50,7 +50,7 @@ def test_draws_follow_the_softmax(temperature: float) -> None:
 
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0, -3.0])
     sampling = Sampling(temperature, 1.0, 1)
-    drawn = choose(logits.repeat(DRAWS, 1), seed_tensor(range(DRAWS), "cpu"), 3, sampling)
+    drawn = sample_token(logits.repeat(DRAWS, 1), seed_tensor(range(DRAWS), "cpu"), 3, sampling)
     expected = torch.softmax(logits.double() / temperature, 0).numpy() * DRAWS
     counts = np.bincount(drawn.numpy(), minlength=5)
     assert stats.chisquare(counts, expected).pvalue > 0.01
@@ -63,7 +63,7 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:
     assert torch.isfinite(nucleus(logits, 0.5)).tolist() == [[True, False, False, False]]
     assert torch.isfinite(nucleus(logits, 0.6)).tolist() == [[True, False, True, False]]
     assert torch.isfinite(nucleus(logits, 0.9)).tolist() == [[True, False, True, True]]
-    drawn = choose(logits.repeat(5_000, 1), seed_tensor(range(5_000), "cpu"), 0, Sampling(1.0, 0.6, 1))
+    drawn = sample_token(logits.repeat(5_000, 1), seed_tensor(range(5_000), "cpu"), 0, Sampling(1.0, 0.6, 1))
     counts = np.bincount(drawn.numpy(), minlength=4)
     assert counts[[1, 3]].tolist() == [0, 0]
     assert stats.chisquare(counts[[0, 2]], [5_000 * 5 / 8, 5_000 * 3 / 8]).pvalue > 0.01
@@ -73,7 +73,7 @@ def test_temperature_zero_takes_the_greatest_logit() -> None:
     import torch
 
     logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]])
-    assert choose(logits, seed_tensor([1, 2], "cpu"), 0, Sampling(0.0, 0.1, 1)).tolist() == [1, 0]
+    assert sample_token(logits, seed_tensor([1, 2], "cpu"), 0, Sampling(0.0, 0.1, 1)).tolist() == [1, 0]
 
 
 def test_banned_tokens_may_come_later_but_not_first() -> None:
@@ -81,5 +81,5 @@ def test_banned_tokens_may_come_later_but_not_first() -> None:
 
     logits, seeds = torch.tensor([[0.0, 3.0, 1.0]]), seed_tensor([1], "cpu")
     sampling = Sampling(0.0, 1.0, 2, banned_first=(1,))
-    assert choose(logits.clone(), seeds, 0, sampling).tolist() == [2]
-    assert choose(logits.clone(), seeds, 1, sampling).tolist() == [1]
+    assert sample_token(logits.clone(), seeds, 0, sampling).tolist() == [2]
+    assert sample_token(logits.clone(), seeds, 1, sampling).tolist() == [1]

@@ -9,7 +9,7 @@ import pytest
 
 from synth_assets.embedded import model_path
 from synth_assets.llm.chat_encoding import encode_chat, encode_user_turn
-from synth_assets.llm.prompt_formats import FAMILIES, compare, family_of, opens_like, pre_query_of_template
+from synth_assets.llm.prompt_formats import FAMILIES, check_template, family_of, opens_like, pre_query_of_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -131,7 +131,7 @@ class WrittenTemplate:
 @pytest.mark.parametrize("name", WRITTEN)
 def test_each_row_fits_the_template_as_documented(tokenizer_of: Make, name: str) -> None:
     tokenizer = tokenizer_of(name)
-    found = compare(WRITTEN[name][0], tokenizer)
+    found = check_template(WRITTEN[name][0], tokenizer)
     assert found.fits
     assert found.missing_stops == ()
     assert found.banned == FAMILIES[WRITTEN[name][0]].banned_first
@@ -145,7 +145,7 @@ def test_a_row_of_another_family_does_not_fit(tokenizer_of: Make, name: str) -> 
     tokenizer = tokenizer_of(name)
     shape = (FAMILIES[key].pre_query, FAMILIES[key].stop)
     others = [other for other, row in FAMILIES.items() if (row.pre_query, row.stop) != shape]
-    assert not [other for other in others if compare(other, tokenizer).fits]
+    assert not [other for other in others if check_template(other, tokenizer).fits]
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -199,7 +199,7 @@ def test_a_system_prompt_cannot_forge_a_turn(tokenizer_of: Make) -> None:
 
 def test_missing_stop_tokens_do_not_fit(tokenizer_of: Make) -> None:
     tokenizer = tokenizer_of("TinyLlama-1.1B-Chat-v1.0")
-    found = compare("phi3", tokenizer)
+    found = check_template("phi3", tokenizer)
     assert opens_like(FAMILIES["phi3"], found.derived)
     assert found.missing_stops == ("<|end|>", "<|endoftext|>")
     assert not found.fits
@@ -257,7 +257,7 @@ def test_the_shipped_teacher_opens_as_its_row_says() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_path("teacher"))
-    found = compare("embedded", tokenizer)
+    found = check_template("embedded", tokenizer)
     assert found.fits
     assert found.derived == FAMILIES["embedded"].pre_query
     assert said(tokenizer, encode_user_turn(tokenizer, [])) == found.derived.replace("\n", "Ċ")

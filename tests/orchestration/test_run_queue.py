@@ -14,7 +14,13 @@ import yaml
 from resources.deployment import write_instance_settings
 from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.orchestration import jobs, sensors
-from synth_assets.orchestration.run_queue import QUEUED, turn, turn_holder, wait_for_turn, writes_shared_tables
+from synth_assets.orchestration.run_queue import (
+    QUEUED,
+    run_slot,
+    run_slot_holder,
+    wait_for_run_slot,
+    writes_shared_tables,
+)
 from synth_assets.stages.generation.partitions import BATCHES_NAME
 
 BACKFILLED = Path(__file__).parents[1] / "backfilled.py"
@@ -37,21 +43,21 @@ def test_a_second_run_waits_for_the_first_and_says_for_which(tmp_path: Path) -> 
     lines: list[str] = []
 
     def second() -> None:
-        with turn(tmp_path, "the second", lines.append):
+        with run_slot(tmp_path, "the second", lines.append):
             order.append("second")
 
-    with turn(tmp_path, "run 1234 (batch first)", lines.append):
+    with run_slot(tmp_path, "run 1234 (batch first)", lines.append):
         other = threading.Thread(target=second)
         other.start()
         time.sleep(0.3)
         order.append("first")
-        assert turn_holder(tmp_path) == "run 1234 (batch first)"
+        assert run_slot_holder(tmp_path) == "run 1234 (batch first)"
     other.join()
     assert order == ["first", "second"]
     assert len(lines) == 1
     assert "run 1234 (batch first)" in lines[0]
-    assert turn_holder(tmp_path) is None
-    wait_for_turn(tmp_path, lines.append)
+    assert run_slot_holder(tmp_path) is None
+    wait_for_run_slot(tmp_path, lines.append)
     assert len(lines) == 1
 
 
@@ -60,10 +66,10 @@ def test_a_wait_ends_where_the_run_is_stopped(tmp_path: Path) -> None:
         raise InterruptedError
 
     def wait() -> None:
-        with turn(tmp_path, "two", lambda _: None, stop):
+        with run_slot(tmp_path, "two", lambda _: None, stop):
             pass
 
-    with turn(tmp_path, "one", lambda _: None), pytest.raises(InterruptedError):
+    with run_slot(tmp_path, "one", lambda _: None), pytest.raises(InterruptedError):
         wait()
 
 
@@ -75,9 +81,9 @@ def test_a_killed_run_gives_up_its_turn(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"has it\n"
-        assert turn_holder(tmp_path) == "killed"
+        assert run_slot_holder(tmp_path) == "killed"
         process.kill()
-    wait_for_turn(tmp_path, pytest.fail)
+    wait_for_run_slot(tmp_path, pytest.fail)
 
 
 def test_the_daemon_starts_one_run_of_the_pipeline_at_a_time(own_home: Path) -> None:

@@ -19,7 +19,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from safetensors.numpy import save_file
 
 from resources.hardware import Hardware
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from resources.webhook import Notice, Webhook, WebhookError
 from synth_assets.cli.run import run_tags
@@ -70,8 +70,8 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def home(own_home: Path) -> Home:
-    return Home(folder=str(own_home))
+def home(own_home: Path) -> SynthHome:
+    return SynthHome(folder=str(own_home))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,9 @@ def test_a_week_is_one_batch_however_often_it_is_asked(
     assert list(instance.get_dynamic_partitions("batches")) == []  # a test of the tick in the UI makes no batch
 
 
-def looks_for_imports(home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions) -> SensorExecutionData:
+def looks_for_imports(
+    home: SynthHome, instance: dg.DagsterInstance, definitions: dg.Definitions
+) -> SensorExecutionData:
     resources = {"home": home, "hardware": CPU}
     repository = definitions.get_repository_def()
     with dg.build_sensor_context(instance, repository_def=repository, resources=resources) as context:
@@ -131,7 +133,7 @@ def looks_for_imports(home: Home, instance: dg.DagsterInstance, definitions: dg.
 
 
 def test_imports_alone_start_a_first_batch(
-    home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions
+    home: SynthHome, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> None:
     assert not looks_for_imports(home, instance, definitions).run_requests
     assert list(instance.get_dynamic_partitions("batches")) == []
@@ -146,7 +148,7 @@ def test_imports_alone_start_a_first_batch(
 
 
 def test_each_set_of_imported_files_is_one_run(
-    home: Home, instance: dg.DagsterInstance, definitions: dg.Definitions
+    home: SynthHome, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> None:
     instance.add_dynamic_partitions("batches", ["2026-W47"])
 
@@ -188,7 +190,7 @@ def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, **resources:
         return sensor.evaluate_tick(context)
 
 
-def test_a_champion_moved_by_hand_is_judged_once(home: Home, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_a_champion_moved_by_hand_is_judged_once(home: SynthHome, instance: dg.DagsterInstance, tmp_path: Path) -> None:
     tracking = MlflowTracking(home=home)
 
     def ask() -> SensorExecutionData:

@@ -9,7 +9,7 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from synth_assets.llm.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
@@ -100,19 +100,19 @@ def filtered_preferences() -> pl.LazyFrame:
 
 
 @dg.asset
-def recalled_rows(home: Home) -> pl.DataFrame:
+def recalled_rows(home: SynthHome) -> pl.DataFrame:
     return recalls_in_force(home.recalls())
 
 
 @pytest.fixture
-def home(own_home: Path) -> Home:
-    return Home(folder=str(own_home))
+def home(own_home: Path) -> SynthHome:
+    return SynthHome(folder=str(own_home))
 
 
 SOURCES = (teacher_model, reward_model, base_model, sft_dataset, filtered_preferences, recalled_rows)
 
 
-def prefer(home: Home, *, broken: bool = False) -> dg.ExecuteInProcessResult:
+def prefer(home: SynthHome, *, broken: bool = False) -> dg.ExecuteInProcessResult:
     hardware = Hardware(tier="cpu")
     return dg.materialize(
         [*SOURCES, response_candidates, preference_pairs],
@@ -127,7 +127,7 @@ def prefer(home: Home, *, broken: bool = False) -> dg.ExecuteInProcessResult:
     )
 
 
-def test_candidates_and_pairs_are_stored_with_versions_and_manifests(home: Home) -> None:
+def test_candidates_and_pairs_are_stored_with_versions_and_manifests(home: SynthHome) -> None:
     result = prefer(home)
     candidates = pl.read_parquet(home.tables() / "response_candidates.parquet")
     pairs = pl.read_parquet(home.tables() / "preference_pairs.parquet")
@@ -142,27 +142,27 @@ def test_candidates_and_pairs_are_stored_with_versions_and_manifests(home: Home)
         assert (home.manifests() / name / f"{version}.parquet").exists()
 
 
-def test_pairs_say_what_was_dropped_and_how_lengths_differ(home: Home) -> None:
+def test_pairs_say_what_was_dropped_and_how_lengths_differ(home: SynthHome) -> None:
     made = prefer(home).asset_materializations_for_node("preference_pairs")[0]
     assert {"dropped", "length_difference_characters", "chosen_longer_rate", "validation_rows"} <= made.metadata.keys()
     assert "<b>" not in str(made.metadata["sample"].value)
 
 
-def test_rewards_that_are_not_numbers_leave_only_what_was_brought(home: Home) -> None:  # fault 18
+def test_rewards_that_are_not_numbers_leave_only_what_was_brought(home: SynthHome) -> None:  # fault 18
     prefer(home, broken=True)
     pairs = pl.read_parquet(home.tables() / "preference_pairs.parquet")
     assert pairs["source"].to_list() == ["mine.jsonl"]
     assert pl.read_parquet(home.tables() / "response_candidates.parquet")["reward"].is_nan().all()
 
 
-def test_without_a_pair_nothing_is_stored_and_the_reasons_are_shown(home: Home) -> None:  # fault 8
+def test_without_a_pair_nothing_is_stored_and_the_reasons_are_shown(home: SynthHome) -> None:  # fault 8
     add_recalls(home.recalls(), [Recall("i", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
     with pytest.raises(ValueError, match=r"not one preference pair is left(.|\n)*reward_not_finite"):
         prefer(home, broken=True)
     assert not list(home.tables().glob("preference_pairs*"))
 
 
-def test_recalled_rows_are_in_no_pair(home: Home) -> None:
+def test_recalled_rows_are_in_no_pair(home: SynthHome) -> None:
     prefer(home)
     before = pl.read_parquet(home.tables() / "preference_pairs.parquet")
     taken_back = ["i", before["row_id"][0]]

@@ -12,11 +12,11 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.reward import RewardModels
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from synth_assets.llm.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
-from synth_assets.stages.preference.assets import OF_ROUNDS
+from synth_assets.stages.preference.assets import PREFERENCE_ROUND_ASSETS
 from synth_assets.storage.manifests import ManifestError, write_manifest
 from synth_assets.storage.retractions import Recall, add_recalls, recalls_in_force
 
@@ -121,13 +121,13 @@ def response_candidates() -> pl.LazyFrame:
 
 
 @dg.asset
-def recalled_rows(home: Home) -> pl.DataFrame:
+def recalled_rows(home: SynthHome) -> pl.DataFrame:
     return recalls_in_force(home.recalls())
 
 
 @pytest.fixture
-def home(own_home: Path) -> Home:
-    home = Home(folder=str(own_home))
+def home(own_home: Path) -> SynthHome:
+    home = SynthHome(folder=str(own_home))
     folder = home.root() / POLICY.path
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}", "utf-8")
@@ -135,7 +135,7 @@ def home(own_home: Path) -> Home:
     return home
 
 
-def prefer(home: Home, policy: AdapterRecord = POLICY) -> dg.ExecuteInProcessResult:
+def prefer(home: SynthHome, policy: AdapterRecord = POLICY) -> dg.ExecuteInProcessResult:
     @dg.asset
     def lora_adapter() -> AdapterRecord:
         return policy
@@ -143,7 +143,7 @@ def prefer(home: Home, policy: AdapterRecord = POLICY) -> dg.ExecuteInProcessRes
     hardware = Hardware(tier="cpu")
     given = [base_model, reward_model, sft_dataset, response_candidates, recalled_rows, lora_adapter]
     return dg.materialize(
-        [*given, *OF_ROUNDS],
+        [*given, *PREFERENCE_ROUND_ASSETS],
         resources={
             "home": home,
             "io_manager": AssetStorage(home=home),
@@ -153,11 +153,11 @@ def prefer(home: Home, policy: AdapterRecord = POLICY) -> dg.ExecuteInProcessRes
     )
 
 
-def table(home: Home, name: str) -> pl.DataFrame:
+def table(home: SynthHome, name: str) -> pl.DataFrame:
     return pl.read_parquet(home.tables() / f"{name}.parquet")
 
 
-def test_the_policy_answers_train_instructions_and_is_named_by_its_weights(home: Home) -> None:
+def test_the_policy_answers_train_instructions_and_is_named_by_its_weights(home: SynthHome) -> None:
     made = prefer(home).asset_materializations_for_node("on_policy_candidates")[0]
     candidates = table(home, "on_policy_candidates")
     assert (candidates.height, candidates.schema) == (4 * ROWS, CANDIDATES)
@@ -168,7 +168,7 @@ def test_the_policy_answers_train_instructions_and_is_named_by_its_weights(home:
     assert made.metadata["new_tokens"].value == 2 * 4 * ROWS
 
 
-def test_pairs_set_the_worst_of_the_policys_against_the_best_of_all(home: Home) -> None:
+def test_pairs_set_the_worst_of_the_policys_against_the_best_of_all(home: SynthHome) -> None:
     made = prefer(home).asset_materializations_for_node("on_policy_pairs")[0]
     pairs, candidates = table(home, "on_policy_pairs"), table(home, "on_policy_candidates")
     assert (pairs.height, pairs.schema) == (ROWS, PAIRS)
@@ -180,7 +180,7 @@ def test_pairs_set_the_worst_of_the_policys_against_the_best_of_all(home: Home) 
     assert made.metadata["chosen_longer_rate"].value == 0.0
 
 
-def test_what_was_answered_before_is_not_asked_again(home: Home) -> None:
+def test_what_was_answered_before_is_not_asked_again(home: SynthHome) -> None:
     prefer(home)
     before = table(home, "on_policy_pairs")
     made = prefer(home).asset_materializations_for_node("on_policy_candidates")[0]
@@ -188,7 +188,7 @@ def test_what_was_answered_before_is_not_asked_again(home: Home) -> None:
     assert table(home, "on_policy_pairs").equals(before)
 
 
-def test_other_weights_answer_anew(home: Home) -> None:
+def test_other_weights_answer_anew(home: SynthHome) -> None:
     prefer(home)
     other = replace(POLICY, fingerprint="b" * 16, path="adapters/" + "b" * 16)
     (home.root() / POLICY.path).rename(home.root() / other.path)
@@ -197,20 +197,20 @@ def test_other_weights_answer_anew(home: Home) -> None:
     assert set(table(home, "on_policy_candidates")["model"]) == {"embedded:base+" + "b" * 16}
 
 
-def test_a_policy_that_failed_answers_nothing_and_stops_nothing(home: Home) -> None:
+def test_a_policy_that_failed_answers_nothing_and_stops_nothing(home: SynthHome) -> None:
     assert prefer(home, replace(POLICY, path="", fingerprint="", failure="the loss was NaN")).success
     assert table(home, "on_policy_candidates").is_empty()
     pairs = table(home, "on_policy_pairs")
     assert (pairs.height, pairs.schema) == (0, PAIRS)
 
 
-def test_a_damaged_policy_answers_nothing(home: Home) -> None:
+def test_a_damaged_policy_answers_nothing(home: SynthHome) -> None:
     (home.root() / POLICY.path / "adapter_config.json").write_text("[]", "utf-8")
     with pytest.raises(ManifestError, match=r"adapter_config\.json"):
         prefer(home)
 
 
-def test_recalled_rows_are_in_no_pair(home: Home) -> None:
+def test_recalled_rows_are_in_no_pair(home: SynthHome) -> None:
     add_recalls(home.recalls(), [Recall("r3", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
     made = prefer(home).asset_materializations_for_node("on_policy_pairs")[0]
     assert "r3" not in set(table(home, "on_policy_pairs")["row_id"])

@@ -5,7 +5,14 @@ import polars as pl
 import pytest
 
 from synth_assets.schemas.tables import CANDIDATES, PAIRS
-from synth_assets.stages.preference.pairs import PairSpec, Room, build_pairs, length_bias, reasons_text, some_pairs
+from synth_assets.stages.preference.pairs import (
+    ContextWindow,
+    PairSpec,
+    build_pairs,
+    length_bias,
+    reasons_text,
+    some_pairs,
+)
 
 SPEC = PairSpec(margin=0.5, validation_share=0.0)
 NO_IMPORTS = pl.DataFrame(schema=PAIRS)
@@ -176,7 +183,7 @@ def test_a_spec_that_cannot_work_names_its_field(field: str, value: object) -> N
 
 
 def test_a_pair_that_the_chat_template_refuses_is_dropped_and_counted() -> None:
-    room = Room(lambda texts: [1] * len(texts), 4096, lambda _, answer: "no markup" * ("<b>" in answer))
+    room = ContextWindow(lambda texts: [1] * len(texts), 4096, lambda _, answer: "no markup" * ("<b>" in answer))
     rows = imported(brought("Say hello.", "hello", "no", number=1), brought("Say hi.", "hi", "<b>no</b>", number=2))
     built = build_pairs(table(), rows, SPEC, room)
     assert built.pairs["chosen"].to_list() == ["hello"]
@@ -184,7 +191,7 @@ def test_a_pair_that_the_chat_template_refuses_is_dropped_and_counted() -> None:
 
 
 def test_a_pair_longer_than_the_context_is_dropped_and_counted() -> None:
-    words = Room(lambda texts: [len(text.split()) for text in texts], context_tokens=10)
+    words = ContextWindow(lambda texts: [len(text.split()) for text in texts], context_tokens=10)
     # 3 words asked, 2 kept for the template: 5 are left for a response
     spec = replace(SPEC, template_tokens=2)
     fits, too_long = "one two three four five", "one two three four five six"

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from synth_assets.schemas.records import AdapterRecord, ChampionRecord, Clause, Decision, Metric
-from synth_assets.stages.promotion.alias import Occasion, moved_by_hand, succeed
-from synth_assets.stages.promotion.candidates import APPROVED_BY, CHAMPION, contender
-from synth_assets.stages.promotion.policy import Contender
+from synth_assets.stages.promotion.alias import AuditEntry, apply_decision, moved_by_hand
+from synth_assets.stages.promotion.candidates import APPROVED_BY, CHAMPION, promotion_candidate
+from synth_assets.stages.promotion.policy import PromotionCandidate
 from synth_assets.stages.promotion.rollback import FILES, Rollback, rollback_decision
-from synth_assets.stages.promotion.service_history import SuccessionError, services, serving_version, way_back
+from synth_assets.stages.promotion.service_history import ServiceHistoryError, services, serving_version, way_back
 
 
 class MemoryRegistry:
@@ -87,8 +87,8 @@ def promoted(version: str, opponent: str) -> Decision:
 REFUSED = Decision("refused", "adapter_3", "3", "base", "", [Clause("effect", False, "", "")], "not better")
 
 
-def at(hour: int) -> Occasion:
-    return Occasion("ada", (datetime(2026, 11, 20, tzinfo=UTC) + timedelta(hours=hour)).isoformat(), f"run-{hour}")
+def at(hour: int) -> AuditEntry:
+    return AuditEntry("ada", (datetime(2026, 11, 20, tzinfo=UTC) + timedelta(hours=hour)).isoformat(), f"run-{hour}")
 
 
 @pytest.fixture
@@ -97,41 +97,44 @@ def registry() -> MemoryRegistry:
 
 
 def test_promotions_and_rollbacks_walk_the_same_way(registry: MemoryRegistry) -> None:
-    first = succeed(registry, promoted("1", ""), None, at(1))
-    second = succeed(registry, promoted("2", "1"), first, at(2))
+    first = apply_decision(registry, promoted("1", ""), None, at(1))
+    second = apply_decision(registry, promoted("2", "1"), first, at(2))
     assert (second.action, second.previous_version, second.version) == ("promoted", "1", "2")
     assert (second.moved_by, second.moved_at, second.dagster_run_id) == ("ada", at(2).when, "run-2")
-    back = succeed(registry, rollback_decision(registry, "ada"), second, at(3))
+    back = apply_decision(registry, rollback_decision(registry, "ada"), second, at(3))
     assert (back.action, back.previous_version, back.version) == ("rolled back", "2", "1")
-    assert contender(registry, "2").rolled_back
-    base = succeed(registry, rollback_decision(registry, "ada"), back, at(4))
+    assert promotion_candidate(registry, "2").rolled_back
+    base = apply_decision(registry, rollback_decision(registry, "ada"), back, at(4))
     assert (base.name, base.version, registry.alias(CHAMPION)) == ("base", "", None)
-    with pytest.raises(SuccessionError, match="no champion to roll back"):
+    with pytest.raises(ServiceHistoryError, match="no champion to roll back"):
         rollback_decision(registry, "ada")
 
 
 def test_a_yes_from_before_a_rollback_is_none_to_serving_again(registry: MemoryRegistry) -> None:
-    first = succeed(registry, promoted("1", ""), None, at(1))
+    first = apply_decision(registry, promoted("1", ""), None, at(1))
     registry.tag_version("2", {APPROVED_BY: "ada"})
-    second = succeed(registry, promoted("2", "1"), first, at(2))
-    succeed(registry, rollback_decision(registry, "ada"), second, at(3))
-    assert (contender(registry, "2").rolled_back, contender(registry, "2").approved_by) == (True, "")
+    second = apply_decision(registry, promoted("2", "1"), first, at(2))
+    apply_decision(registry, rollback_decision(registry, "ada"), second, at(3))
+    assert (promotion_candidate(registry, "2").rolled_back, promotion_candidate(registry, "2").approved_by) == (
+        True,
+        "",
+    )
     registry.tag_version("2", {APPROVED_BY: "grace"})
-    assert contender(registry, "2").approved_by == "grace"
+    assert promotion_candidate(registry, "2").approved_by == "grace"
 
 
 def test_of_two_promotions_at_once_the_second_is_judged_again(registry: MemoryRegistry) -> None:
-    first = succeed(registry, promoted("1", ""), None, at(1))
-    with pytest.raises(SuccessionError, match="@champion is version 1"):
-        succeed(registry, promoted("2", ""), first, at(2))
+    first = apply_decision(registry, promoted("1", ""), None, at(1))
+    with pytest.raises(ServiceHistoryError, match="@champion is version 1"):
+        apply_decision(registry, promoted("2", ""), first, at(2))
     assert registry.alias(CHAMPION) == "1"
 
 
 def test_a_refusal_keeps_the_champion(registry: MemoryRegistry) -> None:
-    nobody = succeed(registry, REFUSED, None, at(1))
+    nobody = apply_decision(registry, REFUSED, None, at(1))
     assert (nobody.action, nobody.name, nobody.version) == ("kept", "base", "")
-    first = succeed(registry, promoted("1", ""), nobody, at(2))
-    kept = succeed(registry, REFUSED, first, at(3))
+    first = apply_decision(registry, promoted("1", ""), nobody, at(2))
+    kept = apply_decision(registry, REFUSED, first, at(3))
     assert (kept.action, kept.version, kept.moved_at, kept.reason) == ("promoted", "1", at(2).when, "better")
     assert kept.last is not None
     assert (kept.last.outcome, kept.last.candidate_version, kept.last.reason) == ("refused", "3", "not better")
@@ -139,21 +142,21 @@ def test_a_refusal_keeps_the_champion(registry: MemoryRegistry) -> None:
 
 
 def test_a_move_that_was_never_recorded_is_ours(registry: MemoryRegistry) -> None:
-    first = succeed(registry, promoted("1", ""), None, at(1))
-    lost = succeed(registry, promoted("2", "1"), first, at(2))
-    again = succeed(registry, promoted("2", "1"), first, at(3))
+    first = apply_decision(registry, promoted("1", ""), None, at(1))
+    lost = apply_decision(registry, promoted("2", "1"), first, at(2))
+    again = apply_decision(registry, promoted("2", "1"), first, at(3))
     assert (again.action, again.previous_version, again.moved_at) == (lost.action, "1", at(2).when)
-    lost = succeed(registry, rollback_decision(registry, "ada"), again, at(4))
-    again = succeed(registry, REFUSED, again, at(5))
+    lost = apply_decision(registry, rollback_decision(registry, "ada"), again, at(4))
+    again = apply_decision(registry, REFUSED, again, at(5))
     assert (again.action, again.version, again.moved_at) == (lost.action, "1", at(4).when)
 
 
 def test_a_hand_is_noticed_and_recorded(registry: MemoryRegistry) -> None:
-    first = succeed(registry, promoted("1", ""), None, at(1))
+    first = apply_decision(registry, promoted("1", ""), None, at(1))
     assert moved_by_hand(registry, first) is None
     registry.aliases[CHAMPION] = "3"
     assert moved_by_hand(registry, first) == "3"
-    seen = succeed(registry, REFUSED, first, at(2))
+    seen = apply_decision(registry, REFUSED, first, at(2))
     assert (seen.action, seen.previous_version, seen.version, seen.flagged) == ("moved by hand", "1", "3", True)
     assert seen.moved_by == "a person in MLflow"
     assert moved_by_hand(registry, seen) is None
@@ -162,9 +165,9 @@ def test_a_hand_is_noticed_and_recorded(registry: MemoryRegistry) -> None:
 
 
 def test_a_hand_that_goes_back_is_noticed_too(registry: MemoryRegistry) -> None:
-    first = succeed(registry, promoted("1", ""), None, at(1))
-    second: ChampionRecord = succeed(registry, promoted("2", "1"), first, at(2))
-    back = succeed(registry, rollback_decision(registry, "ada"), second, at(3))
+    first = apply_decision(registry, promoted("1", ""), None, at(1))
+    second: ChampionRecord = apply_decision(registry, promoted("2", "1"), first, at(2))
+    back = apply_decision(registry, rollback_decision(registry, "ada"), second, at(3))
     registry.aliases[CHAMPION] = "2"
     assert moved_by_hand(registry, back) == "2"
 
@@ -172,7 +175,7 @@ def test_a_hand_that_goes_back_is_noticed_too(registry: MemoryRegistry) -> None:
 def test_a_version_of_somebody_else_is_named(registry: MemoryRegistry) -> None:
     registry.tags["4"] = {}
     with pytest.raises(KeyError, match="version 4 was not registered by an adapter asset: it has no tag asset"):
-        contender(registry, "4")
+        promotion_candidate(registry, "4")
 
 
 def clause(name: str, *, passed: bool = False, found: str = "bad") -> Clause:
@@ -190,7 +193,7 @@ class Walk:
 
     def decide(self, decision: Decision) -> ChampionRecord:
         self.hour += 1
-        self.record = succeed(self.registry, decision, self.record, at(self.hour))
+        self.record = apply_decision(self.registry, decision, self.record, at(self.hour))
         assert self.record.version == serving_version(self.registry)
         return self.record
 
@@ -199,7 +202,9 @@ class Walk:
             self.decide(promoted(version, serving_version(self.registry)))
 
     def back(
-        self, asked: Rollback | None = None, protections: Callable[[Contender], Sequence[Clause]] = lambda _: ()
+        self,
+        asked: Rollback | None = None,
+        protections: Callable[[PromotionCandidate], Sequence[Clause]] = lambda _: (),
     ) -> ChampionRecord:
         return self.decide(rollback_decision(self.registry, "ada", asked, protections))
 
@@ -219,7 +224,7 @@ def test_a_rollback_after_a_move_by_hand_goes_back_to_what_served_before_it(walk
     walk.promote("1", "2")
     walk.hand("3")
     assert (walk.back().version, walk.back().version, walk.back().version) == ("2", "1", "")
-    with pytest.raises(SuccessionError, match="the base model serves, and no version that served before is left"):
+    with pytest.raises(ServiceHistoryError, match="the base model serves, and no version that served before is left"):
         walk.back()
 
 
@@ -287,7 +292,7 @@ def test_a_rolled_back_version_is_not_on_the_way_back(walk: Walk) -> None:
 def test_a_version_that_fails_a_clause_is_skipped_with_the_reason(walk: Walk) -> None:
     walk.promote("1", "2", "3")
 
-    def taint(candidate: Contender) -> list[Clause]:
+    def taint(candidate: PromotionCandidate) -> list[Clause]:
         return [clause("not tainted", passed=candidate.version != "2", found="1 recalled row: r1")]
 
     back = walk.back(protections=taint)
@@ -318,7 +323,7 @@ def test_a_named_version_is_refused_or_answered_for(walk: Walk) -> None:
     refused = rollback_decision(walk.registry, "ada", Rollback("1"), bad)
     assert (refused.outcome, refused.candidate_version) == ("refused", "1")
     assert walk.decide(refused).version == "3"
-    with pytest.raises(SuccessionError, match="--force --reason"):
+    with pytest.raises(ServiceHistoryError, match="--force --reason"):
         rollback_decision(walk.registry, "ada", Rollback("1", force=True), bad)
     forced = walk.back(Rollback("1", force=True, reason="harmless row"), bad)
     assert (forced.version, forced.clauses[1].passed) == ("1", True)
@@ -336,7 +341,7 @@ def test_lost_files_are_nobodys_to_answer_for(walk: Walk) -> None:
 
 def test_a_rollback_to_the_base_or_to_who_never_served(walk: Walk) -> None:
     walk.promote("1", "2")
-    with pytest.raises(SuccessionError, match=r"served before the present one \(1\) or to base, not to version 4"):
+    with pytest.raises(ServiceHistoryError, match=r"served before the present one \(1\) or to base, not to version 4"):
         walk.back(Rollback("4"))
     assert walk.back(Rollback("base")).version == ""
 

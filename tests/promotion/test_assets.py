@@ -18,10 +18,10 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from resources.check_results import Evidence, upstream_versions
+from resources.check_results import CheckResults, upstream_versions
 from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.cli.registry import champion_text, history_text
 from synth_assets.cli.session import Session
@@ -44,9 +44,9 @@ from synth_assets.schemas.records import (
 )
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import ITEM_SCORES
-from synth_assets.stages.promotion.alias import Occasion, moved_by_hand, succeed
+from synth_assets.stages.promotion.alias import AuditEntry, apply_decision, moved_by_hand
 from synth_assets.stages.promotion.assets import PromotionConfig, champion, promotion_decision
-from synth_assets.stages.promotion.service_history import SuccessionError
+from synth_assets.stages.promotion.service_history import ServiceHistoryError
 from synth_assets.storage.manifests import content_hash, folder_hash, write_manifest
 from synth_assets.storage.retractions import Recall, add_recalls
 from synth_assets.training.methods import ADAPTERS
@@ -253,7 +253,7 @@ CHECKS = [no_leak, metrics_are_complete]
 class Deployment:
     """A home, an instance and what runs on them."""
 
-    home: Home
+    home: SynthHome
     instance: dg.DagsterInstance
 
     @property
@@ -266,7 +266,7 @@ class Deployment:
             "home": self.home,
             "tracking": MlflowTracking(home=self.home),
             "inference": LearnedInference(hardware=Hardware(tier="cpu")),
-            "evidence": Evidence.of([*ASSETS, *CHECKS]),
+            "evidence": CheckResults.of([*ASSETS, *CHECKS]),
             "io_manager": AssetStorage(home=self.home),
         }
         job = dg.define_asset_job("job", selection or dg.AssetSelection.all())
@@ -292,7 +292,7 @@ class Deployment:
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("database")
-    MlflowTracking(home=Home(folder=str(folder))).initialise()
+    MlflowTracking(home=SynthHome(folder=str(folder))).initialise()
     return folder / "mlflow.db"
 
 
@@ -307,7 +307,7 @@ def deployment(tmp_path: Path, database: Path) -> Iterator[Deployment]:
     copy.close()
     original.close()
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Deployment(Home(folder=str(home)), instance)
+        yield Deployment(SynthHome(folder=str(home)), instance)
 
 
 GOOD = Week(data="week 1", right=100)
@@ -402,7 +402,7 @@ def test_a_version_is_promoted_by_hand_and_rolled_back(deployment: Deployment) -
     assert deployment.champion().version == "2"
     deployment.promote(rollback=True)
     assert deployment.promote(approve=True).outcome == "promoted", "the present candidate, with a person's yes"
-    with pytest.raises(SuccessionError, match="no version 9"):
+    with pytest.raises(ServiceHistoryError, match="no version 9"):
         deployment.promote(version="9")
 
 
@@ -582,9 +582,9 @@ def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -
         decision = Decision("promoted", "lora_adapter", version, "base", "", [clause], "better")
         try:
             with tracking.lock("promotion"):
-                occasion = Occasion(f"person {version}", f"2026-11-21T0{version}:00:00+00:00", "run")
-                outcomes.append(succeed(tracking.tracker(), decision, before, occasion).version)
-        except SuccessionError as error:
+                occasion = AuditEntry(f"person {version}", f"2026-11-21T0{version}:00:00+00:00", "run")
+                outcomes.append(apply_decision(tracking.tracker(), decision, before, occasion).version)
+        except ServiceHistoryError as error:
             outcomes.append(str(error))
 
     threads = [Thread(target=promote, args=(version,)) for version in "12"]
@@ -625,7 +625,7 @@ def test_a_champion_that_was_deleted_in_mlflow_is_noticed_and_replaced(deploymen
     deployment.run(GOOD)
     deployment.tracker.client.delete_model_version(MODEL, "1")
     assert moved_by_hand(deployment.tracker, deployment.home.record("champion", ChampionRecord)) == ""
-    with pytest.raises(SuccessionError, match="no champion to roll back"):
+    with pytest.raises(ServiceHistoryError, match="no champion to roll back"):
         deployment.promote(rollback=True)
     better = deployment.run(Week(data="week 2", right=50))
     assert (better.outcome, better.opponent) == ("promoted", "base")
@@ -694,7 +694,7 @@ def test_months_of_moves_and_what_is_said_after_each(deployment: Deployment) -> 
     words = champion_words(deployment)
     assert "serves the base model" in words
     assert "@champion was removed in MLflow" in words
-    with pytest.raises(SuccessionError, match=r"skipped version 1 \(not tainted: 1 recalled row: week 1"):
+    with pytest.raises(ServiceHistoryError, match=r"skipped version 1 \(not tainted: 1 recalled row: week 1"):
         deployment.promote(rollback=True)
 
 
@@ -750,7 +750,7 @@ WRONG_WISHES: list[tuple[dict[str, Any], str]] = [
 def test_a_wrong_wish_fails_in_a_line(deployment: Deployment) -> None:
     deployment.run(GOOD)
     for asked, message in WRONG_WISHES:
-        with pytest.raises(SuccessionError, match=message) as raised:
+        with pytest.raises(ServiceHistoryError, match=message) as raised:
             deployment.promote(**asked)
         assert "\n" not in str(raised.value)
         assert raised.value.__cause__ is None
@@ -770,7 +770,7 @@ def test_a_version_of_somebody_else_that_serves_is_named_and_rolled_back(deploym
     foreign = client.create_model_version(MODEL, source=str(deployment.tracker.registered("1").source))
     client.set_registered_model_alias(MODEL, "champion", foreign.version)
     assert "serves version 2 (not from an adapter asset)" in champion_words(deployment)
-    with pytest.raises(SuccessionError, match=r"has no tag asset.*synth rollback takes it out of service"):
+    with pytest.raises(ServiceHistoryError, match=r"has no tag asset.*synth rollback takes it out of service"):
         deployment.promote()
     deployment.promote(rollback=True)
     assert deployment.champion().version == "1"

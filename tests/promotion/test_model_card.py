@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from synth_assets.schemas.records import AdapterRecord, Clause, Decision, JudgedDecision
+from synth_assets.schemas.records import AdapterRecord, Clause, Decision, RecordedDecision
 from synth_assets.stages.promotion.model_card import attached_scores, model_card
 
 FACTS = {"value": 0.625, "n": 80, "ci_low": 0.516, "ci_high": 0.723, "interval": "wilson 0.95", "run_id": "0123456789"}
@@ -93,7 +93,7 @@ def test_what_a_person_typed_is_text_in_the_card() -> None:
     )
     record = replace(RECORD, name=typed, base=typed + "`")
     tags = {**TAGS, "score.mine": "1", "score.a.b.c": "oops", f"score.{typed}.test.x": json.dumps(FACTS)}
-    earlier = [JudgedDecision(replace(decision, outcome="promoted"), typed, typed, "run")]
+    earlier = [RecordedDecision(replace(decision, outcome="promoted"), typed, typed, "run")]
     card = model_card(record, tags, decision, {}, {typed: typed}, earlier).partition("\n---\n")[2]
     text = re.sub(r"`[^`\n]*`", "", card)  # what stands between backticks does not act
     for acting in ("<script", r"(?<!\\)!\[", r"(?<!\\)\]\(", "\x1b", "\n# heading", "\u202e"):

@@ -6,47 +6,50 @@ from typing import Any
 import polars as pl
 import pytest
 
-from synth_assets.evals.guards import Guarded
-from synth_assets.schemas.records import Decision, PairedTest, Verdict
+from synth_assets.evals.guards import GuardResult
+from synth_assets.schemas.records import CheckResult, Decision, PairedTest
 from synth_assets.schemas.tables import ITEM_SCORES
-from synth_assets.stages.promotion.paired_evidence import fight
+from synth_assets.stages.promotion.paired_evidence import paired_comparison
 from synth_assets.stages.promotion.policy import (
-    Contender,
+    PairedEvidence,
+    PromotionCandidate,
     PromotionPolicy,
-    Trial,
-    awaits_sealed,
     decide,
+    needs_sealed_items,
     outcome_version,
 )
 from synth_assets.stats.paired import NonInferiority
 
-BASE = Contender("base", "", "")
-TAINTED = Contender("lora_adapter", "2", "f2", tainted="1 recalled row: a")
+BASE = PromotionCandidate("base", "", "")
+TAINTED = PromotionCandidate("lora_adapter", "2", "f2", tainted="1 recalled row: a")
 DUEL = PairedTest("lora_adapter", "dpo_adapter", "qa", "test", "strict", 400, 10, 40, 0.075, 0.00003)
 
 
-def guard(kind: str, verdict: str, n: int = 300) -> Guarded:
+def guard(kind: str, verdict: str, n: int = 300) -> GuardResult:
     suite = "refusals" if kind == "safety" else "facts"
-    return Guarded(suite, "right", kind, NonInferiority(n, -0.01, -0.03, 0.01, verdict))  # pyright: ignore[reportArgumentType]
+    return GuardResult(suite, "right", kind, NonInferiority(n, -0.01, -0.03, 0.01, verdict))  # pyright: ignore[reportArgumentType]
 
 
 SAFE, KNOWING, SEALED = guard("safety", "held"), guard("knowledge", "held"), guard("sealed", "held")
-TRIAL = Trial(DUEL, guards=[SAFE, KNOWING], sealed=[SEALED], models_asked=2)
+TRIAL = PairedEvidence(DUEL, guards=[SAFE, KNOWING], sealed=[SEALED], models_asked=2)
 GOOD: dict[str, Any] = {
-    "candidate": Contender("dpo_adapter", "3", "f3"),
-    "opponent": Contender("lora_adapter", "2", "f2"),
+    "candidate": PromotionCandidate("dpo_adapter", "3", "f3"),
+    "opponent": PromotionCandidate("lora_adapter", "2", "f2"),
     "trial": TRIAL,
-    "verdicts": [Verdict("sft_dataset", "v", "no_leak", "passed"), Verdict("sft_dataset", "v", "long", "warned")],
+    "verdicts": [
+        CheckResult("sft_dataset", "v", "no_leak", "passed"),
+        CheckResult("sft_dataset", "v", "long", "warned"),
+    ],
     "policy": PromotionPolicy(),
 }
 APPROVED = replace(GOOD["candidate"], approved_by="ada")
 
 
-def duel(**changes: Any) -> Trial:  # noqa: ANN401
+def duel(**changes: Any) -> PairedEvidence:  # noqa: ANN401
     return replace(TRIAL, duel=replace(DUEL, **changes))
 
 
-def kept(*guards: Guarded) -> Trial:
+def kept(*guards: GuardResult) -> PairedEvidence:
     return replace(TRIAL, guards=guards)
 
 
@@ -61,8 +64,8 @@ def test_a_good_candidate_is_promoted() -> None:
     assert decided(opponent=BASE).outcome == "promoted", "without a champion the opponent is the base"
 
 
-def verdict(status: str) -> list[Verdict]:
-    return [*GOOD["verdicts"], Verdict("raw_instructions[A]", "v", "rows_unique", status)]  # pyright: ignore[reportArgumentType]
+def verdict(status: str) -> list[CheckResult]:
+    return [*GOOD["verdicts"], CheckResult("raw_instructions[A]", "v", "rows_unique", status)]  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -126,14 +129,14 @@ def test_the_other_side_of_each_edge(changes: dict[str, Any]) -> None:
 
 def test_sealed_items_are_asked_last() -> None:
     unasked = replace(TRIAL, sealed=[])
-    assert awaits_sealed(decided(trial=unasked), unasked)
+    assert needs_sealed_items(decided(trial=unasked), unasked)
     worse = replace(unasked, duel=replace(DUEL, difference=0.0))
     refused = decided(trial=worse)
     assert [c.name for c in refused.clauses if not c.passed] == ["effect"]
     assert "sealed items" not in [c.name for c in refused.clauses]
-    assert not awaits_sealed(refused, worse)
+    assert not needs_sealed_items(refused, worse)
     lost = replace(TRIAL, sealed=[guard("sealed", "lost")])
-    assert not awaits_sealed(decided(trial=lost), lost), "they were asked"
+    assert not needs_sealed_items(decided(trial=lost), lost), "they were asked"
 
 
 def test_what_a_person_answers_for_is_said() -> None:
@@ -186,7 +189,7 @@ def scores(model: str, values: list[float | None], split: str = "test") -> pl.Da
 
 
 def test_the_duel_is_worked_by_hand() -> None:
-    found = fight(
+    found = paired_comparison(
         scores("base", [1, 0, 0, 0, 0, 0, None]),
         scores("lora", [0, 1, 1, 1, 1, 0, 1]),
         PromotionPolicy(),
@@ -203,11 +206,11 @@ def test_items_that_one_side_cannot_take_are_left_out_of_the_duel_and_counted() 
     opponent = scores("base", [1, 0, 0, 0])
     candidate = unanswerable(scores("lora", [1, 1, 1, 1]), ["i0"])
     for first, second in ((opponent, candidate), (candidate, opponent)):
-        found = fight(first, second, PromotionPolicy(), ("qa", "strict"))
+        found = paired_comparison(first, second, PromotionPolicy(), ("qa", "strict"))
         assert found is not None
         assert (found.n, found.left_out, abs(found.difference)) == (3, 1, 1.0)
     nothing = unanswerable(candidate, [f"i{n}" for n in range(4)])
-    assert fight(opponent, nothing, PromotionPolicy(), ("qa", "strict")) is None
+    assert paired_comparison(opponent, nothing, PromotionPolicy(), ("qa", "strict")) is None
 
 
 def unanswerable(table: pl.DataFrame, items: list[str]) -> pl.DataFrame:
@@ -219,7 +222,7 @@ def unanswerable(table: pl.DataFrame, items: list[str]) -> pl.DataFrame:
 
 
 def test_scores_between_0_and_1_are_resampled() -> None:
-    found = fight(
+    found = paired_comparison(
         scores("base", [0.5] * 50), scores("lora", [0.75] * 25 + [0.5] * 25), PromotionPolicy(), ("qa", "strict")
     )
     assert found is not None
@@ -232,4 +235,4 @@ def test_scores_between_0_and_1_are_resampled() -> None:
     [scores("base", [1, 0, 1]), scores("base", [1, 0, 1, 1, 1]), scores("base", [1, 0, 1, 0], "validation")],
 )
 def test_other_items_are_no_duel(opponent: pl.DataFrame) -> None:
-    assert fight(opponent, scores("lora", [1, 0, 1, 0]), PromotionPolicy(), ("qa", "strict")) is None
+    assert paired_comparison(opponent, scores("lora", [1, 0, 1, 0]), PromotionPolicy(), ("qa", "strict")) is None

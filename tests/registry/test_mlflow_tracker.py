@@ -19,10 +19,10 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry import retry
-from synth_assets.registry.metric_verification import prove
+from synth_assets.registry.metric_verification import verify_metric
 from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
 from synth_assets.registry.model_versions import model_version, model_versions
 from synth_assets.registry.retry import TrackingError
@@ -89,7 +89,7 @@ def home(tmp_path: Path, database: Path) -> Path:
 
 
 def resource(home: Path) -> MlflowTracking:
-    return MlflowTracking(home=Home(folder=str(home)))
+    return MlflowTracking(home=SynthHome(folder=str(home)))
 
 
 def versions(tracker: MlflowTracker) -> list[str]:
@@ -287,11 +287,11 @@ def test_a_server_that_answers_500_is_asked_again(home: Path, tmp_path: Path) ->
     with pytest.raises(TrackingError, match="failed 4 times"):
         remote(home, server.url).alias("champion")
     with FailingServer(failures=10**6) as server, pytest.raises(TrackingError, match=server.url):
-        MlflowTracking(home=Home(folder=str(home)), tracking_uri=server.url).tracker()
+        MlflowTracking(home=SynthHome(folder=str(home)), tracking_uri=server.url).tracker()
 
 
 def remote(home: Path, url: str) -> MlflowTracker:
-    served = MlflowTracking(home=Home(folder=str(home)), tracking_uri=url)
+    served = MlflowTracking(home=SynthHome(folder=str(home)), tracking_uri=url)
     return MlflowTracker(served.client()(), "1", served.lock, {})
 
 
@@ -382,12 +382,12 @@ def test_a_number_cannot_hide_the_items_that_its_model_cannot_take() -> None:
     left_out = pl.when(pl.col("score").is_null()).then(pl.lit("context_exceeded")).otherwise(pl.col("finish_reason"))
     items = ITEMS.with_columns(finish_reason=left_out)
     honest = replace(metric(items=items), unanswerable=1)
-    prove(honest, items, content_hash(items))
+    verify_metric(honest, items, content_hash(items))
     with pytest.raises(ValueError, match="claimed 0 unanswerable items, the items give 1"):
-        prove(replace(honest, unanswerable=0), items, content_hash(items))
+        verify_metric(replace(honest, unanswerable=0), items, content_hash(items))
     scored = items.with_columns(pl.col("score").fill_null(1.0))
     with pytest.raises(ValueError, match="1 unanswerable items have a score, such as i4"):
-        prove(replace(metric(items=scored), unanswerable=1), scored, content_hash(scored))
+        verify_metric(replace(metric(items=scored), unanswerable=1), scored, content_hash(scored))
 
 
 def test_aliases_move_with_their_evidence(home: Path, tmp_path: Path) -> None:

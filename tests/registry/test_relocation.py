@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import EXPERIMENT, STUDY_EXPERIMENT, MlflowTracking
 from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.registry.model_versions import adapter_record, attach_card, model_versions, restore_adapter
@@ -28,7 +28,7 @@ NAMES = ["plain", "a [b]*c?d", "e%20f#g;h 100% Über-漢"]
 
 
 def tracking_of(home: Path) -> MlflowTracking:
-    return MlflowTracking(home=Home(folder=str(home)))
+    return MlflowTracking(home=SynthHome(folder=str(home)))
 
 
 def register(home: Path, name: str, tracking: MlflowTracking | None = None) -> str:
@@ -207,7 +207,7 @@ def test_a_store_that_is_named_is_left_as_it_is(old: Path, tmp_path: Path) -> No
     copy = tmp_path / "copy"
     shutil.copytree(old, copy)
     before = tree(copy)
-    MlflowTracking(home=Home(folder=str(copy)), tracking_uri=f"sqlite:///{tmp_path / 'other.db'}").initialise()
+    MlflowTracking(home=SynthHome(folder=str(copy)), tracking_uri=f"sqlite:///{tmp_path / 'other.db'}").initialise()
     assert tree(copy) == before
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.embedded import model_path
 from synth_assets.registry.mlflow_tracker import MODEL
@@ -25,7 +25,7 @@ def test_the_champion_loads_by_its_alias(tmp_path: Path, monkeypatch: pytest.Mon
         LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM"),
     )
     adapted.save_pretrained(tmp_path / "adapter")
-    tracking = MlflowTracking(home=Home(folder=str(tmp_path / "home")))
+    tracking = MlflowTracking(home=SynthHome(folder=str(tmp_path / "home")))
     tracker = tracking.tracker()
     _, version = tracker.log_training(lora_record(), tmp_path / "adapter", [], {})
     tracker.set_alias("champion", version, {})

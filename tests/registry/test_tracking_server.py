@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.schemas.records import AdapterRecord, Metric
 from synth_assets.schemas.tables import ITEM_SCORES
@@ -67,7 +67,7 @@ def test_a_version_with_its_scores_and_alias(server: str, tmp_path: Path) -> Non
         *("lora_adapter", "lora", "candidate", "f1", "adapters/f1", "m", "", "", "base", "r"),
         *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
     )
-    tracking = MlflowTracking(home=Home(folder=str(tmp_path / "home")), tracking_uri=server)
+    tracking = MlflowTracking(home=SynthHome(folder=str(tmp_path / "home")), tracking_uri=server)
     tracker = tracking.tracker(tier="cpu")
     run_id, version = tracker.log_training(record, folder, [{"step": 1, "loss": 2.0}], {})
     assert tracker.log_training(record, folder, [], {}) == (run_id, version)

@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 
 from resources import check_results
-from resources.check_results import Evidence, adapter_versions, check_verdicts, upstream_versions
-from synth_assets.schemas.records import Verdict
+from resources.check_results import CheckResults, adapter_versions, check_verdicts, upstream_versions
+from synth_assets.schemas.records import CheckResult
 
 BATCHES = dg.DynamicPartitionsDefinition(name="batches")
 
@@ -67,7 +67,7 @@ def adapter(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
 
 ASSETS = [raw, sft, base, adapter]
 CHECKS = [raw_is_good, sft_is_good, never_run]
-EVIDENCE = Evidence.of([*ASSETS, *CHECKS])
+EVIDENCE = CheckResults.of([*ASSETS, *CHECKS])
 EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.checks(never_run)
 
 
@@ -149,13 +149,13 @@ def test_a_planned_check_is_waited_for_and_then_missing(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check_results, "WAIT_S", 0.7)
-    seen: list[Verdict] = []
+    seen: list[CheckResult] = []
     waited: list[float] = []
 
     @dg.asset(deps=[sft])
     def judge(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         started = time.monotonic()
-        seen.extend(Evidence(checks={"sft": ["late"]}).verdicts(context, upstream_versions(context)))
+        seen.extend(CheckResults(checks={"sft": ["late"]}).verdicts(context, upstream_versions(context)))
         waited.append(time.monotonic() - started)
         return dg.MaterializeResult(data_version=dg.DataVersion("j"))
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from checks.models import reward_model_is_sane
-from resources.gpu_slots import COMMAND, command_turn, free_dead_commands
+from resources.gpu_slots import COMMAND, command_gpu_slot, free_dead_commands
 from resources.hardware import GPU_POOL
 from synth_assets.cli.app import preview
 from synth_assets.cli.preview import make_preview
@@ -39,11 +39,11 @@ def test_the_check_that_runs_the_reward_model_is_a_step_of_the_pool() -> None:
 
 
 def test_a_command_holds_a_slot_while_it_runs_a_model(instance: dg.DagsterInstance) -> None:
-    with command_turn(instance, "synth ask", silent):
+    with command_gpu_slot(instance, "synth ask", silent):
         (holder,) = holders(instance)
         assert json.loads(holder.removeprefix(COMMAND))[1] == psutil.Process().pid
     assert holders(instance) == []
-    with pytest.raises(RuntimeError, match="out of memory"), command_turn(instance, "synth ask", silent):
+    with pytest.raises(RuntimeError, match="out of memory"), command_gpu_slot(instance, "synth ask", silent):
         raise RuntimeError("out of memory")
     assert holders(instance) == []
 
@@ -53,7 +53,7 @@ def test_a_command_waits_for_a_slot_and_says_so(instance: dg.DagsterInstance) ->
     assert storage.claim_concurrency_slot(GPU_POOL, "a-run", "lora_adapter").is_claimed
 
     def ask() -> None:
-        with command_turn(instance, "synth ask", lines.append):
+        with command_gpu_slot(instance, "synth ask", lines.append):
             entered.set()
 
     waiting = threading.Thread(target=ask)

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from resources import hardware
-from resources.hardware import FROM_THE_ROW, PRESETS, TIERS, Gpu, Hardware, detect, find_gpu
+from resources.hardware import PRESETS, TIER_FIELDS, TIERS, Gpu, Hardware, detect, find_gpu
 from resources.inference import Inference
 from synth_assets.evals import scoring
 from synth_assets.evals.suites import find_suites
@@ -170,7 +170,7 @@ def test_every_override_names_a_spec_and_its_fields() -> None:
     for row in TIERS.values():
         for name, values in row.overrides.items():
             assert set(values) <= known[name]
-    assert all(set(names) <= known[name] for name, names in FROM_THE_ROW.items())
+    assert all(set(names) <= known[name] for name, names in TIER_FIELDS.items())
 
 
 def test_the_same_models_in_another_quantisation() -> None:

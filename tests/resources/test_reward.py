@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.reward import FORMS, ClassifierReward, Form, RewardModels
+from resources.reward import REWARD_INPUT_FORMATS, ClassifierReward, RewardInputFormat, RewardModels
 from synth_assets.embedded import model_path
 from synth_assets.llm.chat_encoding import encode_chat
 from synth_assets.llm.loading import load_tokenizer
@@ -74,7 +74,10 @@ class Recorder:
 
 
 def reward_of(
-    network: "Recorder | PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", form: Form, context_tokens: int = 256
+    network: "Recorder | PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    form: RewardInputFormat,
+    context_tokens: int = 256,
 ) -> ClassifierReward:
     return ClassifierReward(network, tokenizer, form, model="m", revision="r", context_tokens=context_tokens)
 
@@ -92,7 +95,7 @@ def as_pairs(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerBase":
 
 
 def test_the_chat_form_scores_the_rendered_chat(tokenizer: "PreTrainedTokenizerBase") -> None:
-    scores = reward_of(Recorder(), tokenizer, Form("chat")).score(PAIRS)
+    scores = reward_of(Recorder(), tokenizer, RewardInputFormat("chat")).score(PAIRS)
     chats = [encode_chat(tokenizer, [{"role": "user", "content": q}], answer=a) for q, a in PAIRS]
     assert scores.dtype == np.float64
     assert scores.tolist() == [len(prompt) + len(answer) for prompt, answer in chats]
@@ -106,7 +109,7 @@ def test_turns_that_the_chat_template_refuses_have_no_reward(tokenizer: "PreTrai
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     history = [{"role": "system", "content": "Be short."}]
-    rewards = reward_of(Recorder(), strict, Form("chat")).score(PAIRS[:2], [history, []])
+    rewards = reward_of(Recorder(), strict, RewardInputFormat("chat")).score(PAIRS[:2], [history, []])
     assert np.isnan(rewards).tolist() == [True, False]
 
 
@@ -114,7 +117,7 @@ def test_the_pair_form_scores_two_segments(tokenizer: "PreTrainedTokenizerBase")
     """As deberta reads them: tokenizer(question, answer); a control token in the text stays text (fault 11)."""
     encoder = as_pairs(tokenizer)
     network = Recorder()
-    reward = reward_of(network, encoder, Form("pair"), context_tokens=40)
+    reward = reward_of(network, encoder, RewardInputFormat("pair"), context_tokens=40)
     reward.score(PAIRS[:1])
     expected = [0, *encoder.encode(PAIRS[0][0], add_special_tokens=False), encoder.eos_token_id]
     expected += [*encoder.encode(PAIRS[0][1], add_special_tokens=False), encoder.eos_token_id]
@@ -128,12 +131,12 @@ def test_earlier_turns_are_read_before_the_instruction(tokenizer: "PreTrainedTok
     history = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "The Nile."}]
     pairs = [("And another?", "The Amazon."), ("Hi", "Ho")]
     chat = Recorder()
-    scores = reward_of(chat, tokenizer, Form("chat")).score(pairs, [history, []])
+    scores = reward_of(chat, tokenizer, RewardInputFormat("chat")).score(pairs, [history, []])
     prompt, answer = encode_chat(tokenizer, [*history, {"role": "user", "content": pairs[0][0]}], answer=pairs[0][1])
     assert scores[0] == len(prompt) + len(answer)
-    assert scores[1] == reward_of(Recorder(), tokenizer, Form("chat")).score(pairs[1:])[0]
+    assert scores[1] == reward_of(Recorder(), tokenizer, RewardInputFormat("chat")).score(pairs[1:])[0]
     encoder, two = as_pairs(tokenizer), Recorder()
-    reward_of(two, encoder, Form("pair")).score(pairs[:1], [history])
+    reward_of(two, encoder, RewardInputFormat("pair")).score(pairs[:1], [history])
     said = encoder.decode(two.seen[0][0][0])
     assert "Name a river.\n\nThe Nile.\n\nAnd another?<|eot_id|>The Amazon." in said
 
@@ -191,12 +194,12 @@ def test_a_broken_model_s_nan_is_passed_on(
     network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     with torch.no_grad():
         network.score.weight.fill_(torch.nan)
-    assert np.isnan(reward_of(network, tokenizer, Form("chat")).score(PAIRS)).all()
+    assert np.isnan(reward_of(network, tokenizer, RewardInputFormat("chat")).score(PAIRS)).all()
 
 
 def test_several_scores_are_no_reward(tokenizer: "PreTrainedTokenizerBase") -> None:
     with pytest.raises(ValueError, match="m gives 3 scores; a reward model gives one"):
-        reward_of(Recorder(labels=3), tokenizer, Form("chat"))
+        reward_of(Recorder(labels=3), tokenizer, RewardInputFormat("chat"))
 
 
 def test_an_unknown_family_is_not_guessed(record: ModelRecord) -> None:
@@ -205,5 +208,5 @@ def test_an_unknown_family_is_not_guessed(record: ModelRecord) -> None:
 
 
 def test_deberta_reads_pairs_and_chat_models_chats() -> None:
-    assert FORMS["deberta-v2"].template == "pair"
-    assert FORMS["llama"].template == "chat"
+    assert REWARD_INPUT_FORMATS["deberta-v2"].template == "pair"
+    assert REWARD_INPUT_FORMATS["llama"].template == "chat"

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.llm.model_files import ModelFilesError, fetch, local_folder, split_repository
-from synth_assets.registry.retry import TrackingError, retried
+from synth_assets.registry.retry import TrackingError, with_retries
 
 SECRET = "hunter2"  # noqa: S105 - stands for a password
 
 
 @pytest.fixture
-def home(own_home: Path) -> Home:
-    return Home(folder=str(own_home))
+def home(own_home: Path) -> SynthHome:
+    return SynthHome(folder=str(own_home))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def home(own_home: Path) -> Home:
     ],
 )
 @pytest.mark.parametrize("field", ["tracking_uri", "ui_url"])
-def test_an_address_with_a_secret_is_refused_and_not_repeated(home: Home, field: str, address: str) -> None:
+def test_an_address_with_a_secret_is_refused_and_not_repeated(home: SynthHome, field: str, address: str) -> None:
     tracking = MlflowTracking(home=home, **{field: address})
     use = tracking.uri if field == "tracking_uri" else lambda: tracking.version_url("1")
     with pytest.raises(ValueError, match="MLFLOW") as refused:
@@ -42,7 +42,7 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(home: Home, field:
     assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
-def test_other_addresses_are_taken_as_they_are(home: Home) -> None:
+def test_other_addresses_are_taken_as_they_are(home: SynthHome) -> None:
     for address in (
         "http://mlflow.example:5000/prefix/",
         "HTTPS://mlflow.example",
@@ -63,7 +63,7 @@ def test_a_database_that_stays_down_is_named_without_its_password(
         raise OSError(f"cannot connect to {uri}")
 
     with caplog.at_level(logging.WARNING), pytest.raises(TrackingError, match=r"db\.example") as failed:
-        retried(fail, uri)
+        with_retries(fail, uri)
     assert SECRET not in "".join(traceback.format_exception(failed.value)) + caplog.text
 
 
@@ -74,9 +74,9 @@ def test_an_error_that_is_not_retried_is_passed_on_without_a_secret() -> None:
         raise MlflowException(message, error_code=3)  # INVALID_PARAMETER_VALUE
 
     with pytest.raises(MlflowException, match="no such run"):
-        retried(lambda: refuse("no such run"), "sqlite://")
+        with_retries(lambda: refuse("no such run"), "sqlite://")
     with pytest.raises(TrackingError, match="no such run") as failed:
-        retried(lambda: refuse(f"no such run at http://me:{SECRET}@db.example"), "sqlite://")
+        with_retries(lambda: refuse(f"no such run at http://me:{SECRET}@db.example"), "sqlite://")
     assert SECRET not in "".join(traceback.format_exception(failed.value))
 
 

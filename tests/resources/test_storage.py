@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.storage.errors import StorageError
 
@@ -41,7 +41,7 @@ def batched(context: dg.AssetExecutionContext) -> pl.LazyFrame:
 
 
 def resources(home: Path) -> dict[str, object]:
-    return {"io_manager": AssetStorage(home=Home(folder=str(home)))}
+    return {"io_manager": AssetStorage(home=SynthHome(folder=str(home)))}
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_wrong_kinds_are_named(tmp_path: Path) -> None:
 
 
 def test_row_manifest_is_kept_by_version(tmp_path: Path) -> None:
-    home = Home(folder=str(tmp_path))
+    home = SynthHome(folder=str(tmp_path))
     home.leave_row_manifest("sft_dataset", "abc", pl.DataFrame({"row_id": ["1"], "fate": ["kept"]}))
     assert pl.read_parquet(tmp_path / "manifests/sft_dataset/abc.parquet").rows() == [("1", "kept")]
     with pytest.raises(ValueError, match="fate"):

@@ -5,8 +5,8 @@ import dagster as dg
 import checks.preference
 import synth_assets.stages.adapters.assets
 import synth_assets.stages.preference.assets
-from synth_assets.reporting.display_names import label
-from synth_assets.schemas.preference_rounds import OFF_POLICY, ON_POLICY, ROUNDS, Round, on_policy
+from synth_assets.reporting.display_names import display_name
+from synth_assets.schemas.preference_rounds import OFF_POLICY, ON_POLICY, ROUNDS, PreferenceRound, on_policy
 from synth_assets.training.methods import ADAPTERS, CONTROLS
 
 SECOND = on_policy("on_policy_2", policy="on_policy_dpo_adapter")
@@ -35,7 +35,7 @@ def test_a_second_round_continues_the_first_by_one_row() -> None:
 
 
 def test_a_second_round_has_the_checks_of_the_first() -> None:
-    def names(one: Round) -> list[str]:
+    def names(one: PreferenceRound) -> list[str]:
         return [key.name for definition in checks.preference.checks_of_round(one) for key in definition.check_keys]
 
     assert sorted(names(SECOND)) == sorted(names(ON_POLICY[0]))
@@ -48,5 +48,5 @@ def test_every_round_is_examined_and_its_control_is_no_candidate() -> None:
 
 
 def test_labels_are_what_a_reader_calls_a_model() -> None:
-    assert label("lora_adapter") == "LoRA"
-    assert label("on_policy_dpo_control_adapter") == "on-policy DPO control"
+    assert display_name("lora_adapter") == "LoRA"
+    assert display_name("on_policy_dpo_control_adapter") == "on-policy DPO control"

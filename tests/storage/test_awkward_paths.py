@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from resources.deployment import set_up_process
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 from synth_assets.stages.generation.import_store import ImportRequest, import_file, read_import, stored_imports
-from synth_assets.storage.blocks import Block, compute_blocks, read_shards
+from synth_assets.storage.blocks import Block, compute_blocks, read_blocks
 from synth_assets.storage.lineage import fates_of, find_rows
 from synth_assets.storage.plain_path import plain_path
 
@@ -44,20 +44,20 @@ def test_tables_are_stored_and_read(folder: Path, tmp_path: Path) -> None:
         seen.append(table.collect().height)
         return table.collect()
 
-    resources = {"io_manager": AssetStorage(home=Home(folder=str(folder)))}
+    resources = {"io_manager": AssetStorage(home=SynthHome(folder=str(folder)))}
     assert dg.materialize([table, reader], resources=resources).success
     assert seen == [3]
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_blocks_and_manifests_are_stored_and_read(folder: Path) -> None:
-    home = Home(folder=str(folder))
+    home = SynthHome(folder=str(folder))
     blocks = [Block("k", 2, None)]
     for _ in range(2):
         paths = compute_blocks(
             blocks, lambda _: pl.DataFrame({"a": [1, 2]}), home.shards("x"), what="rows", progress=lambda _: None
         )
-    assert read_shards(paths, pl.Schema({"a": pl.Int64}))["a"].to_list() == [1, 2]
+    assert read_blocks(paths, pl.Schema({"a": pl.Int64}))["a"].to_list() == [1, 2]
     home.leave_row_manifest("sft_dataset", "v", pl.DataFrame({"row_id": ["aa11"], "fate": ["kept"]}))
     assert find_rows(home.manifests(), "aa") == ["aa11"]
     assert fates_of(home.manifests(), ["aa11"])["fate"].to_list() == ["kept"]
@@ -66,7 +66,7 @@ def test_blocks_and_manifests_are_stored_and_read(folder: Path) -> None:
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
 def test_files_are_imported_from_and_to(folder: Path, suffix: str) -> None:
     rows = [{"instruction": f"Add {n} and 2.", "output": str(n + 2)} for n in range(3)]
-    path, imports = folder / f"rows{suffix}", Home(folder=str(folder)).imports()
+    path, imports = folder / f"rows{suffix}", SynthHome(folder=str(folder)).imports()
     writers = {
         ".jsonl": lambda: path.write_text("".join(json.dumps(row) + "\n" for row in rows)),
         ".json": lambda: path.write_text(json.dumps(rows)),

@@ -12,7 +12,7 @@ import pytest
 
 from synth_assets.storage import atomic
 from synth_assets.storage.atomic import sweep_temporaries, write_atomically
-from synth_assets.storage.blocks import Block, compute_blocks, in_blocks, read_shards
+from synth_assets.storage.blocks import Block, compute_blocks, in_blocks, read_blocks
 
 SCHEMA = pl.Schema({"square": pl.Int64})
 
@@ -44,7 +44,7 @@ def test_blocks_are_cut_in_order() -> None:
 
 def test_shards_come_in_the_order_of_the_blocks(tmp_path: Path) -> None:
     paths = run(tmp_path, 12, Squares())
-    assert read_shards(paths, SCHEMA)["square"].to_list() == [n * n for n in range(12)]
+    assert read_blocks(paths, SCHEMA)["square"].to_list() == [n * n for n in range(12)]
 
 
 def test_what_exists_is_not_computed_again(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_failure_leaves_the_finished_blocks(tmp_path: Path) -> None:
 
 def test_no_shards_are_an_empty_table(tmp_path: Path) -> None:
     assert run(tmp_path / "missing", 0, Squares()) == []
-    assert read_shards([], SCHEMA).schema == SCHEMA
+    assert read_blocks([], SCHEMA).schema == SCHEMA
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:  # fault 4

@@ -1,15 +1,22 @@
 import numpy as np
 import pytest
 
-from synth_assets.text.disk_buffer import Spill
+from synth_assets.text.disk_buffer import DiskBuffer
 from synth_assets.text.minhash import SLOTS, band_rows, signatures
-from synth_assets.text.near_duplicates import BUCKET_LEADS, NearDuplicates, Pairs, components, first_of_kind, jaccard
+from synth_assets.text.near_duplicates import (
+    BUCKET_LEADS,
+    DuplicatePairs,
+    NearDuplicates,
+    components,
+    first_of_kind,
+    jaccard,
+)
 from synth_assets.text.words import hash_words
 
 
-def pairs_of(*pairs: tuple[int, int]) -> Pairs:
+def pairs_of(*pairs: tuple[int, int]) -> DuplicatePairs:
     first, second = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
-    return Pairs(first, second, np.full(len(pairs), 0.9))
+    return DuplicatePairs(first, second, np.full(len(pairs), 0.9))
 
 
 def found(texts: list[str], similarity: float) -> dict[tuple[int, int], float]:
@@ -123,7 +130,7 @@ def test_jaccard_of_sets_with_repetitions() -> None:
 
 
 def test_spilled_numbers_come_back_from_any_spans() -> None:
-    spill = Spill()
+    spill = DiskBuffer()
     spill.append(np.arange(5, dtype=np.uint64))
     spill.append(np.arange(5, 9, dtype=np.uint64).reshape(2, 2))
     assert spill.read([(7, 9), (0, 0), (3, 6)], 5).tolist() == [7, 8, 3, 4, 5]

@@ -3,7 +3,7 @@ import pytest
 
 from synth_assets.text.lexicon import contained, hash_lexicon
 from synth_assets.text.words import (
-    Words,
+    TokenHashes,
     fold,
     hash_words,
     ngrams,
@@ -112,7 +112,7 @@ def test_contained_finds_hashes_that_share_a_slot() -> None:
     assert contained(asked, lexicon).tolist() == [True, False, True, True, False, True, True, False]
 
 
-def same_words(one: Words, other: Words) -> bool:
+def same_words(one: TokenHashes, other: TokenHashes) -> bool:
     fields = ((one.hashes, other.hashes), (one.text, other.text), (one.sizes, other.sizes), (one.lines, other.lines))
     return one.texts == other.texts and all(np.array_equal(*pair) for pair in fields)
 

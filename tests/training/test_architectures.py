@@ -7,15 +7,15 @@ import pytest
 
 from resources.hardware import TIERS
 from synth_assets.embedded import model_path
-from synth_assets.llm.catalog import FUSED, MODELS, SEPARATE, Shape, lora_parameters
+from synth_assets.llm.catalog import FUSED, MODELS, SEPARATE, ModelDimensions, lora_parameters
 from synth_assets.llm.loading import load_tokenizer, prepare_libraries
-from synth_assets.training.engine import LoadedBase, Setting
+from synth_assets.training.engine import LoadedBase, TrainingPlan
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.preconditions import check_targets
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
-TINY = Shape(layers=2, hidden=16, mlp=24, heads=4, key_value_heads=2, head=4, vocabulary=0)
+TINY = ModelDimensions(layers=2, hidden=16, mlp=24, heads=4, key_value_heads=2, head=4, vocabulary=0)
 ONE_STEP = LoraSpec(rank=2, alpha=4, epochs=1.0, batch_size=32, accumulation=1, warmup_ratio=0.0, scored_rows=0)
 KINDS = {row.family: row for row in MODELS.values()}
 
@@ -42,7 +42,7 @@ def tiny(family: str) -> LoadedBase:
 
 
 @pytest.mark.parametrize("family", KINDS)
-def test_the_row_s_modules_are_trained_for_a_step(family: str, rows: pl.DataFrame, setting: Setting) -> None:
+def test_the_row_s_modules_are_trained_for_a_step(family: str, rows: pl.DataFrame, setting: TrainingPlan) -> None:
     row = replace(KINDS[family], shape=TINY)
     spec = replace(ONE_STEP, target_modules=row.targets)
     outcome = train_lora(tiny(family), rows, spec, setting).outcome

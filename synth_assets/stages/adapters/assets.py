@@ -12,8 +12,8 @@ from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.step_meter import step_meter
 from resources.tracking import MlflowTracking
-from synth_assets.reporting.display_names import label
-from synth_assets.schemas.preference_rounds import OFF_POLICY, ROUNDS, Round
+from synth_assets.reporting.display_names import display_name
+from synth_assets.schemas.preference_rounds import OFF_POLICY, ROUNDS, PreferenceRound
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import REFERENCE_LOGPROBS
@@ -24,12 +24,18 @@ from synth_assets.training.budget import budget_of, tighter
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
-from synth_assets.training.train_or_load import CHECKPOINT_EVERY_S, Order, Workshop, produce, reference_of
+from synth_assets.training.train_or_load import (
+    CHECKPOINT_EVERY_S,
+    TrainingContext,
+    TrainingRequest,
+    reference_logprobs_of,
+    train_or_load_adapter,
+)
 from synth_assets.training.versions import REFERENCE, code_version
 
 CURVES = "training"  # folder of the run's artifacts
 SHOWN_EVENTS = 20
-COMMON: Any = {
+ASSET_DEFAULTS: Any = {
     "group_name": "adapters",
     "owners": ["team:training"],
     "pool": GPU_POOL,
@@ -98,7 +104,7 @@ class RejectionSamplingConfig(TrainingConfig):
     """Overrides of RejectionSamplingSpec."""
 
 
-@dg.asset(kinds={"peft", "trl"}, code_version=code_version("lora"), **COMMON)
+@dg.asset(kinds={"peft", "trl"}, code_version=code_version("lora"), **ASSET_DEFAULTS)
 def lora_adapter(
     context: dg.AssetExecutionContext,
     config: LoraConfig,
@@ -109,11 +115,11 @@ def lora_adapter(
 ) -> dg.MaterializeResult:
     """Low-rank adapter of the base model, fine-tuned on the instructions that were kept."""
     spec = inference.hardware.spec(LoraSpec(), config)
-    order = Order("lora_adapter", spec, base_model, sft_dataset.collect())
+    order = TrainingRequest("lora_adapter", spec, base_model, sft_dataset.collect())
     return _materialised(context, order, config, inference, tracking)
 
 
-@dg.asset(kinds={"peft", "trl"}, code_version=code_version("prompt_tuning"), **COMMON)
+@dg.asset(kinds={"peft", "trl"}, code_version=code_version("prompt_tuning"), **ASSET_DEFAULTS)
 def prompt_tuning_adapter(
     context: dg.AssetExecutionContext,
     config: PromptTuningConfig,
@@ -124,11 +130,11 @@ def prompt_tuning_adapter(
 ) -> dg.MaterializeResult:
     """A few trained virtual tokens before the base model's input, on the same rows as the LoRA adapter."""
     spec = inference.hardware.spec(PromptTuningSpec(), config)
-    order = Order("prompt_tuning_adapter", spec, base_model, sft_dataset.collect())
+    order = TrainingRequest("prompt_tuning_adapter", spec, base_model, sft_dataset.collect())
     return _materialised(context, order, config, inference, tracking)
 
 
-@dg.asset(kinds={"peft", "trl"}, code_version=code_version("rejection_sampling"), **COMMON)
+@dg.asset(kinds={"peft", "trl"}, code_version=code_version("rejection_sampling"), **ASSET_DEFAULTS)
 def rejection_sampling_adapter(
     context: dg.AssetExecutionContext,
     config: RejectionSamplingConfig,
@@ -140,21 +146,21 @@ def rejection_sampling_adapter(
 ) -> dg.MaterializeResult:
     """The LoRA adapter, fine-tuned further on the best response to each instruction (rejection sampling)."""
     spec = inference.hardware.spec(RejectionSamplingSpec(), config)
-    order = Order("rejection_sampling_adapter", spec, base_model, preference_pairs.collect(), lora_adapter)
+    order = TrainingRequest("rejection_sampling_adapter", spec, base_model, preference_pairs.collect(), lora_adapter)
     return _materialised(context, order, config, inference, tracking)
 
 
-def _reference(one: Round) -> dg.AssetsDefinition:
+def _reference(one: PreferenceRound) -> dg.AssetsDefinition:
     """The log-probabilities that both DPO adapters of a round compare with."""
 
     @dg.asset(
         name=one.reference,
         ins={"pairs": dg.AssetIn(one.pairs), "policy": dg.AssetIn(one.policy)},
         kinds={"transformers", "parquet"},
-        description=f"Log-probabilities of both responses of each pair under the {label(one.policy)} adapter; every "
-        "DPO run compares with them.\n\nWithout rows where that adapter failed to train.",
+        description=f"Log-probabilities of both responses of each pair under the {display_name(one.policy)} adapter; "
+        "every DPO run compares with them.\n\nWithout rows where that adapter failed to train.",
         code_version=code_version(REFERENCE),
-        **COMMON,
+        **ASSET_DEFAULTS,
     )
     def reference(
         context: dg.AssetExecutionContext,
@@ -168,7 +174,7 @@ def _reference(one: Round) -> dg.AssetsDefinition:
         workshop = replace(_workshop(context, inference, tracking), limits=meter.budget)
         failure = ""
         try:
-            table = reference_of(rows, policy, base_model, workshop, lambda: inference.load_base(base_model))
+            table = reference_logprobs_of(rows, policy, base_model, workshop, lambda: inference.load_base(base_model))
         except TrainingError as error:
             table, failure = REFERENCE_LOGPROBS.to_frame(), str(error)
         means = table.select(pl.col("chosen_logprob", "rejected_logprob").mean()).row(0, named=True)
@@ -186,7 +192,7 @@ def _reference(one: Round) -> dg.AssetsDefinition:
     return reference  # pyright: ignore[reportReturnType] - the overload is lost behind **
 
 
-def _dpo(one: Round, name: str, description: str) -> dg.AssetsDefinition:
+def _dpo(one: PreferenceRound, name: str, description: str) -> dg.AssetsDefinition:
     """The adapter of a round, or its control."""
     is_control = name == one.control
 
@@ -200,7 +206,7 @@ def _dpo(one: Round, name: str, description: str) -> dg.AssetsDefinition:
         kinds={"peft", "trl"},
         description=description,
         code_version=code_version("dpo" if one == OFF_POLICY else "on_policy_dpo"),
-        **COMMON,
+        **ASSET_DEFAULTS,
     )
     def trained(
         context: dg.AssetExecutionContext,
@@ -214,17 +220,19 @@ def _dpo(one: Round, name: str, description: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         spec = inference.hardware.spec(DpoSpec() if one == OFF_POLICY else OnPolicyDpoSpec(), config)
         spec, role = (control_spec(spec), "control") if is_control else (spec, "candidate")
-        order = Order(name, spec, base_model, pairs.collect(), policy, reference, role=role)
+        order = TrainingRequest(name, spec, base_model, pairs.collect(), policy, reference, role=role)
         return _materialised(context, order, config, inference, tracking)
 
     return trained  # pyright: ignore[reportReturnType] - the overload is lost behind **
 
 
-def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
+def assets_of_round(one: PreferenceRound) -> list[dg.AssetsDefinition]:
     """The reference, the DPO adapter and its control."""
     own = "" if one == OFF_POLICY else " Its own responses are among the pairs."
-    preferring = f"The {label(one.policy)} adapter, trained further to prefer the chosen responses (direct preference"
-    control = f"The control of the {label(one.adapter)} adapter: the same pairs and steps with DPO weight 0."
+    preferring = (
+        f"The {display_name(one.policy)} adapter, trained further to prefer the chosen responses (direct preference"
+    )
+    control = f"The control of the {display_name(one.adapter)} adapter: the same pairs and steps with DPO weight 0."
     return [
         _reference(one),
         _dpo(one, one.adapter, f"{preferring} optimisation).{own}"),
@@ -232,19 +240,19 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
     ]
 
 
-OF_ROUNDS = [definition for one in ROUNDS for definition in assets_of_round(one)]
+PREFERENCE_ROUND_ASSETS = [definition for one in ROUNDS for definition in assets_of_round(one)]
 
 
-def _workshop(context: dg.AssetExecutionContext, inference: Inference, tracking: MlflowTracking) -> Workshop:
+def _workshop(context: dg.AssetExecutionContext, inference: Inference, tracking: MlflowTracking) -> TrainingContext:
     home = tracking.home
-    return Workshop(
+    return TrainingContext(
         home.root(), home.adapters(), home.shards("adapters"), inference.hardware.limits(), context.log.info
     )
 
 
 def _materialised(
     context: dg.AssetExecutionContext,
-    order: Order,
+    order: TrainingRequest,
     config: TrainingConfig,
     inference: Inference,
     tracking: MlflowTracking,
@@ -259,7 +267,7 @@ def _materialised(
         ),
         checkpoint_every_s=config.checkpoint_every_s,
     )
-    record, stored = produce(order, workshop, lambda: inference.load_base(order.base), force=config.force)
+    record, stored = train_or_load_adapter(order, workshop, lambda: inference.load_base(order.base), force=config.force)
     record = replace(record, data_versions=upstream_versions(context))
     if stored is None:
         context.log.error(f"{order.name} failed: {record.failure}")

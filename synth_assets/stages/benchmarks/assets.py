@@ -4,7 +4,7 @@ import dagster as dg
 import polars as pl
 
 from resources.hardware import Hardware
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.evals.suite import item_table, items_of, null_scores
 from synth_assets.evals.suites import SUITES, find_suites
 from synth_assets.reporting.escaping import escaped_sample
@@ -24,7 +24,7 @@ class BenchmarksConfig(dg.Config):
 
 
 @dg.asset(group_name="benchmarks", kinds={"polars", "parquet"}, owners=["team:evaluation"])
-def benchmark_items(config: BenchmarksConfig, hardware: Hardware, home: Home) -> dg.MaterializeResult:
+def benchmark_items(config: BenchmarksConfig, hardware: Hardware, home: SynthHome) -> dg.MaterializeResult:
     """All items of the suites, of every split; filtering removes what is too near to one of them."""
     names = hardware.limits().suites if config.suites is None else config.suites
     items = item_table(find_suites(names), home.benchmarks(), config.sealed or ())

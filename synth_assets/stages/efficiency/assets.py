@@ -8,11 +8,11 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from resources.evaluated_models import adapted
+from resources.evaluated_models import with_adapter
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.step_meter import step_meter
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
 from synth_assets.evals.comparison import primary
 from synth_assets.evals.scoring import EvaluationSpec, score_model
@@ -48,13 +48,13 @@ from synth_assets.training.budget import UNLIMITED, tighter
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.specs import LoraSpec
-from synth_assets.training.train_or_load import Order, Workshop, produce
+from synth_assets.training.train_or_load import TrainingContext, TrainingRequest, train_or_load_adapter
 from synth_assets.training.versions import code_version
 
 CELLS = dg.StaticPartitionsDefinition(list(VARIANTS))
 """One key per variant; those of the default grid come first."""
 
-COMMON: Any = {"group_name": "efficiency", "owners": ["team:training"]}
+ASSET_DEFAULTS: Any = {"group_name": "efficiency", "owners": ["team:training"]}
 SHOWN_FIGURES = ("rank_comparison", "pareto_test_loss")  # an event stays under 100 kB; the report has them all
 
 
@@ -90,7 +90,7 @@ class NotRunError(RuntimeError):
     kinds={"peft", "trl"},
     pool=GPU_POOL,
     code_version=fingerprint(code_version("lora"), StudySpec()),
-    **COMMON,
+    **ASSET_DEFAULTS,
 )
 def lora_variant(
     context: dg.AssetExecutionContext,
@@ -133,7 +133,7 @@ def lora_variant(
     )
 
 
-@dg.asset(kinds={"transformers", "parquet"}, pool=GPU_POOL, code_version=fingerprint(LatencySpec()), **COMMON)
+@dg.asset(kinds={"transformers", "parquet"}, pool=GPU_POOL, code_version=fingerprint(LatencySpec()), **ASSET_DEFAULTS)
 def variant_latencies(
     context: dg.AssetExecutionContext,
     config: LatencyConfig,
@@ -172,7 +172,7 @@ def variant_latencies(
     )
 
 
-@dg.asset(kinds={"json"}, code_version=fingerprint(1), **COMMON)
+@dg.asset(kinds={"json"}, code_version=fingerprint(1), **ASSET_DEFAULTS)
 def efficiency_frontier(
     context: dg.AssetExecutionContext,
     config: FrontierConfig,
@@ -218,20 +218,20 @@ def _study(inference: Inference, base: ModelRecord, rows: pl.LazyFrame, items: p
 
 
 def _measure(
-    study: Study, variant: Variant, inference: Inference, place: tuple[Home, Progress, WorkBudget], force: bool
+    study: Study, variant: Variant, inference: Inference, place: tuple[SynthHome, Progress, WorkBudget], force: bool
 ) -> tuple[Variant, StoredAdapter | None]:
     """Train the variant unless its adapter exists, then measure what was not measured before."""
     cell, seed = VARIANTS[variant.name]
     home, progress, limits = place
     tier, base = inference.hardware.limits(), study.base
     budget = tighter(UNLIMITED, limits.tightest())
-    workshop = Workshop(home.root(), home.adapters(), home.shards("adapters"), tier, progress, budget)
+    workshop = TrainingContext(home.root(), home.adapters(), home.shards("adapters"), tier, progress, budget)
     seen = study.rows.filter(pl.col("split") != TESTING)
-    order = Order("lora_variant", study.training_of(cell, seed), base, seen)
-    record, stored = produce(order, workshop, _loader(inference, base), force=force)
+    order = TrainingRequest("lora_variant", study.training_of(cell, seed), base, seen)
+    record, stored = train_or_load_adapter(order, workshop, _loader(inference, base), force=force)
     if stored is None:
         return replace(variant, failure=record.failure), None
-    subject = adapted(inference, base, stored.folder, (variant.name, record.fingerprint))
+    subject = with_adapter(inference, base, stored.folder, (variant.name, record.fingerprint))
     held_out = losses(
         (subject.pair, subject.weights),
         study.rows,
@@ -279,7 +279,7 @@ def _first_seeds(variants: Mapping[str, Variant], basis: str) -> list[Variant]:
 
 def _timed(variant: Variant, base: ModelRecord, inference: Inference, tracking: MlflowTracking) -> Timed:
     folder = tracking.home.root() / variant.path
-    subject = adapted(inference.quantised(variant.quantisation), base, folder, (variant.name, variant.adapter))
+    subject = with_adapter(inference.quantised(variant.quantisation), base, folder, (variant.name, variant.adapter))
     return Timed(variant.name, variant.cell, subject.weights, subject.engine, subject.generator)
 
 

@@ -13,7 +13,7 @@ import psutil
 
 from synth_assets.llm.protocols import Sampling, TextGenerator
 from synth_assets.schemas.serialization import fingerprint
-from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_shards
+from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_blocks
 
 PERCENTILES = {"p50_s": 50, "p95_s": 95, "p99_s": 99}
 LATENCIES = pl.Schema(
@@ -86,7 +86,7 @@ def latencies(
     paths = compute_blocks(
         blocks, lambda one: time_variant(one, prompts, spec), folder, what="latencies", progress=progress
     )
-    found = read_shards(paths, LATENCIES)
+    found = read_blocks(paths, LATENCIES)
     names = pl.DataFrame({"variant": [one.variant for one in timed], "cell": [one.cell for one in timed]})
     return pl.concat([names, found.drop("variant", "cell")], how="horizontal").select(LATENCIES.names())
 

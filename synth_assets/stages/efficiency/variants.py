@@ -13,7 +13,7 @@ from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tier import Tier
 from synth_assets.stages.efficiency.grid import ALPHA_PER_RANK, Cell
-from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_shards
+from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_blocks
 from synth_assets.storage.manifests import content_hash, folder_hash
 from synth_assets.training.adapter_store import library_versions
 from synth_assets.training.data import by_split, encode_rows
@@ -207,7 +207,7 @@ def losses(
 
     key = fingerprint("losses", weights, content_hash(held_out), batch)
     shards = compute_blocks([Block(key, 1, held_out)], measure, folder, what="losses", progress=progress)
-    return read_shards(shards, LOSSES)
+    return read_blocks(shards, LOSSES)
 
 
 def measured_variant(

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from resources.check_results import upstream_versions
-from resources.evaluated_models import subject_of
+from resources.evaluated_models import load_evaluated_model
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
@@ -25,7 +25,7 @@ from synth_assets.schemas.serialization import fingerprint, to_json
 from synth_assets.stages.evaluation.overlap import overlap_table, overlapping_items, training_texts, without_overlap
 from synth_assets.stages.evaluation.profiles import PreferenceSpec, preferred, profiles
 from synth_assets.stages.evaluation.report import write_report
-from synth_assets.stages.evaluation.report_data import Evidence, gather
+from synth_assets.stages.evaluation.report_data import ReportData, gather
 from synth_assets.stages.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.stages.evaluation.trainings import traces
 from synth_assets.stages.evaluation.writing_tally import WritingTally
@@ -36,7 +36,7 @@ from synth_assets.training.methods import ADAPTERS
 
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
 OWN_PAIRS_INS = {one.pairs: dg.AssetIn(dagster_type=pl.LazyFrame) for one in ON_POLICY}
-RECIPE = 1  # raise it when the same answers would be scored differently
+SCORING_VERSION = 1  # raise it when the same answers would be scored differently
 
 
 class EvaluationConfig(dg.Config):
@@ -66,7 +66,7 @@ class ComparisonConfig(dg.Config):
     kinds={"transformers", "parquet"},
     pool=GPU_POOL,
     owners=["team:evaluation"],
-    code_version=fingerprint(RECIPE, EvaluationSpec()),
+    code_version=fingerprint(SCORING_VERSION, EvaluationSpec()),
 )
 def benchmark_scores(
     context: dg.AssetExecutionContext,
@@ -82,7 +82,7 @@ def benchmark_scores(
     spec = inference.hardware.spec(EvaluationSpec(), config)
     where: Any = {"folder": tracking.home.shards("evaluation"), "progress": context.log.info, "budget": meter.budget}
     trained = [adapters[name] for name in ADAPTERS if not adapters[name].failure]
-    subjects = [subject_of(inference, tracking.home, base_model, adapter) for adapter in (None, *trained)]
+    subjects = [load_evaluated_model(inference, tracking.home, base_model, adapter) for adapter in (None, *trained)]
     tally = WritingTally()
     scores = pl.concat(score_model(tally.watched(subject), benchmark_items, spec, **where) for subject in subjects)
     engines = {subject.name: subject.engine for subject in subjects}
@@ -114,7 +114,7 @@ def benchmark_scores(
     kinds={"transformers", "json"},
     pool=GPU_POOL,
     owners=["team:evaluation"],
-    code_version=fingerprint(RECIPE, PreferenceSpec()),
+    code_version=fingerprint(SCORING_VERSION, PreferenceSpec()),
 )
 def comparison(
     context: dg.AssetExecutionContext,
@@ -186,7 +186,7 @@ def _filtered(
     return {**fates, "kept": len(scores)}, scores
 
 
-def _small_print(evidence: Evidence) -> dict[str, dg.MetadataValue]:
+def _small_print(evidence: ReportData) -> dict[str, dg.MetadataValue]:
     """The smallest difference that each suite can show, and what the candidate must not lose."""
     if not evidence.comparison.candidate:
         return {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.schemas.records import BASE, AdapterRecord, Comparison, Metric, PairedTest
 
 SIGNIFICANCE = 0.05  # of a p-value; above it two models are called level
@@ -58,14 +58,14 @@ def level(test: PairedTest) -> bool:
 def _best(ranked: Scored, base: Metric, tests: Mapping[tuple[str, str], PairedTest]) -> Iterator[str]:
     best, metric = ranked[0]
     text = (
-        f"{_capital(label(best.name))} has the highest score on {metric.suite} ({metric.metric}, {metric.n} test "
-        f"items): {metric.value:.1%}, {_apart(metric.value - base.value)} the base model's {base.value:.1%}"
+        f"{_capital(display_name(best.name))} has the highest score on {metric.suite} ({metric.metric}, {metric.n} "
+        f"test items): {metric.value:.1%}, {_apart(metric.value - base.value)} the base model's {base.value:.1%}"
     )
     against_base = tests.get((BASE, best.name))
     yield f"{text} ({_p(against_base)})." if against_base else f"{text}."
     told = {other.name: _between(tests, other.name, best.name) for other, _ in ranked[1:]}
-    equals = [f"{label(name)} ({_p(test)})" for name, test in told.items() if test and level(test)]
-    unknown = [label(name) for name, test in told.items() if test is None]
+    equals = [f"{display_name(name)} ({_p(test)})" for name, test in told.items() if test and level(test)]
+    unknown = [display_name(name) for name, test in told.items() if test is None]
     if equals:
         yield f"It is level with {_listed(equals)}: these items do not tell them apart."
     if unknown:
@@ -77,9 +77,9 @@ def _not_better_than_base(ranked: Scored, tests: Mapping[tuple[str, str], Paired
         test = tests.get((BASE, adapter.name))
         if test and level(test):
             told = f"level with the base model ({_p(test)}): no effect of its training was shown"
-            yield f"{_capital(label(adapter.name))} is {told}."
+            yield f"{_capital(display_name(adapter.name))} is {told}."
         elif test and test.difference < 0:
-            yield f"{_capital(label(adapter.name))} is {_apart(test.difference)} the base model ({_p(test)})."
+            yield f"{_capital(display_name(adapter.name))} is {_apart(test.difference)} the base model ({_p(test)})."
 
 
 def _rivals(ranked: Scored, tests: Mapping[tuple[str, str], PairedTest]) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _controls(adapters: Sequence[AdapterRecord], tests: Mapping[tuple[str, str],
     for (first, second), test in tests.items():
         if first in controls and level(test):
             yield (
-                f"{_capital(label(second))} is level with its control, {label(first)} ({_p(test)}): "
+                f"{_capital(display_name(second))} is level with its control, {display_name(first)} ({_p(test)}): "
                 "that its gain comes from its loss is not shown."
             )
         elif first in controls:
@@ -105,11 +105,11 @@ def _controls(adapters: Sequence[AdapterRecord], tests: Mapping[tuple[str, str],
 def _pair(test: PairedTest) -> str:
     if level(test):
         return (
-            f"{_capital(label(test.second))} is level with {label(test.first)}: "
+            f"{_capital(display_name(test.second))} is level with {display_name(test.first)}: "
             f"{_points(test.difference)} on {test.n} items ({_p(test)})."
         )
     better, worse = (test.second, test.first) if test.difference > 0 else (test.first, test.second)
-    return f"{_capital(label(better))} is {_apart(abs(test.difference))} {label(worse)} ({_p(test)})."
+    return f"{_capital(display_name(better))} is {_apart(abs(test.difference))} {display_name(worse)} ({_p(test)})."
 
 
 def _time(
@@ -119,35 +119,37 @@ def _time(
     timed = {a.name: training_seconds(a, adapters) for a, _ in ranked}
     values = {a.name: metric.value for a, metric in ranked}
     quickest = min(timed, key=lambda name: timed[name])
-    text = f"{_capital(label(quickest))} is the cheapest to train: {timed[quickest]:.1f} s from the base model"
+    text = f"{_capital(display_name(quickest))} is the cheapest to train: {timed[quickest]:.1f} s from the base model"
     if quickest == best.name:
         yield f"{text}; it also scores highest."
     else:
         lost = best_metric.value - values[quickest]
-        yield f"{text}, {_apart(-lost)} {label(best.name)}, which takes {timed[best.name]:.1f} s."
+        yield f"{text}, {_apart(-lost)} {display_name(best.name)}, which takes {timed[best.name]:.1f} s."
     rivals = [name for name in timed if (test := _between(tests, name, best.name)) and level(test)]
     quicker = min(rivals, key=lambda name: timed[name], default=best.name)
     if quicker != quickest and timed[quicker] < timed[best.name]:
         yield (
-            f"Among the methods level with the best, {label(quicker)} takes less time: "
+            f"Among the methods level with the best, {display_name(quicker)} takes less time: "
             f"{timed[quicker]:.1f} s against {timed[best.name]:.1f} s."
         )
     gains = {name: 100 * (values[name] - base.value) / seconds for name, seconds in timed.items() if seconds > 0}
     if gains and max(gains.values()) > 0:
         name = max(gains, key=lambda one: gains[one])
         gain = f"{gains[name]:.2f} points a second over the base"
-        yield f"{_capital(label(name))} gains most for its training time: {gain}."
+        yield f"{_capital(display_name(name))} gains most for its training time: {gain}."
 
 
 def _size(ranked: Scored) -> Iterator[str]:
     best = ranked[0][0]
     smallest, metric = min(ranked, key=lambda pair: (pair[0].trainable_parameters, -pair[1].value))
-    same = [label(a.name) for a, _ in ranked if a.trainable_parameters == smallest.trainable_parameters]
+    same = [display_name(a.name) for a, _ in ranked if a.trainable_parameters == smallest.trainable_parameters]
     if len(same) > 1:
         yield f"{_capital(_listed(same))} are the smallest adapters: {smallest.trainable_parameters:,} parameters each."
         return
-    text = f"{_capital(label(smallest.name))} is the smallest adapter: {smallest.trainable_parameters:,} parameters"
-    more = "" if smallest is best else f", against {best.trainable_parameters:,} of {label(best.name)}"
+    text = (
+        f"{_capital(display_name(smallest.name))} is the smallest adapter: {smallest.trainable_parameters:,} parameters"
+    )
+    more = "" if smallest is best else f", against {best.trainable_parameters:,} of {display_name(best.name)}"
     yield f"{text}{more}, with a score of {metric.value:.1%}."
 
 
@@ -158,7 +160,7 @@ def _memory(ranked: Scored, adapters: Sequence[AdapterRecord]) -> Iterator[str]:
     least, most = min(peaks.values()), max(peaks.values())
     if least == most:
         return
-    lightest, heaviest = ([label(name) for name, peak in peaks.items() if peak == end] for end in (least, most))
+    lightest, heaviest = ([display_name(name) for name, peak in peaks.items() if peak == end] for end in (least, most))
     yield (
         f"Least memory to train from the base model: {_listed(lightest)} with {_mib(least)}; "
         f"most: {_listed(heaviest)} with {_mib(most)} ({ranked[0][0].peak_memory_kind})."

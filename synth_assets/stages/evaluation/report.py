@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from synth_assets.evals.guards import GUARD_MARGIN, Detectable, Guarded
+from synth_assets.evals.guards import GUARD_MARGIN, DetectableEffect, GuardResult
 from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, REASONS
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.reporting.document import (
     Block,
     Cell,
@@ -27,7 +27,7 @@ from synth_assets.schemas.records import BASE, Comparison, Metric, UnanswerableI
 from synth_assets.schemas.serialization import to_json
 from synth_assets.stages.evaluation.profiles import Profile
 from synth_assets.stages.evaluation.recommendations import which_method_when
-from synth_assets.stages.evaluation.report_data import Evidence
+from synth_assets.stages.evaluation.report_data import ReportData
 from synth_assets.stages.evaluation.report_trainings import cost_section, filter_section, training_section
 from synth_assets.storage.atomic import write_atomically
 
@@ -37,7 +37,7 @@ SUMMARY_COLUMNS = (
 )
 
 
-def write_report(evidence: Evidence, folder: Path) -> list[str]:
+def write_report(evidence: ReportData, folder: Path) -> list[str]:
     """Write report.md, report.html, report.json, summary.csv and the figures; returns the files' names.
 
     Each file is whole or not there; equal evidence gives equal files.
@@ -64,7 +64,7 @@ def summary(comparison: Comparison) -> str:
     return buffer.getvalue().decode()
 
 
-def sections(evidence: Evidence) -> list[Section]:
+def sections(evidence: ReportData) -> list[Section]:
     """All of the report; a part without data is left out."""
     found = evidence.comparison
     parts = [
@@ -94,10 +94,12 @@ def _costs() -> str:
     )
 
 
-def _scores(evidence: Evidence) -> Section:
+def _scores(evidence: ReportData) -> Section:
     found = evidence.comparison
     tested = [m for m in found.metrics if m.split == "test"]
-    chosen = f"Candidate: {label(found.candidate)}, the best on the validation split; the test split then judges."
+    chosen = (
+        f"Candidate: {display_name(found.candidate)}, the best on the validation split; the test split then judges."
+    )
     blocks: list[Block] = [
         f"{chosen if found.candidate else 'There is no candidate.'} Each value leads to the MLflow run that holds the "
         "score of every item."
@@ -114,7 +116,7 @@ def _scores(evidence: Evidence) -> Section:
     for suite, split, metric in dict.fromkeys((m.suite, m.split, m.metric) for m in (*tested, *others)):
         mine = [m for m in found.metrics if (m.suite, m.split, m.metric) == (suite, split, metric)]
         rows = [_score_row(m, _name(found, m.model), evidence.links) for m in mine]
-        rows += [cells((label(model), f"failed: {reason}")) for model, reason in found.failures.items()]
+        rows += [cells((display_name(model), f"failed: {reason}")) for model, reason in found.failures.items()]
         if split == "test":
             rows += _null_rows(evidence.nulls.get(suite, {}), metric)
         told = f"{suite}, {metric}, {split} split, {', '.join(dict.fromkeys(m.harness for m in mine))}"
@@ -145,7 +147,7 @@ def _unanswerable(found: Sequence[UnanswerableItems]) -> Section:
     rows = [
         cells(
             (
-                label(one.model),
+                display_name(one.model),
                 one.suite,
                 one.split,
                 one.items,
@@ -163,7 +165,7 @@ def _unanswerable(found: Sequence[UnanswerableItems]) -> Section:
     return Section("Items left out", [told, Table(head, rows, head[3:6])] if rows else [])
 
 
-def _tests(evidence: Evidence) -> Section:
+def _tests(evidence: ReportData) -> Section:
     tests = evidence.comparison.tests
     if not tests:
         return Section("Paired tests", [])
@@ -171,7 +173,7 @@ def _tests(evidence: Evidence) -> Section:
     head = ("pair", "points", "only first", "only second", "n", "left out", "p", "p, Holm")
     rows = [
         [
-            Cell(f"{label(t.first)} → {label(t.second)}"),
+            Cell(f"{display_name(t.first)} → {display_name(t.second)}"),
             Cell(f"{100 * t.difference:+.1f}", link),
             *cells((t.only_first, t.only_second, t.n, t.left_out)),
             *cells((f"{t.p_value:.2g}", "-" if t.p_holm is None else f"{t.p_holm:.2g}")),
@@ -185,7 +187,7 @@ def _tests(evidence: Evidence) -> Section:
     return Section("Paired tests", [told, Table(head, rows, head[1:])])
 
 
-def _detectable(found: Sequence[Detectable]) -> Section:
+def _detectable(found: Sequence[DetectableEffect]) -> Section:
     rows = [
         cells((d.suite, d.metric, d.n, "no difference was seen" if d.effect is None else f"{100 * d.effect:.1f}"))
         for d in found
@@ -195,7 +197,7 @@ def _detectable(found: Sequence[Detectable]) -> Section:
     return Section("Smallest visible difference", [told, Table(head, rows, ("n", "points"))] if rows else [])
 
 
-def _guards(found: Sequence[Guarded]) -> Section:
+def _guards(found: Sequence[GuardResult]) -> Section:
     head = ("guards", "suite", "metric", "n", "left out", "points", "interval", "verdict")
     rows = [
         cells(
@@ -221,7 +223,7 @@ def _guards(found: Sequence[Guarded]) -> Section:
     return Section("Guards", [told, Table(head, rows, ("n", "left out", "points"))] if rows else [])
 
 
-def _without_overlap(evidence: Evidence) -> Section:
+def _without_overlap(evidence: ReportData) -> Section:
     clean = {(m.model, m.suite, m.metric): m for m in evidence.comparison.without_overlap}
     if not clean:
         return Section("Without overlap", [])
@@ -244,7 +246,7 @@ def _without_overlap(evidence: Evidence) -> Section:
     return Section("Without overlap", [told, Table(head, rows, head[3:])])
 
 
-def _win_rates(evidence: Evidence) -> Section:
+def _win_rates(evidence: ReportData) -> Section:
     found = evidence.comparison
     rows = [[*_score_row(m, _name(found, m.model), evidence.links), Cell(m.harness)] for m in found.win_rates]
     told = "How often the reward model prefers the candidate's answer to the base model's, ties as one half."
@@ -258,7 +260,7 @@ def _profiles(found: Sequence[Profile]) -> Section:
     rows = [
         cells(
             (
-                label(one.model),
+                display_name(one.model),
                 one.n,
                 f"{one.words:.1f}",
                 f"{one.sentences:.2f}",
@@ -289,7 +291,7 @@ def _traits(found: Sequence[Profile]) -> dict[str, dict[str, float]]:
 
 
 def _samples(found: Comparison) -> Section:
-    who = {"before": label(BASE), "after": label(found.candidate)}
+    who = {"before": display_name(BASE), "after": display_name(found.candidate)}
     shown = [
         Sample(
             one["prompt"], [(f"{who[side]}, score {one[f'{side}_score']}", one[side]) for side in ("before", "after")]
@@ -301,7 +303,7 @@ def _samples(found: Comparison) -> Section:
 
 
 def _name(found: Comparison, model: str) -> str:
-    return label(model) + (" (candidate)" if model == found.candidate else "")
+    return display_name(model) + (" (candidate)" if model == found.candidate else "")
 
 
 def _writer(content: bytes) -> Callable[[Path], None]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from synth_assets.evals.guards import Detectable, Guarded, detectable_effects, guarded, null_values
+from synth_assets.evals.guards import DetectableEffect, GuardResult, detectable_effects, null_values, regression_guards
 from synth_assets.schemas.records import BASE, AdapterRecord, Comparison
 from synth_assets.stages.evaluation.profiles import Profile, profiles
 from synth_assets.stages.evaluation.trainings import Trace
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportData:
     """What a report is written from.
 
     Args:
@@ -33,8 +33,8 @@ class Evidence:
     adapters: Sequence[AdapterRecord]
     deciding: tuple[str, str]
     nulls: Mapping[str, Mapping[str, Mapping[str, float]]]
-    detectable: Sequence[Detectable]
-    guards: Sequence[Guarded]
+    detectable: Sequence[DetectableEffect]
+    guards: Sequence[GuardResult]
     profiles: Sequence[Profile]
     links: Mapping[str, str]
     traces: Sequence[Trace] = ()
@@ -48,18 +48,18 @@ def gather(
     tables: tuple[pl.DataFrame, pl.DataFrame],
     deciding: tuple[str, str],
     run_url: Callable[[str], str],
-) -> Evidence:
+) -> ReportData:
     """The evidence from ITEM_SCORES and BENCHMARK_ITEMS; `run_url` is asked once for each MLflow run."""
     scores, items = tables
     runs = {m.mlflow_run_id for m in (*comparison.metrics, *comparison.win_rates)} | {a.mlflow_run_id for a in adapters}
     candidate = comparison.candidate
-    return Evidence(
+    return ReportData(
         comparison=comparison,
         adapters=adapters,
         deciding=deciding,
         nulls=null_values(scores, items),
         detectable=detectable_effects(scores, BASE, candidate) if candidate else [],
-        guards=guarded(scores, candidate) if candidate else [],
+        guards=regression_guards(scores, candidate) if candidate else [],
         profiles=profiles(scores),
         links={run: run_url(run) for run in sorted(runs) if run},
     )

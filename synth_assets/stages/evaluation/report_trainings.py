@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.reporting.document import Block, Cell, Section, Table, cells, drawn
 from synth_assets.reporting.figures import efficiency_comparison, filtering_stats, tradeoff_analysis
 from synth_assets.reporting.training_figures import PREFERENCE_METHODS, dpo_training_curves, sft_training_curves
 from synth_assets.schemas.records import BASE, AdapterRecord
 from synth_assets.stages.evaluation.recommendations import training_peak, training_seconds
-from synth_assets.stages.evaluation.report_data import Evidence
+from synth_assets.stages.evaluation.report_data import ReportData
 
 MIB = 2**20
 
 
-def cost_section(evidence: Evidence) -> Section:
+def cost_section(evidence: ReportData) -> Section:
     """What each training took, drawn beside the scores and alone, and as numbers."""
     head = ("adapter", "seconds", "from the base", "tokens/s", "peak MiB", "trained parameters", "USD")
     rows = []
     for adapter in evidence.adapters:
         if adapter.failure:
-            rows.append(cells((label(adapter.name), f"failed: {adapter.failure}")))
+            rows.append(cells((display_name(adapter.name), f"failed: {adapter.failure}")))
             continue
         link = evidence.links.get(adapter.mlflow_run_id, "")
         numbers = (
@@ -30,12 +30,12 @@ def cost_section(evidence: Evidence) -> Section:
             f"{adapter.trainable_parameters:,}",
             f"{adapter.cost_usd:.2f}",
         )
-        rows.append([Cell(label(adapter.name)), *(Cell(number, link) for number in numbers)])
+        rows.append([Cell(display_name(adapter.name)), *(Cell(number, link) for number in numbers)])
     table: list[Block] = [Table(head, rows, head[1:])] if rows else []
     return Section("What training cost", [*_tradeoff(evidence), *_efficiency(evidence), *table])
 
 
-def training_section(evidence: Evidence) -> Section:
+def training_section(evidence: ReportData) -> Section:
     """The curves of the supervised trainings and of those on preferences; which adapter left none is said."""
     known = [trace for trace in evidence.traces if trace.training.points("loss")]
     supervised = [one.training for one in known if one.adapter.method not in PREFERENCE_METHODS]
@@ -54,11 +54,11 @@ def training_section(evidence: Evidence) -> Section:
         )
     without = [trace for trace in evidence.traces if trace not in known]
     reason = "the version of the code that trained it kept none"
-    blocks += [f"{label(trace.adapter.name)} has no curve: {trace.problem or reason}." for trace in without]
+    blocks += [f"{display_name(trace.adapter.name)} has no curve: {trace.problem or reason}." for trace in without]
     return Section("How training went", blocks)
 
 
-def filter_section(evidence: Evidence) -> Section:
+def filter_section(evidence: ReportData) -> Section:
     """What became of the rows that the filter judged."""
     if not evidence.fates:
         return Section("What the filter kept", [])
@@ -71,7 +71,7 @@ def filter_section(evidence: Evidence) -> Section:
     return Section("What the filter kept", [figure])
 
 
-def _tradeoff(evidence: Evidence) -> list[Block]:
+def _tradeoff(evidence: ReportData) -> list[Block]:
     suite, metric = evidence.deciding
     trained = [a for a in evidence.adapters if not a.failure and a.role == "candidate"]
     drawn_models = {BASE, *(a.name for a in trained)}
@@ -93,7 +93,7 @@ def _tradeoff(evidence: Evidence) -> list[Block]:
     ]
 
 
-def _efficiency(evidence: Evidence) -> list[Block]:
+def _efficiency(evidence: ReportData) -> list[Block]:
     costs = costs_of(evidence)
     if not costs:
         return []
@@ -101,7 +101,7 @@ def _efficiency(evidence: Evidence) -> list[Block]:
     return [drawn("efficiency_comparison", caption, lambda columns: efficiency_comparison(costs, columns=columns))]
 
 
-def costs_of(evidence: Evidence) -> dict[str, dict[str, float]]:
+def costs_of(evidence: ReportData) -> dict[str, dict[str, float]]:
     """Name of a cost, with its unit, to method to value; a cost that is not known of every method is left out."""
     adapters = evidence.adapters
     methods = [a for a in adapters if not a.failure and a.role == "candidate"]

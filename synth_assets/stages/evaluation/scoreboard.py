@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synth_assets.evals.unanswerable import unanswerable_text
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.schemas.preference_rounds import ROUNDS
 from synth_assets.schemas.records import BASE, Comparison, Decision, Metric, PairedTest
 from synth_assets.stats.power import minimum_detectable_effect
 from synth_assets.training.methods import ADAPTERS
 
 WIDTH = 80
-NAME_WIDTH = max(map(len, map(label, ADAPTERS))) + 2
+NAME_WIDTH = max(map(len, map(display_name, ADAPTERS))) + 2
 
 
 def scoreboard(
@@ -43,7 +43,7 @@ def suite_table(comparison: Comparison, suite: str, nulls: Mapping[str, Mapping[
     for model in _models(comparison):
         row = {m.metric: m for m in shown if m.model == model}
         mark = "*" if model == comparison.candidate else " "
-        head = f"{mark} {label(model):{NAME_WIDTH}}"
+        head = f"{mark} {display_name(model):{NAME_WIDTH}}"
         if model in comparison.failures:
             lines.append(_cut(f"{head}failed: {' '.join(comparison.failures[model].split())}"))
         elif row:
@@ -66,7 +66,8 @@ def legend(comparison: Comparison) -> str:
     if comparison.candidate:
         lines.insert(0, "* candidate: the best on the validation split, which the test split then judges")
     lines += [
-        f"{label(one.control)}: the data of {label(one.adapter)} with its loss switched off; never a candidate"
+        f"{display_name(one.control)}: the data of {display_name(one.adapter)} with its loss switched off; "
+        "never a candidate"
         for one in ROUNDS
         if one.control in _models(comparison)
     ]
@@ -82,7 +83,7 @@ def paired_tests_table(tests: Sequence[PairedTest]) -> str:
         f"  {'':42}{'points':>7}{'only 1st':>10}{'only 2nd':>10}{'p':>9}",
     ]
     for test in tests:
-        pair = f"{label(test.first)} -> {label(test.second)}"
+        pair = f"{display_name(test.first)} -> {display_name(test.second)}"
         p_value = _p(test.p_value if test.p_holm is None else test.p_holm)
         lines.append(
             f"  {pair:42}{100 * test.difference:>+7.1f}{test.only_first:>10}{test.only_second:>10}{p_value:>9}"
@@ -98,7 +99,7 @@ def answers(comparison: Comparison) -> str:
     """Prompts of the test split, drawn by hash, before and after."""
     if not comparison.samples:
         return ""
-    lines = [f"Before (base) and after ({label(comparison.candidate)}), drawn by hash; + right, - wrong"]
+    lines = [f"Before (base) and after ({display_name(comparison.candidate)}), drawn by hash; + right, - wrong"]
     for sample in comparison.samples:
         lines += _wrapped("  > ", sample["prompt"])
         lines += _wrapped(f"  {_mark(sample['before_score'])} before: ", sample["before"])
@@ -111,8 +112,8 @@ def decision_text(decision: Decision | None) -> str:
     if decision is None:
         return ""
     version = f" version {decision.candidate_version}" if decision.candidate_version else ""
-    head = f"{decision.outcome.capitalize()}: {label(decision.candidate) or 'no candidate'}{version}"
-    against = f", against {label(decision.opponent)}" if decision.opponent else ""
+    head = f"{decision.outcome.capitalize()}: {display_name(decision.candidate) or 'no candidate'}{version}"
+    against = f", against {display_name(decision.opponent)}" if decision.opponent else ""
     lines = _wrapped("", head + against)
     if decision.reason:
         lines += _wrapped("  ", decision.reason)
@@ -126,7 +127,7 @@ def markdown_table(comparison: Comparison) -> str:
     """The same rows as a Markdown table: all suites and metrics of the test split."""
     rows = ["| model | suite | metric | n | left out | value | 95 % interval |", "|---|---|---|---:|---:|---:|---|"]
     for model in _models(comparison):
-        name = label(model) + (" (candidate)" if model == comparison.candidate else "")
+        name = display_name(model) + (" (candidate)" if model == comparison.candidate else "")
         if model in comparison.failures:
             reason = " ".join(comparison.failures[model].split()).replace("|", "\\|")
             rows.append(f"| {name} | failed: {reason} | | | | | |")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from synth_assets.evals.scoring import Subject
+from synth_assets.evals.scoring import EvaluatedModel
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
 
 
@@ -16,7 +16,7 @@ class WritingTally:
     new_tokens: int = 0
     writing_s: float = 0.0
 
-    def watched(self, subject: Subject) -> Subject:
+    def watched(self, subject: EvaluatedModel) -> EvaluatedModel:
         """Return the subject with a generator whose tokens and seconds are added up here."""
         return replace(subject, generator=lambda: cast("TextGenerator", _Watched(subject.generator(), self)))
 

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from synth_assets.schemas.tables import JUDGED, REJECTED
-from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR, NO_RECALLS, Ledger, Verdict, chunks
-from synth_assets.stages.filtering.features import SIDES, Base, Features, Floats
+from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR, NO_RECALLS, RowDecision, RowLog, chunks
+from synth_assets.stages.filtering.features import SIDES, Features, Floats, TokenLimits
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.score import score
@@ -26,7 +26,7 @@ REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR, RECALLED
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class FilterResult:
     """What became of the rows.
 
     Attributes:
@@ -44,14 +44,14 @@ class Verdicts:
     pass_rates: pl.DataFrame
 
 
-def judge(
+def apply_filters(
     rows: pl.LazyFrame,
     items: pl.DataFrame,
     spec: FilterSpec,
-    base: Base,
+    base: TokenLimits,
     scratch: Path,
     recalled: Mapping[str, str] = NO_RECALLS,
-) -> Verdicts:
+) -> FilterResult:
     """Keep one good row for each distinct task.
 
     Of duplicates the row of the lowest (batch, row_id) is kept, so that the order of the rows changes nothing and a new
@@ -71,10 +71,10 @@ def judge(
         ValueError: no benchmark items, no rows, or no row is left; says how many each reason rejected.
     """
     decontaminator = Decontaminator(items, spec.benchmark_cover)
-    ledger, rates = Ledger(("batch", "row_id"), REASONS, scratch, recalled), PassRates()
+    ledger, rates = RowLog(("batch", "row_id"), REASONS, scratch, recalled), PassRates()
     with NearDuplicates(spec.near_duplicate_similarity, scratch) as near:
         for chunk in chunks(rows):
-            features, verdict = Features(chunk, spec, base), Verdict(chunk)
+            features, verdict = Features(chunk, spec, base), RowDecision(chunk)
             measured = apply_rules(features, verdict, rates)
             apply_items(features, verdict, decontaminator)
             passed = verdict.passed()
@@ -91,10 +91,10 @@ def judge(
     if not ledger.passed().size:
         table = "\n".join(f"  {reason}: {count}" for reason, count in reasons.items()) or "  there were none to judge"
         raise ValueError(f"no instruction row is left of {ledger.table.height}; rejected by reason:\n{table}")
-    return Verdicts(*ledger.write(rows, JUDGED, REJECTED), reasons, ledger.fates(), rates.table())
+    return FilterResult(*ledger.write(rows, JUDGED, REJECTED), reasons, ledger.fates(), rates.table())
 
 
-def apply_rules(rows: Features, verdict: Verdict, rates: PassRates) -> dict[str, Floats]:
+def apply_rules(rows: Features, verdict: RowDecision, rates: PassRates) -> dict[str, Floats]:
     """Object to what a rule objects to; gives what each rule measured, by its reason."""
     measured = {rule.reason: rule.measure(rows) for rule in RULES}
     for rule in RULES:
@@ -105,7 +105,7 @@ def apply_rules(rows: Features, verdict: Verdict, rates: PassRates) -> dict[str,
     return measured
 
 
-def apply_items(rows: Features, verdict: Verdict, items: Decontaminator, *others: pl.Series) -> None:
+def apply_items(rows: Features, verdict: RowDecision, items: Decontaminator, *others: pl.Series) -> None:
     """Object to rows that repeat a benchmark item in any text, of which `others` has more than the rows do."""
     texts = (*(rows.text(side) for side in SIDES), rows.history(), *others)
     words = [*(rows.words(side) for side in SIDES), *(hash_words(text.to_list()) for text in texts[2:])]

@@ -13,7 +13,7 @@ import polars as pl
 from resources.check_results import json_metadata, upstream_versions
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry.dataset_runs import log_dataset
 from synth_assets.reporting.escaping import escaped_sample, first_sections
@@ -21,15 +21,15 @@ from synth_assets.reporting.figures import markdown_image, thumbnail
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS
-from synth_assets.stages.filtering.apply import Verdicts, judge
+from synth_assets.stages.filtering.apply import FilterResult, apply_filters
 from synth_assets.stages.filtering.dataset_card import CardFacts, dataset_card
-from synth_assets.stages.filtering.features import Base
+from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.pass_rates import markdown
 from synth_assets.stages.filtering.preferences import (
     PREFERENCE_REASONS,
-    PreferenceVerdicts,
-    Surroundings,
-    judge_preferences,
+    PairContext,
+    PreferenceFilterResult,
+    filter_preferences,
 )
 from synth_assets.stages.filtering.report import items_found, reasons_table, sample, stats_figure
 from synth_assets.stages.filtering.rules import RULES
@@ -73,7 +73,7 @@ class SplitConfig(dg.Config):
 
 
 @dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
-def recalled_rows(home: Home) -> dg.MaterializeResult:
+def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
     """Rows that people took back (`synth recall ROW`): they pass no filter, and nothing trained on them is promoted."""
     rows = recalls_in_force(home.recalls())
     return dg.MaterializeResult(
@@ -110,15 +110,17 @@ def judged_instructions(
     base_model: ModelRecord,
     hardware: Hardware,
     inference: Inference,
-    home: Home,
+    home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Every row, generated or imported, judged once: kept for one distinct task, or rejected with its reason."""
     spec = hardware.spec(FilterSpec(), config)
     batches = [raw_instructions[name] for name in sorted(raw_instructions)]
     rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
-    base = Base(inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model))
+    base = TokenLimits(
+        inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
+    )
     with _scratch(home) as scratch:
-        verdicts = judge(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
+        verdicts = apply_filters(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
         context.log.info(f"rejected by reason: {verdicts.reasons}")
         yield from _results(("filtered_instructions", "rejected_instructions"), verdicts, spec, home)
 
@@ -130,7 +132,7 @@ def judged_instructions(
     code_version=fingerprint(SplitSpec()),
 )
 def sft_dataset(
-    config: SplitConfig, filtered_instructions: pl.LazyFrame, hardware: Hardware, home: Home
+    config: SplitConfig, filtered_instructions: pl.LazyFrame, hardware: Hardware, home: SynthHome
 ) -> dg.MaterializeResult:
     """The rows for supervised fine-tuning, train and validation divided by groups of similar tasks."""
     spec = hardware.spec(SplitSpec(), config)
@@ -218,20 +220,22 @@ def judged_preferences(
     benchmark_items: pl.DataFrame,
     base_model: ModelRecord,
     inference: Inference,
-    home: Home,
+    home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Every imported preference pair, judged once: both answers by the rules, none a copy, none of what is held out."""
     spec = inference.hardware.spec(FilterSpec(), config)
-    around = Surroundings(sft_dataset, benchmark_items, inference.hardware.spec(SplitSpec()).group_similarity)
-    base = Base(inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model))
+    around = PairContext(sft_dataset, benchmark_items, inference.hardware.spec(SplitSpec()).group_similarity)
+    base = TokenLimits(
+        inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
+    )
     with _scratch(home) as scratch:
-        verdicts = judge_preferences(imported_preferences, around, spec, base, scratch)
+        verdicts = filter_preferences(imported_preferences, around, spec, base, scratch)
         context.log.info(f"rejected by reason: {verdicts.reasons}")
         yield from _results(("filtered_preferences", "rejected_preferences"), verdicts, spec, home)
 
 
 def _results(
-    names: tuple[str, str], verdicts: Verdicts | PreferenceVerdicts, spec: FilterSpec, home: Home
+    names: tuple[str, str], verdicts: FilterResult | PreferenceFilterResult, spec: FilterSpec, home: SynthHome
 ) -> Iterator[dg.MaterializeResult]:
     """The table of what is kept and the one of what is rejected, each with the manifest of all rows."""
     for name, table in zip(names, (verdicts.kept, verdicts.rejected), strict=True):
@@ -246,7 +250,7 @@ def _results(
 
 
 @contextmanager
-def _scratch(home: Home) -> Iterator[Path]:
+def _scratch(home: SynthHome) -> Iterator[Path]:
     """A folder for temporary files; what a killed run left of earlier ones is removed."""
     folder = home.shards("filtering")
     sweep_temporaries(folder)
@@ -254,7 +258,9 @@ def _scratch(home: Home) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _metadata(verdicts: Verdicts | PreferenceVerdicts, table: pl.LazyFrame, spec: FilterSpec) -> Mapping[str, Any]:
+def _metadata(
+    verdicts: FilterResult | PreferenceFilterResult, table: pl.LazyFrame, spec: FilterSpec
+) -> Mapping[str, Any]:
     columns = table.collect_schema().names()
     rejected = "reason" in columns
     judged, kept = verdicts.fates.height, verdicts.fates.filter(fate="kept").height
@@ -271,9 +277,9 @@ def _metadata(verdicts: Verdicts | PreferenceVerdicts, table: pl.LazyFrame, spec
     }
 
 
-def _pictures(verdicts: Verdicts | PreferenceVerdicts, *, rejected: bool) -> Mapping[str, Any]:
+def _pictures(verdicts: FilterResult | PreferenceFilterResult, *, rejected: bool) -> Mapping[str, Any]:
     """How the instructions fared, drawn, and how they would with other thresholds."""
-    if rejected or not isinstance(verdicts, Verdicts):
+    if rejected or not isinstance(verdicts, FilterResult):
         return {}
     figure = stats_figure(verdicts.kept, verdicts.rejected)
     return {

@@ -58,7 +58,7 @@ class Parts:
         self._waiting.clear()
 
 
-class Verdict:
+class RowDecision:
     """What is said about the rows of one chunk; the first objection stands."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
@@ -76,7 +76,7 @@ class Verdict:
             self.reason[place], self.detail[place] = reason, detail
 
 
-class Ledger:
+class RowLog:
     """The verdicts on all rows so far."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Ledger:
         self._details = Parts(folder, "details", pl.Schema({"detail": pl.String}))
         self.table = pl.DataFrame()
 
-    def add(self, rows: pl.DataFrame, verdict: Verdict, tasks: Sequence[str], facts: pl.DataFrame) -> None:
+    def add(self, rows: pl.DataFrame, verdict: RowDecision, tasks: Sequence[str], facts: pl.DataFrame) -> None:
         """Take the verdicts on the next rows, the tasks of those that passed, and columns to keep beside them."""
         reason = pl.Series("reason", verdict.reason.tolist(), self._reasons)
         self._tables.append(rows.select(self._keys).with_columns(reason, *facts.get_columns()))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from synth_assets.llm.protocols import Refusal, refuses_nothing
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.text.lexicon import contained
-from synth_assets.text.words import Integers, Words, hash_words
+from synth_assets.text.words import Integers, TokenHashes, hash_words
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -26,7 +26,7 @@ ASCII_CLASSES = {r"\b": r"(?-u:\b)", r"\w": "[0-9A-Za-z_]"}
 
 
 @dataclass(frozen=True)
-class Base:
+class TokenLimits:
     """What the filter asks of the model to be trained.
 
     Attributes:
@@ -47,13 +47,13 @@ class Features:
     single row can blow up a chunk.
     """
 
-    def __init__(self, rows: pl.DataFrame, spec: FilterSpec, base: Base) -> None:
+    def __init__(self, rows: pl.DataFrame, spec: FilterSpec, base: TokenLimits) -> None:
         """Take a chunk of rows; null texts count as empty."""
         self.rows, self.spec, self._count_tokens = rows, spec, base.count_tokens
         self.context_tokens, self._refusal = base.context_tokens, base.refusal
         limit = spec.max_characters + 1
         self._texts = {side: rows[side].fill_null("").str.slice(0, limit) for side in SIDES}
-        self._words: dict[Side, Words] = {}
+        self._words: dict[Side, TokenHashes] = {}
         self._history: pl.Series | None = None
         self._refusals: list[str] | None = None
         self._shared: dict[tuple[object, Side], object] = {}
@@ -66,7 +66,7 @@ class Features:
         """The instructions or the responses."""
         return self._texts[side]
 
-    def words(self, side: Side) -> Words:
+    def words(self, side: Side) -> TokenHashes:
         """The words of one side."""
         if side not in self._words:
             self._words[side] = hash_words(self._texts[side].to_list())
@@ -131,7 +131,7 @@ class Features:
             pl.when(history == "").then(self.text("instruction")).otherwise(history + "\n" + self.text("instruction"))
         ).to_series()
 
-    def task_words(self, places: Integers) -> Words:
+    def task_words(self, places: Integers) -> TokenHashes:
         """The words of some of the tasks, given by their places in order."""
         if self.history().str.len_bytes().sum():
             return hash_words(self.tasks().gather(places).to_list())

@@ -13,14 +13,14 @@ import polars as pl
 
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS, REJECTED_PAIRS
 from synth_assets.stages.filtering.apply import REASONS, apply_items, apply_rules
-from synth_assets.stages.filtering.decisions import Ledger, Verdict, chunks
-from synth_assets.stages.filtering.features import Base, Features
+from synth_assets.stages.filtering.decisions import RowDecision, RowLog, chunks
+from synth_assets.stages.filtering.features import Features, TokenLimits
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import VALIDATION, task_texts
 from synth_assets.text.decontamination import Decontaminator
-from synth_assets.text.near_duplicates import NearDuplicates, Pairs
+from synth_assets.text.near_duplicates import DuplicatePairs, NearDuplicates
 from synth_assets.text.words import Integers, normalise
 
 REJECTED_ANSWER_RULES = (
@@ -43,7 +43,7 @@ PREFERENCE_REASONS = (*REASONS, *(PREFIX + name for name in REJECTED_ANSWER_RULE
 
 
 @dataclass(frozen=True)
-class PreferenceVerdicts:
+class PreferenceFilterResult:
     """What became of imported pairs: PAIRS with their group, REJECTED_PAIRS, counts by reason, and fates."""
 
     kept: pl.LazyFrame
@@ -53,7 +53,7 @@ class PreferenceVerdicts:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PairContext:
     """What imported pairs are held against.
 
     Attributes:
@@ -67,9 +67,9 @@ class Surroundings:
     similarity: float
 
 
-def judge_preferences(
-    pairs: pl.LazyFrame, around: Surroundings, spec: FilterSpec, base: Base, scratch: Path
-) -> PreferenceVerdicts:
+def filter_preferences(
+    pairs: pl.LazyFrame, around: PairContext, spec: FilterSpec, base: TokenLimits, scratch: Path
+) -> PreferenceFilterResult:
     """Keep the pairs that may be trained on, each with the group of the instructions that its own resembles.
 
     Of pairs that repeat each other the one of the lowest (source, pair_id) is kept. A pair whose instruction resembles
@@ -87,14 +87,14 @@ def judge_preferences(
     """
     items = Decontaminator(around.items, spec.benchmark_cover)
     rows = around.sft_rows.select("row_id", "group", "split").collect()
-    ledger = Ledger(("source", "pair_id"), PREFERENCE_REASONS, scratch)
+    ledger = RowLog(("source", "pair_id"), PREFERENCE_REASONS, scratch)
     similar = NearDuplicates(spec.near_duplicate_similarity, scratch)
     related = NearDuplicates(around.similarity, scratch)
     with similar, related:
         for tasks in task_texts(around.sft_rows):
             related.add(tasks)
         for chunk in chunks(pairs):
-            verdict = Verdict(chunk)
+            verdict = RowDecision(chunk)
             asked = _judge_chunk(chunk, verdict, items, spec, base)
             passed = verdict.passed()
             whole = pl.select(pl.concat_str(asked, chunk["chosen"], chunk["rejected"], separator="\n")).to_series()
@@ -105,11 +105,11 @@ def judge_preferences(
         group = _place(ledger, before, related, rows)
     ledger.table = ledger.table.with_columns(group)
     kept, rejected = ledger.write(pairs, PAIRS, REJECTED_PAIRS)
-    return PreferenceVerdicts(kept, rejected, ledger.reasons(), ledger.fates())
+    return PreferenceFilterResult(kept, rejected, ledger.reasons(), ledger.fates())
 
 
 def _judge_chunk(
-    rows: pl.DataFrame, verdict: Verdict, items: Decontaminator, spec: FilterSpec, base: Base
+    rows: pl.DataFrame, verdict: RowDecision, items: Decontaminator, spec: FilterSpec, base: TokenLimits
 ) -> pl.Series:
     """Object by the rules and benchmarks; gives what each pair asks, earlier turns included."""
     chosen, worse = (Features(_with_response(rows, side), spec, base) for side in ("chosen", "rejected"))
@@ -133,7 +133,7 @@ def _with_response(pairs: pl.DataFrame, side: str) -> pl.DataFrame:
     return rows.with_columns(missing).select(INSTRUCTIONS.names())
 
 
-def _place(ledger: Ledger, judged: Integers, related: NearDuplicates, rows: pl.DataFrame) -> pl.Series:
+def _place(ledger: RowLog, judged: Integers, related: NearDuplicates, rows: pl.DataFrame) -> pl.Series:
     """The group of each pair; pairs that belong to a held-out one or to several are rejected in the ledger.
 
     Args:
@@ -165,7 +165,7 @@ def _place(ledger: Ledger, judged: Integers, related: NearDuplicates, rows: pl.D
 class _Grouping:
     """Groups of SFT rows, and imports that join them one by one."""
 
-    def __init__(self, rows: pl.DataFrame, ids: list[str], alike: Pairs) -> None:
+    def __init__(self, rows: pl.DataFrame, ids: list[str], alike: DuplicatePairs) -> None:
         """Take the rows, the ids of the imports, and which of both are alike, imports numbered after the rows."""
         self._ids = rows["row_id"].to_list() + ids
         self._group: list[str | None] = [*rows["group"].to_list(), *([None] * len(ids))]

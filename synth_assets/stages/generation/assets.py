@@ -12,14 +12,14 @@ import polars as pl
 from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
 from resources.step_meter import step_meter
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.reporting.escaping import escaped_sample
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
 from synth_assets.stages.generation.import_report import report_lines
 from synth_assets.stages.generation.import_store import read_import, stored_imports
-from synth_assets.stages.generation.magpie import RECIPE, generate
+from synth_assets.stages.generation.magpie import GENERATION_VERSION, generate
 from synth_assets.stages.generation.partitions import BATCHES, BATCHES_NAME, check_batch, stored_batches
 from synth_assets.stages.generation.spec import MagpieSpec
 from synth_assets.storage.atomic import sweep_temporaries
@@ -55,7 +55,7 @@ class MagpieConfig(dg.Config):
     kinds={"transformers", "parquet"},
     pool=GPU_POOL,
     owners=["team:data"],
-    code_version=fingerprint(RECIPE, MagpieSpec()),
+    code_version=fingerprint(GENERATION_VERSION, MagpieSpec()),
 )
 def raw_instructions(
     context: dg.AssetExecutionContext,
@@ -63,7 +63,7 @@ def raw_instructions(
     teacher_model: ModelRecord,
     hardware: Hardware,
     inference: Inference,
-    home: Home,
+    home: SynthHome,
 ) -> dg.MaterializeResult:
     """A batch of instructions that the teacher invents from its pre-query template, with its answers (Magpie)."""
     batch = check_batch(context.partition_key, stored_batches(home.tables()))
@@ -103,7 +103,7 @@ def raw_instructions(
     },
     group_name="generation",
 )
-def imports(context: dg.AssetExecutionContext, home: Home) -> Iterator[dg.MaterializeResult]:
+def imports(context: dg.AssetExecutionContext, home: SynthHome) -> Iterator[dg.MaterializeResult]:
     """The rows of all imported files; empty tables where nothing was imported."""
     folder = home.shards("imports")
     sweep_temporaries(folder)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 
 from synth_assets.llm.chat_encoding import ChatTemplateError
-from synth_assets.llm.prompt_formats import Family, family
+from synth_assets.llm.prompt_formats import PromptFormat, family
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS
@@ -23,7 +23,9 @@ from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blo
 from synth_assets.storage.budgets import WorkBudget
 
 SOURCE = "magpie"
-RECIPE = 1  # raise it when the same spec would give other rows, whatever the family; for one see Family.recipe
+GENERATION_VERSION = (
+    1  # raise it when the same spec would give other rows, whatever the family; for one see Family.recipe
+)
 
 
 class Generated(NamedTuple):
@@ -127,9 +129,13 @@ def generate(  # noqa: PLR0913 - what is made, by what, where, and within which 
 class _RowMaker:
     """Makes blocks of rows with one generator, spec and batch."""
 
-    def __init__(self, generator: TextGenerator, spec: MagpieSpec, batch: str, template: str, row: Family) -> None:
+    def __init__(
+        self, generator: TextGenerator, spec: MagpieSpec, batch: str, template: str, row: PromptFormat
+    ) -> None:
         self.generator, self.spec, self.batch, self.template, self.family = generator, spec, batch, template, row
-        recipe = [RECIPE, row.recipe] if row.recipe > 1 else [RECIPE]  # rows of the first recipe keep their ids
+        recipe = (
+            [GENERATION_VERSION, row.recipe] if row.recipe > 1 else [GENERATION_VERSION]
+        )  # rows of the first recipe keep their ids
         made_by = [*recipe, generator.model, generator.revision]
         self.made_from = fingerprint(drawn_by(spec), made_by, row.pre_query, row.stop, row.banned_first)
         self.new_tokens = 0

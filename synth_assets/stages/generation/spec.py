@@ -8,7 +8,7 @@ from typing import Any
 from synth_assets.stages.generation.seeds import row_seed
 
 SEEDS = 2**63
-ADDED_LATER = ("topics", "topic_weights", "turns", "turn_weights")
+FIELDS_SINCE_V2 = ("topics", "topic_weights", "turns", "turn_weights")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def drawn_by(spec: MagpieSpec) -> dict[str, Any]:
     return {
         name: value
         for name, value in asdict(spec).items()
-        if name != "samples" and (name not in ADDED_LATER or value != default[name])
+        if name != "samples" and (name not in FIELDS_SINCE_V2 or value != default[name])
     }
 
 

@@ -10,16 +10,16 @@ from resources.hardware import GPU_POOL
 from resources.inference import Inference, LazyGenerator
 from resources.reward import RewardModels
 from resources.step_meter import StepMeter, step_meter
-from resources.storage import Home
+from resources.storage import SynthHome
 from synth_assets.llm.protocols import RewardModel
-from synth_assets.reporting.display_names import label
+from synth_assets.reporting.display_names import display_name
 from synth_assets.reporting.escaping import escaped_sample
-from synth_assets.schemas.preference_rounds import ON_POLICY, Round
+from synth_assets.schemas.preference_rounds import ON_POLICY, PreferenceRound
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import PAIRS
 from synth_assets.stages.preference.candidates import (
-    RECIPE,
+    SAMPLING_VERSION,
     CandidateSpec,
     OnPolicyCandidateSpec,
     instructions_to_sample,
@@ -27,14 +27,14 @@ from synth_assets.stages.preference.candidates import (
     score_candidates,
 )
 from synth_assets.stages.preference.pairs import (
+    ContextWindow,
     Pairs,
     PairSpec,
-    Room,
+    apply_retractions,
     build_pairs,
     length_bias,
     reasons_text,
     some_pairs,
-    take_back,
 )
 from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.manifests import content_hash, read_manifest
@@ -72,7 +72,7 @@ class PairConfig(dg.Config):
     kinds={"transformers", "parquet"},
     pool=GPU_POOL,
     owners=["team:data"],
-    code_version=fingerprint(RECIPE, CandidateSpec()),
+    code_version=fingerprint(SAMPLING_VERSION, CandidateSpec()),
 )
 def response_candidates(
     context: dg.AssetExecutionContext,
@@ -82,7 +82,7 @@ def response_candidates(
     reward_model: ModelRecord,
     inference: Inference,
     rewards: RewardModels,
-    home: Home,
+    home: SynthHome,
 ) -> dg.MaterializeResult:
     """Several responses of the teacher to each training instruction, one per temperature, with their rewards."""
     meter = step_meter(context, inference.hardware.row(), config)
@@ -105,29 +105,30 @@ def preference_pairs(
     recalled_rows: pl.DataFrame,
     base_model: ModelRecord,
     inference: Inference,
-    home: Home,
+    home: SynthHome,
 ) -> dg.MaterializeResult:
     """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
     meter = step_meter(context, inference.hardware.row(), config)
     spec = inference.hardware.spec(PairSpec(), config)
     room = _room(inference, base_model, meter.budget)
     candidates, imported = (
-        take_back(rows.collect(), recalled_rows["row_id"]) for rows in (response_candidates, filtered_preferences)
+        apply_retractions(rows.collect(), recalled_rows["row_id"])
+        for rows in (response_candidates, filtered_preferences)
     )
     built = some_pairs(build_pairs(candidates.kept, imported.kept, spec, room))
     taken_back = pl.concat([part.dropped.select("row_id") for part in (candidates, imported)])
     return _pairs(context, built, taken_back, spec, home, meter)
 
 
-def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
+def assets_of_round(one: PreferenceRound) -> list[dg.AssetsDefinition]:
     """What the policy of an on-policy round answers, and pairs of that and of what the teacher answered."""
 
     @dg.asset(
         name=one.candidates,
         ins={"policy": dg.AssetIn(one.policy)},
-        description=f"Several responses of the {label(one.policy)} adapter to each training instruction, with "
+        description=f"Several responses of the {display_name(one.policy)} adapter to each training instruction, with "
         "their rewards.\n\nEmpty where that adapter failed to train.",
-        code_version=fingerprint(RECIPE, OnPolicyCandidateSpec()),
+        code_version=fingerprint(SAMPLING_VERSION, OnPolicyCandidateSpec()),
         group_name="preference",
         kinds={"transformers", "parquet"},
         pool=GPU_POOL,
@@ -142,7 +143,7 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
         reward_model: ModelRecord,
         inference: Inference,
         rewards: RewardModels,
-        home: Home,
+        home: SynthHome,
     ) -> dg.MaterializeResult:
         meter = step_meter(context, inference.hardware.row(), config)
         spec = inference.hardware.spec(OnPolicyCandidateSpec(), config)
@@ -158,8 +159,8 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
     @dg.asset(
         name=one.pairs,
         ins={"own_candidates": dg.AssetIn(one.candidates)},
-        description=f"The best and the worst of what the {label(one.policy)} adapter and the teacher answered to the "
-        "same instruction, by reward margin; train and validation.",
+        description=f"The best and the worst of what the {display_name(one.policy)} adapter and the teacher answered to "
+        "the same instruction, by reward margin; train and validation.",
         code_version=fingerprint(PairSpec()),
         group_name="preference",
         kinds={"polars", "parquet"},
@@ -173,20 +174,20 @@ def assets_of_round(one: Round) -> list[dg.AssetsDefinition]:
         recalled_rows: pl.DataFrame,
         base_model: ModelRecord,
         inference: Inference,
-        home: Home,
+        home: SynthHome,
     ) -> dg.MaterializeResult:
         meter = step_meter(context, inference.hardware.row(), config)
         spec = inference.hardware.spec(PairSpec(), config)
         room = _room(inference, base_model, meter.budget)
         both = pl.concat([own_candidates.collect(), response_candidates.collect()])
-        kept, dropped = take_back(both, recalled_rows["row_id"])
+        kept, dropped = apply_retractions(both, recalled_rows["row_id"])
         built = build_pairs(kept, PAIRS.to_frame(), spec, room)
         return _pairs(context, built, dropped.select("row_id"), spec, home, meter)
 
     return [candidates, pairs]
 
 
-OF_ROUNDS = [definition for one in ON_POLICY for definition in assets_of_round(one)]
+PREFERENCE_ROUND_ASSETS = [definition for one in ON_POLICY for definition in assets_of_round(one)]
 
 
 def _candidates(
@@ -194,7 +195,7 @@ def _candidates(
     asked: tuple[pl.LazyFrame, CandidateSpec],
     generator: LazyGenerator,
     reward: RewardModel,
-    home: Home,
+    home: SynthHome,
     meter: StepMeter,
 ) -> dg.MaterializeResult:
     """CANDIDATES of one writer, in shards that a rerun reads."""
@@ -220,7 +221,7 @@ def _candidates(
     )
 
 
-def _room(inference: Inference, base: ModelRecord, budget: WorkBudget) -> Room:
+def _room(inference: Inference, base: ModelRecord, budget: WorkBudget) -> ContextWindow:
     """What the base can read; every count of tokens looks at the budget first."""
     count = inference.count_tokens(base)
 
@@ -228,7 +229,7 @@ def _room(inference: Inference, base: ModelRecord, budget: WorkBudget) -> Room:
         budget.check("No pair is stored yet")
         return count(texts)
 
-    return Room(count_within_budget, base.context_tokens, inference.template_refusal(base))
+    return ContextWindow(count_within_budget, base.context_tokens, inference.template_refusal(base))
 
 
 def _pairs(
@@ -236,7 +237,7 @@ def _pairs(
     built: Pairs,
     recalled: pl.DataFrame,
     spec: PairSpec,
-    home: Home,
+    home: SynthHome,
     meter: StepMeter,
 ) -> dg.MaterializeResult:
     """PAIRS with what was dropped, also of the rows that a person took back."""

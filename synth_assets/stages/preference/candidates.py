@@ -14,7 +14,7 @@ from synth_assets.schemas.tables import CANDIDATES
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
 
-RECIPE = 1  # raise it when the same spec would give other rows
+SAMPLING_VERSION = 1  # raise it when the same spec would give other rows
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class _Sampler:
     def __init__(self, generator: TextGenerator, spec: CandidateSpec) -> None:
         self.generator, self.spec = generator, spec
         drawn = [spec.temperatures, spec.top_p, spec.max_response_tokens, spec.seed]
-        self.made_from = fingerprint(RECIPE, drawn, generator.model, generator.revision)
+        self.made_from = fingerprint(SAMPLING_VERSION, drawn, generator.model, generator.revision)
         self.new_tokens = 0
 
     def key(self, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -43,7 +43,7 @@ class PairSpec:
             raise ValueError(f"PairSpec.validation_share is {self.validation_share}; it must be from 0 to below 1")
 
 
-class Room(NamedTuple):
+class ContextWindow(NamedTuple):
     """What the base model can read.
 
     A counter of its tokens, how many its context holds, and why its chat template refuses turns with an answer (empty
@@ -63,14 +63,16 @@ class Pairs(NamedTuple):
     fates: pl.DataFrame
 
 
-class Verdicts(NamedTuple):
+class PairFilterResult(NamedTuple):
     """Rows that stay, and each row that does not with its `reason`."""
 
     kept: pl.DataFrame
     dropped: pl.DataFrame
 
 
-def build_pairs(candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec, room: Room | None = None) -> Pairs:
+def build_pairs(
+    candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec, room: ContextWindow | None = None
+) -> Pairs:
     """Pairs from scored candidates and from imported preferences, split by the groups of the SFT dataset.
 
     Args:
@@ -102,12 +104,12 @@ def some_pairs(built: Pairs) -> Pairs:
     return built
 
 
-def take_back(rows: pl.DataFrame, recalled: Collection[str]) -> Verdicts:
+def apply_retractions(rows: pl.DataFrame, recalled: Collection[str]) -> PairFilterResult:
     """Candidates or imported pairs but for those of rows that a person took back."""
     return _judged(rows, pl.when(pl.col("row_id").is_in([*recalled])).then(pl.lit(RECALLED)))
 
 
-def usable_candidates(candidates: pl.DataFrame) -> Verdicts:
+def usable_candidates(candidates: pl.DataFrame) -> PairFilterResult:
     """Candidates that can stand in a pair: finite reward, finished, not empty, no copy of an earlier one."""
     copies = pl.int_range(pl.len()).over("row_id", "response") > 0
     return _judged(
@@ -123,7 +125,7 @@ def usable_candidates(candidates: pl.DataFrame) -> Verdicts:
     )
 
 
-def choose_pairs(candidates: pl.DataFrame, spec: PairSpec) -> Verdicts:
+def choose_pairs(candidates: pl.DataFrame, spec: PairSpec) -> PairFilterResult:
     """Pairs of usable candidates of the same instruction, the better one chosen; ties and small margins dropped.
 
     `best_worst` looks at the best and the worst of each instruction, `all` at every two.
@@ -145,7 +147,7 @@ def choose_pairs(candidates: pl.DataFrame, spec: PairSpec) -> Verdicts:
         .then(pl.lit("margin_too_small")),
     )
     alone = ordered.filter(pl.len().over("row_id") == 1).select("row_id", reason=pl.lit("one_usable_response"))
-    return Verdicts(judged.kept, pl.concat([judged.dropped.select("row_id", "reason"), alone]))
+    return PairFilterResult(judged.kept, pl.concat([judged.dropped.select("row_id", "reason"), alone]))
 
 
 def length_bias(pairs: pl.DataFrame) -> dict[str, float]:
@@ -168,9 +170,11 @@ def reasons_text(reasons: pl.DataFrame) -> str:
     return "\n".join(lines) or "nothing was dropped: there was nothing to pair"
 
 
-def _judged(rows: pl.DataFrame, reason: pl.Expr) -> Verdicts:
+def _judged(rows: pl.DataFrame, reason: pl.Expr) -> PairFilterResult:
     rows = rows.with_columns(reason=reason.cast(pl.String))
-    return Verdicts(rows.filter(pl.col("reason").is_null()).drop("reason"), rows.filter(pl.col("reason").is_not_null()))
+    return PairFilterResult(
+        rows.filter(pl.col("reason").is_null()).drop("reason"), rows.filter(pl.col("reason").is_not_null())
+    )
 
 
 def _with_ids(both: pl.DataFrame) -> pl.DataFrame:
@@ -199,10 +203,10 @@ def _splits(groups: pl.Series, spec: PairSpec) -> pl.Series:
     return pl.Series("split", ["validation" if places[g] < limit else "train" for g in groups], dtype=pl.String)
 
 
-def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: Room | None) -> Verdicts:
+def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: ContextWindow | None) -> PairFilterResult:
     """Pairs of which either side, after the instruction, fits the base model's context and chat template."""
     if room is None:
-        return Verdicts(pairs, pairs.clear().with_columns(reason=pl.lit("")))
+        return PairFilterResult(pairs, pairs.clear().with_columns(reason=pl.lit("")))
     texts = pairs.select(_asked().alias("asked"), "chosen", "rejected")
     asked, chosen, rejected = (pl.Series(room.count_tokens(text.to_list()), dtype=pl.Int64) for text in texts)
     longest = pl.DataFrame({"chosen": chosen, "rejected": rejected}).max_horizontal() + asked + spec.template_tokens
@@ -213,19 +217,19 @@ def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: Room | None) -> Verdicts
         pairs.filter(over).with_columns(reason=pl.lit("too_long_for_base")),
         fitting.filter(refused).with_columns(reason=pl.lit("refused_by_chat_template")),
     ]
-    return Verdicts(fitting.filter(~refused), pl.concat(dropped))
+    return PairFilterResult(fitting.filter(~refused), pl.concat(dropped))
 
 
-def _is_refused(pair: Mapping[str, Any], room: Room) -> bool:
+def _is_refused(pair: Mapping[str, Any], room: ContextWindow) -> bool:
     turns = [*(pair["history"] or []), {"role": "user", "content": pair["instruction"]}]
     return any(room.refusal(turns, pair[side]) for side in ("chosen", "rejected"))
 
 
-def _limit(pairs: pl.DataFrame, spec: PairSpec) -> Verdicts:
+def _limit(pairs: pl.DataFrame, spec: PairSpec) -> PairFilterResult:
     """At most `max_pairs`, drawn by what each pair is, so that more pairs elsewhere do not reshuffle all."""
     ranks = pl.Series("rank", [fingerprint("limit", spec.seed, one) for one in pairs["pair_id"]], dtype=pl.String)
     over = ranks.rank("ordinal") > spec.max_pairs
-    return Verdicts(pairs.filter(~over), pairs.filter(over).with_columns(reason=pl.lit("over_max_pairs")))
+    return PairFilterResult(pairs.filter(~over), pairs.filter(over).with_columns(reason=pl.lit("over_max_pairs")))
 
 
 def _reasons(dropped: dict[str, pl.DataFrame]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from synth_assets.stages.promotion.service_history import (
     REASON_CHARACTERS,
     Action,
     Service,
-    SuccessionError,
+    ServiceHistoryError,
     keep,
     services,
     serving_version,
@@ -22,7 +22,7 @@ NOTHING_SERVED = "no version was promoted yet: the base model serves"
 
 
 @dataclass(frozen=True)
-class Occasion:
+class AuditEntry:
     """Who moves the alias, when (ISO 8601, UTC) and in which Dagster run."""
 
     who: str
@@ -46,8 +46,8 @@ def moved_by_hand(registry: Registry, recorded: ChampionRecord | None) -> str | 
     return serving if past and past[-1].action == "moved by hand" else None
 
 
-def succeed(
-    registry: Registry, decision: Decision, recorded: ChampionRecord | None, occasion: Occasion
+def apply_decision(
+    registry: Registry, decision: Decision, recorded: ChampionRecord | None, occasion: AuditEntry
 ) -> ChampionRecord:
     """Move the alias as decided, and say who serves now and by what.
 
@@ -67,7 +67,7 @@ def succeed(
     serving = past[-1].version if past else ""
     if decision.outcome == "promoted" and decision.candidate_version != serving:
         if decision.opponent_version != serving:
-            raise SuccessionError(
+            raise ServiceHistoryError(
                 f"@champion is version {serving or 'none'}, the decision was made against version "
                 f"{decision.opponent_version or 'none'}: run the job promote again"
             )
@@ -96,7 +96,7 @@ def _describes(recorded: ChampionRecord, now: Service) -> bool:
     return described == (now.version, now.at, now.action, now.reason)
 
 
-def _brought_up(registry: Registry, decision: Decision, occasion: Occasion) -> list[Service]:
+def _brought_up(registry: Registry, decision: Decision, occasion: AuditEntry) -> list[Service]:
     """Every service, the one in force in the log as well: a move by hand is recorded before anything else happens."""
     past = services(registry)
     if past and past[-1].action == "moved by hand":
@@ -110,7 +110,7 @@ def _brought_up(registry: Registry, decision: Decision, occasion: Occasion) -> l
     return past
 
 
-def _moved(registry: Registry, decision: Decision, occasion: Occasion) -> Service:
+def _moved(registry: Registry, decision: Decision, occasion: AuditEntry) -> Service:
     old, new = decision.opponent_version, decision.candidate_version
     back = is_rollback(decision)
     action: Action = "rolled back" if back else "promoted"
@@ -157,7 +157,7 @@ def _record(registry: Registry, past: Sequence[Service], now: Service, decision:
     )
 
 
-def evidence_tags(decision: Decision, occasion: Occasion, checks: Mapping[str, int]) -> dict[str, str]:
+def evidence_tags(decision: Decision, occasion: AuditEntry, checks: Mapping[str, int]) -> dict[str, str]:
     """What a version is told about the decision on it."""
     failed = [clause.name for clause in decision.clauses if not clause.passed]
     return {

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 import dagster as dg
 import polars as pl
 
-from resources.check_results import Evidence, adapter_versions, json_metadata, upstream_versions
+from resources.check_results import CheckResults, adapter_versions, json_metadata, upstream_versions
 from resources.deployment import person
-from resources.evaluated_models import subject_of
-from resources.gpu_slots import model_turn
+from resources.evaluated_models import load_evaluated_model
+from resources.gpu_slots import gpu_slot
 from resources.inference import Inference
 from resources.step_meter import step_meter
-from resources.storage import Home
+from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
-from synth_assets.evals.scoring import EvaluationSpec, Subject
+from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec
 from synth_assets.evals.suite import SEALED
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.model_versions import (
@@ -36,16 +36,16 @@ from synth_assets.schemas.records import (
     BASE,
     AdapterRecord,
     ChampionRecord,
+    CheckResult,
     Clause,
     Comparison,
     Decision,
-    JudgedDecision,
     Metric,
     ModelRecord,
-    Verdict,
+    RecordedDecision,
 )
 from synth_assets.schemas.serialization import fingerprint
-from synth_assets.stages.promotion.alias import Occasion, evidence_tags, succeed
+from synth_assets.stages.promotion.alias import AuditEntry, apply_decision, evidence_tags
 from synth_assets.stages.promotion.candidates import (
     ASKED_AGAIN,
     CHALLENGER,
@@ -53,21 +53,21 @@ from synth_assets.stages.promotion.candidates import (
     Scores,
     VersionError,
     compared_candidate,
-    contender,
+    promotion_candidate,
     version_number,
 )
 from synth_assets.stages.promotion.model_card import SCORE, attached_scores, clause_table, model_card
-from synth_assets.stages.promotion.on_demand_scoring import Examiner, WeightsError
-from synth_assets.stages.promotion.paired_evidence import judge
-from synth_assets.stages.promotion.policy import Contender, PromotionPolicy, outcome_version
+from synth_assets.stages.promotion.on_demand_scoring import OnDemandScorer, WeightsError
+from synth_assets.stages.promotion.paired_evidence import evaluate_promotion
+from synth_assets.stages.promotion.policy import PromotionCandidate, PromotionPolicy, outcome_version
 from synth_assets.stages.promotion.rollback import Rollback, is_rollback, rollback_decision
-from synth_assets.stages.promotion.service_history import SuccessionError, serving_version, version_before
+from synth_assets.stages.promotion.service_history import ServiceHistoryError, serving_version, version_before
 from synth_assets.stages.promotion.user_protection import Known, measured_guards, protections
 from synth_assets.storage.lineage import LineageError
 from synth_assets.storage.manifests import ManifestError, content_hash
 from synth_assets.training.methods import ADAPTERS
 
-LAST_OF_ALL = {"dagster/priority": "-100"}  # the other ready steps go first, the checks of the same run among them
+LOW_PRIORITY = {"dagster/priority": "-100"}  # the other ready steps go first, the checks of the same run among them
 MEASURED_BY = ("comparison", "benchmark_scores", "benchmark_items", "base_model")
 SEALED_TAG = "sealed_items"  # of the MLflow runs that hold scores on them: which sealed items
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
@@ -107,7 +107,7 @@ class PromotionConfig(dg.Config):
     kinds={"mlflow", "json"},
     owners=["team:evaluation"],
     code_version=fingerprint(PromotionPolicy()),
-    op_tags=LAST_OF_ALL,
+    op_tags=LOW_PRIORITY,
 )
 def promotion_decision(
     context: dg.AssetExecutionContext,
@@ -118,16 +118,16 @@ def promotion_decision(
     base_model: ModelRecord,
     inference: Inference,
     tracking: MlflowTracking,
-    evidence: Evidence,
+    evidence: CheckResults,
     **adapters: AdapterRecord,
 ) -> dg.MaterializeResult:
     """Whether the best adapter becomes the champion, with each clause of the policy and what was found."""
     tracker, occasion = tracking.tracker(context), _occasion(context)
     if problem := config.contradiction():
-        raise SuccessionError(problem)
+        raise ServiceHistoryError(problem)
     newest = {name: record.model_version for name, record in adapters.items()}
     version = _asked_version(tracker, config, newest)
-    verdicts: list[Verdict] = []
+    verdicts: list[CheckResult] = []
     behind: dict[str, str] = {}
     card = ""
     if config.rollback:
@@ -149,7 +149,7 @@ def promotion_decision(
         if candidate:
             behind = _versions_behind(context, tracker, candidate, scores)
             verdicts = evidence.verdicts(context, behind)
-        decision = judge(candidate, opponent, scores, verdicts, config.policy())
+        decision = evaluate_promotion(candidate, opponent, scores, verdicts, config.policy())
         if candidate and candidate.version and candidate.role == "candidate":
             card = _keep_evidence(tracker, decision, occasion, (_counts(verdicts), behind), challenger=not config.adopt)
     return dg.MaterializeResult(
@@ -178,7 +178,7 @@ def champion(
     tracker, occasion = tracking.tracker(context), _occasion(context)
     with tracking.lock("promotion"):
         before = tracking.home.record(CHAMPION, ChampionRecord)
-        record = succeed(tracker, promotion_decision, before, occasion)
+        record = apply_decision(tracker, promotion_decision, before, occasion)
     moved = before is None or (before.version, before.moved_at) != (record.version, record.moved_at)
     if moved and record.version and record.action == "rolled back":
         try:
@@ -236,24 +236,28 @@ def _asked_version(tracker: MlflowTracker, config: PromotionConfig, newest: Mapp
     try:
         return version_number(tracker, given, newest)
     except VersionError as error:
-        raise SuccessionError(str(error)) from None
+        raise ServiceHistoryError(str(error)) from None
 
 
 def _contenders(
     tracker: MlflowTracker, config: PromotionConfig, version: str, approved_by: str
-) -> tuple[Contender | None, Contender]:
+) -> tuple[PromotionCandidate | None, PromotionCandidate]:
     """The version that is judged, where one is named or adopted, and the one that it is judged against."""
     serving = serving_version(tracker)
     try:
         if config.adopt:
-            candidate = contender(tracker, serving) if serving else None
-            return candidate, contender(tracker, version_before(tracker))
-        return contender(tracker, version, approved_by) if version else None, contender(tracker, serving)
+            candidate = promotion_candidate(tracker, serving) if serving else None
+            return candidate, promotion_candidate(tracker, version_before(tracker))
+        return promotion_candidate(tracker, version, approved_by) if version else None, promotion_candidate(
+            tracker, serving
+        )
     except KeyError as error:
-        raise SuccessionError(f"{error.args[0]}: synth rollback takes it out of service") from None
+        raise ServiceHistoryError(f"{error.args[0]}: synth rollback takes it out of service") from None
 
 
-def _protections(tracker: MlflowTracker, home: Home, policy: PromotionPolicy) -> Callable[[Contender], list[Clause]]:
+def _protections(
+    tracker: MlflowTracker, home: SynthHome, policy: PromotionPolicy
+) -> Callable[[PromotionCandidate], list[Clause]]:
     """The clauses that a rollback asks of a version."""
     from mlflow.exceptions import MlflowException
 
@@ -263,7 +267,7 @@ def _protections(tracker: MlflowTracker, home: Home, policy: PromotionPolicy) ->
         except (MlflowException, TrackingError, OSError, ValueError):
             return None
 
-    def asked(one: Contender) -> list[Clause]:
+    def asked(one: PromotionCandidate) -> list[Clause]:
         files = ""
         try:
             ensure_adapter(tracker, one.version, home.adapters() / one.fingerprint)
@@ -276,7 +280,7 @@ def _protections(tracker: MlflowTracker, home: Home, policy: PromotionPolicy) ->
     return asked
 
 
-def _with_taint(one: Contender, tracker: MlflowTracker, home: Home) -> Contender:
+def _with_taint(one: PromotionCandidate, tracker: MlflowTracker, home: SynthHome) -> PromotionCandidate:
     """The contender with the recalled rows it was trained on."""
     return replace(one, tainted=one.tainted or taint(tracker, home, one.version)) if one.version else one
 
@@ -293,14 +297,14 @@ def _examiner(
     base: ModelRecord,
     items: pl.DataFrame,
     spec: EvaluationSpec,
-) -> Examiner:
+) -> OnDemandScorer:
     inference, tracking = resources
     sealed = {SEALED_TAG: content_hash(items.filter(split=SEALED))}
     tracker = tracking.tracker(context)
 
-    def subject(one: Contender) -> Subject:
+    def subject(one: PromotionCandidate) -> EvaluatedModel:
         if not one.version:
-            return subject_of(inference, tracking.home, base, None)
+            return load_evaluated_model(inference, tracking.home, base, None)
         try:
             return _adapted(tracker, inference, tracking.home, base, one.version)
         except (LineageError, ManifestError) as error:
@@ -309,7 +313,7 @@ def _examiner(
                 "of service: synth rollback"
             ) from error
 
-    def keep(one: Contender, found: list[Metric], scores: pl.DataFrame) -> None:
+    def keep(one: PromotionCandidate, found: list[Metric], scores: pl.DataFrame) -> None:
         tags = sealed if found[0].split == SEALED else {}
         scored = one.version != "" and any(
             (score.suite, score.split) == (found[0].suite, found[0].split)
@@ -320,20 +324,22 @@ def _examiner(
         if scored:  # its score tags are the evidence by which it serves or was refused: newer scores stand beside them
             tracker.tag_version(one.version, {f"{ASKED_AGAIN}{found[0].data_hash}": run_id})
 
-    return Examiner(
+    return OnDemandScorer(
         items=items,
         spec=spec,
         folder=tracking.home.shards("evaluation"),
         subject=subject,
         keep=keep,
         models_asked=lambda: runs_with(tracker, sealed),
-        turn=lambda: model_turn(context),
+        turn=lambda: gpu_slot(context),
         progress=context.log.info,
         budget=step_meter(context, inference.hardware.row()).budget,
     )
 
 
-def _adapted(tracker: MlflowTracker, inference: Inference, home: Home, base: ModelRecord, version: str) -> Subject:
+def _adapted(
+    tracker: MlflowTracker, inference: Inference, home: SynthHome, base: ModelRecord, version: str
+) -> EvaluatedModel:
     """A version as a model that can be asked; files that are gone here are fetched from the registry.
 
     Raises:
@@ -343,14 +349,14 @@ def _adapted(tracker: MlflowTracker, inference: Inference, home: Home, base: Mod
     if record.base_revision != base.revision:
         raise LineageError(f"it was trained on {record.base} {record.base_revision}, the base is now {base.revision}")
     try:
-        return subject_of(inference, home, base, record)
+        return load_evaluated_model(inference, home, base, record)
     except ManifestError:
         restore_adapter(tracker, version, home.root() / record.path)
-        return subject_of(inference, home, base, record)
+        return load_evaluated_model(inference, home, base, record)
 
 
 def _versions_behind(
-    context: dg.AssetExecutionContext, tracker: MlflowTracker, candidate: Contender, scores: Scores
+    context: dg.AssetExecutionContext, tracker: MlflowTracker, candidate: PromotionCandidate, scores: Scores
 ) -> dict[str, str]:
     """Data versions of the candidate, of all that made it, and of what measured it today."""
     if not candidate.version:
@@ -367,7 +373,7 @@ def _versions_behind(
 def _keep_evidence(
     tracker: MlflowTracker,
     decision: Decision,
-    occasion: Occasion,
+    occasion: AuditEntry,
     evidence: tuple[Mapping[str, int], Mapping[str, str]],
     *,
     challenger: bool,
@@ -387,7 +393,7 @@ def _keep_evidence(
         return ""
     tags = tracker.version_tags(version)
     scores = {name: text for name, text in tags.items() if name.startswith(SCORE)}
-    judged = JudgedDecision(decision, occasion.who, occasion.when, occasion.run_id, checks, scores)
+    judged = RecordedDecision(decision, occasion.who, occasion.when, occasion.run_id, checks, scores)
     earlier = keep_decision(tracker, version, judged)[:-1]
     made_from = behind or model_version(tracker, version).data_versions
     card = model_card(adapter_record(tracker, version), tags, decision, checks, made_from, earlier)
@@ -395,13 +401,13 @@ def _keep_evidence(
     return card
 
 
-def _occasion(context: dg.AssetExecutionContext) -> Occasion:
+def _occasion(context: dg.AssetExecutionContext) -> AuditEntry:
     tags = context.run.tags
     who = tags.get("by") or tags.get("trigger") or person()
-    return Occasion(metadata_line(who), datetime.now(UTC).isoformat(), context.run.run_id)
+    return AuditEntry(metadata_line(who), datetime.now(UTC).isoformat(), context.run.run_id)
 
 
-def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
+def _counts(verdicts: Sequence[CheckResult]) -> dict[str, int]:
     return dict(Counter(verdict.status for verdict in verdicts))
 
 

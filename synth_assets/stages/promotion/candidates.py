@@ -10,8 +10,8 @@ from synth_assets.llm.protocols import Tracker
 from synth_assets.reporting.escaping import terminal_line
 from synth_assets.schemas.records import BASE, AdapterRecord, Comparison
 from synth_assets.stages.promotion.model_card import attached_scores
-from synth_assets.stages.promotion.on_demand_scoring import Examiner
-from synth_assets.stages.promotion.policy import Contender
+from synth_assets.stages.promotion.on_demand_scoring import OnDemandScorer
+from synth_assets.stages.promotion.policy import PromotionCandidate
 from synth_assets.storage.lineage import TAINTED
 from synth_assets.training.methods import ADAPTERS
 
@@ -108,7 +108,7 @@ def _made_by(tags: Mapping[str, str]) -> str:
     return terminal_line(tags.get("asset", "not from an adapter asset"))
 
 
-def contender(registry: Registry, version: str, approved_by: str = "") -> Contender:
+def promotion_candidate(registry: Registry, version: str, approved_by: str = "") -> PromotionCandidate:
     """A version of the registered model; KeyError where it does not exist or no adapter asset registered it.
 
     Args:
@@ -117,11 +117,11 @@ def contender(registry: Registry, version: str, approved_by: str = "") -> Conten
         approved_by: who says yes to it now; else the version's own tag counts.
     """
     if not version:
-        return Contender(BASE, "", "")
+        return PromotionCandidate(BASE, "", "")
     tags = registry.version_tags(version)
     if missing := REGISTERED_WITH - tags.keys():
         raise KeyError(f"version {version} was not registered by an adapter asset: it has no tag {min(missing)}")
-    return Contender(
+    return PromotionCandidate(
         name=tags["asset"],
         version=version,
         fingerprint=tags["fingerprint"],
@@ -134,13 +134,13 @@ def contender(registry: Registry, version: str, approved_by: str = "") -> Conten
 
 def compared_candidate(
     registry: Registry, comparison: Comparison, adapters: Sequence[AdapterRecord], approved_by: str = ""
-) -> Contender | None:
+) -> PromotionCandidate | None:
     """The comparison's candidate as registered; None where there is none or it failed to train."""
     for record in adapters:
         if record.name == comparison.candidate and not record.failure:
             if record.model_version:
-                return contender(registry, record.model_version, approved_by)
-            return Contender(record.name, "", record.fingerprint, record.role, approved_by)
+                return promotion_candidate(registry, record.model_version, approved_by)
+            return PromotionCandidate(record.name, "", record.fingerprint, record.role, approved_by)
     return None
 
 
@@ -158,13 +158,13 @@ class Scores:
     registry: Registry
     table: pl.DataFrame
     comparison: Comparison
-    examiner: Examiner
+    examiner: OnDemandScorer
 
-    def has(self, one: Contender) -> bool:
+    def has(self, one: PromotionCandidate) -> bool:
         """Whether it was scored today."""
         return not self._today(one).is_empty()
 
-    def of(self, one: Contender) -> pl.DataFrame:
+    def of(self, one: PromotionCandidate) -> pl.DataFrame:
         """Its ITEM_SCORES of today, or of the run that scored it on the same items, or made now.
 
         Raises:
@@ -183,11 +183,11 @@ class Scores:
                 return before
         return self.examiner.test_scores(one, self._asked(self.table))
 
-    def sealed(self, one: Contender) -> pl.DataFrame:
+    def sealed(self, one: PromotionCandidate) -> pl.DataFrame:
         """Its ITEM_SCORES on the sealed items, made once; no rows where there is none; errors as in `of`."""
         return self.examiner.sealed_scores(one)
 
-    def _today(self, one: Contender) -> pl.DataFrame:
+    def _today(self, one: PromotionCandidate) -> pl.DataFrame:
         if one.name == BASE:
             return self.table.filter(model=BASE)
         return self.table.filter(fingerprint=one.fingerprint)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synth_assets.reporting.escaping import CELL_BYTES, escaped, metadata_line
-from synth_assets.schemas.records import AdapterRecord, Clause, Decision, JudgedDecision
+from synth_assets.schemas.records import AdapterRecord, Clause, Decision, RecordedDecision
 
 SCORE = "score."  # of the tags that synth_assets/registry/tags.py writes: score.<suite>.<split>.<metric>
 SCORE_FACTS = {"value", "n", "ci_low", "ci_high", "interval", "run_id"}
@@ -57,7 +57,7 @@ def model_card(
     decision: Decision,
     checks: Mapping[str, int],
     data_versions: Mapping[str, str],
-    earlier: Sequence[JudgedDecision] = (),
+    earlier: Sequence[RecordedDecision] = (),
 ) -> str:
     """Markdown with the hub's header: base model, data, settings, cost, scores with n and interval, the decision.
 
@@ -146,7 +146,7 @@ def clause_table(clauses: Sequence[Clause]) -> str:
     return "\n".join(["| clause | held | found | wanted |", "|---|---|---|---|", *rows])
 
 
-def _earlier(judged: Sequence[JudgedDecision]) -> str:
+def _earlier(judged: Sequence[RecordedDecision]) -> str:
     """Every other decision in a line, and the clauses of the last promotion among them."""
     lines = [
         f"- {_text(one.at)}, asked for by {_text(one.by)}: {one.decision.outcome} against {_against(one.decision)}: "

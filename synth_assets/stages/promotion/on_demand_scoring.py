@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from synth_assets.evals.scoring import EvaluationSpec, Subject, metrics, score_model, sealed_scores
+from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, metrics, score_model, sealed_scores
 from synth_assets.schemas.records import Metric
-from synth_assets.stages.promotion.policy import Contender
+from synth_assets.stages.promotion.policy import PromotionCandidate
 from synth_assets.storage.blocks import Progress
 from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.manifests import content_hash
@@ -21,7 +21,7 @@ class WeightsError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Examiner:
+class OnDemandScorer:
     """Asks one contender at a time; answers that exist under the same weights are not made again.
 
     Args:
@@ -39,14 +39,14 @@ class Examiner:
     items: pl.DataFrame
     spec: EvaluationSpec
     folder: Path
-    subject: Callable[[Contender], Subject]
-    keep: Callable[[Contender, list[Metric], pl.DataFrame], None]
+    subject: Callable[[PromotionCandidate], EvaluatedModel]
+    keep: Callable[[PromotionCandidate, list[Metric], pl.DataFrame], None]
     models_asked: Callable[[], int]
     turn: Callable[[], AbstractContextManager[None]]
     progress: Progress
     budget: WorkBudget | None = None
 
-    def test_scores(self, one: Contender, asked: pl.DataFrame) -> pl.DataFrame:
+    def test_scores(self, one: PromotionCandidate, asked: pl.DataFrame) -> pl.DataFrame:
         """ITEM_SCORES on the test items whose `item_id` is in `asked`."""
         subject = self.subject(one)
         items = self.items.filter(split="test").join(asked, on="item_id", how="semi", maintain_order="left")
@@ -55,7 +55,7 @@ class Examiner:
             scores = score_model(subject, items, everything, **self._where())
         return self._kept(one, subject, scores)
 
-    def sealed_scores(self, one: Contender) -> pl.DataFrame:
+    def sealed_scores(self, one: PromotionCandidate) -> pl.DataFrame:
         """ITEM_SCORES on every sealed item; no rows where there is none."""
         subject = self.subject(one)
         with self.turn():
@@ -65,7 +65,7 @@ class Examiner:
     def _where(self) -> dict[str, Any]:
         return {"folder": self.folder, "progress": self.progress, "budget": self.budget}
 
-    def _kept(self, one: Contender, subject: Subject, scores: pl.DataFrame) -> pl.DataFrame:
+    def _kept(self, one: PromotionCandidate, subject: EvaluatedModel, scores: pl.DataFrame) -> pl.DataFrame:
         found = metrics(scores, engines={subject.name: subject.engine}, data_hash=content_hash(self.items))
         self.keep(one, found, scores)
         return scores

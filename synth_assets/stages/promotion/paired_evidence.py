@@ -8,21 +8,27 @@ import polars as pl
 from synth_assets.evals.guards import losses, sealed_losses
 from synth_assets.evals.suites import SUITES
 from synth_assets.evals.unanswerable import count_unanswerable, unanswerable_text
-from synth_assets.schemas.records import Decision, PairedTest, Verdict
+from synth_assets.schemas.records import CheckResult, Decision, PairedTest
 from synth_assets.schemas.tables import UNANSWERABLE
 from synth_assets.stages.promotion.candidates import Scores
 from synth_assets.stages.promotion.on_demand_scoring import WeightsError
-from synth_assets.stages.promotion.policy import Contender, PromotionPolicy, Trial, awaits_sealed, decide
+from synth_assets.stages.promotion.policy import (
+    PairedEvidence,
+    PromotionCandidate,
+    PromotionPolicy,
+    decide,
+    needs_sealed_items,
+)
 from synth_assets.stats.paired import paired_test
 
 SPLIT = "test"
 
 
-def judge(
-    candidate: Contender | None,
-    opponent: Contender,
+def evaluate_promotion(
+    candidate: PromotionCandidate | None,
+    opponent: PromotionCandidate,
     scores: Scores,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[CheckResult],
     policy: PromotionPolicy,
 ) -> Decision:
     """The policy's decision; a contender is asked what is missing, and sealed items where nothing else refuses.
@@ -35,30 +41,36 @@ def judge(
         policy: the thresholds.
     """
     if candidate is None or (candidate.version and candidate.version == opponent.version):
-        return decide(candidate, opponent, Trial(), verdicts, policy)
+        return decide(candidate, opponent, PairedEvidence(), verdicts, policy)
     trial = _tried(candidate, opponent, scores, policy)
     decision = decide(candidate, opponent, trial, verdicts, policy)
-    if not awaits_sealed(decision, trial):
+    if not needs_sealed_items(decision, trial):
         return decision
     return decide(candidate, opponent, _with_sealed(trial, candidate, opponent, scores, policy), verdicts, policy)
 
 
-def _tried(candidate: Contender, opponent: Contender, scores: Scores, policy: PromotionPolicy) -> Trial:
+def _tried(
+    candidate: PromotionCandidate, opponent: PromotionCandidate, scores: Scores, policy: PromotionPolicy
+) -> PairedEvidence:
     suite = str(scores.table["suite"][0])
     try:
         both = scores.of(opponent), scores.of(candidate)
     except WeightsError as error:
-        return Trial(missing=str(error))
-    duel = fight(*both, policy, (suite, SUITES[suite].metrics[0]))
+        return PairedEvidence(missing=str(error))
+    duel = paired_comparison(*both, policy, (suite, SUITES[suite].metrics[0]))
     if duel is None:
         left_out = [unanswerable_text(one) for one in count_unanswerable(pl.concat(both)) if one.split == SPLIT]
-        return Trial(missing="; ".join(left_out))
-    return Trial(duel=duel, guards=losses(*both, policy.margins))
+        return PairedEvidence(missing="; ".join(left_out))
+    return PairedEvidence(duel=duel, guards=losses(*both, policy.margins))
 
 
 def _with_sealed(
-    trial: Trial, candidate: Contender, opponent: Contender, scores: Scores, policy: PromotionPolicy
-) -> Trial:
+    trial: PairedEvidence,
+    candidate: PromotionCandidate,
+    opponent: PromotionCandidate,
+    scores: Scores,
+    policy: PromotionPolicy,
+) -> PairedEvidence:
     try:
         both = scores.sealed(opponent), scores.sealed(candidate)
     except WeightsError as error:
@@ -67,7 +79,7 @@ def _with_sealed(
     return replace(trial, sealed=sealed_losses(*both, policy.sealed_margin), models_asked=asked)
 
 
-def fight(
+def paired_comparison(
     opponent: pl.DataFrame, candidate: pl.DataFrame, policy: PromotionPolicy, default: tuple[str, str]
 ) -> PairedTest | None:
     """The paired test on the test split of the suite that decides; None where the two share no scored item.

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synth_assets.evals.guards import GUARD_MARGIN, Guarded
+from synth_assets.evals.guards import GUARD_MARGIN, GuardResult
 from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, left_out_share
-from synth_assets.schemas.records import Clause, Decision, PairedTest, Verdict
+from synth_assets.schemas.records import CheckResult, Clause, Decision, PairedTest
 from synth_assets.schemas.serialization import fingerprint
 
 SHOWN_CHECKS = 5  # of those that failed, in a clause's text
@@ -67,7 +67,7 @@ class PromotionPolicy:
 
 
 @dataclass(frozen=True)
-class Contender:
+class PromotionCandidate:
     """A version that may serve; the base model has no version.
 
     Args:
@@ -90,7 +90,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Trial:
+class PairedEvidence:
     """What opponent and candidate did on the same items.
 
     Args:
@@ -103,16 +103,16 @@ class Trial:
 
     duel: PairedTest | None = None
     missing: str = ""
-    guards: Sequence[Guarded] = ()
-    sealed: Sequence[Guarded] = ()
+    guards: Sequence[GuardResult] = ()
+    sealed: Sequence[GuardResult] = ()
     models_asked: int = 0
 
 
 def decide(
-    candidate: Contender | None,
-    opponent: Contender,
-    trial: Trial,
-    verdicts: Sequence[Verdict],
+    candidate: PromotionCandidate | None,
+    opponent: PromotionCandidate,
+    trial: PairedEvidence,
+    verdicts: Sequence[CheckResult],
     policy: PromotionPolicy,
 ) -> Decision:
     """Promoted where every clause holds; `unchanged` where the candidate is the champion already.
@@ -155,7 +155,7 @@ def decide(
     return _decision("promoted" if all(c.passed for c in clauses) else "refused", candidate, opponent, clauses)
 
 
-def awaits_sealed(decision: Decision, trial: Trial) -> bool:
+def needs_sealed_items(decision: Decision, trial: PairedEvidence) -> bool:
     """Whether only the sealed items, which were not asked yet, stand between the candidate and its promotion."""
     return not trial.sealed and [c.name for c in decision.clauses if not c.passed] == [SEALED_CLAUSE]
 
@@ -171,7 +171,7 @@ def outcome_version(decision: Decision) -> str:
     return fingerprint("serves", decision.candidate, decision.candidate_version)
 
 
-def _measured(trial: Trial, opponent: Contender, policy: PromotionPolicy) -> list[Clause]:
+def _measured(trial: PairedEvidence, opponent: PromotionCandidate, policy: PromotionPolicy) -> list[Clause]:
     duel = trial.duel
     wanted = f"at least {policy.minimum_items} items scored by both"
     if duel is None:
@@ -204,7 +204,11 @@ def _measured(trial: Trial, opponent: Contender, policy: PromotionPolicy) -> lis
 
 
 def _guarded(
-    kind: str, guards: Sequence[Guarded], candidate: Contender, opponent: Contender, policy: PromotionPolicy
+    kind: str,
+    guards: Sequence[GuardResult],
+    candidate: PromotionCandidate,
+    opponent: PromotionCandidate,
+    policy: PromotionPolicy,
 ) -> Clause:
     """Lost fails; not shown fails as well, unless a person answers for it or the champion must go."""
     mine = [guard for guard in guards if guard.guards == kind]
@@ -216,7 +220,7 @@ def _guarded(
     return Clause(f"{kind} kept", passed, "; ".join(found) or f"no suite guards {kind}", wanted)
 
 
-def _sealed(trial: Trial, policy: PromotionPolicy) -> Clause:
+def _sealed(trial: PairedEvidence, policy: PromotionPolicy) -> Clause:
     n = sum(one.found.n for one in trial.sealed)
     answered = all(left_out_share(one.left_out, one.found.n) <= policy.maximum_left_out for one in trial.sealed)
     kept = all(one.found.verdict != "lost" for one in trial.sealed)
@@ -230,14 +234,14 @@ def _sealed(trial: Trial, policy: PromotionPolicy) -> Clause:
     return Clause(SEALED_CLAUSE, passed, found + asked, wanted)
 
 
-def _kept(one: Guarded) -> str:
+def _kept(one: GuardResult) -> str:
     found = one.found
     numbers = f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}), n {found.n}"
     left_out = f", {one.left_out} left out" if one.left_out else ""
     return f"{one.suite} {one.metric} {numbers}{left_out}: {found.verdict}"
 
 
-def _checked(verdicts: Sequence[Verdict]) -> Clause:
+def _checked(verdicts: Sequence[CheckResult]) -> Clause:
     bad = [verdict for verdict in verdicts if verdict.status in ("failed", "missing")]
     warned = sum(verdict.status == "warned" for verdict in verdicts)
     shown = "; ".join(f"{v.asset} {v.check}: {v.status}" for v in bad[:SHOWN_CHECKS])
@@ -247,7 +251,7 @@ def _checked(verdicts: Sequence[Verdict]) -> Clause:
     return Clause("checks", bool(verdicts) and not bad, found, "every check passed on the data of the candidate")
 
 
-def _approved(candidate: Contender, policy: PromotionPolicy) -> Clause:
+def _approved(candidate: PromotionCandidate, policy: PromotionPolicy) -> Clause:
     passed = policy.approval == "automatic" or bool(candidate.approved_by)
     found = f"approved by {candidate.approved_by}" if candidate.approved_by else "nobody was asked"
     return Clause("approval", passed, found, "a person's yes" if policy.approval == "human" else "none needed")
@@ -255,8 +259,8 @@ def _approved(candidate: Contender, policy: PromotionPolicy) -> Clause:
 
 def _decision(
     outcome: Literal["promoted", "refused", "unchanged"],
-    candidate: Contender | None,
-    opponent: Contender,
+    candidate: PromotionCandidate | None,
+    opponent: PromotionCandidate,
     clauses: list[Clause],
 ) -> Decision:
     failed = [f"{clause.name} ({clause.found}; wanted {clause.wanted})" for clause in clauses if not clause.passed]

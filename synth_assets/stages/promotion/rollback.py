@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from synth_assets.reporting.escaping import metadata_line
 from synth_assets.schemas.records import BASE, Clause, Decision
-from synth_assets.stages.promotion.candidates import Registry, contender
-from synth_assets.stages.promotion.policy import Contender
-from synth_assets.stages.promotion.service_history import Service, SuccessionError, exists, services, way_back
+from synth_assets.stages.promotion.candidates import Registry, promotion_candidate
+from synth_assets.stages.promotion.policy import PromotionCandidate
+from synth_assets.stages.promotion.service_history import Service, ServiceHistoryError, exists, services, way_back
 
 ROLLBACK = "rollback asked for"
 FILES = "files intact"  # the clause that no person can answer for: without its files a version cannot serve
@@ -32,7 +32,7 @@ def rollback_decision(
     registry: Registry,
     who: str,
     asked: Rollback | None = None,
-    protections: Callable[[Contender], Sequence[Clause]] = lambda _: (),
+    protections: Callable[[PromotionCandidate], Sequence[Clause]] = lambda _: (),
 ) -> Decision:
     """Go back to the last version that served before the present one, still exists and fails no clause.
 
@@ -50,12 +50,12 @@ def rollback_decision(
     """
     asked = asked or Rollback()
     if asked.force and not (asked.version and asked.reason.strip()):
-        raise SuccessionError(
+        raise ServiceHistoryError(
             "a forced rollback names its version and says why: synth rollback VERSION --force --reason"
         )
     past = services(registry)
     if not past:
-        raise SuccessionError("there is no champion to roll back: nothing was promoted yet")
+        raise ServiceHistoryError("there is no champion to roll back: nothing was promoted yet")
     present, skipped = _present(registry, past[-1]), list[str]()
     for service in _asked_services(asked, way_back(past)):
         candidate, clauses = _examined(registry, service, protections)
@@ -70,14 +70,14 @@ def rollback_decision(
             return _refused(present, candidate, answered, who)
         skipped.append(f"version {service.version} ({'; '.join(f'{c.name}: {c.found}' for c in failed)})")
     if asked.version not in ("", BASE):
-        raise SuccessionError(f"there is no way back to {skipped[0]}")
+        raise ServiceHistoryError(f"there is no way back to {skipped[0]}")
     if not past[-1].version:
         tried = f"; skipped {', '.join(skipped)}" if skipped else ""
-        raise SuccessionError(
+        raise ServiceHistoryError(
             "there is no champion to roll back: the base model serves, and no version that served before is left"
             f"{tried}"
         )
-    return _back(present, Contender(BASE, "", ""), [], (who, asked.reason), skipped)
+    return _back(present, PromotionCandidate(BASE, "", ""), [], (who, asked.reason), skipped)
 
 
 def is_rollback(decision: Decision) -> bool:
@@ -93,21 +93,21 @@ def _asked_services(asked: Rollback, way: Sequence[Service]) -> Sequence[Service
     if chosen := [service for service in way if service.version == asked.version]:
         return chosen
     known = ", ".join(service.version for service in way) or "none"
-    raise SuccessionError(
+    raise ServiceHistoryError(
         f"a rollback goes to a version that served before the present one ({known}) or to base, not to version "
         f"{metadata_line(asked.version, 40)}: synth promote judges any other"
     )
 
 
 def _examined(
-    registry: Registry, service: Service, protections: Callable[[Contender], Sequence[Clause]]
-) -> tuple[Contender | None, Sequence[Clause]]:
+    registry: Registry, service: Service, protections: Callable[[PromotionCandidate], Sequence[Clause]]
+) -> tuple[PromotionCandidate | None, Sequence[Clause]]:
     """The version of a service with its clauses; None and the clause that says why where it cannot serve at all."""
     registered = "a version that an adapter asset registered"
     if not exists(registry, service):
         return None, [Clause("registered", passed=False, found="deleted in MLflow", wanted=registered)]
     try:
-        candidate = contender(registry, service.version)
+        candidate = promotion_candidate(registry, service.version)
     except KeyError as error:
         return None, [Clause("registered", passed=False, found=str(error.args[0]), wanted=registered)]
     return candidate, protections(candidate)
@@ -120,15 +120,17 @@ def _answered_for(clause: Clause, asked: Rollback, who: str) -> Clause:
     return replace(clause, passed=True, found=f"{clause.found}; accepted by {who}: {asked.reason.strip()}")
 
 
-def _present(registry: Registry, service: Service) -> Contender:
+def _present(registry: Registry, service: Service) -> PromotionCandidate:
     """The version that serves, whoever registered it."""
     tags = registry.version_tags(service.version) if service.version else {}
-    return Contender(tags.get("asset", "unknown") if service.version else BASE, service.version, service.fingerprint)
+    return PromotionCandidate(
+        tags.get("asset", "unknown") if service.version else BASE, service.version, service.fingerprint
+    )
 
 
 def _back(
-    present: Contender,
-    candidate: Contender,
+    present: PromotionCandidate,
+    candidate: PromotionCandidate,
     clauses: Sequence[Clause],
     asked_by: tuple[str, str],
     skipped: Sequence[str],
@@ -152,7 +154,9 @@ def _back(
     )
 
 
-def _refused(present: Contender, candidate: Contender, clauses: Sequence[Clause], who: str) -> Decision:
+def _refused(
+    present: PromotionCandidate, candidate: PromotionCandidate, clauses: Sequence[Clause], who: str
+) -> Decision:
     failed = [f"{clause.name} ({clause.found}; wanted {clause.wanted})" for clause in clauses if not clause.passed]
     return Decision(
         outcome="refused",

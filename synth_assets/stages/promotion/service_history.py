@@ -19,7 +19,7 @@ BY_HAND = "a person in MLflow"
 REASON_CHARACTERS = 1_000  # a tag of the model takes 5,000 bytes in some databases
 
 
-class SuccessionError(RuntimeError):
+class ServiceHistoryError(RuntimeError):
     """The alias may not be moved; the message says why and what to do."""
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from synth_assets.evals.guards import Guarded, losses
-from synth_assets.schemas.records import BASE, Clause, JudgedDecision
+from synth_assets.evals.guards import GuardResult, losses
+from synth_assets.schemas.records import BASE, Clause, RecordedDecision
 from synth_assets.stages.promotion.candidates import Registry
 from synth_assets.stages.promotion.model_card import attached_scores
-from synth_assets.stages.promotion.policy import Contender, PromotionPolicy
+from synth_assets.stages.promotion.policy import PromotionCandidate, PromotionPolicy
 from synth_assets.stages.promotion.rollback import FILES, is_rollback
 
 
@@ -23,12 +23,12 @@ class Known:
         files: why it cannot serve; empty where its files are as they were registered.
     """
 
-    judged: Sequence[JudgedDecision]
-    measured: Sequence[Guarded] | None
+    judged: Sequence[RecordedDecision]
+    measured: Sequence[GuardResult] | None
     files: str
 
 
-def protections(candidate: Contender, known: Known, policy: PromotionPolicy) -> list[Clause]:
+def protections(candidate: PromotionCandidate, known: Known, policy: PromotionPolicy) -> list[Clause]:
     """No recalled row in it, no guard lost, its files intact.
 
     A guard that held when the version was promoted holds, unless newer scores show it lost against the base. Of a
@@ -47,7 +47,7 @@ def measured_guards(
     fingerprint: str,
     policy: PromotionPolicy,
     scored_items: Callable[[str], pl.DataFrame | None],
-) -> list[Guarded] | None:
+) -> list[GuardResult] | None:
     """A version's guards against the base on the items of its stored scores; None where none can be read.
 
     Args:
@@ -85,7 +85,7 @@ def _guarded(kind: str, known: Known) -> Clause:
     return Clause(name, passed=True, found=shown or f"no suite guards {kind}", wanted=wanted)
 
 
-def _decided(name: str, judged: Sequence[JudgedDecision]) -> tuple[str, Clause] | None:
+def _decided(name: str, judged: Sequence[RecordedDecision]) -> tuple[str, Clause] | None:
     """When a clause was last decided on, and the clause; a decision that promoted the version counts before others."""
     decided = [
         (one, clause)

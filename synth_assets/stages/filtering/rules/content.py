@@ -15,7 +15,7 @@ from synth_assets.stages.filtering.rules.instruction_cues import (
 )
 from synth_assets.stages.filtering.rules.markup import PLACEHOLDER, PLACEHOLDER_WORDS
 from synth_assets.stages.filtering.rules.safety import asks_for_harm
-from synth_assets.text.words import Words, hash_words, shingles
+from synth_assets.text.words import TokenHashes, hash_words, shingles
 
 WORKED_SOLUTION = (
     r"(?im:\A\s*(?:#+ *|\*\*)?(?:step\b *\d+\**[:.\n]|(?:solution|answer)\**[:\n])"
@@ -228,7 +228,7 @@ def trivial_answer(rows: Features) -> Floats:
     return (rows.contains("response", FILLER, words < FILLER_WORDS) | short).astype(np.float64)
 
 
-def _jaccard(first: Words, second: Words) -> Floats:
+def _jaccard(first: TokenHashes, second: TokenHashes) -> Floats:
     sets = [
         np.unique(np.stack(shingles(words, ECHO_SHINGLE)[::-1], axis=1).astype(np.uint64), axis=0)
         for words in (first, second)

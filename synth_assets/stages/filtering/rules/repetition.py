@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synth_assets.stages.filtering.features import SIDES, Features, Floats, Side
-from synth_assets.text.words import Hashes, Integers, Words, ngrams, sequences
+from synth_assets.text.words import Hashes, Integers, TokenHashes, ngrams, sequences
 
 TEXT_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: keeps equal n-grams of different texts apart
 SLOTS_PER_KEY = 4  # about a fifth of the keys that occur once share a slot
@@ -64,7 +64,7 @@ def _shares(rows: Features, side: Side) -> Shares:
     return Shares(*(np.concatenate([np.zeros(0), *column]) for column in zip(*parts, strict=True)))
 
 
-def _shares_of(words: Words, min_words: int) -> tuple[Floats, Floats, Floats]:
+def _shares_of(words: TokenHashes, min_words: int) -> tuple[Floats, Floats, Floats]:
     if words.counts().max(initial=0) < min_words:
         return np.zeros(words.texts), np.zeros(words.texts), np.zeros(words.texts)
     keys, first = ngrams(words, SHORT)
@@ -90,7 +90,7 @@ def occur_again(keys: Hashes) -> Integers:
     return places[counts[kind] > 1]
 
 
-def _said_by_one_ngram(words: Words, keys: Hashes, first: Integers) -> Floats:
+def _said_by_one_ngram(words: TokenHashes, keys: Hashes, first: Integers) -> Floats:
     """Letters of all occurrences of the 3-gram that says most, of those that occur again; shape (texts,)."""
     _, example, counts = np.unique(keys, return_index=True, return_counts=True)
     at = first[example]
@@ -100,7 +100,7 @@ def _said_by_one_ngram(words: Words, keys: Hashes, first: Integers) -> Floats:
     return most
 
 
-def _said_before(words: Words, repeated: Integers) -> Floats:
+def _said_before(words: TokenHashes, repeated: Integers) -> Floats:
     """Letters within 5-grams that occurred before; `repeated` holds the first words of the 3-grams that occur again."""
     known = np.zeros(words.hashes.size + LONG, bool)
     known[repeated] = True
@@ -113,7 +113,7 @@ def _said_before(words: Words, repeated: Integers) -> Floats:
     return np.bincount(words.text[covered], weights=words.sizes[covered], minlength=words.texts).astype(np.float64)
 
 
-def _said_in_lines_before(words: Words) -> Floats:
+def _said_in_lines_before(words: TokenHashes) -> Floats:
     """Letters in lines that occurred before, by their words."""
     ends = np.append(words.lines[1:], words.hashes.size)
     text = words.text[words.lines]
