@@ -159,8 +159,8 @@ def assets_of_round(one: PreferenceRound) -> list[dg.AssetsDefinition]:
     @dg.asset(
         name=one.pairs,
         ins={"own_candidates": dg.AssetIn(one.candidates)},
-        description=f"The best and the worst of what the {display_name(one.policy)} adapter and the teacher answered to "
-        "the same instruction, by reward margin; train and validation.",
+        description=f"The best and the worst of what the {display_name(one.policy)} adapter and the teacher answered "
+        "to the same instruction, by reward margin; train and validation.",
         code_version=fingerprint(PairSpec()),
         group_name="preference",
         kinds={"polars", "parquet"},
