@@ -13,19 +13,14 @@ import dagster as dg
 import numpy as np
 
 from resources.storage import SynthHome
-from synth_assets.schemas.preference_rounds import ROUNDS
 from synth_assets.schemas.records import AdapterRecord
 from synth_assets.storage.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
-from synth_assets.training.methods import ADAPTERS
+from synth_assets.training.methods import ADAPTERS, METHODS
 from synth_assets.training.schedules import AdaptiveRate
 from synth_assets.training.specs import OptimizationSpec
 
-FROM_SCRATCH = ("lora_adapter", "prompt_tuning_adapter")
-CONTINUED = {
-    "rejection_sampling_adapter": "lora_adapter",
-    **{name: one.policy for one in ROUNDS for name in (one.adapter, one.control)},
-}
-"""Adapter -> the one whose weights it goes on from."""
+CONTINUED = {name: method.continues for method in METHODS.values() if method.continues for name in method.adapters}
+"""Adapter -> the one whose weights its training starts from."""
 
 UNTRAINED_SUFFIX = "lora_B.weight"
 """LoRA's second matrix starts at zero (Hu et al. 2021, arXiv 2106.09685, section 4.1): non-zero only if trained."""
@@ -110,11 +105,11 @@ DESCRIPTIONS = {
     "chosen_became_likelier": "At the end the policy prefers the chosen responses more than the reference does.",
 }
 WARNINGS = {"loss_fell", "chosen_became_likelier"}
-LORA = ("lora_adapter", *CONTINUED)
+LORA = tuple(name for method in METHODS.values() if method.is_lora for name in method.adapters)
 ONLY_FOR = {
     "target_modules_are_adapted": LORA,
-    "loss_fell": FROM_SCRATCH,
-    "chosen_became_likelier": tuple(one.adapter for one in ROUNDS),
+    "loss_fell": tuple(name for name in ADAPTERS if name not in CONTINUED),
+    "chosen_became_likelier": tuple(method.adapter for method in METHODS.values() if method.curves == "preference"),
 }
 """A continued adapter starts near its end: its loss is mostly noise of the batches."""
 

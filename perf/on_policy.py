@@ -37,13 +37,9 @@ from synth_assets.stages.preference.pairs import PairSpec, build_pairs, length_b
 from synth_assets.stats.paired import mcnemar, paired_bootstrap
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.engine import LoadedBase
+from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.specs import DpoSpec, OnPolicyDpoSpec, OptimizationSpec, RejectionSamplingSpec
-from synth_assets.training.train_or_load import (
-    TrainingContext,
-    TrainingRequest,
-    reference_logprobs_of,
-    train_or_load_adapter,
-)
+from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
 
 SEEDS = (42, 1, 2)
 OWN, CONTROL, BEST, TEACHERS, REJECTION = "on-policy DPO", "control", "best of 8", "DPO", "rejection sampling"

@@ -45,13 +45,9 @@ from synth_assets.stages.preference.candidates import (
 )
 from synth_assets.stages.preference.pairs import PairSpec, build_pairs
 from synth_assets.training.dpo import control_spec
+from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec
-from synth_assets.training.train_or_load import (
-    TrainingContext,
-    TrainingRequest,
-    reference_logprobs_of,
-    train_or_load_adapter,
-)
+from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
 
 BATCH = "first"
 SAMPLES = 1_536  # the demo

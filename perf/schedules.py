@@ -15,7 +15,7 @@ import polars as pl
 from resources.deployment import set_up_process
 from resources.hardware import Hardware
 from resources.inference import Inference
-from synth_assets.training.engine import TrainingPlan
+from synth_assets.training.engine import TrainingSetup
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
@@ -37,7 +37,7 @@ def main() -> None:
     own = replace(hardware.spec(LoraSpec()), scored_rows=0)
     three = replace(own, schedule="three_phase")
     gentle = replace(three, learning_rate=own.learning_rate / three.phase_rates[0])
-    setting = TrainingPlan("perf", base.name, base.context_tokens, hardware.limits(), lambda _: None)
+    setting = TrainingSetup("perf", base.name, base.context_tokens, hardware.limits(), lambda _: None)
     print(f"{train.height} rows to train on, {rows.height - train.height} to validate, {own.epochs:g} epochs")
     for name, spec in {"cosine": own, "three-phase": three, "three-phase, rate / 2.5": gentle}.items():
         found = []

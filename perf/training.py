@@ -36,7 +36,7 @@ from synth_assets.schemas.tables import PAIRS, SFT_ROWS
 from synth_assets.stages.adapters.assets import lora_adapter
 from synth_assets.training.data import by_split, encode_pairs, encode_rows, pair_table, sft_table
 from synth_assets.training.dpo import train_dpo
-from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan, new_adapter
+from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.sft import train_lora
@@ -52,7 +52,7 @@ SFT = LoraSpec(learning_rate=5e-3, epochs=1.0, scored_rows=0)
 DPO = DpoSpec(learning_rate=5e-4, epochs=1.0, scored_rows=0)
 INFERENCE = Inference(hardware=Hardware(tier="cpu"))
 BASE = INFERENCE.resolve("base")
-SETTING = TrainingPlan("perf", BASE.name, BASE.context_tokens, CPU, lambda _: None)
+SETTING = TrainingSetup("perf", BASE.name, BASE.context_tokens, CPU, lambda _: None)
 
 
 def made_rows(count: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -2,9 +2,9 @@
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 import dagster as dg
+from pydantic import Field
 
 from synth_assets.llm.costs import cost_usd
 from synth_assets.schemas.tier import Tier
@@ -14,11 +14,11 @@ MAX_MINUTES, MAX_COST = "synth/max_minutes", "synth/max_cost"
 """Tags of a run that limit its wall time and its price in US dollars; options of `synth run` set them."""
 
 
-class Limited(Protocol):
-    """The configuration of a step that can be limited."""
+class BudgetConfig(dg.Config):
+    """Limits of one step."""
 
-    max_minutes: float | None
-    max_cost: float | None
+    max_minutes: float | None = Field(None, description="Most wall time in minutes; finished blocks are kept.")
+    max_cost: float | None = Field(None, description="Most US dollars at the tier's price; finished blocks are kept.")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class StepMeter:
         return {"new_tokens": new_tokens, **rate, **self.facts()}
 
 
-def step_meter(context: dg.AssetExecutionContext, tier: Tier, config: Limited | None = None) -> StepMeter:
+def step_meter(context: dg.AssetExecutionContext, tier: Tier, config: BudgetConfig | None = None) -> StepMeter:
     """Start to count what a step takes; its budget holds the limits of its configuration and what its run has left.
 
     Raises:

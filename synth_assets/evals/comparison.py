@@ -11,10 +11,9 @@ from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, answered, count_
 from synth_assets.schemas.records import BASE, AdapterRecord, Comparison, Metric, PairedTest
 from synth_assets.schemas.tables import UNANSWERABLE
 from synth_assets.stats.paired import holm, paired_test
+from synth_assets.training.methods import METHODS
 
 SAMPLES = 5
-METHODS = ("prompt_tuning", "lora", "rejection_sampling", "dpo", "on_policy_dpo")
-"""From the cheapest to the dearest. Every two are rivals: a reader asks whether the dearer one is worth it."""
 
 
 def compare(

@@ -17,6 +17,7 @@ from synth_assets.evals.unanswerable import count_unanswerable, unanswerable_tex
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
 from synth_assets.schemas.records import Metric
 from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tables import ITEM_SCORES, UNANSWERABLE
 from synth_assets.stats.intervals import estimate
 from synth_assets.storage.blocks import Block, Progress, compute_blocks, in_blocks, read_blocks
@@ -42,13 +43,13 @@ class EvaluationSpec:
         seed: of the drawing of text where the temperature is above 0.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_tokens: int = 512
-    batch_size: int = 64
-    validation_items: int = 0
-    test_items: int = 0
-    seed: int = 42
+    temperature: float = setting(0.0, "Sampling temperature of answers; 0 is greedy.")
+    top_p: float = setting(1.0, "Nucleus of the sampling; no effect at temperature 0.")
+    max_tokens: int = setting(512, "Longest answer in tokens; a truncated one is scored as it is.")
+    batch_size: int = setting(64, "Sequences of one forward pass of a multiple-choice suite.")
+    validation_items: int = setting(0, "Most validation items of the first suite, selected by hash; 0: all.")
+    test_items: int = setting(0, "Most test items of each suite, selected by hash; 0: all.")
+    seed: int = setting(42, "Seed of sampled answers.")
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run; ValueError names the field."""

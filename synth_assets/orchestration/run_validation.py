@@ -13,9 +13,8 @@ from resources.hardware import Hardware
 from synth_assets.evals.scoring import EvaluationSpec
 from synth_assets.evals.suites import find_suites
 from synth_assets.llm.vllm_generator import LORA_RANKS
-from synth_assets.schemas.preference_rounds import OFF_POLICY, ON_POLICY
-from synth_assets.schemas.tables import PAIRS, SFT_ROWS
-from synth_assets.stages.adapters.assets import DpoConfig, LoraConfig, PromptTuningConfig, RejectionSamplingConfig
+from synth_assets.schemas.preference_rounds import ON_POLICY
+from synth_assets.stages.adapters.assets import config_of_method
 from synth_assets.stages.benchmarks.assets import BenchmarksConfig
 from synth_assets.stages.efficiency.assets import FrontierConfig, LatencyConfig
 from synth_assets.stages.efficiency.grid import wanted_variants
@@ -32,24 +31,16 @@ from synth_assets.stages.preference.candidates import CandidateSpec, OnPolicyCan
 from synth_assets.stages.preference.pairs import PairSpec
 from synth_assets.stages.promotion.assets import PromotionConfig
 from synth_assets.training.difficulty import COLUMNS
-from synth_assets.training.dpo import control_spec
 from synth_assets.training.lora_modules import missing_modules
+from synth_assets.training.methods import METHODS, Method
 from synth_assets.training.sft import FLASH
-from synth_assets.training.specs import (
-    DpoSpec,
-    LoraSpec,
-    OnPolicyDpoSpec,
-    OptimizationSpec,
-    PromptTuningSpec,
-    RejectionSamplingSpec,
-)
+from synth_assets.training.specs import LoraSpec, OptimizationSpec, PromptTuningSpec
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Columns = frozenset[str]
 NO_COLUMNS: Columns = frozenset()
-PAIR_COLUMNS = frozenset(PAIRS)
 
 
 class SettingsError(ValueError):
@@ -71,12 +62,16 @@ class Settings:
     rows: Columns = NO_COLUMNS
 
 
-def _spec(config: type[dg.Config], default: "DataclassInstance", rows: Columns = NO_COLUMNS) -> Settings:
-    return Settings(config, lambda given, hardware: hardware.spec(default, given), rows)
+def _spec(config: type[dg.Config], default: "DataclassInstance") -> Settings:
+    return Settings(config, lambda given, hardware: hardware.spec(default, given))
 
 
-def _control(default: DpoSpec) -> Settings:
-    return Settings(DpoConfig, lambda given, hardware: control_spec(hardware.spec(default, given)), PAIR_COLUMNS)
+def _training(method: Method, name: str) -> Settings:
+    change = method.control if method.control and name == method.control_adapter else lambda spec: spec
+    default: Any = method.spec
+    return Settings(
+        config_of_method(method), lambda given, hardware: change(hardware.spec(default(), given)), method.columns
+    )
 
 
 SETTINGS: Mapping[str, Settings] = {
@@ -87,15 +82,9 @@ SETTINGS: Mapping[str, Settings] = {
     "judged_preferences": _spec(FilterConfig, FilterSpec()),
     "response_candidates": _spec(CandidateConfig, CandidateSpec()),
     "preference_pairs": _spec(PairConfig, PairSpec()),
-    "lora_adapter": _spec(LoraConfig, LoraSpec(), frozenset(SFT_ROWS)),
-    "prompt_tuning_adapter": _spec(PromptTuningConfig, PromptTuningSpec(), frozenset(SFT_ROWS)),
-    "rejection_sampling_adapter": _spec(RejectionSamplingConfig, RejectionSamplingSpec()),
-    OFF_POLICY.adapter: _spec(DpoConfig, DpoSpec(), PAIR_COLUMNS),
-    OFF_POLICY.control: _control(DpoSpec()),
+    **{name: _training(method, name) for method in METHODS.values() for name in method.adapters},
     **{one.candidates: _spec(CandidateConfig, OnPolicyCandidateSpec()) for one in ON_POLICY},
     **{one.pairs: _spec(PairConfig, PairSpec()) for one in ON_POLICY},
-    **{one.adapter: _spec(DpoConfig, OnPolicyDpoSpec(), PAIR_COLUMNS) for one in ON_POLICY},
-    **{one.control: _control(OnPolicyDpoSpec()) for one in ON_POLICY},
     "benchmark_scores": _spec(EvaluationConfig, EvaluationSpec()),
     "comparison": _spec(ComparisonConfig, PreferenceSpec()),
     "promotion_decision": Settings(PromotionConfig, lambda given, _: given.policy()),

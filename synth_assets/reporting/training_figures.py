@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from synth_assets.reporting.display_names import display_name
 from synth_assets.reporting.figures import COLOURS, COLUMNS, GRID, INK, blank_panels
@@ -16,7 +16,6 @@ SMOOTHED_SHARE = 20  # the running mean is over a twentieth of the steps
 SMOOTHED_FROM = 40  # steps; with fewer each step is drawn as it is
 NARROW_PHASE = 0.12  # of the steps; the name of a narrower one is written upwards, beside it
 STOPPED = "stopped at step"  # how the event of an early end begins
-PREFERENCE_METHODS = ("dpo", "on_policy_dpo")  # the other methods are supervised
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,13 @@ SUPERVISED, PREFERENCE = (LOSS, RATE), (LOSS, MARGIN, ACCURACY, RATE)
 
 
 def training_curves(
-    method: str, trainings: Sequence[Training], *, columns: int = COLUMNS
+    curves: Literal["supervised", "preference"], trainings: Sequence[Training], *, columns: int = COLUMNS
 ) -> "tuple[str, Figure] | None":
-    """The figure of these trainings by one method, and its name; None where none of them left a curve."""
-    measures = PREFERENCE if method in PREFERENCE_METHODS else SUPERVISED
+    """Return the name and the figure of these trainings by one method; None where none of them left a curve."""
+    measures = PREFERENCE if curves == "preference" else SUPERVISED
     if not any(one.points(measure.key) for one in trainings for measure in measures):
         return None
-    if method in PREFERENCE_METHODS:
+    if curves == "preference":
         return "dpo_training_curves", dpo_training_curves(trainings, columns=columns)
     return "sft_training_curves", sft_training_curves(trainings, columns=columns)
 

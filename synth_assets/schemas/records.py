@@ -32,7 +32,7 @@ class AdapterRecord:
     """What an adapter asset returns; the weights lie in `path` under SYNTH_HOME, completed by a manifest."""
 
     name: str
-    method: Literal["lora", "prompt_tuning", "dpo", "on_policy_dpo", "rejection_sampling"]
+    method: str  # a key of METHODS
     role: Literal["candidate", "control"]
     fingerprint: str
     path: str

@@ -11,10 +11,10 @@ from synth_assets.llm.loading import load_adapter
 from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.training.data import Example, PairExample, by_split, encode_pairs, pair_table
 from synth_assets.training.difficulty import difficulty_of
-from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan, trainer_arguments
+from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, trainer_arguments
 from synth_assets.training.fitting import Rows, fit
 from synth_assets.training.loop import Supervised
-from synth_assets.training.preconditions import check_answers, check_precision, check_steps
+from synth_assets.training.preconditions import check_answers
 from synth_assets.training.specs import DpoSpec
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def train_dpo(
     adapter: Path,
     data: tuple[pl.DataFrame, pl.DataFrame],
     spec: DpoSpec,
-    setting: TrainingPlan,
+    setting: TrainingSetup,
 ) -> Trained:
     """The LoRA adapter of folder `adapter`, trained further on preference pairs.
 
@@ -50,9 +50,7 @@ def train_dpo(
         TrainingError: the contract does not hold, or the training diverged.
     """
     (model, tokenizer), (pairs, reference) = base, data
-    check_precision(setting.tier)
     train, validation = (encode_pairs(part, tokenizer, setting.context_tokens) for part in by_split(pairs))
-    check_steps(len(train), spec, setting.tier)
     check_answers(answer for pair in (*train, *validation) for answer in (pair.chosen, pair.rejected))
     adapted = load_adapter(model, adapter, trained_further=True)
     columns = reference.select(REFERENCE_LOGPROBS.names())
@@ -85,7 +83,7 @@ def _trainer(
     adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
     examples: tuple[Sequence[PairExample], Sequence[PairExample]],
     reference: Mapping[str, tuple[float, float]],
-    how: tuple[DpoSpec, TrainingPlan],
+    how: tuple[DpoSpec, TrainingSetup],
     scratch: Path,
 ) -> "DPOTrainer":
     from datasets import Dataset

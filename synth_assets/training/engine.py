@@ -26,7 +26,7 @@ LoadedBase = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class TrainingSetup:
     """Where a training happens: the adapter's name, its base, the tier, and who is told how it goes.
 
     `base` is the name that the adapter's files give the base, `context_tokens` the base's longest sequence. Without
@@ -81,7 +81,7 @@ class Trained:
     save: Callable[[Path], None]
 
 
-def trainer_arguments(spec: OptimizationSpec, setting: TrainingPlan, *, validates: bool) -> dict[str, Any]:
+def trainer_arguments(spec: OptimizationSpec, setting: TrainingSetup, *, validates: bool) -> dict[str, Any]:
     """The arguments that TRL's SFTConfig and DPOConfig share; `output_dir` and the method's own are left out."""
     tier = setting.tier
     batch, accumulation = batch_rows(spec, tier)

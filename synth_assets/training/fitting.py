@@ -19,7 +19,7 @@ from synth_assets.schemas.tier import Tier
 from synth_assets.training.callbacks import OVERFLOWS_IN_FLOAT16, Curve
 from synth_assets.training.checkpoints import read_state
 from synth_assets.training.data import Example
-from synth_assets.training.engine import Outcome, Trained, TrainingPlan, save_adapter
+from synth_assets.training.engine import Outcome, Trained, TrainingSetup, save_adapter
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.loop import resumed_session, watch
 from synth_assets.training.memory import out_of_memory, release, smaller
@@ -55,7 +55,7 @@ class Rows:
     sequences: int = 1
 
 
-def fit(make: "Callable[[S, Path], Trainer]", spec: S, setting: TrainingPlan, rows: Rows) -> Trained:
+def fit(make: "Callable[[S, Path], Trainer]", spec: S, setting: TrainingSetup, rows: Rows) -> Trained:
     """Train until the steps, patience or the budget are at their end.
 
     A training goes on from the newest checkpoint of `setting`. Where memory runs out it starts over from there, or from
@@ -108,7 +108,7 @@ class _Attempt:
     def __init__(
         self,
         spec: OptimizationSpec,
-        setting: TrainingPlan,
+        setting: TrainingSetup,
         rows: Rows,
         start: "dict[str, Tensor]",
         checkpoint: Path | None,

@@ -9,7 +9,7 @@ import polars as pl
 from synth_assets.llm.loading import load_adapter
 from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.training.data import Example, encode_pairs
-from synth_assets.training.engine import LoadedBase, TrainingPlan
+from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.preconditions import check_precision
 
@@ -24,14 +24,14 @@ Policy = tuple["PeftModel", "PreTrainedTokenizerBase"]
 BATCH_FACTOR = 2  # rows in one forward pass for each of the tier's training batch: no gradients are kept
 
 
-def reference_policy(base: LoadedBase, adapter: Path, setting: TrainingPlan) -> Policy:
+def reference_policy(base: LoadedBase, adapter: Path, setting: TrainingSetup) -> Policy:
     """The base with the adapter of a folder, for reading only; TrainingError where the precision is not available."""
     check_precision(setting.tier)
     model, tokenizer = base
     return load_adapter(model, adapter), tokenizer
 
 
-def pair_logprobs(policy: Policy, pairs: pl.DataFrame, setting: TrainingPlan) -> pl.DataFrame:
+def pair_logprobs(policy: Policy, pairs: pl.DataFrame, setting: TrainingSetup) -> pl.DataFrame:
     """REFERENCE_LOGPROBS of `pairs` under a policy: summed over the answer's tokens, in nats.
 
     The end of the turn belongs to the answer.

@@ -3,14 +3,14 @@
 import polars as pl
 
 from synth_assets.training.data import Example, by_split, encode_rows
-from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan, new_adapter
+from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter
 from synth_assets.training.errors import TrainingError
-from synth_assets.training.preconditions import check_precision
+from synth_assets.training.preconditions import check_steps
 from synth_assets.training.sft import fit_sft
 from synth_assets.training.specs import PromptTuningSpec
 
 
-def train_prompt(base: LoadedBase, rows: pl.DataFrame, spec: PromptTuningSpec, setting: TrainingPlan) -> Trained:
+def train_prompt(base: LoadedBase, rows: pl.DataFrame, spec: PromptTuningSpec, setting: TrainingSetup) -> Trained:
     """A soft prompt from SFT rows (`history`, `instruction`, `response`, `split`).
 
     Batches are padded on the right, so that the virtual tokens stand next to the text. Rows that fit into the context
@@ -22,10 +22,10 @@ def train_prompt(base: LoadedBase, rows: pl.DataFrame, spec: PromptTuningSpec, s
     from peft import PromptTuningConfig, PromptTuningInit
 
     model, tokenizer = base
-    check_precision(setting.tier)
     (table, train), (_, validation) = (
         _fitting(part, encode_rows(part, tokenizer, setting.context_tokens), spec, setting) for part in by_split(rows)
     )
+    check_steps(len(train), spec, setting.tier)
     config = PromptTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=spec.virtual_tokens,
@@ -40,7 +40,7 @@ def train_prompt(base: LoadedBase, rows: pl.DataFrame, spec: PromptTuningSpec, s
 
 
 def _fitting(
-    rows: pl.DataFrame, examples: list[Example], spec: PromptTuningSpec, setting: TrainingPlan
+    rows: pl.DataFrame, examples: list[Example], spec: PromptTuningSpec, setting: TrainingSetup
 ) -> tuple[pl.DataFrame, list[Example]]:
     fits = [len(example) + spec.virtual_tokens <= setting.context_tokens for example in examples]
     if left_out := len(examples) - sum(fits):

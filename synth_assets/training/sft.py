@@ -11,15 +11,13 @@ from synth_assets.llm.costs import parameter_counts
 from synth_assets.llm.loading import load_adapter
 from synth_assets.training.data import Example, best_responses, by_split, encode_rows, sft_table
 from synth_assets.training.difficulty import difficulty_of
-from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan, new_adapter, trainer_arguments
+from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter, trainer_arguments
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.fitting import Rows, fit
 from synth_assets.training.loop import Supervised
 from synth_assets.training.preconditions import (
     batch_rows,
     check_answers,
-    check_precision,
-    check_steps,
     check_targets,
     stores_inputs_first,
 )
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 FLASH = "flash_attention_2"
 
 
-def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: TrainingPlan) -> Trained:
+def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: TrainingSetup) -> Trained:
     """A new LoRA adapter from SFT rows (`history`, `instruction`, `response`, `split`).
 
     Raises:
@@ -42,7 +40,6 @@ def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Tr
     from peft import LoraConfig
 
     model, tokenizer = base
-    check_precision(setting.tier)
     wanted = check_targets(model, spec)
     config = LoraConfig(
         r=spec.rank,
@@ -62,7 +59,7 @@ def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Tr
 
 
 def train_on_best(
-    base: LoadedBase, adapter: Path, pairs: pl.DataFrame, spec: RejectionSamplingSpec, setting: TrainingPlan
+    base: LoadedBase, adapter: Path, pairs: pl.DataFrame, spec: RejectionSamplingSpec, setting: TrainingSetup
 ) -> Trained:
     """The LoRA adapter of folder `adapter`, trained further on the best response to each instruction of `pairs`.
 
@@ -70,7 +67,6 @@ def train_on_best(
         TrainingError: the contract does not hold, or the training diverged.
     """
     model, tokenizer = base
-    check_precision(setting.tier)
     train, validation = by_split(best_responses(pairs))
     examples = tuple(encode_rows(part, tokenizer, setting.context_tokens) for part in (train, validation))
     adapted = load_adapter(model, adapter, trained_further=True)
@@ -82,7 +78,7 @@ def fit_sft(
     examples: tuple[Sequence[Example], ...],
     table: pl.DataFrame,
     spec: OptimizationSpec,
-    setting: TrainingPlan,
+    setting: TrainingSetup,
 ) -> Trained:
     """Train the adapter on the base under cross entropy of the answers.
 
@@ -97,7 +93,6 @@ def fit_sft(
         setting: the tier, and where progress goes.
     """
     train, validation = examples
-    check_steps(len(train), spec, setting.tier)
     check_answers(example.answer for example in (*train, *validation))
     notes = [] if packs(adapted[0], spec, setting) else why_not_packed(adapted[0], spec, setting)
     notes += other_attention(adapted[0], setting)
@@ -115,7 +110,7 @@ def _trainer(
     adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
     examples: tuple[Sequence[Example], Sequence[Example]],
     spec: OptimizationSpec,
-    setting: TrainingPlan,
+    setting: TrainingSetup,
     scratch: Path,
 ) -> "SFTTrainer":
     from trl.trainer.sft_config import SFTConfig
@@ -144,7 +139,7 @@ def _trainer(
     )
 
 
-def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: TrainingPlan) -> dict[str, int]:
+def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: TrainingSetup) -> dict[str, int]:
     """One sequence instead of each batch, as long as the batch's rows are together on average.
 
     So a step sees about as many rows as without packing, and no row is cut.
@@ -154,7 +149,7 @@ def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: Trai
     return {"per_device_train_batch_size": 1, "max_length": max(mean, *lengths)}
 
 
-def packs(model: "PeftModel", spec: OptimizationSpec, setting: TrainingPlan) -> bool:
+def packs(model: "PeftModel", spec: OptimizationSpec, setting: TrainingSetup) -> bool:
     """Whether several rows share a sequence: where the spec or the tier asks for it and attention keeps them apart.
 
     Raises:
@@ -170,7 +165,7 @@ def packs(model: "PeftModel", spec: OptimizationSpec, setting: TrainingPlan) -> 
     return exact and (spec.order == "packed" or _left_to_the_tier(spec, setting))
 
 
-def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: TrainingPlan) -> list[str]:
+def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: TrainingSetup) -> list[str]:
     """What to tell of rows that are grouped by length although the tier would pack them; empty where it would not."""
     if not _left_to_the_tier(spec, setting):
         return []
@@ -179,7 +174,7 @@ def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: Training
     return [f"the tier packs rows, this training has {reason}: rows of like length are grouped instead"]
 
 
-def other_attention(model: "PeftModel", setting: TrainingPlan) -> list[str]:
+def other_attention(model: "PeftModel", setting: TrainingSetup) -> list[str]:
     """Return a note where the model's architecture or the installed libraries lack the tier's attention."""
     attention = _attention(model)
     if attention == setting.tier.attention:
@@ -187,7 +182,7 @@ def other_attention(model: "PeftModel", setting: TrainingPlan) -> list[str]:
     return [f"attention is {attention}: the tier's {setting.tier.attention} is not available for this model here"]
 
 
-def _left_to_the_tier(spec: OptimizationSpec, setting: TrainingPlan) -> bool:
+def _left_to_the_tier(spec: OptimizationSpec, setting: TrainingSetup) -> bool:
     return spec.order == "length" and not spec.batch_tokens and setting.tier.grouping == "packing"
 
 

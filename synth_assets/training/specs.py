@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from synth_assets.llm.catalog import ATTENTION, MLP
+from synth_assets.schemas.settings import setting
 
 SCHEDULES = ("cosine", "linear", "constant", "three_phase")
 ORDERS = ("length", "random", "curriculum", "packed")
@@ -35,29 +36,39 @@ class OptimizationSpec:
 
     learning_rate: float
     epochs: float
-    max_steps: int | None = None  # optimiser steps in all, whatever `epochs` says; None or 0: by epochs
-    schedule: Literal["cosine", "linear", "constant", "three_phase"] = "cosine"
-    warmup_ratio: float = 0.03  # of all steps; the constant schedule warms up as well, the three-phase one does not
-    phases: Sequence[float] = (0.2, 0.6, 0.2)  # exploration, exploitation, refinement: shares, or whole steps
-    phase_rates: Sequence[float] = (2.5, 1.0, 0.025, 0.005)  # where the phases start, and where the last one ends
-    reduce_patience: int | None = None  # steps; None: THREE_PHASE_PATIENCE in that schedule, else never; 0: never
-    reduce_factor: float = 1.5
-    reduce_floor: float = 0.1
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    batch_size: int | None = None  # rows in one forward pass; None: the tier's
-    accumulation: int | None = None  # forward passes for one step; None: the tier's
-    batch_tokens: int | None = None  # slots of one forward pass, padding included, instead of a number of rows
-    order: Literal["length", "random", "curriculum", "packed"] = "length"  # packed: SFT with FlashAttention alone
-    difficulty: Literal["length", "base_perplexity", "reward_margin", "score"] = (
-        "length"  # what the curriculum sorts by
+    max_steps: int | None = setting(None, "Optimiser steps in total, instead of epochs; 0: by epochs.")
+    schedule: Literal["cosine", "linear", "constant", "three_phase"] = setting("cosine", "Learning-rate schedule.")
+    warmup_ratio: float = setting(0.03, "Share of all steps that warm up; the three-phase schedule does not.")
+    phases: Sequence[float] = setting(
+        (0.2, 0.6, 0.2),
+        "Exploration, exploitation and refinement of the three-phase schedule: shares of 1, or whole steps.",
     )
-    validate_every: int | None = None  # steps; None: after each epoch
-    stop_patience: int = 0  # validations without improvement before the training ends; 0: it never ends early
-    stop_threshold: float = 0.0  # nats by which the validation loss must fall to count as improvement
-    keep_best: bool = True  # the weights of the lowest validation loss, not the last ones
-    scored_rows: int = 32  # validation rows that the finished adapter answers, to be scored by their text
-    seed: int = 42
+    phase_rates: Sequence[float] = setting(
+        (2.5, 1.0, 0.025, 0.005),
+        "Multiples of the learning rate at the start of each phase, and at the end of the last.",
+    )
+    reduce_patience: int | None = setting(
+        None, "Steps without a new lowest smoothed loss before the rate is reduced; 0: never."
+    )
+    reduce_factor: float = setting(1.5, "Divisor of a reduced rate, above 1.")
+    reduce_floor: float = setting(0.1, "Lowest multiple of the scheduled rate that reductions reach, in (0, 1].")
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.")
+    max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.")
+    batch_size: int | None = setting(None, "Rows of one forward pass; unset: the tier's.")
+    accumulation: int | None = setting(None, "Forward passes for one optimiser step; unset: the tier's.")
+    batch_tokens: int | None = setting(None, "Tokens of one forward pass with padding, instead of a number of rows.")
+    order: Literal["length", "random", "curriculum", "packed"] = setting(
+        "length", "Order of the training rows; packed needs SFT and FlashAttention."
+    )
+    difficulty: Literal["length", "base_perplexity", "reward_margin", "score"] = setting(
+        "length", "What the order curriculum sorts by."
+    )
+    validate_every: int | None = setting(None, "Steps between validations; unset: after each epoch.")
+    stop_patience: int = setting(0, "Validations without improvement before training stops; 0: never.")
+    stop_threshold: float = setting(0.0, "Nats by which the validation loss must fall to count as an improvement.")
+    keep_best: bool = setting(True, "Keep the weights of the lowest validation loss instead of the last.")
+    scored_rows: int = setting(32, "Validation rows that the trained adapter answers, to score its text.")
+    seed: int = setting(42, "Seed of weights, order and dropout.")
 
     def __post_init__(self) -> None:
         """Refuse values no optimiser takes; ValueError names the field."""
@@ -90,12 +101,12 @@ class OptimizationSpec:
 class LoraSpec(OptimizationSpec):
     """Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685) by supervised fine-tuning on the responses."""
 
-    rank: int = 8
-    alpha: int = 16
-    dropout: float = 0.05
-    target_modules: Sequence[str] = ATTENTION + MLP
-    learning_rate: float = 2e-4
-    epochs: float = 3.0
+    rank: int = setting(8, "Rank of the update matrices.")
+    alpha: int = setting(16, "Scale of the update, over the rank.")
+    dropout: float = setting(0.05, "Dropout on the input of the update, in [0, 1).")
+    target_modules: Sequence[str] = setting(ATTENTION + MLP, "Linear layers that are adapted.")
+    learning_rate: float = setting(2e-4, "Peak learning rate of AdamW.")
+    epochs: float = setting(3.0, "Passes over the training rows.")
 
     def __post_init__(self) -> None:
         """Refuse ranks, dropouts and module lists that PEFT cannot use; ValueError names the field."""
@@ -111,10 +122,12 @@ class LoraSpec(OptimizationSpec):
 class PromptTuningSpec(OptimizationSpec):
     """Trained virtual tokens before a frozen model's input (Lester et al. 2021, arXiv 2104.08691)."""
 
-    virtual_tokens: int = 20
-    initialisation: Literal["SAMPLE_VOCAB", "RANDOM"] = "SAMPLE_VOCAB"  # embeddings of random tokens (section 3.2)
-    learning_rate: float = 3e-4
-    epochs: float = 3.0
+    virtual_tokens: int = setting(20, "Trained tokens before the input.")
+    initialisation: Literal["SAMPLE_VOCAB", "RANDOM"] = setting(
+        "SAMPLE_VOCAB", "Start of the virtual tokens: embeddings of random vocabulary, or random numbers."
+    )
+    learning_rate: float = setting(3e-4, "Peak learning rate of AdamW.")
+    epochs: float = setting(3.0, "Passes over the training rows.")
 
     def __post_init__(self) -> None:
         """Refuse an empty prompt or an unknown initialisation; ValueError names the field."""
@@ -130,13 +143,15 @@ class DpoSpec(OptimizationSpec):
     The loss is `dpo_weight` x preference loss + `sft_weight` x negative log-likelihood per token of the chosen.
     """
 
-    beta: float = 0.1
-    loss: Literal["sigmoid", "ipo"] = "sigmoid"  # ipo: Azar et al. 2023, arXiv 2310.12036
-    label_smoothing: float = 0.0  # share of labels taken to be wrong (Chowdhury et al. 2024, arXiv 2403.00409)
-    dpo_weight: float = 1.0
-    sft_weight: float = 0.0
-    learning_rate: float = 5e-5
-    epochs: float = 1.0
+    beta: float = setting(0.1, "Pull towards the reference, above 0.")
+    loss: Literal["sigmoid", "ipo"] = setting("sigmoid", "Preference loss.")
+    label_smoothing: float = setting(
+        0.0, "Share of preference labels taken to be wrong, in [0, 0.5); sigmoid loss only."
+    )
+    dpo_weight: float = setting(1.0, "Weight of the preference loss.")
+    sft_weight: float = setting(0.0, "Weight of the negative log-likelihood per token of the chosen response.")
+    learning_rate: float = setting(5e-5, "Peak learning rate of AdamW.")
+    epochs: float = setting(1.0, "Passes over the training rows.")
 
     def __post_init__(self) -> None:
         """Refuse losses without a term and smoothing that erases the label; ValueError names the field."""
@@ -163,8 +178,8 @@ class RejectionSamplingSpec(OptimizationSpec):
     The step of RAFT (Dong et al. 2023, arXiv 2304.06767); rate and epochs as in DPO, so that the two compare.
     """
 
-    learning_rate: float = 5e-5
-    epochs: float = 1.0
+    learning_rate: float = setting(5e-5, "Peak learning rate of AdamW.")
+    epochs: float = setting(1.0, "Passes over the training rows.")
 
 
 AdapterSpec = LoraSpec | PromptTuningSpec | DpoSpec | RejectionSamplingSpec

@@ -9,7 +9,7 @@ from resources.inference import Hardware, Inference
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import PAIRS, SFT_ROWS
 from synth_assets.training.engine import LoadedBase
-from synth_assets.training.train_or_load import TrainingContext
+from synth_assets.training.plan import TrainingContext
 
 
 @pytest.fixture(scope="session")

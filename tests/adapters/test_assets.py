@@ -15,10 +15,8 @@ from synth_assets.stages.adapters import assets
 
 QUICK = {"epochs": 1.0, "batch_size": 8}
 ADAPTERS = [
-    assets.lora_adapter,
-    assets.prompt_tuning_adapter,
-    assets.rejection_sampling_adapter,
-    *assets.PREFERENCE_ROUND_ASSETS,
+    *assets.ADAPTER_ASSETS,
+    *assets.REFERENCE_ASSETS,
 ]
 
 

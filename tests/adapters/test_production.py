@@ -11,13 +11,9 @@ from synth_assets.training.budget import budget_of
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.engine import LoadedBase
 from synth_assets.training.errors import TrainingError
+from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, RejectionSamplingSpec
-from synth_assets.training.train_or_load import (
-    TrainingContext,
-    TrainingRequest,
-    reference_logprobs_of,
-    train_or_load_adapter,
-)
+from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
 
 QUICK = LoraSpec(rank=2, alpha=4, learning_rate=5e-3, epochs=1.0, batch_size=8)
 

@@ -23,7 +23,7 @@ from synth_assets.schemas.tables import TURN
 from synth_assets.training import sft
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.dpo import train_dpo
-from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan, new_adapter, save_adapter
+from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter, save_adapter
 from synth_assets.training.loop import Supervised
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.specs import DpoSpec, LoraSpec, OptimizationSpec, PromptTuningSpec, RejectionSamplingSpec
@@ -121,7 +121,7 @@ def train(name: str, folder: Path, every_s: float, progress: Callable[[str], Non
     """Train a case to its end, from the newest checkpoint in the folder."""
     case = CASES[name]
     checkpoints = Checkpoints(folder / "checkpoints", name, every_s)
-    setting = TrainingPlan(name, "small", 256, TIERS["cpu"], progress, checkpoints)
+    setting = TrainingSetup(name, "small", 256, TIERS["cpu"], progress, checkpoints)
     spec, base, parent = case.spec, load(folder.parent / BASE), folder.parent / PARENT
     # FlashAttention alone packs in earnest: packed here, rows see each other, and a training resumes all the same
     sft.packs = (lambda *_: True) if case.packs else PACKS

@@ -18,8 +18,9 @@ from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.storage.blocks import Progress
 from synth_assets.training.engine import LoadedBase
+from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.specs import LoraSpec
-from synth_assets.training.train_or_load import TrainingContext, TrainingRequest, train_or_load_adapter
+from synth_assets.training.train_or_load import train_or_load_adapter
 from synth_assets.training.validation import text_scores
 
 ROWS = 96

@@ -12,7 +12,7 @@ from synth_assets.llm.loading import load_causal_model, load_tokenizer, prepare_
 from synth_assets.schemas.tables import TURN
 from synth_assets.schemas.tier import Tier
 from synth_assets.training.dpo import train_dpo
-from synth_assets.training.engine import LoadedBase, TrainingPlan
+from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import DpoSpec, LoraSpec
@@ -51,7 +51,7 @@ def rows() -> pl.DataFrame:
 
 @pytest.mark.parametrize("tier", PRECISIONS.values(), ids=PRECISIONS)
 def test_lora_and_dpo_learn(tier: Tier, rows: pl.DataFrame, tmp_path: Path) -> None:
-    setting = TrainingPlan("lora_adapter", "embedded:base", 256, tier, lambda _: None)
+    setting = TrainingSetup("lora_adapter", "embedded:base", 256, tier, lambda _: None)
     lora = train_lora(loaded(tier), rows, SPEC, setting)
     assert lora.outcome.final_loss < lora.outcome.curve[0]["loss"]
     assert lora.outcome.peak_memory_kind == "measured"

@@ -22,7 +22,7 @@ from synth_assets.llm.loading import load_tokenizer
 from synth_assets.llm.protocols import Sampling
 from synth_assets.llm.roofline import parameters
 from synth_assets.schemas.tables import TURN
-from synth_assets.training.engine import TrainingPlan
+from synth_assets.training.engine import TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
@@ -55,7 +55,7 @@ def trained(folder: Path, rows: pl.DataFrame, adapter: Path) -> tuple[Inference,
     inference = Inference(hardware=own)
     base = inference.resolve("base")
     spec = replace(own.spec(LoraSpec()), learning_rate=0.1, scored_rows=2, **ONE_STEP)
-    setting = TrainingPlan("lora_adapter", base.name, base.context_tokens, own.limits(), lambda _: None)
+    setting = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), lambda _: None)
     result = train_lora(inference.load_base(base), rows, spec, setting)
     adapter.mkdir()
     result.save(adapter)
@@ -152,6 +152,6 @@ def test_modules_that_the_base_lacks_are_named(
 ) -> None:
     own = Hardware(tier="cpu", base=str(tiny_models["gpt2"]))
     base = Inference(hardware=own).resolve("base")
-    setting = TrainingPlan("lora_adapter", base.name, base.context_tokens, own.limits(), lambda _: None)
+    setting = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), lambda _: None)
     with pytest.raises(TrainingError, match=r"q_proj match no layer; the model has c_attn, c_fc, c_proj, lm_head"):
         train_lora(Inference(hardware=own).load_base(base), rows, LoraSpec(target_modules=["q_proj"]), setting)

@@ -91,8 +91,8 @@ def test_more_trainings_than_columns_begin_another_block() -> None:
 
 def test_an_older_version_left_no_curve() -> None:
     old = training_of("lora_adapter", {"final_loss": 1.0})
-    assert training_curves("lora", [old]) is None
-    assert training_curves("dpo", [training_of("dpo_adapter", {"curve": [{"step": 1.0}]})]) is None
+    assert training_curves("supervised", [old]) is None
+    assert training_curves("preference", [training_of("dpo_adapter", {"curve": [{"step": 1.0}]})]) is None
     with pytest.raises(ValueError, match="no step of lora_adapter to draw"):
         sft_training_curves([old])
     with pytest.raises(ValueError, match="no step of any training to draw"):
@@ -101,8 +101,8 @@ def test_an_older_version_left_no_curve() -> None:
 
 def test_the_figure_has_the_name_of_its_kind_of_training_and_fits_an_event() -> None:
     points = curve(2_000, reward_margin=1.0, reward_accuracy=0.5)
-    for method, name in (("dpo", "dpo_training_curves"), ("rejection_sampling", "sft_training_curves")):
-        found = training_curves(method, [Training("an_adapter", points, PHASES)])
+    for curves, name in (("preference", "dpo_training_curves"), ("supervised", "sft_training_curves")):
+        found = training_curves(curves, [Training("an_adapter", points, PHASES)])
         assert found is not None
         assert found[0] == name
         assert len(thumbnail(found[1])) < MAX_THUMBNAIL_BYTES

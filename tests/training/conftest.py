@@ -8,7 +8,7 @@ from resources.hardware import TIERS
 from synth_assets.embedded import model_path
 from synth_assets.llm.loading import load_causal_model, load_tokenizer, prepare_libraries
 from synth_assets.schemas.tables import TURN
-from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan
+from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
@@ -16,8 +16,8 @@ QUICK_LORA = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_siz
 
 
 @pytest.fixture(scope="session")
-def setting() -> TrainingPlan:
-    return TrainingPlan("an_adapter", "embedded:base", 256, TIERS["cpu"], lambda _: None)
+def setting() -> TrainingSetup:
+    return TrainingSetup("an_adapter", "embedded:base", 256, TIERS["cpu"], lambda _: None)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def pairs(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def lora(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan) -> Trained:
+def lora(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup) -> Trained:
     return train_lora(load(), rows, QUICK_LORA, setting)
 
 

@@ -9,7 +9,7 @@ from resources.hardware import TIERS
 from synth_assets.embedded import model_path
 from synth_assets.llm.catalog import FUSED, MODELS, SEPARATE, ModelDimensions, lora_parameters
 from synth_assets.llm.loading import load_tokenizer, prepare_libraries
-from synth_assets.training.engine import LoadedBase, TrainingPlan
+from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.preconditions import check_targets
 from synth_assets.training.sft import train_lora
@@ -42,7 +42,7 @@ def tiny(family: str) -> LoadedBase:
 
 
 @pytest.mark.parametrize("family", KINDS)
-def test_the_row_s_modules_are_trained_for_a_step(family: str, rows: pl.DataFrame, setting: TrainingPlan) -> None:
+def test_the_row_s_modules_are_trained_for_a_step(family: str, rows: pl.DataFrame, setting: TrainingSetup) -> None:
     row = replace(KINDS[family], shape=TINY)
     spec = replace(ONE_STEP, target_modules=row.targets)
     outcome = train_lora(tiny(family), rows, spec, setting).outcome

@@ -8,7 +8,7 @@ import pytest
 
 from synth_assets.storage.manifests import folder_hash
 from synth_assets.training.dpo import CONTROL_SFT_WEIGHT, control_spec, preference_losses, train_dpo
-from synth_assets.training.engine import LoadedBase, TrainingPlan
+from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.specs import DpoSpec
@@ -18,7 +18,7 @@ SPEC = DpoSpec(beta=0.2, learning_rate=1e-3, batch_size=8)
 
 @pytest.fixture(scope="module")
 def reference(
-    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: TrainingSetup
 ) -> pl.DataFrame:
     return pair_logprobs(reference_policy(load(), lora_folder, setting), pairs, setting)
 
@@ -47,7 +47,7 @@ def test_training_starts_at_its_reference_and_learns_the_preference(
     lora_folder: Path,
     pairs: pl.DataFrame,
     reference: pl.DataFrame,
-    setting: TrainingPlan,
+    setting: TrainingSetup,
 ) -> None:
     curve = train_dpo(load(), lora_folder, (pairs, reference), SPEC, setting).outcome.curve
     assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
@@ -62,7 +62,7 @@ def test_the_control_is_another_adapter(
     lora_folder: Path,
     pairs: pl.DataFrame,
     reference: pl.DataFrame,
-    setting: TrainingPlan,
+    setting: TrainingSetup,
     tmp_path: Path,
 ) -> None:
     spec = replace(SPEC, sft_weight=0.3)
@@ -82,7 +82,7 @@ def test_validation_pairs_need_a_reference_too(
     lora_folder: Path,
     pairs: pl.DataFrame,
     reference: pl.DataFrame,
-    setting: TrainingPlan,
+    setting: TrainingSetup,
 ) -> None:
     with pytest.raises(TrainingError, match="4 pairs have no reference"):
         train_dpo(load(), lora_folder, (pairs, reference.filter(pl.col("pair_id").is_in(_train(pairs)))), SPEC, setting)

@@ -7,7 +7,7 @@ import pytest
 from synth_assets.llm.loading import load_adapter
 from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.training.data import Example, encode_pairs
-from synth_assets.training.engine import LoadedBase, TrainingPlan
+from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.logprobs import answer_logprobs, pair_logprobs, reference_policy
 
 
@@ -31,7 +31,7 @@ def test_batches_give_what_one_row_at_a_time_gives(load: Callable[[], LoadedBase
 
 
 def test_reference_of_pairs(
-    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     table = pair_logprobs(reference_policy(load(), lora_folder, setting), pairs, setting)
     assert table.schema == REFERENCE_LOGPROBS

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from synth_assets.llm.loading import load_adapter
 from synth_assets.training.data import encode_rows
-from synth_assets.training.engine import LoadedBase, TrainingPlan
+from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import answer_logprobs
 from synth_assets.training.prompt_tuning import train_prompt
@@ -18,7 +18,7 @@ SPEC = PromptTuningSpec(virtual_tokens=5, learning_rate=0.05, epochs=4.0, initia
 
 
 def test_a_prompt_is_trained_and_loads(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan, tmp_path: Path
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup, tmp_path: Path
 ) -> None:
     trained = train_prompt(load(), rows, SPEC, setting)
     model, tokenizer = load()
@@ -33,7 +33,7 @@ def test_a_prompt_is_trained_and_loads(
 
 
 def test_rows_that_do_not_fit_beside_the_prompt_are_told(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     _, tokenizer = load()
     lengths = [len(e) for e in encode_rows(rows.filter(pl.col("split") == "train"), tokenizer, 256)]

@@ -6,12 +6,12 @@ import pytest
 from resources.hardware import TIERS
 from synth_assets.embedded import model_path
 from synth_assets.llm.loading import load_causal_model, load_tokenizer, prepare_libraries
-from synth_assets.training.engine import Trained, TrainingPlan
+from synth_assets.training.engine import Trained, TrainingSetup
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
 
-def test_four_bit_training_validates_and_goes_on(lora: Trained, rows: pl.DataFrame, setting: TrainingPlan) -> None:
+def test_four_bit_training_validates_and_goes_on(lora: Trained, rows: pl.DataFrame, setting: TrainingSetup) -> None:
     pytest.importorskip("bitsandbytes")
     tier = replace(TIERS["cpu"], quantisation="nf4")
     prepare_libraries(tier)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from synth_assets.training.engine import LoadedBase, TrainingPlan
+from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.schedules import AdaptiveRate, phase_at, phases_of
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
@@ -95,7 +95,7 @@ def test_state_survives_a_checkpoint() -> None:
 
 
 def test_a_training_takes_the_rates_of_its_phases(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     lines: list[str] = []
     spec = LoraSpec(

@@ -9,7 +9,7 @@ import pytest
 
 from synth_assets.storage.manifests import folder_hash
 from synth_assets.training.data import encode_rows
-from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan
+from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import answer_logprobs
 from synth_assets.training.sft import packed_batches, train_lora, train_on_best
@@ -43,7 +43,7 @@ def test_the_rate_logged_is_the_rate_configured(lora: Trained) -> None:
 
 
 def test_the_loss_is_the_mean_over_answer_tokens(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     model, tokenizer = load()
     train = rows.filter(pl.col("split") == "train")
@@ -75,7 +75,7 @@ def test_the_folder_holds_the_adapter_alone(lora_folder: Path) -> None:
 
 
 def test_equal_trainings_give_equal_files(
-    lora_folder: Path, load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan, tmp_path: Path
+    lora_folder: Path, load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup, tmp_path: Path
 ) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
     train_lora(load(), rows, SPEC, setting).save(again)
@@ -84,7 +84,7 @@ def test_equal_trainings_give_equal_files(
     assert folder_hash(other) != folder_hash(lora_folder)
 
 
-def test_packed_batches_hold_the_rows_of_a_batch(setting: TrainingPlan) -> None:
+def test_packed_batches_hold_the_rows_of_a_batch(setting: TrainingSetup) -> None:
     # four rows of 10 tokens on average are 40; a longer row is never cut
     spec = LoraSpec(batch_size=4)
     assert packed_batches([5, 15, 10], spec, setting) == {"per_device_train_batch_size": 1, "max_length": 40}
@@ -93,7 +93,7 @@ def test_packed_batches_hold_the_rows_of_a_batch(setting: TrainingPlan) -> None:
 
 # fault 17
 def test_rows_that_are_not_packed_although_the_tier_would_are_told_of(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     lines: list[str] = []
     packing = replace(setting, tier=replace(setting.tier, grouping="packing"), progress=lines.append)
@@ -107,14 +107,14 @@ def test_rows_that_are_not_packed_although_the_tier_would_are_told_of(
 
 
 def test_a_training_that_diverges_stops(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     with pytest.raises(TrainingError, match=r"diverged|not finite"):
         train_lora(load(), rows, replace(SPEC, learning_rate=1e30), setting)
 
 
 def test_rejection_sampling_goes_on_from_the_adapter(
-    lora: Trained, lora_folder: Path, load: Callable[[], LoadedBase], pairs: pl.DataFrame, setting: TrainingPlan
+    lora: Trained, lora_folder: Path, load: Callable[[], LoadedBase], pairs: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     spec = RejectionSamplingSpec(learning_rate=1e-3, batch_size=8)
     outcome = train_on_best(load(), lora_folder, pairs, spec, setting).outcome

@@ -9,7 +9,7 @@ import pytest
 from synth_assets.llm.loading import load_adapter
 from synth_assets.training.data import encode_rows
 from synth_assets.training.difficulty import difficulty_of
-from synth_assets.training.engine import LoadedBase, Trained, TrainingPlan
+from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import answer_logprobs
 from synth_assets.training.prompt_tuning import train_prompt
@@ -68,7 +68,7 @@ def test_a_training_scores_its_validation_rows(lora: Trained, rows: pl.DataFrame
 
 
 def test_answers_do_not_depend_on_their_neighbours(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan, tmp_path: Path
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup, tmp_path: Path
 ) -> None:
     spec = PromptTuningSpec(learning_rate=0.05, epochs=1.0, virtual_tokens=4, scored_rows=0)
     trained = train_prompt(load(), rows, spec, setting)
@@ -84,7 +84,7 @@ def test_answers_do_not_depend_on_their_neighbours(
 
 
 def test_the_weights_are_those_of_the_best_validation(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     # a rate that is far too high: the loss on validation rows has its lowest value before the end
     spec = replace(QUICK, learning_rate=0.05, schedule="constant", validate_every=1, epochs=4.0, scored_rows=4)
@@ -94,7 +94,7 @@ def test_the_weights_are_those_of_the_best_validation(
     assert outcome.validation["loss"] == pytest.approx(min(validated.values()), rel=0.1)
 
 
-def test_patience_ends_a_training(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan) -> None:
+def test_patience_ends_a_training(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup) -> None:
     spec = replace(QUICK, epochs=4.0, validate_every=1, stop_patience=2, stop_threshold=100.0, scored_rows=0)
     outcome = train_lora(load(), rows, spec, setting).outcome
     assert outcome.steps == 3  # the first is an improvement, two are not by 100 nats
@@ -124,7 +124,7 @@ def test_a_clear_preference_is_easy_and_a_missing_one_refused(load: Callable[[],
 
 
 def test_a_training_in_another_order_and_budget(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     spec = replace(QUICK, order="curriculum", batch_tokens=200, scored_rows=0)
     outcome = train_lora(load(), rows, spec, setting).outcome
@@ -133,7 +133,7 @@ def test_a_training_in_another_order_and_budget(
 
 
 def test_packing_is_refused_where_rows_would_see_each_other(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingPlan
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
 ) -> None:
     with pytest.raises(TrainingError, match="packing needs flash_attention_2"):
         train_lora(load(), rows, replace(QUICK, order="packed"), setting)

@@ -11,6 +11,7 @@ from synth_assets.reporting.training_figures import training_curves, training_of
 from synth_assets.schemas.records import AdapterRecord
 from synth_assets.storage.atomic import write_atomically
 from synth_assets.training.engine import Outcome
+from synth_assets.training.methods import METHODS
 
 CHOSEN_BY = ("pair_id", "source", "batch", "group", "score", "chosen_reward", "rejected_reward", "margin")
 SCHEDULE = "schedule.json"
@@ -34,7 +35,7 @@ def write_curves(record: AdapterRecord, outcome: Outcome, folder: Path) -> None:
     """Into a folder: the curves as a picture, the phases of the schedule, and what happened to the training."""
     told = {"schedule": record.spec.get("schedule"), "phases": outcome.phases, "events": outcome.events}
     write_atomically(folder / SCHEDULE, lambda path: _write(path, json.dumps(told, indent=1).encode()))
-    if drawn := training_curves(record.method, [training_of(record.name, asdict(outcome))]):
+    if drawn := training_curves(METHODS[record.method].curves, [training_of(record.name, asdict(outcome))]):
         name, figure = drawn
         image = png(figure)
         write_atomically(folder / f"{name}.png", lambda path: _write(path, image))
@@ -42,7 +43,7 @@ def write_curves(record: AdapterRecord, outcome: Outcome, folder: Path) -> None:
 
 def curves_image(record: AdapterRecord, outcome: Outcome) -> dict[str, str]:
     """The curves under the figure's name, in Markdown; nothing where an older version left none."""
-    drawn = training_curves(record.method, [training_of(record.name, asdict(outcome))])
+    drawn = training_curves(METHODS[record.method].curves, [training_of(record.name, asdict(outcome))])
     if drawn is None:
         return {}
     name, figure = drawn

@@ -2,6 +2,7 @@
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from resources.hardware import Hardware
 from resources.storage import SynthHome
@@ -19,8 +20,10 @@ class BenchmarksConfig(dg.Config):
     `sealed` names those whose items are all kept for promotions.
     """
 
-    suites: list[str] | None = None
-    sealed: list[str] | None = None
+    suites: list[str] | None = Field(
+        None, description="Suites to evaluate on; the first chooses the candidate. Unset: the tier's."
+    )
+    sealed: list[str] | None = Field(None, description="Suites whose items are all sealed: asked at a promotion only.")
 
 
 @dg.asset(group_name="benchmarks", kinds={"polars", "parquet"}, owners=["team:evaluation"])

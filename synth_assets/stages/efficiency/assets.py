@@ -11,6 +11,7 @@ from pydantic import Field
 from resources.evaluated_models import with_adapter
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
+from resources.spec_config import config_of
 from resources.step_meter import step_meter
 from resources.storage import SynthHome
 from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
@@ -46,10 +47,11 @@ from synth_assets.storage.manifests import content_hash
 from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.budget import UNLIMITED, tighter
 from synth_assets.training.engine import LoadedBase
+from synth_assets.training.methods import code_version
+from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.specs import LoraSpec
-from synth_assets.training.train_or_load import TrainingContext, TrainingRequest, train_or_load_adapter
-from synth_assets.training.versions import code_version
+from synth_assets.training.train_or_load import train_or_load_adapter
 
 CELLS = dg.StaticPartitionsDefinition(list(VARIANTS))
 """One key per variant; those of the default grid come first."""
@@ -59,26 +61,23 @@ SHOWN_FIGURES = ("rank_comparison", "pareto_test_loss")  # an event stays under 
 
 
 class VariantConfig(dg.Config):
-    """What one run of a variant may change; what all variants share is in the tier's row."""
+    """Settings of one run of a variant; what all variants share is in the tier's row."""
 
-    force: bool = False  # train again although the adapter exists
+    force: bool = Field(False, description="Train again although the adapter exists.")
 
 
-class LatencyConfig(dg.Config):
+class LatencyConfig(config_of(LatencySpec)):
     """Overrides of LatencySpec for one run."""
 
-    prompts: int | None = None
-    warm_up: int | None = None
-    max_tokens: int | None = None
-    again: str = ""  # another text than before: time again what was timed under these weights
+    again: str = Field("", description="Any new text: measure latencies again that are stored for these weights.")
 
 
 class FrontierConfig(dg.Config):
     """Which variants the study is of; what of them is missing is named."""
 
-    full: bool = False  # every combination instead of one-factor sweeps
-    seeds: int = DEFAULT_SEEDS
-    ranks: list[int] = Field(default_factory=list)  # only cells of these; empty: of all
+    full: bool = Field(False, description="Every combination instead of one-factor sweeps.")
+    seeds: int = Field(DEFAULT_SEEDS, description="Trainings of each cell, with seeds 1, 2, ...")
+    ranks: list[int] = Field(default_factory=list, description="Only cells of these ranks; empty: all.")
 
 
 class NotRunError(RuntimeError):

@@ -13,6 +13,7 @@ import psutil
 
 from synth_assets.llm.protocols import Sampling, TextGenerator
 from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.settings import setting
 from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_blocks
 
 PERCENTILES = {"p50_s": 50, "p95_s": 95, "p99_s": 99}
@@ -43,9 +44,9 @@ class LatencySpec:
         max_tokens: of an answer.
     """
 
-    prompts: int = 100
-    warm_up: int = 3
-    max_tokens: int = 128
+    prompts: int = setting(100, "Most prompts that are timed, selected by hash.")
+    warm_up: int = setting(3, "Prompts answered before timing starts.")
+    max_tokens: int = setting(128, "Longest answer in tokens.")
 
     def __post_init__(self) -> None:
         """Refuse what measures nothing; ValueError names the field."""

@@ -11,15 +11,16 @@ import polars as pl
 
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tier import Tier
 from synth_assets.stages.efficiency.grid import ALPHA_PER_RANK, Cell
 from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_blocks
 from synth_assets.storage.manifests import content_hash, folder_hash
 from synth_assets.training.adapter_store import library_versions
 from synth_assets.training.data import by_split, encode_rows
+from synth_assets.training.methods import code_version
 from synth_assets.training.specs import LoraSpec, spec_settings
 from synth_assets.training.validation import token_scores
-from synth_assets.training.versions import code_version
 
 SELECTING, TESTING = "validation", "test"
 LOSSES = pl.Schema({"split": pl.String, "loss": pl.Float64, "perplexity": pl.Float64, "tokens": pl.Int64})
@@ -35,9 +36,9 @@ class StudySpec:
         items: at most so many validation items of the suite that decides, drawn by hash; 0 takes all.
     """
 
-    train_rows: int = 0
-    epochs: float | None = None
-    items: int = 0
+    train_rows: int = setting(0, "Most training rows, selected by hash; 0: all.")
+    epochs: float | None = setting(None, "Passes over the rows; unset: those of LoRA.")
+    items: int = setting(0, "Most validation items, selected by hash; 0: all.")
 
     def __post_init__(self) -> None:
         """Refuse numbers below 0; ValueError names the field."""

@@ -11,7 +11,8 @@ from resources.evaluated_models import load_evaluated_model
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
-from resources.step_meter import step_meter
+from resources.spec_config import config_of
+from resources.step_meter import BudgetConfig, step_meter
 from resources.tracking import MlflowTracking
 from synth_assets.evals.comparison import compare, primary
 from synth_assets.evals.guards import detectable_table
@@ -39,25 +40,12 @@ OWN_PAIRS_INS = {one.pairs: dg.AssetIn(dagster_type=pl.LazyFrame) for one in ON_
 SCORING_VERSION = 1  # raise it when the same answers would be scored differently
 
 
-class EvaluationConfig(dg.Config):
-    """Overrides of EvaluationSpec for one run; what is left out comes from the tier and the spec."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    batch_size: int | None = None
-    validation_items: int | None = None
-    test_items: int | None = None
-    seed: int | None = None
-    max_minutes: float | None = None  # of wall time; finished blocks are kept
-    max_cost: float | None = None  # US dollars at the tier's price, likewise
+class EvaluationConfig(BudgetConfig, config_of(EvaluationSpec)):
+    """Overrides of EvaluationSpec for one run."""
 
 
-class ComparisonConfig(dg.Config):
+class ComparisonConfig(config_of(PreferenceSpec)):
     """Overrides of PreferenceSpec for one run."""
-
-    items: int | None = None
-    tie: float | None = None
 
 
 @dg.asset(

@@ -12,6 +12,7 @@ from synth_assets.evals.refusals import refuses
 from synth_assets.evals.unanswerable import answered
 from synth_assets.llm.protocols import RewardModel
 from synth_assets.schemas.records import BASE, Metric
+from synth_assets.schemas.settings import setting
 from synth_assets.stats.intervals import Estimate, estimate
 
 
@@ -48,8 +49,8 @@ class PreferenceSpec:
         tie: rewards at most so far apart are a tie, in the reward model's unit.
     """
 
-    items: int = 500
-    tie: float = 0.0
+    items: int = setting(500, "Most test items that the reward model compares answers on; 0: none.")
+    tie: float = setting(0.0, "Rewards that differ by at most this are a tie, in the reward model's unit.")
 
     def __post_init__(self) -> None:
         """ValueError naming the field."""

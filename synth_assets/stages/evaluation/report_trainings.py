@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from synth_assets.reporting.display_names import display_name
 from synth_assets.reporting.document import Block, Cell, Section, Table, cells, drawn
 from synth_assets.reporting.figures import efficiency_comparison, filtering_stats, tradeoff_analysis
-from synth_assets.reporting.training_figures import PREFERENCE_METHODS, dpo_training_curves, sft_training_curves
+from synth_assets.reporting.training_figures import dpo_training_curves, sft_training_curves
 from synth_assets.schemas.records import BASE, AdapterRecord
 from synth_assets.stages.evaluation.recommendations import training_peak, training_seconds
 from synth_assets.stages.evaluation.report_data import ReportData
+from synth_assets.training.methods import METHODS
 
 MIB = 2**20
 
@@ -38,8 +39,8 @@ def cost_section(evidence: ReportData) -> Section:
 def training_section(evidence: ReportData) -> Section:
     """The curves of the supervised trainings and of those on preferences; which adapter left none is said."""
     known = [trace for trace in evidence.traces if trace.training.points("loss")]
-    supervised = [one.training for one in known if one.adapter.method not in PREFERENCE_METHODS]
-    preference = [one.training for one in known if one.adapter.method in PREFERENCE_METHODS]
+    supervised = [one.training for one in known if METHODS[one.adapter.method].curves == "supervised"]
+    preference = [one.training for one in known if METHODS[one.adapter.method].curves == "preference"]
     ground = "On grey ground every other phase of the schedule."
     blocks: list[Block] = []
     if supervised:

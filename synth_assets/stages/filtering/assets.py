@@ -13,6 +13,7 @@ import polars as pl
 from resources.check_results import json_metadata, upstream_versions
 from resources.hardware import Hardware
 from resources.inference import Inference
+from resources.spec_config import config_of
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry.dataset_runs import log_dataset
@@ -42,34 +43,12 @@ from synth_assets.storage.retractions import recall_reasons, recalls_in_force
 SAMPLE_COLUMNS = ("reason", "detail", "score", "instruction", "response", "chosen", "rejected")
 
 
-class FilterConfig(dg.Config):
-    """Overrides of FilterSpec for one run; what is left out comes from the tier and the spec."""
-
-    min_words: int | None = None
-    max_instruction_words: int | None = None
-    max_response_words: int | None = None
-    max_instruction_tokens: int | None = None
-    max_response_tokens: int | None = None
-    max_characters: int | None = None
-    max_mean_word_bytes: int | None = None
-    repetition_min_words: int | None = None
-    max_duplicate_line_share: float | None = None
-    max_top_3gram_share: float | None = None
-    max_duplicate_5gram_share: float | None = None
-    foreign_min_letters: int | None = None
-    max_foreign_probability: float | None = None
-    max_echo_similarity: float | None = None
-    template_tokens: int | None = None
-    near_duplicate_similarity: float | None = None
-    benchmark_cover: float | None = None
+class FilterConfig(config_of(FilterSpec)):
+    """Overrides of FilterSpec for one run."""
 
 
-class SplitConfig(dg.Config):
+class SplitConfig(config_of(SplitSpec)):
     """Overrides of SplitSpec for one run."""
-
-    validation_fraction: float | None = None
-    group_similarity: float | None = None
-    seed: int | None = None
 
 
 @dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields
 
+from synth_assets.schemas.settings import setting
+
 
 @dataclass(frozen=True)
 class FilterSpec:
@@ -18,23 +20,23 @@ class FilterSpec:
     Lengths: generous bounds against runaway texts; the base's context is the bound that matters.
     """
 
-    min_words: int = 1
-    max_instruction_words: int = 1024
-    max_response_words: int = 4096
-    max_instruction_tokens: int = 2048
-    max_response_tokens: int = 8192
-    max_characters: int = 40_000
-    max_mean_word_bytes: int = 30
-    repetition_min_words: int = 100
-    max_duplicate_line_share: float = 0.20
-    max_top_3gram_share: float = 0.18
-    max_duplicate_5gram_share: float = 0.45
-    foreign_min_letters: int = 6
-    max_foreign_probability: float = 0.5
-    max_echo_similarity: float = 0.9
-    template_tokens: int = 64
-    near_duplicate_similarity: float = 0.8
-    benchmark_cover: float = 0.5
+    min_words: int = setting(1, "Fewest words of an instruction or response.")
+    max_instruction_words: int = setting(1024, "Most words of an instruction.")
+    max_response_words: int = setting(4096, "Most words of a response.")
+    max_instruction_tokens: int = setting(2048, "Most tokens of an instruction.")
+    max_response_tokens: int = setting(8192, "Most tokens of a response.")
+    max_characters: int = setting(40_000, "Most characters of a text.")
+    max_mean_word_bytes: int = setting(30, "Most bytes of a word on average.")
+    repetition_min_words: int = setting(100, "Shorter texts are not measured for repetition.")
+    max_duplicate_line_share: float = setting(0.20, "Largest share of lines that repeat, 0..1.")
+    max_top_3gram_share: float = setting(0.18, "Largest share of characters in the most frequent 3-gram, 0..1.")
+    max_duplicate_5gram_share: float = setting(0.45, "Largest share of characters in repeated 5-grams, 0..1.")
+    foreign_min_letters: int = setting(6, "Shorter texts are not identified as a language.")
+    max_foreign_probability: float = setting(0.5, "Largest probability of a language other than English, 0..1.")
+    max_echo_similarity: float = setting(0.9, "Largest similarity of instruction and response, 0..1.")
+    template_tokens: int = setting(64, "Tokens of the base's context kept for the chat template.")
+    near_duplicate_similarity: float = setting(0.8, "Jaccard similarity from which rows are near-duplicates, 0..1.")
+    benchmark_cover: float = setting(0.5, "Share of a benchmark item's 8-grams that makes a row contaminated, 0..1.")
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, where a count is negative or a share is not within 0..1."""

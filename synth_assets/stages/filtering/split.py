@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.text.near_duplicates import NearDuplicates, components
 
@@ -23,9 +24,9 @@ class SplitSpec:
     the splits, and below it unrelated tasks of the same form ("What is the capital of ...?") would become one group.
     """
 
-    validation_fraction: float = 0.1
-    group_similarity: float = 0.6
-    seed: int = 42
+    validation_fraction: float = setting(0.1, "Share of rows for validation, in (0, 1).")
+    group_similarity: float = setting(0.6, "Jaccard similarity from which rows share a split, in (0, 1).")
+    seed: int = setting(42, "Seed of the split.")
 
     def __post_init__(self) -> None:
         """Raise ValueError, naming the field, where a share is not between 0 and 1."""

@@ -11,7 +11,8 @@ import polars as pl
 
 from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
-from resources.step_meter import step_meter
+from resources.spec_config import config_of
+from resources.step_meter import BudgetConfig, step_meter
 from resources.storage import SynthHome
 from synth_assets.reporting.escaping import escaped_sample
 from synth_assets.schemas.records import ModelRecord
@@ -31,22 +32,8 @@ SAMPLE_COLUMNS = ("instruction", "response", "chosen", "rejected")
 REPORTS_SHOWN = 4  # an event stays under a few kB
 
 
-class MagpieConfig(dg.Config):
-    """Overrides of MagpieSpec for one run; what is left out comes from the tier and the spec."""
-
-    samples: int | None = None
-    temperature: float | None = None
-    response_temperature: float | None = None
-    top_p: float | None = None
-    max_instruction_tokens: int | None = None
-    max_response_tokens: int | None = None
-    seed: int | None = None
-    topics: dict[str, str] | None = None
-    topic_weights: dict[str, float] | None = None
-    turns: int | None = None
-    turn_weights: list[float] | None = None
-    max_minutes: float | None = None  # of wall time; finished blocks are kept
-    max_cost: float | None = None  # US dollars at the tier's price, likewise
+class MagpieConfig(BudgetConfig, config_of(MagpieSpec)):
+    """Overrides of MagpieSpec for one run."""
 
 
 @dg.asset(

@@ -1,10 +1,11 @@
 """How rows are generated: numbers, topics and turns, and what one row draws of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
+from synth_assets.schemas.settings import setting
 from synth_assets.stages.generation.seeds import row_seed
 
 SEEDS = 2**63
@@ -35,17 +36,21 @@ class MagpieSpec:
         turn_weights: of conversations of 1, 2, ... `turns` exchanges; empty: all have `turns`.
     """
 
-    samples: int = 1_500
-    temperature: float = 1.0
-    response_temperature: float = 0.7
-    top_p: float = 1.0
-    max_instruction_tokens: int = 256
-    max_response_tokens: int = 1_024
-    seed: int = 42
-    topics: Mapping[str, str] = field(default_factory=dict)
-    topic_weights: Mapping[str, float] = field(default_factory=dict)
-    turns: int = 1
-    turn_weights: tuple[float, ...] = ()
+    samples: int = setting(1_500, "Rows of a batch.")
+    temperature: float = setting(1.0, "Sampling temperature of instructions, 0 to 2.")
+    response_temperature: float = setting(0.7, "Sampling temperature of responses, 0 to 2.")
+    top_p: float = setting(1.0, "Nucleus of the sampling, in (0, 1].")
+    max_instruction_tokens: int = setting(256, "Longest instruction, in tokens of the teacher.")
+    max_response_tokens: int = setting(1_024, "Longest response, in tokens of the teacher.")
+    seed: int = setting(42, "Seed of the batch.")
+    topics: Mapping[str, str] = setting(
+        {}, "Topic to the system prompt that steers its instructions; an empty prompt is none."
+    )
+    topic_weights: Mapping[str, float] = setting({}, "Topic to its weight against the others; 1 if not named.")
+    turns: int = setting(1, "Most exchanges of a conversation.")
+    turn_weights: tuple[float, ...] = setting(
+        (), "Weights of conversations of 1, 2, ... exchanges; empty: all have the most."
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, naming the field."""

@@ -9,7 +9,8 @@ import polars as pl
 from resources.hardware import GPU_POOL
 from resources.inference import Inference, LazyGenerator
 from resources.reward import RewardModels
-from resources.step_meter import StepMeter, step_meter
+from resources.spec_config import config_of
+from resources.step_meter import BudgetConfig, StepMeter, step_meter
 from resources.storage import SynthHome
 from synth_assets.llm.protocols import RewardModel
 from synth_assets.reporting.display_names import display_name
@@ -43,28 +44,12 @@ from synth_assets.storage.retractions import RECALLED
 SAMPLE_ROWS = 5
 
 
-class CandidateConfig(dg.Config):
-    """Overrides of CandidateSpec for one run; what is left out comes from the tier and the spec."""
-
-    instructions: int | None = None
-    temperatures: list[float] | None = None
-    top_p: float | None = None
-    max_response_tokens: int | None = None
-    seed: int | None = None
-    max_minutes: float | None = None  # of wall time; finished blocks are kept
-    max_cost: float | None = None  # US dollars at the tier's price, likewise
+class CandidateConfig(BudgetConfig, config_of(CandidateSpec)):
+    """Overrides of CandidateSpec for one run."""
 
 
-class PairConfig(dg.Config):
-    """Overrides of PairSpec for one run; what is left out comes from the tier and the spec."""
-
-    margin: float | None = None
-    max_pairs: int | None = None
-    strategy: str | None = None
-    validation_share: float | None = None
-    seed: int | None = None
-    max_minutes: float | None = None  # of wall time
-    max_cost: float | None = None  # US dollars at the tier's price
+class PairConfig(BudgetConfig, config_of(PairSpec, leave_out=["template_tokens"])):
+    """Overrides of PairSpec for one run."""
 
 
 @dg.asset(

@@ -10,6 +10,7 @@ import polars as pl
 from synth_assets.llm.chat_encoding import ChatTemplateError
 from synth_assets.llm.protocols import Message, RewardModel, Sampling, TextGenerator
 from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tables import CANDIDATES
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
@@ -25,11 +26,11 @@ class CandidateSpec:
     is cut at `max_response_tokens` makes no pair.
     """
 
-    instructions: int = 1_000
-    temperatures: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2)
-    top_p: float = 1.0
-    max_response_tokens: int = 1_024
-    seed: int = 42
+    instructions: int = setting(1_000, "Most training instructions that get responses.")
+    temperatures: tuple[float, ...] = setting((0.6, 0.8, 1.0, 1.2), "One response is sampled at each temperature.")
+    top_p: float = setting(1.0, "Nucleus of the sampling, in (0, 1].")
+    max_response_tokens: int = setting(1_024, "Longest response in tokens; a truncated one makes no pair.")
+    seed: int = setting(42, "Seed of the responses.")
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, naming the field."""
@@ -48,7 +49,7 @@ class CandidateSpec:
 class OnPolicyCandidateSpec(CandidateSpec):
     """The same for the responses of an adapter, drawn as it speaks: all at temperature 1, so that they are its own."""
 
-    temperatures: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    temperatures: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0), "One response is sampled at each temperature.")
 
 
 class Sampled(NamedTuple):

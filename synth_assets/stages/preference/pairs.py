@@ -10,6 +10,7 @@ import polars as pl
 
 from synth_assets.llm.protocols import Refusal, refuses_nothing
 from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tables import CANDIDATES, PAIRS
 from synth_assets.storage.retractions import RECALLED
 
@@ -24,12 +25,12 @@ class PairSpec:
     A margin of 0.5 (in the reward model's unit) and 600 pairs are the settings of the study this project grew from.
     """
 
-    margin: float = 0.5
-    max_pairs: int = 600
-    strategy: Literal["best_worst", "all"] = "best_worst"
-    validation_share: float = 0.1
-    template_tokens: int = 64  # of the context, kept for the chat template
-    seed: int = 42
+    margin: float = setting(0.5, "Smallest reward difference of a pair, in the reward model's unit.")
+    max_pairs: int = setting(600, "Most pairs, the largest margins first.")
+    strategy: Literal["best_worst", "all"] = setting("best_worst", "Pairs of one instruction.")
+    validation_share: float = setting(0.1, "Share of pairs for validation, in [0, 1).")
+    template_tokens: int = setting(64, "Tokens of the context kept for the chat template.")
+    seed: int = setting(42, "Seed of the selection.")
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, naming the field."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from resources.check_results import CheckResults, adapter_versions, json_metadata, upstream_versions
 from resources.deployment import person
@@ -76,14 +77,25 @@ ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS
 class PromotionConfig(dg.Config):
     """What a person asks of one decision; without anything the comparison's candidate is judged."""
 
-    version: str | None = None  # a number, an alias or an adapter: judge it instead of the comparison's candidate
-    approve: bool = False  # the person's yes to it
-    rollback: bool = False  # back to the last version that served before, still exists and fails no clause
-    force: bool = False  # with `rollback`, `version` and `reason`: also where a clause of that version fails
-    reason: str = ""  # of a rollback, in words
-    adopt: bool = False  # judge the version that @champion was moved to by hand, against the recorded one
-    minimum_effect: float | None = None
-    alpha: float | None = None
+    version: str | None = Field(
+        default=None,
+        description="Number, alias or adapter of the version to judge instead of the comparison's candidate.",
+    )
+    approve: bool = Field(
+        default=False, description="Approve the version where a guard is inconclusive or approval is required."
+    )
+    rollback: bool = Field(
+        default=False, description="Return to the last version that served, exists and fails no clause."
+    )
+    force: bool = Field(
+        default=False, description="With rollback, version and reason: also where a clause of it fails."
+    )
+    reason: str = Field(default="", description="Reason of a rollback.")
+    adopt: bool = Field(default=False, description="Judge the version that @champion was moved to by hand.")
+    minimum_effect: float | None = Field(
+        default=None, description=f"Smallest gain of the mean score, 0..1. Default: {PromotionPolicy().minimum_effect}."
+    )
+    alpha: float | None = Field(default=None, description=f"Largest p-value, 0..1. Default: {PromotionPolicy().alpha}.")
 
     def policy(self) -> PromotionPolicy:
         """The policy with this run's overrides."""
