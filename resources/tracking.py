@@ -29,7 +29,7 @@ DATABASE = "mlflow.db"  # in SYNTH_HOME
 DEFAULT_UI = "http://127.0.0.1:5000"
 LOCK_TIMEOUT_S = 300.0
 REQUESTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a request is repeated with the search before it, by `retried`
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a request is repeated with the search before it, by `with_retries`
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 

@@ -147,7 +147,7 @@ def batches(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """List the batches of raw instructions, or remove some; what was trained on them keeps its lineage."""
-    from synth_assets.cli.app import batches as command
+    from synth_assets.cli import batches as command
     from synth_assets.cli.session import open_session
 
     session = open_session(to_read=not (remove or prune))
@@ -277,7 +277,7 @@ def recall(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what they touched.")] = False,
 ) -> None:
     """Take rows back: out of the data for good, and every version trained on them marked tainted."""
-    from synth_assets.cli.app import recall as command
+    from synth_assets.cli import recall as command
     from synth_assets.cli.session import open_session
 
     session = open_session(to_read=dry_run or not rows)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 REFERENCE = "reference_logprobs"
 REFERENCE_VERSION = 1
 """Stands for the code that computes reference log-probabilities, like `Method.version`."""
+REFERENCE_CODE_VERSION = fingerprint(REFERENCE, REFERENCE_VERSION)  # as Dagster keeps it
 
 
 def _same_rows(rows: "pl.DataFrame") -> "pl.DataFrame":
@@ -85,6 +86,11 @@ class Method:
         return f"{self.key}_control_adapter" if self.control else ""
 
     @property
+    def code_version(self) -> str:
+        """Return the version of the method's code as Dagster keeps it for an asset."""
+        return fingerprint(self.key, self.version)
+
+    @property
     def is_lora(self) -> bool:
         """Return whether its adapters are low-rank matrices: new ones, or those of the adapter that is continued."""
         return self.continues is not None or issubclass(self.spec, LoraSpec)
@@ -95,7 +101,8 @@ class Method:
         return (self.adapter, self.control_adapter) if self.control else (self.adapter,)
 
 
-def _dpo(preference_round: PreferenceRound, spec: type[DpoSpec], own: str = "") -> Method:
+def dpo_method(preference_round: PreferenceRound, spec: type[DpoSpec], own: str = "") -> Method:
+    """Return the DPO method of a preference round; `own` is added to its description."""
     return Method(
         key=preference_round.adapter.removesuffix("_adapter"),
         spec=spec,
@@ -143,8 +150,8 @@ METHODS: Mapping[str, Method] = {
             trained_rows=best_responses,
             columns=frozenset(),
         ),
-        _dpo(OFF_POLICY, DpoSpec),
-        *(_dpo(each, OnPolicyDpoSpec, " The policy's own responses are among the pairs.") for each in ON_POLICY),
+        dpo_method(OFF_POLICY, DpoSpec),
+        *(dpo_method(each, OnPolicyDpoSpec, " The policy's own responses are among the pairs.") for each in ON_POLICY),
     )
 }
 """From the cheapest to the most expensive; tables and figures show adapters in this order."""
@@ -157,10 +164,5 @@ CONTROLS = tuple(method.control_adapter for method in METHODS.values() if method
 
 
 def method_of(spec: OptimizationSpec) -> Method:
-    """Return the method that a spec belongs to; KeyError names the class where there is none."""
-    return {method.spec: method for method in METHODS.values()}[type(spec)]
-
-
-def code_version(method: str) -> str:
-    """Return the version of a method, or of the reference log-probabilities, as Dagster keeps it for an asset."""
-    return fingerprint(method, REFERENCE_VERSION if method == REFERENCE else METHODS[method].version)
+    """Return the first method with settings of this class; KeyError names the class where there is none."""
+    return {method.spec: method for method in reversed(list(METHODS.values()))}[type(spec)]

@@ -10,7 +10,7 @@ import pytest
 
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
-from synth_assets.cli.app import app
+from synth_assets.cli import app
 from synth_assets.cli.session import open_session
 from synth_assets.schemas.records import ChampionRecord, Comparison, ModelRecord
 from synth_assets.schemas.serialization import to_json

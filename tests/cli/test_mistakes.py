@@ -13,9 +13,9 @@ from unittest import mock
 
 import pytest
 
-from synth_assets.cli.app import app
-from synth_assets.cli.app import preview as preview_command
-from synth_assets.cli.app import run as run_command
+from synth_assets.cli import app
+from synth_assets.cli import preview as preview_command
+from synth_assets.cli import run as run_command
 
 RUN = ("run", "--yes")
 SET = (*RUN, "--set")

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from resources import deployment
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
-from synth_assets.cli.app import app
+from synth_assets.cli import app
 from synth_assets.cli.ask import models_to_ask
 from synth_assets.cli.registry import champion_text, promote_version, roll_back, serving_line
 from synth_assets.cli.session import Session

@@ -75,8 +75,8 @@ def test_a_wait_ends_where_the_run_is_stopped(tmp_path: Path) -> None:
 
 def test_a_killed_run_gives_up_its_turn(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from synth_assets.orchestration.run_queue import turn\n"
-        "with turn(Path(sys.argv[1]), 'killed', print):\n    print('has it', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from synth_assets.orchestration.run_queue import run_slot\n"
+        "with run_slot(Path(sys.argv[1]), 'killed', print):\n    print('has it', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

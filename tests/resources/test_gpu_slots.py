@@ -14,7 +14,7 @@ import pytest
 from checks.models import reward_model_is_sane
 from resources.gpu_slots import COMMAND, command_gpu_slot, free_dead_commands
 from resources.hardware import GPU_POOL
-from synth_assets.cli.app import preview
+from synth_assets.cli import preview
 from synth_assets.cli.preview import make_preview
 from synth_assets.cli.session import open_session
 
@@ -93,7 +93,7 @@ def test_a_preview_takes_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         turns.append("generates")
         raise ValueError("enough")
 
-    monkeypatch.setattr(preview, "command_turn", turn)
+    monkeypatch.setattr(preview, "command_gpu_slot", turn)
     monkeypatch.setattr(preview, "generate", generate)
     with pytest.raises(ValueError, match="enough"):
         make_preview(session, None, (), silent)

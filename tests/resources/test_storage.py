@@ -150,14 +150,14 @@ KILLED_BEFORE_RENAME = """
 import os, signal, sys
 from pathlib import Path
 import dagster as dg, polars as pl
-from resources.storage import AssetStorage, Home
+from resources.storage import AssetStorage, SynthHome
 
 @dg.asset
 def table():
     return dg.MaterializeResult(value=pl.DataFrame({"a": [9, 9]}))
 
 Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-dg.materialize([table], resources={"io_manager": AssetStorage(home=Home(folder=sys.argv[1]))})
+dg.materialize([table], resources={"io_manager": AssetStorage(home=SynthHome(folder=sys.argv[1]))})
 """
 
 

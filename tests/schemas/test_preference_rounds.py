@@ -3,19 +3,23 @@
 import dagster as dg
 
 import checks.preference
-import synth_assets.stages.adapters.assets
-import synth_assets.stages.preference.assets
 from synth_assets.reporting.display_names import display_name
 from synth_assets.schemas.preference_rounds import OFF_POLICY, ON_POLICY, ROUNDS, PreferenceRound, on_policy
-from synth_assets.training.methods import ADAPTERS, CONTROLS
+from synth_assets.stages.adapters.assets import adapter_asset, reference_asset
+from synth_assets.stages.preference.assets import assets_of_round
+from synth_assets.training.methods import ADAPTERS, CONTROLS, dpo_method
+from synth_assets.training.specs import OnPolicyDpoSpec
 
 SECOND = on_policy("on_policy_2", policy="on_policy_dpo_adapter")
 
 
 def test_a_second_round_continues_the_first_by_one_row() -> None:
+    method = dpo_method(SECOND, OnPolicyDpoSpec)
     made = [
-        *synth_assets.stages.preference.assets.assets_of_round(SECOND),
-        *synth_assets.stages.adapters.assets.assets_of_round(SECOND),
+        *assets_of_round(SECOND),
+        reference_asset(SECOND),
+        adapter_asset(method),
+        adapter_asset(method, control=True),
     ]
     reads = {d.key.to_user_string(): {key.to_user_string() for key in d.dependency_keys} for d in made}
     assert reads.keys() == {

@@ -54,8 +54,9 @@ def test_changed_code_asks_for_a_decision_on_its_version(method: str) -> None:
     assert present(method) == json.loads(DIGESTS.read_text("utf-8"))[method], (
         f"The code of the method {method!r} changed since its version {VERSIONS[method]} was recorded. "
         "If the same spec, rows, base and seed now give other weights: raise `version` in its row of "
-        "training/methods.py, so that its adapters are trained again. If they give the same weights bit for bit (renamed, reworded, moved): "
-        f"leave the version. In both cases run `python {Path(__file__).relative_to(Path(__file__).parents[2])}` and "
+        "training/methods.py, so that its adapters are trained again. If they give the same "
+        "weights bit for bit: leave the version. In both cases "
+        f"run `python {Path(__file__).relative_to(Path(__file__).parents[2])}` and "
         f"commit {DIGESTS.name}."
     )
 

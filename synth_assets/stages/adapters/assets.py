@@ -23,7 +23,7 @@ from synth_assets.storage.manifests import content_hash, folder_hash
 from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.budget import budget_of, tighter
 from synth_assets.training.errors import TrainingError
-from synth_assets.training.methods import METHODS, REFERENCE, Method, code_version
+from synth_assets.training.methods import METHODS, REFERENCE_CODE_VERSION, Method
 from synth_assets.training.plan import CHECKPOINT_EVERY_S, TrainingContext, TrainingRequest
 from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
 
@@ -78,7 +78,7 @@ def adapter_asset(method: Method, *, control: bool = False) -> dg.AssetsDefiniti
         ins={key: dg.AssetIn(asset, dagster_type=kind) for key, asset, kind in inputs if asset},
         kinds={"peft", "trl"},
         description=description,
-        code_version=code_version(method.key),
+        code_version=method.code_version,
         **ASSET_DEFAULTS,
     )
     def trained(
@@ -99,8 +99,8 @@ def adapter_asset(method: Method, *, control: bool = False) -> dg.AssetsDefiniti
     return trained  # pyright: ignore[reportReturnType] - the overload is lost behind **
 
 
-def _reference(one: PreferenceRound) -> dg.AssetsDefinition:
-    """The log-probabilities that both DPO adapters of a round compare with."""
+def reference_asset(one: PreferenceRound) -> dg.AssetsDefinition:
+    """Return the asset of the log-probabilities that both DPO adapters of a round compare with."""
 
     @dg.asset(
         name=one.reference,
@@ -108,7 +108,7 @@ def _reference(one: PreferenceRound) -> dg.AssetsDefinition:
         kinds={"transformers", "parquet"},
         description=f"Log-probabilities of both responses of each pair under the {display_name(one.policy)} adapter; "
         "every DPO run compares with them.\n\nWithout rows where that adapter failed to train.",
-        code_version=code_version(REFERENCE),
+        code_version=REFERENCE_CODE_VERSION,
         **ASSET_DEFAULTS,
     )
     def reference(
@@ -144,7 +144,7 @@ def _reference(one: PreferenceRound) -> dg.AssetsDefinition:
 ADAPTER_ASSETS = [
     adapter_asset(method, control=name != method.adapter) for method in METHODS.values() for name in method.adapters
 ]
-REFERENCE_ASSETS = [_reference(each) for each in ROUNDS]
+REFERENCE_ASSETS = [reference_asset(each) for each in ROUNDS]
 
 
 def _training_context(

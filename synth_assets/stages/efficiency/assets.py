@@ -47,7 +47,7 @@ from synth_assets.storage.manifests import content_hash
 from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.budget import UNLIMITED, tighter
 from synth_assets.training.engine import LoadedBase
-from synth_assets.training.methods import code_version
+from synth_assets.training.methods import METHODS
 from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.specs import LoraSpec
@@ -88,7 +88,7 @@ class NotRunError(RuntimeError):
     partitions_def=CELLS,
     kinds={"peft", "trl"},
     pool=GPU_POOL,
-    code_version=fingerprint(code_version("lora"), StudySpec()),
+    code_version=fingerprint(METHODS["lora"].code_version, StudySpec()),
     **ASSET_DEFAULTS,
 )
 def lora_variant(

@@ -18,7 +18,7 @@ from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_bl
 from synth_assets.storage.manifests import content_hash, folder_hash
 from synth_assets.training.adapter_store import library_versions
 from synth_assets.training.data import by_split, encode_rows
-from synth_assets.training.methods import code_version
+from synth_assets.training.methods import METHODS
 from synth_assets.training.specs import LoraSpec, spec_settings
 from synth_assets.training.validation import token_scores
 
@@ -161,7 +161,7 @@ def study_of(
     """The study of a base on (SFT_ROWS, BENCHMARK_ITEMS); errors as of `study_rows` and `study_items`."""
     rows, items = study_rows(tables[0], specs[0]), study_items(tables[1])
     arithmetic = [tier.device, tier.dtype, tier.attention, tier.grouping, tier.batch_size, tier.accumulation]
-    made_by = [code_version("lora"), library_versions(), arithmetic]
+    made_by = [METHODS["lora"].code_version, library_versions(), arithmetic]
     settings = [asdict(specs[0]), spec_settings(specs[1])]
     basis = fingerprint(base.revision, content_hash(rows), content_hash(items), *settings, made_by)
     return Study(base, rows, items, *specs, basis)
