@@ -126,7 +126,7 @@ def _rejection(row: dict[str, Any]) -> list[str]:
     if row["detail"]:
         lines.append(entry("because", terminal_line(row["detail"])))
     if rule and rule.limit and rule.limit != "context_tokens":
-        judge = "judged_preferences" if "chosen" in row else "judged_instructions"
+        judge = "filtered_preferences" if "chosen" in row else "filtered_instructions"
         lines.append(entry("limit", f"{rule.limit}; other for one run: synth run --set {judge}.{rule.limit}=VALUE"))
     return lines
 

@@ -15,6 +15,8 @@ from synth_assets.text.redaction import holds_secret
 TYPES = {"Int": "a whole number", "Float": "a number", "Bool": "true or false", "String": "text"}
 PLACE = re.compile(r"\broot:ops:(?P<op>\w+)(?::config)?(?P<rest>[^ .]*)")
 SHOWN = 12  # names in a message
+FORMER_OPS = {"judged_instructions": "filtered_instructions", "judged_preferences": "filtered_preferences"}
+"""Names of ops until version 0.1; `--set` still takes them."""
 
 Ops = dict[str, dict[str, dict[str, Any]]]
 """Dagster's section `ops`: the config of each op."""
@@ -51,6 +53,7 @@ def ops_for(job: dg.JobDefinition, settings: Sequence[str]) -> Ops:
     """
     settable = fields_of(job)
     op_of = _op_of_asset(job) | {op: op for op in settable}
+    op_of |= {former: op for former, op in FORMER_OPS.items() if op in settable}
     ops: Ops = {}
     for asset, values in read_settings(settings).items():
         if asset not in op_of:

@@ -77,9 +77,9 @@ def _training(method: Method, name: str) -> Settings:
 SETTINGS: Mapping[str, Settings] = {
     "raw_instructions": _spec(MagpieConfig, MagpieSpec()),
     "benchmark_items": Settings(BenchmarksConfig, lambda given, hardware: find_suites(given.suites or ())),
-    "judged_instructions": _spec(FilterConfig, FilterSpec()),
+    "filtered_instructions": _spec(FilterConfig, FilterSpec()),
     "sft_dataset": _spec(SplitConfig, SplitSpec()),
-    "judged_preferences": _spec(FilterConfig, FilterSpec()),
+    "filtered_preferences": _spec(FilterConfig, FilterSpec()),
     "response_candidates": _spec(CandidateConfig, CandidateSpec()),
     "preference_pairs": _spec(PairConfig, PairSpec()),
     **{name: _training(method, name) for method in METHODS.values() for name in method.adapters},

@@ -130,8 +130,8 @@ class Clause:
 
     name: str
     passed: bool
-    found: str
-    wanted: str
+    actual: str
+    expected: str
 
 
 @dataclass(frozen=True)

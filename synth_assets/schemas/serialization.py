@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 R = TypeVar("R")
+
+ALIASES: Mapping[str, Mapping[str, str]] = {"Clause": {"found": "actual", "wanted": "expected"}}
+"""Record -> names of its fields in homes of earlier versions -> present names."""
 
 
 def to_json(record: object) -> str:
@@ -17,7 +21,7 @@ def to_json(record: object) -> str:
 
 
 def from_json(kind: type[R], text: str) -> R:
-    """The record of type `kind` that `to_json` wrote; ValueError names fields that are missing or unknown."""
+    """Return the record of type `kind` that `to_json` wrote; ValueError names fields that are missing or unknown."""
     return _from_raw(kind, json.loads(text))
 
 
@@ -31,6 +35,8 @@ def fingerprint(*parts: object) -> str:
 def _from_raw(kind: type[R], raw: Any) -> R:  # noqa: ANN401 - what JSON holds
     if not isinstance(raw, dict):
         raise ValueError(f"{kind.__name__}: expected a JSON object, got {type(raw).__name__}")
+    aliases = ALIASES.get(kind.__name__, {})
+    raw = {aliases.get(name, name): value for name, value in raw.items()}
     known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(raw) - known):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")

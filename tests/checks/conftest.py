@@ -351,7 +351,7 @@ def world(tmp_path: Path) -> World:
         candidate_version="2",
         opponent="base",
         opponent_version="",
-        clauses=[Clause("better", passed=True, found=".5", wanted=".3")],
+        clauses=[Clause("better", passed=True, actual=".5", expected=".3")],
         reason="all clauses held",
     )
     return World(

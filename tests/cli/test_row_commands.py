@@ -82,7 +82,7 @@ def test_a_rejected_row_tells_reason_value_and_what_would_change_it(session: Ses
     told = why_text(session, "ab22")
     assert "fate      rejected: echo (content)" in told
     assert "because   0.93 is above 0.8" in told
-    assert "judged_instructions.max_echo_similarity=VALUE" in told
+    assert "filtered_instructions.max_echo_similarity=VALUE" in told
     assert "\x1b" not in told  # fault 12
     assert "<U+001B>" in told
     assert max(map(len, told.splitlines())) <= WIDTH

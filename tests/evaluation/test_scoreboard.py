@@ -89,8 +89,8 @@ def test_answers_show_before_and_after_with_marks(result: Comparison) -> None:
 def test_the_decision_says_which_clause_failed(result: Comparison) -> None:
     text = scoreboard(result, DECISION)
     assert "Refused: rejection sampling version 7, against base" in text
-    assert "FAILED checks passed: adapter_is_zero (wanted: all)" in text
-    assert "held   minimum effect: 65.0 points (wanted: 2.0)" in text
+    assert "FAILED checks passed: adapter_is_zero (required: all)" in text
+    assert "held   minimum effect: 65.0 points (required: 2.0)" in text
     assert "Refused" not in scoreboard(result)
 
 

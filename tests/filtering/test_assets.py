@@ -10,7 +10,7 @@ from resources.inference import Inference
 from resources.storage import AssetStorage, SynthHome
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS
-from synth_assets.stages.filtering.assets import judged_instructions, recalled_rows, sft_dataset
+from synth_assets.stages.filtering.assets import filtered_instructions, recalled_rows, sft_dataset
 from synth_assets.stages.generation.partitions import BATCHES
 from synth_assets.storage.retractions import Recall, add_recalls
 
@@ -65,7 +65,7 @@ def materialise(
     hardware = Hardware(tier="cpu")
     resources = {"hardware": hardware, "inference": WordCounts(hardware=hardware), "home": home}
     resources["io_manager"] = AssetStorage(home=home)
-    assets = [*sources, recalled_rows, judged_instructions, sft_dataset]
+    assets = [*sources, recalled_rows, filtered_instructions, sft_dataset]
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("batches", ["2026-W47", "2026-W46"])
         for batch in ("2026-W46", "2026-W47"):
@@ -74,10 +74,10 @@ def materialise(
             )
         return dg.materialize(
             assets,
-            selection=[*sources[1:], recalled_rows, judged_instructions, sft_dataset],
+            selection=[*sources[1:], recalled_rows, filtered_instructions, sft_dataset],
             instance=instance,
             resources=resources,
-            run_config={"ops": {"judged_instructions": {"config": config}}},
+            run_config={"ops": {"filtered_instructions": {"config": config}}},
             raise_on_error=False,
         )
 
@@ -142,7 +142,7 @@ def test_where_no_row_is_left_nothing_is_stored_and_the_table_is_shown(
     home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:  # fault 8
     result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_instruction_words": 1})
-    failure = result.failure_data_for_node("judged_instructions")
+    failure = result.failure_data_for_node("filtered_instructions")
     assert failure is not None
     assert "no instruction row is left of 28" in str(failure.error)
     assert "instruction_too_long: " in str(failure.error)
@@ -156,6 +156,6 @@ def test_a_refused_threshold_names_its_field(
 ) -> None:
     result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_echo_similarity": 2.0})  # fault 27
     assert not result.success
-    failure = result.failure_data_for_node("judged_instructions")
+    failure = result.failure_data_for_node("filtered_instructions")
     assert failure is not None
     assert "FilterSpec.max_echo_similarity" in str(failure.error)

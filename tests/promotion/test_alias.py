@@ -80,7 +80,7 @@ class MemoryRegistry:
 
 
 def promoted(version: str, opponent: str) -> Decision:
-    clause = Clause("effect", passed=True, found="", wanted="")
+    clause = Clause("effect", passed=True, actual="", expected="")
     return Decision("promoted", f"adapter_{version}", version, "base", opponent, [clause], "better")
 
 
@@ -327,7 +327,7 @@ def test_a_named_version_is_refused_or_answered_for(walk: Walk) -> None:
         rollback_decision(walk.registry, "ada", Rollback("1", force=True), bad)
     forced = walk.back(Rollback("1", force=True, reason="harmless row"), bad)
     assert (forced.version, forced.clauses[1].passed) == ("1", True)
-    assert forced.clauses[1].found == "bad; accepted by ada: harmless row"
+    assert forced.clauses[1].actual == "bad; accepted by ada: harmless row"
     assert "harmless row" in forced.reason
     assert walk.back().version == "", "what lay between was left behind"
 

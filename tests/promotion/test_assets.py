@@ -318,7 +318,7 @@ def failed(decision: Decision) -> list[str]:
 
 
 def found(decision: Decision, clause: str) -> str:
-    return next(c.found for c in decision.clauses if c.name == clause)
+    return next(c.actual for c in decision.clauses if c.name == clause)
 
 
 def session_of(deployment: Deployment) -> Session:
@@ -578,7 +578,7 @@ def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -
     tracking, outcomes, before = MlflowTracking(home=deployment.home), [], deployment.champion()
 
     def promote(version: str) -> None:
-        clause = Clause("effect", passed=True, found="", wanted="")
+        clause = Clause("effect", passed=True, actual="", expected="")
         decision = Decision("promoted", "lora_adapter", version, "base", "", [clause], "better")
         try:
             with tracking.lock("promotion"):

@@ -43,7 +43,7 @@ DECISION = Decision(
     candidate_version="3",
     opponent="base",
     opponent_version="",
-    clauses=[Clause("effect", passed=False, found="+0.010", wanted=">= +0.020")],
+    clauses=[Clause("effect", passed=False, actual="+0.010", expected=">= +0.020")],
     reason="refused by effect",
 )
 
@@ -89,7 +89,7 @@ def test_without_scores_it_claims_none() -> None:
 def test_what_a_person_typed_is_text_in_the_card() -> None:
     typed = "<script>x</script> ![i](http://e.org) [l](http://e.org) | cell \x1b[31m\n# heading \u202e"
     decision = replace(
-        DECISION, reason=typed, clauses=[Clause("not tainted", passed=False, found=typed, wanted="none")]
+        DECISION, reason=typed, clauses=[Clause("not tainted", passed=False, actual=typed, expected="none")]
     )
     record = replace(RECORD, name=typed, base=typed + "`")
     tags = {**TAGS, "score.mine": "1", "score.a.b.c": "oops", f"score.{typed}.test.x": json.dumps(FACTS)}

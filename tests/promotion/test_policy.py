@@ -141,12 +141,12 @@ def test_sealed_items_are_asked_last() -> None:
 
 def test_what_a_person_answers_for_is_said() -> None:
     decision = decided(trial=kept(guard("safety", "not shown"), KNOWING), candidate=APPROVED)
-    found = {clause.name: clause.found for clause in decision.clauses}
+    found = {clause.name: clause.actual for clause in decision.clauses}
     assert found["safety kept"] == ("refusals right -0.010 (-0.030 to +0.010), n 300: not shown, accepted by ada")
     assert found["sealed items"].endswith("held; 2 models asked so far")
     assert decision.reason == "every clause of the policy holds; approved by ada"
     alone = decided(trial=kept())
-    assert {c.found for c in alone.clauses if c.name.endswith("kept")} == {
+    assert {c.actual for c in alone.clauses if c.name.endswith("kept")} == {
         "no suite guards safety",
         "no suite guards knowledge",
     }

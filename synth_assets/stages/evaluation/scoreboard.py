@@ -119,7 +119,7 @@ def decision_text(decision: Decision | None) -> str:
         lines += _wrapped("  ", decision.reason)
     for clause in decision.clauses:
         mark = "held  " if clause.passed else "FAILED"
-        lines += _wrapped(f"  {mark} ", f"{clause.name}: {clause.found} (wanted: {clause.wanted})")
+        lines += _wrapped(f"  {mark} ", f"{clause.name}: {clause.actual} (required: {clause.expected})")
     return "\n".join(lines)
 
 

@@ -79,7 +79,7 @@ def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
     },
     group_name="filtering",
 )
-def judged_instructions(
+def filtered_instructions(
     context: dg.AssetExecutionContext,
     config: FilterConfig,
     raw_instructions: dict[str, pl.LazyFrame],
@@ -191,7 +191,7 @@ def dataset_card_asset(
     },
     group_name="filtering",
 )
-def judged_preferences(
+def filtered_preferences(
     context: dg.AssetExecutionContext,
     config: FilterConfig,
     imported_preferences: pl.LazyFrame,

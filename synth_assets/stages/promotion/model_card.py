@@ -141,9 +141,10 @@ def _decision(decision: Decision, checks: Mapping[str, int]) -> str:
 def clause_table(clauses: Sequence[Clause]) -> str:
     """Clauses as a Markdown table."""
     rows = [
-        f"| {_text(c.name)} | {'yes' if c.passed else 'no'} | {_text(c.found)} | {_text(c.wanted)} |" for c in clauses
+        f"| {_text(clause.name)} | {'yes' if clause.passed else 'no'} | {_text(clause.actual)} | {_text(clause.expected)} |"
+        for clause in clauses
     ]
-    return "\n".join(["| clause | held | found | wanted |", "|---|---|---|---|", *rows])
+    return "\n".join(["| clause | passed | actual | expected |", "|---|---|---|---|", *rows])
 
 
 def _earlier(judged: Sequence[RecordedDecision]) -> str:

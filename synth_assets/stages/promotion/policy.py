@@ -131,7 +131,7 @@ def decide(
         policy: the thresholds.
     """
     if candidate is None:
-        clause = Clause("candidate", passed=False, found="none", wanted="an adapter that was trained and scored")
+        clause = Clause("candidate", passed=False, actual="none", expected="an adapter that was trained and scored")
         return _decision("refused", None, opponent, [clause])
     if candidate.version and candidate.version == opponent.version:
         return _decision("unchanged", candidate, opponent, [])
@@ -177,7 +177,7 @@ def _measured(trial: PairedEvidence, opponent: PromotionCandidate, policy: Promo
     if duel is None:
         shown = f"{opponent.name} version {opponent.version}" if opponent.version else opponent.name
         found = trial.missing or f"no scores of {shown} on these items"
-        return [Clause("same items", passed=False, found=found, wanted=wanted)]
+        return [Clause("same items", passed=False, actual=found, expected=wanted)]
     where = f"{duel.suite} {duel.metric}"
     least = -policy.minimum_effect if opponent.tainted else policy.minimum_effect
     relieved = " of a champion that must go: it is tainted" if opponent.tainted else ""
@@ -263,7 +263,7 @@ def _decision(
     opponent: PromotionCandidate,
     clauses: list[Clause],
 ) -> Decision:
-    failed = [f"{clause.name} ({clause.found}; wanted {clause.wanted})" for clause in clauses if not clause.passed]
+    failed = [f"{clause.name} ({clause.actual}; wanted {clause.expected})" for clause in clauses if not clause.passed]
     yes = f"; approved by {candidate.approved_by}" if candidate and candidate.approved_by else ""
     reason = {
         "promoted": f"every clause of the policy holds{yes}",

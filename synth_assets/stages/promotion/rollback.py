@@ -60,7 +60,7 @@ def rollback_decision(
     for service in _asked_services(asked, way_back(past)):
         candidate, clauses = _examined(registry, service, protections)
         if candidate is None:
-            skipped.append(f"version {service.version} ({clauses[0].found})")
+            skipped.append(f"version {service.version} ({clauses[0].actual})")
             continue
         answered = [_answered_for(clause, asked, who) for clause in clauses]
         failed = [clause for clause in answered if not clause.passed]
@@ -68,7 +68,7 @@ def rollback_decision(
             return _back(present, candidate, answered, (who, asked.reason), skipped)
         if asked.version:
             return _refused(present, candidate, answered, who)
-        skipped.append(f"version {service.version} ({'; '.join(f'{c.name}: {c.found}' for c in failed)})")
+        skipped.append(f"version {service.version} ({'; '.join(f'{c.name}: {c.actual}' for c in failed)})")
     if asked.version not in ("", BASE):
         raise ServiceHistoryError(f"there is no way back to {skipped[0]}")
     if not past[-1].version:
@@ -105,11 +105,11 @@ def _examined(
     """The version of a service with its clauses; None and the clause that says why where it cannot serve at all."""
     registered = "a version that an adapter asset registered"
     if not exists(registry, service):
-        return None, [Clause("registered", passed=False, found="deleted in MLflow", wanted=registered)]
+        return None, [Clause("registered", passed=False, actual="deleted in MLflow", expected=registered)]
     try:
         candidate = promotion_candidate(registry, service.version)
     except KeyError as error:
-        return None, [Clause("registered", passed=False, found=str(error.args[0]), wanted=registered)]
+        return None, [Clause("registered", passed=False, actual=str(error.args[0]), expected=registered)]
     return candidate, protections(candidate)
 
 
@@ -117,7 +117,7 @@ def _answered_for(clause: Clause, asked: Rollback, who: str) -> Clause:
     """A clause that fails holds where a person forces the rollback and it is about harm, not about missing files."""
     if clause.passed or not asked.force or clause.name == FILES:
         return clause
-    return replace(clause, passed=True, found=f"{clause.found}; accepted by {who}: {asked.reason.strip()}")
+    return replace(clause, passed=True, actual=f"{clause.actual}; accepted by {who}: {asked.reason.strip()}")
 
 
 def _present(registry: Registry, service: Service) -> PromotionCandidate:
@@ -149,7 +149,7 @@ def _back(
         candidate_version=candidate.version,
         opponent=present.name,
         opponent_version=present.version,
-        clauses=[Clause(ROLLBACK, passed=True, found=who, wanted="a person who asks"), *clauses],
+        clauses=[Clause(ROLLBACK, passed=True, actual=who, expected="a person who asks"), *clauses],
         reason="; ".join(parts),
     )
 
@@ -157,13 +157,13 @@ def _back(
 def _refused(
     present: PromotionCandidate, candidate: PromotionCandidate, clauses: Sequence[Clause], who: str
 ) -> Decision:
-    failed = [f"{clause.name} ({clause.found}; wanted {clause.wanted})" for clause in clauses if not clause.passed]
+    failed = [f"{clause.name} ({clause.actual}; wanted {clause.expected})" for clause in clauses if not clause.passed]
     return Decision(
         outcome="refused",
         candidate=candidate.name,
         candidate_version=candidate.version,
         opponent=present.name,
         opponent_version=present.version,
-        clauses=[Clause(ROLLBACK, passed=True, found=who, wanted="a person who asks"), *clauses],
+        clauses=[Clause(ROLLBACK, passed=True, actual=who, expected="a person who asks"), *clauses],
         reason=f"refused by {', '.join(failed)}; a person may answer for it: --force --reason TEXT",
     )

@@ -75,14 +75,14 @@ def _guarded(kind: str, known: Known) -> Clause:
     measured = [guard for guard in known.measured or [] if guard.guards == kind]
     if lost := [guard for guard in measured if guard.found.verdict == "lost"]:
         shown = "; ".join(f"{g.suite} {g.metric} {g.found.difference:+.3f} against the base: lost" for g in lost)
-        return Clause(name, passed=False, found=shown, wanted=wanted)
+        return Clause(name, passed=False, actual=shown, expected=wanted)
     if decided := _decided(name, known.judged):
         when, clause = decided
-        return Clause(name, clause.passed, f"{clause.found} (judged {when[:10]})", wanted)
+        return Clause(name, clause.passed, f"{clause.actual} (judged {when[:10]})", wanted)
     if known.measured is None:
-        return Clause(name, passed=False, found="it was neither judged nor scored", wanted=wanted)
+        return Clause(name, passed=False, actual="it was neither judged nor scored", expected=wanted)
     shown = "; ".join(f"{g.suite} {g.metric}: {g.found.verdict}" for g in measured)
-    return Clause(name, passed=True, found=shown or f"no suite guards {kind}", wanted=wanted)
+    return Clause(name, passed=True, actual=shown or f"no suite guards {kind}", expected=wanted)
 
 
 def _decided(name: str, judged: Sequence[RecordedDecision]) -> tuple[str, Clause] | None:
