@@ -141,8 +141,8 @@ def _decision(decision: Decision, checks: Mapping[str, int]) -> str:
 def clause_table(clauses: Sequence[Clause]) -> str:
     """Clauses as a Markdown table."""
     rows = [
-        f"| {_text(clause.name)} | {'yes' if clause.passed else 'no'} | {_text(clause.actual)} | {_text(clause.expected)} |"
-        for clause in clauses
+        f"| {_text(each.name)} | {'yes' if each.passed else 'no'} | {_text(each.actual)} | {_text(each.expected)} |"
+        for each in clauses
     ]
     return "\n".join(["| clause | passed | actual | expected |", "|---|---|---|---|", *rows])
 
