@@ -12,7 +12,10 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo ui test test-slow lint scoreboard clean
+# A worker of pytest for each core, at most four: each holds its own models. The tests of a file stay together.
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile
+
+.PHONY: help demo ui test test-unit test-slow lint scoreboard clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +27,10 @@ ui: $(INSTALLED) ## Open the Dagster and MLflow UIs over the same state
 	@$(BIN)/synth ui
 
 test: $(TESTED) lint ## Lint, types, import rules and all tests but those marked gpu and slow
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q $(PARALLEL)
+
+test-unit: $(TESTED) ## The tests that start no process and train no pipeline (3 minutes)
+	@$(BIN)/pytest -q $(PARALLEL) -m "not integration and not browser and not slow and not gpu"
 
 test-slow: $(TESTED) ## The tests marked slow (about an hour)
 	@$(BIN)/pytest -q -m "slow and not gpu"
