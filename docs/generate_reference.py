@@ -5,6 +5,7 @@ its function returns.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,8 @@ def tiers_page() -> str:
     return page(
         "Hardware tiers",
         [
-            "`SYNTH_TIER` selects a row of `resources/hardware.py: TIERS`; `auto`, the default, detects it. Batch: rows "
-            "of a forward pass times accumulated passes. Prices are rounded on-demand list prices of 2025.",
+            "`SYNTH_TIER` selects a row of `resources/hardware.py: TIERS`; `auto`, the default, detects it. Batch: "
+            "rows of a forward pass times accumulated passes. Prices are rounded on-demand list prices of 2025.",
             "",
             table(head, rows),
             "",
@@ -299,8 +300,9 @@ def _value(value: object) -> str:
 
 
 def _code(text: str) -> str:
+    """Return a code span; as HTML where it holds a pipe, which Markdown's dialects escape differently in tables."""
     shown = text.replace("\n", "\\n")
-    return f"`{shown}`"
+    return f"<code>{escape(shown).replace('|', '&#124;')}</code>" if "|" in shown else f"`{shown}`"
 
 
 def _one_line(text: str | None) -> str:

@@ -8,7 +8,18 @@ import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from synth_assets.cli.scoreboard import BEGIN, END, EVIDENCE, ITEMS, REPEATS_WITHIN, unrepeated
+from synth_assets.cli.scoreboard import (
+    BEGIN,
+    END,
+    EVIDENCE,
+    ITEMS,
+    README,
+    REPEATS_WITHIN,
+    RESULTS,
+    key_lines,
+    unrepeated,
+    with_block,
+)
 from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, score_model
 from synth_assets.evals.suite import item_table
 from synth_assets.evals.suites import find_suites
@@ -49,12 +60,29 @@ def test_each_test_follows_from_the_committed_items(evidence: Comparison) -> Non
         assert test.p_value == pytest.approx(mcnemar_p(only_first, only_second))
 
 
-def test_readme_shows_the_evidence(evidence: Comparison) -> None:
-    shown = (PROJECT / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+def shown(page: Path) -> str:
+    """What stands between the marks of a page."""
+    return (PROJECT / page).read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+
+
+def test_the_results_show_the_evidence(evidence: Comparison) -> None:
     for suite in {metric.suite for metric in evidence.metrics}:
         rows = [line for line in suite_table(evidence, suite).splitlines() if "0." in line or "1.000" in line]
-        assert [row for row in rows if row.lstrip("* ") not in shown] == []
-    assert paired_tests_table(evidence.tests) in shown
+        assert [row for row in rows if row.lstrip("* ") not in shown(RESULTS)] == []
+    assert paired_tests_table(evidence.tests) in shown(RESULTS)
+
+
+def test_readme_shows_the_suite_that_selects_the_candidate(evidence: Comparison) -> None:
+    table = key_lines(evidence)  # the evidence does not say which adapter is the candidate
+    assert len(table.splitlines()) == 2 + 8
+    assert [line.lstrip("* ") for line in table.splitlines() if line.lstrip("* ") not in shown(README)] == []
+    assert all(line.rstrip() in shown(RESULTS) for line in shown(README).splitlines())
+
+
+def test_a_page_keeps_what_stands_around_its_marks() -> None:
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert with_block(page, "new\n", "commit 1") == f"before\n{BEGIN}\n```text\nnew\n```\ncommit 1\n{END}\nafter\n"
+    assert with_block(f"{END}\n{BEGIN}\n", "new\n", "commit 1") == ""
 
 
 def test_another_run_may_differ_by_what_was_measured_and_no_more() -> None:
