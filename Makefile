@@ -10,9 +10,13 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = 1
+export NO_MKDOCS_2_WARNING = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo ui test test-slow lint scoreboard clean
+.PHONY: help demo ui test test-slow lint unit integration browser docs scoreboard clean
+
+INTEGRATION = tests/test_pipeline.py tests/faults tests/docker
+BROWSER = tests/browser
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,13 +33,28 @@ test: $(TESTED) lint ## Lint, types, import rules and all tests but those marked
 test-slow: $(TESTED) ## The tests marked slow (about an hour)
 	@$(BIN)/pytest -q -m "slow and not gpu"
 
-lint: $(TESTED) ## Style, types and import rules
+unit: $(TESTED) ## All tests but those of integration and browser
+	@$(BIN)/pytest -q $(addprefix --ignore=,$(INTEGRATION) $(BROWSER))
+
+integration: $(TESTED) ## Tests of the whole pipeline, of faults and of container files
+	@$(BIN)/pytest -q $(INTEGRATION)
+
+browser: $(TESTED) ## Tests of the UIs in chromium
+	@$(BIN)/pytest -q $(BROWSER)
+
+docs: $(TESTED) ## Write the generated pages and build the site in build/site
+	@$(BIN)/python docs/generate_reference.py
+	@$(BIN)/python docs/draw_architecture.py
+	@$(BIN)/mkdocs build --strict -q -d build/site
+
+lint: $(TESTED) ## Style, types, import rules and links of the docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
+	@$(BIN)/mkdocs build --strict -q -d build/site
 
-scoreboard: $(INSTALLED) ## Write the last run's scoreboard and its per-item scores into README and docs
+scoreboard: $(INSTALLED) ## Write the last run's scoreboard into README and docs/results.md, with its per-item scores
 	@$(BIN)/synth scoreboard --write
 
 clean: ## Remove the environment and everything that runs made

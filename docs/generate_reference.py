@@ -81,6 +81,22 @@ def config_page() -> str:
     return page("Run configuration", lines)
 
 
+def hardware_table() -> str:
+    """Return the short table of the tiers that README shows; `tests/test_reference.py` compares the two."""
+    rows = [
+        (
+            _code(name),
+            f"{tier.memory_gb:g} GB" if tier.memory_gb else "-",
+            tier.dtype,
+            tier.quantisation,
+            tier.engine,
+            "tested" if tier.tested else UNTESTED,
+        )
+        for name, tier in TIERS.items()
+    ]
+    return table(("tier", "GPU memory", "precision", "quantisation", "engine", "status"), rows)
+
+
 def tiers_page() -> str:
     """Return the hardware table."""
     rows = [

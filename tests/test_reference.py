@@ -3,7 +3,8 @@
 import pytest
 
 from docs.draw_architecture import PICTURE, picture
-from docs.generate_reference import PAGES, REFERENCE
+from docs.generate_reference import PAGES, REFERENCE, hardware_table
+from resources.deployment import PROJECT
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -18,3 +19,7 @@ def test_every_generated_page_has_a_script() -> None:
 
 def test_the_picture_of_the_architecture_shows_the_import_contract() -> None:
     assert PICTURE.read_text("utf-8") == picture(), "run `python docs/draw_architecture.py`"
+
+
+def test_readme_has_the_hardware_table() -> None:
+    assert hardware_table() in (PROJECT / "README.md").read_text("utf-8"), "copy `hardware_table()` into README.md"

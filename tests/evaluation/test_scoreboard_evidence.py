@@ -1,13 +1,17 @@
 """No number in README without the items that give it."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
+from synth_assets.cli import scoreboard as scoreboard_command
 from synth_assets.cli.scoreboard import (
     BEGIN,
     END,
@@ -83,6 +87,47 @@ def test_a_page_keeps_what_stands_around_its_marks() -> None:
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     assert with_block(page, "new\n", "commit 1") == f"before\n{BEGIN}\n```text\nnew\n```\ncommit 1\n{END}\nafter\n"
     assert with_block(f"{END}\n{BEGIN}\n", "new\n", "commit 1") == ""
+
+
+class FilledSession:
+    """What the writer reads of a session, after the run that was recorded."""
+
+    tier_name = "cpu"
+
+    def __init__(self, home: Path, comparison: Comparison) -> None:
+        self.home, self.comparison = home, comparison
+
+    def record(self, name: str, _: type) -> Comparison | None:
+        return self.comparison if name == "comparison" else None
+
+
+def test_the_writer_fills_both_pages_and_keeps_the_evidence(
+    evidence: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "tables").mkdir()
+    items = pl.read_parquet(PROJECT / ITEMS)
+    items.write_parquet(tmp_path / "tables" / "benchmark_scores.parquet")
+    monkeypatch.setattr(scoreboard_command, "PROJECT", tmp_path)
+    monkeypatch.setattr(scoreboard_command, "_git", lambda *arguments: "abc" if "HEAD" in arguments else "")
+    session: Any = FilledSession(tmp_path, replace(evidence, candidate="dpo_adapter"))
+    for page in (README, RESULTS):
+        (tmp_path / page).write_text(f"# Title\n\n{BEGIN}\n{END}\n\nrest\n", "utf-8")
+    scoreboard_command.write_scoreboard(session)
+    readme, results = ((tmp_path / page).read_text("utf-8") for page in (README, RESULTS))
+    assert readme.startswith("# Title\n")
+    assert readme.endswith("\nrest\n")
+    assert len(readme.splitlines()) == 2 + 1 + 1 + 10 + 1 + 1 + 1 + 2  # title, marks, fences, table, origin, rest
+    assert "* DPO" in readme
+    assert "commit abc, machine" in readme
+    assert "Paired on the same items" not in readme
+    assert paired_tests_table(evidence.tests) in results
+    assert pl.read_parquet(tmp_path / ITEMS).equals(items)
+    assert len(json.loads((tmp_path / EVIDENCE).read_text("utf-8"))["metrics"]) == len(evidence.metrics)
+
+    (tmp_path / README).write_text("no marks\n", "utf-8")
+    with pytest.raises(ValueError, match=re.escape("README.md: expected the lines")):
+        scoreboard_command.write_scoreboard(session)
 
 
 def test_another_run_may_differ_by_what_was_measured_and_no_more() -> None:
