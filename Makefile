@@ -21,7 +21,7 @@ BROWSER = tests/browser
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (3 to 7 minutes on 2 idle cores)
+demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (3.5 minutes on 2 idle cores)
 	@$(BIN)/synth run --yes
 
 ui: $(INSTALLED) ## Open the Dagster and MLflow UIs over the same state
