@@ -10,17 +10,18 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 export GX_ANALYTICS_ENABLED = false
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = 1
+export NO_MKDOCS_2_WARNING = 1
 export OMP_NUM_THREADS ?= 1
 
 # A worker of pytest for each core, at most four: each holds its own models. The tests of a file stay together.
 PARALLEL = -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo ui test test-unit test-slow lint scoreboard clean
+.PHONY: help demo ui test test-unit test-integration test-browser test-slow lint docs scoreboard clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (3 to 7 minutes on 2 idle cores)
+demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (3.5 minutes on 2 idle cores)
 	@$(BIN)/synth run --yes
 
 ui: $(INSTALLED) ## Open the Dagster and MLflow UIs over the same state
@@ -32,16 +33,28 @@ test: $(TESTED) lint ## Lint, types, import rules and all tests but those marked
 test-unit: $(TESTED) ## The tests that start no process and train no pipeline (3 minutes)
 	@$(BIN)/pytest -q $(PARALLEL) -m "not integration and not browser and not slow and not gpu"
 
+test-integration: $(TESTED) ## The tests that start processes or train for seconds
+	@$(BIN)/pytest -q $(PARALLEL) -m "integration and not slow and not gpu"
+
+test-browser: $(TESTED) ## The tests of the UIs in chromium
+	@$(BIN)/pytest -q -m "browser and not slow and not gpu"
+
 test-slow: $(TESTED) ## The tests marked slow (about an hour)
 	@$(BIN)/pytest -q -m "slow and not gpu"
 
-lint: $(TESTED) ## Style, types and import rules
+docs: $(TESTED) ## Write the generated pages and build the site in build/site
+	@$(BIN)/python docs/generate_reference.py
+	@$(BIN)/python docs/draw_architecture.py
+	@$(BIN)/mkdocs build --strict -q -d build/site
+
+lint: $(TESTED) ## Style, types, import rules and links of the docs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
+	@$(BIN)/mkdocs build --strict -q -d build/site
 
-scoreboard: $(INSTALLED) ## Write the last run's scoreboard and its per-item scores into README and docs
+scoreboard: $(INSTALLED) ## Write the last run's scoreboard into README and docs/results.md, with its per-item scores
 	@$(BIN)/synth scoreboard --write
 
 clean: ## Remove the environment and everything that runs made

@@ -81,7 +81,7 @@ TIERS: dict[str, Tier] = {
         samples=1_536,  # 24 whole blocks
         min_rows=50,
         usd_per_hour=0.0,
-        tested="demo on 2 x86-64 cores, 2026-11-20, docs/tested.md",
+        tested="demo on 2 x86-64 cores, 2026-11-20, docs/results.md",
     ),
     "t4": replace(  # Turing: neither bfloat16 nor FlashAttention 2
         AMPERE,

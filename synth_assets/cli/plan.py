@@ -103,5 +103,5 @@ def _minutes(session: Session, rows: int) -> tuple[float | None, str]:
             return minutes * rows / before, f"the last run here that generated: {before:,} rows in {minutes:.1f}"
     shipped = SHIPPED_RUNS.get((session.tier_name, session.tier.teacher, session.tier.base))
     if shipped is None:
-        return None, "no complete run here yet; docs/tested.md lists measured runs"
+        return None, "no complete run here yet; docs/results.md lists measured runs"
     return shipped.minutes * rows / shipped.rows, f"{shipped.rows:,} rows took {shipped.minutes} on {shipped.machine}"

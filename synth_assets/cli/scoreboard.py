@@ -1,4 +1,4 @@
-"""`synth scoreboard`: the last run's result, on the terminal or written into README with its evidence."""
+"""`synth scoreboard`: show the last run's result, or write it into README and docs/ with its evidence."""
 
 import json
 import os
@@ -14,16 +14,17 @@ from synth_assets.cli.session import Session
 from synth_assets.evals.suite import items_of, null_scores
 from synth_assets.evals.suites import SUITES
 from synth_assets.schemas.records import Comparison, Decision
-from synth_assets.stages.evaluation.scoreboard import scoreboard
+from synth_assets.stages.evaluation.scoreboard import scoreboard, suite_table
 from synth_assets.storage.atomic import write_atomically
 from synth_assets.storage.stored_files import read_table
 
 BEGIN, END = "<!-- scoreboard: written by make scoreboard -->", "<!-- end of scoreboard -->"
+README, RESULTS = Path("README.md"), Path("docs") / "results.md"
 EVIDENCE = Path("docs") / "scoreboard.json"
 ITEMS = Path("docs") / "scoreboard-items.parquet"
 REPEATS_WITHIN = 0.01
 """Of a score of the published scoreboard that is measured anew on another processor, where sums are rounded in another
-order: the largest difference of 40 scores was .0074 between two x86-64 machines (docs/tested.md)."""
+order: the largest difference of 40 scores was .0074 between two x86-64 machines (docs/results.md)."""
 SHOWN_COLUMNS = ["model", "suite", "split", "item_id", "cluster", "metric", "score"]
 
 
@@ -70,36 +71,53 @@ def compared_since(session: Session, moment: float) -> bool:
 
 
 def write_scoreboard(session: Session) -> str:
-    """Write the scoreboard into README.md, and into docs/ the metrics and per-item scores that prove it.
+    """Write the first suite's table into README.md, the scoreboard into docs/results.md and its evidence beside that.
 
     Raises:
-        ValueError: nothing was compared yet, or README.md has lost the two marks.
+        ValueError: nothing was compared yet, or one of the two pages has lost its marks.
     """
-    found = session.record("comparison", Comparison)
-    if found is None:
+    comparison = session.record("comparison", Comparison)
+    if comparison is None:
         raise ValueError("nothing was compared yet: synth run")
     decision = session.record("promotion_decision", Decision)
-    readme = PROJECT / "README.md"
-    text = readme.read_text("utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{readme} has no place for the scoreboard: the lines {BEGIN!r} and {END!r}")
     run = {
         "commit": _git("rev-parse", "--short=12", "HEAD"),
         "changed_files": len(_git("status", "--porcelain", "--untracked-files=no").splitlines()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "tier": session.tier_name,
-        "mlflow_run_id": found.metrics[0].mlflow_run_id,
+        "mlflow_run_id": comparison.metrics[0].mlflow_run_id,
     }
-    said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.items() if value != 0)
-    block = f"{BEGIN}\n```text\n{scoreboard(found, decision)}```\n{said}\n{END}"
+    origin = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.items() if value != 0)
+    pages = {
+        README: f"{key_lines(comparison)}\n",
+        RESULTS: scoreboard(comparison, decision),
+    }
+    texts = {path: with_block((PROJECT / path).read_text("utf-8"), text, origin) for path, text in pages.items()}
+    if unmarked := [str(path) for path, text in texts.items() if not text]:
+        raise ValueError(f"{', '.join(unmarked)}: expected the lines {BEGIN!r} and {END!r}; put them back")
     scores = read_table(session.home / "tables" / "benchmark_scores.parquet").select(SHOWN_COLUMNS)
-    evidence = {"run": run, "metrics": [asdict(m) for m in found.metrics], "tests": [asdict(t) for t in found.tests]}
+    evidence = {
+        "run": run,
+        "metrics": [asdict(metric) for metric in comparison.metrics],
+        "tests": [asdict(test) for test in comparison.tests],
+    }
     write_atomically(PROJECT / ITEMS, lambda temporary: scores.write_parquet(temporary, compression="zstd"))
     _write(PROJECT / EVIDENCE, json.dumps(evidence, indent=1, sort_keys=True) + "\n")
-    _write(readme, before + block + after)
-    return f"written: {readme.name}, {EVIDENCE}, {ITEMS}"
+    for path, text in texts.items():
+        _write(PROJECT / path, text)
+    return f"written: {', '.join(map(str, (README, RESULTS, EVIDENCE, ITEMS)))}"
+
+
+def key_lines(comparison: Comparison) -> str:
+    """Return what README shows: the table of the suite that selects the candidate, each model with n and interval."""
+    return suite_table(comparison, comparison.metrics[0].suite)
+
+
+def with_block(page: str, text: str, origin: str) -> str:
+    """Return a page with what stands between its marks replaced by a text and its origin; empty without the marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n```text\n{text}```\n{origin}\n{END}{after}" if begin and end else ""
 
 
 def _where(home: Path) -> str:
