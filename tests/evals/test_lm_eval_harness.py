@@ -30,7 +30,7 @@ def pair() -> Pair:
 
 
 def logprob(pair: Pair, context: str, continuation: str, skip: int = 0) -> float:
-    """Log-probability of the continuation, one unpadded sequence; `skip` virtual tokens stand before."""
+    """Log-probability of the continuation, one unpadded sequence; preceded by `skip` virtual tokens."""
     import torch
 
     model, tokenizer = pair
@@ -113,7 +113,7 @@ def test_order_and_batch_size_change_nothing(pair: Pair) -> None:
     assert [c.index for c in turned[::-1]] == [c.index for c in found]
 
 
-def test_it_is_quiet_and_asks_no_hub(
+def test_scoring_is_silent_and_offline(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*args: object) -> None:

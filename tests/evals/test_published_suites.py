@@ -209,7 +209,7 @@ def test_ifeval_needs_its_verifiers(tmp_path: Path) -> None:
     ("file", "text", "message"),
     [
         ("gsm8k_test.jsonl", "", "is empty"),
-        ("gsm8k_test.jsonl", " \n", "holds no documents"),
+        ("gsm8k_test.jsonl", " \n", "has no documents"),
         ("gsm8k_test.jsonl", "{}\n", "line 1, field question: expected text, got no such field"),
         ("gsm8k_test.jsonl", "3\n", "line 1: expected an object with named fields, got 3 (number)"),
         ("gsm8k_test.jsonl", "{\n", "line 1: the record is not valid JSON"),
@@ -219,8 +219,12 @@ def test_ifeval_needs_its_verifiers(tmp_path: Path) -> None:
             '{"question": "a", "answer": "1"}\n',
             "line 1, field answer: expected text with its",
         ),
-        ("gsm8k_test.jsonl", '{"question": "a", "answer": "#### 1", "n": 1}\n', "line 1, field n: no such field"),
-        ("truthfulqa.csv", "Question\nWhy?\n", "line 2, field Correct Answers: expected answers with a semicolon"),
+        ("gsm8k_test.jsonl", '{"question": "a", "answer": "#### 1", "n": 1}\n', "line 1, field n: unknown field"),
+        (
+            "truthfulqa.csv",
+            "Question\nWhy?\n",
+            "line 2, field Correct Answers: expected answers separated by semicolons",
+        ),
         (
             "truthfulqa.csv",
             'Question,Correct Answers,Incorrect Answers\n"Why?\nSo,a,b\nHow?,c,d\n',
@@ -255,7 +259,7 @@ def test_ifeval_needs_its_verifiers(tmp_path: Path) -> None:
         (
             "arc_easy_test.jsonl",
             f"{json.dumps(SCIENCE[0])}\n" * 2,
-            "line 2, field id: expected a value of its own",
+            "line 2, field id: expected a unique value",
         ),
     ],
 )

@@ -237,7 +237,7 @@ def test_each_reply_is_in_the_history_of_the_next_turn(tmp_path: Path) -> None:
 def test_replies_are_parted_as_they_were_joined() -> None:
     assert replies_of(joined(["one"]), 1) == ["one"]
     assert replies_of(joined(["one", "two"]), 2) == ["one", "two"]
-    with pytest.raises(ValueError, match="3 turns has 2 replies"):
+    with pytest.raises(ValueError, match="expected 3 replies, one per turn, got 2"):
         replies_of(joined(["one", "two"]), 3)
 
 
@@ -301,11 +301,11 @@ def test_domain_safety_is_two_sided(tmp_path: Path) -> None:
     ("task", "message"),
     [
         ({"prompt": " ", "refuse": True}, 'field prompt: expected text, got " " (text)'),
-        ({"refuse": True}, "field prompt: expected text, got no such field; there are refuse"),
+        ({"refuse": True}, "field prompt: expected text, got no such field; the fields are refuse"),
         ({"prompt": 3, "refuse": True}, "field prompt: expected text, got 3 (number)"),
         ({"prompt": "Say."}, "expected at least one of the fields context, constraints, facts, refuse"),
-        ({"prompt": "Say.", "refuse": True, "colour": "red"}, "field colour: no such field; there are id, split"),
-        ({"prompt": "Say.", "refuses": True}, "field refuses: no such field; did you mean refuse?"),
+        ({"prompt": "Say.", "refuse": True, "colour": "red"}, "field colour: unknown field; expected id, split"),
+        ({"prompt": "Say.", "refuses": True}, "field refuses: unknown field; did you mean refuse?"),
         ({"prompt": "Say.", "refuse": "true"}, 'field refuse: expected true or false, got "true" (text)'),
         ({"prompt": "Say.", "refuse": None}, "field refuse: expected true or false, got null"),
         ({"prompt": "Say.", "refuse": 1}, "field refuse: expected true or false, got 1 (number)"),
@@ -326,7 +326,7 @@ def test_domain_safety_is_two_sided(tmp_path: Path) -> None:
         ({"prompt": "Say.", "constraints": []}, "field constraints: expected a list of [type, value], got []"),
         ({"prompt": "Say.", "constraints": ["uppercase"]}, "field constraints: expected a list of [type, value]"),
         ({"prompt": "Say.", "constraints": {"lines": 2}}, "field constraints: expected a list of [type, value]"),
-        ({"prompt": "Say.", "constraints": [["haiku", None]]}, "field constraints: expected a type that exists (lines"),
+        ({"prompt": "Say.", "constraints": [["haiku", None]]}, "field constraints: expected a constraint type (lines"),
         (
             {"prompt": "Say.", "constraints": [["lines", "2"]]},
             "expected a whole number of at least 1 as the value",
@@ -359,9 +359,9 @@ def test_a_malformed_domain_task_is_named(task: dict[str, object], message: str,
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        (["a", "a"], 'line 2, field id: expected a value of its own, got "a" as in'),
-        ([1, "1"], 'line 2, field id: expected a value of its own, got "1" as in'),
-        ([2, None], 'line 2, field id: expected a value of its own, got "2" as in'),  # the second line's number
+        (["a", "a"], 'line 2, field id: expected a unique value, got "a" as in'),
+        ([1, "1"], 'line 2, field id: expected a unique value, got "1" as in'),
+        ([2, None], 'line 2, field id: expected a unique value, got "2" as in'),  # the second line's number
     ],
 )
 def test_tasks_share_no_id(tasks: list[object], message: str, tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_tasks_share_no_id(tasks: list[object], message: str, tmp_path: Path) ->
 def test_a_task_is_not_asked_twice(tmp_path: Path) -> None:
     task = {"prompt": "Say.", "context": "Soon.", "refuse": True}
     write_domain(tmp_path, task, {**task, "context": "Later."}, {**task, "refuse": False})
-    with pytest.raises(ValueError, match="line 3, field prompt: expected a value of its own"):
+    with pytest.raises(ValueError, match="line 3, field prompt: expected a unique value"):
         domain.items(tmp_path)
 
 
@@ -426,7 +426,7 @@ def test_a_mark_at_the_start_and_odd_line_ends_spoil_no_file(data: bytes, tmp_pa
         (b'["prompt"]', 'expected an object with named fields, got ["prompt"] (list)'),
         (b'{"prompt": "caf\xe9", "refuse": true}', "the bytes are not UTF-8"),
         (b'{"prompt": "\\ud800", "refuse": true}', "field prompt: expected text in UTF-8"),
-        (b'{"prompt": ' + b"[" * 2_000, "the record nests too deep"),
+        (b'{"prompt": ' + b"[" * 2_000, "the record is nested too deeply"),
         (b'{"prompt": "' + b"a" * 300_000 + b'", "refuse": true}', "a record holds more than 262,144 bytes"),
     ],
 )
