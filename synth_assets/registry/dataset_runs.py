@@ -30,6 +30,6 @@ def log_dataset(
             client.set_terminated(run_id, "FINISHED")
         return run_id
 
-    safe = f"The files are kept in {folder}; materialize the asset again once MLflow is reachable"
+    safe = f"The files are kept in {folder}; materialise the asset again once MLflow is reachable"
     with tracker.lock(f"dataset-{data_version}"):
         return with_retries(log, tracker.client.tracking_uri, safe)

@@ -427,7 +427,7 @@ def test_a_mark_at_the_start_and_odd_line_ends_spoil_no_file(data: bytes, tmp_pa
         (b'{"prompt": "caf\xe9", "refuse": true}', "the bytes are not UTF-8"),
         (b'{"prompt": "\\ud800", "refuse": true}', "field prompt: expected text in UTF-8"),
         (b'{"prompt": ' + b"[" * 2_000, "the record is nested too deeply"),
-        (b'{"prompt": "' + b"a" * 300_000 + b'", "refuse": true}', "a record holds more than 262,144 bytes"),
+        (b'{"prompt": "' + b"a" * 300_000 + b'", "refuse": true}', "a record has more than 262,144 bytes"),
     ],
 )
 def test_a_torn_line_is_named(line: bytes, message: str, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_prefixed_encoding_is_seen(tmp_path: Path) -> None:
             "LIST_VALUES",
             {"text": [["x"] * 20_000]},
             {},
-            "has 20,000 values, at most 10,000",
+            "has 20,000 values, the limit is 10,000",
         ),
         ("GROUP_BYTES", {"text": [["x" * 20_000]]}, {}, "its lists take .* smaller row groups"),
         ("FIXED_BYTES", {"text": pa.array([b"x" * 20_000], pa.binary(20_000))}, {}, "values of 20,000 bytes each"),

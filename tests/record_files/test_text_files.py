@@ -115,7 +115,7 @@ def test_delimiters_are_recognised(write: Write, name: str, data: bytes) -> None
     [
         (b"a,b,a\n", "the header names a twice"),
         (b'a,"b\n1,2\n', "line 1: the header cannot be read"),
-        (b"a,b\r1,2\r", "carriage return alone"),
+        (b"a,b\r1,2\r", "only a carriage return"),
         (b"\xef\xbb\xbf", "is empty"),
     ],
 )
@@ -189,11 +189,11 @@ def test_an_array_is_read_the_same_in_pieces_of_any_size(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'{"a": 1}', "holds a JSON object; expected an array"),
-        (b'"text"', "holds a JSON value; expected an array"),
+        (b'{"a": 1}', "is a JSON object; expected an array"),
+        (b'"text"', "is a JSON value; expected an array"),
         (b'[{"a": 1}, ', "it ends in element 2"),
         (b'[{"a": "1}]', "it ends in element 1"),
-        (b'[{"a": 1}] [2]', "goes on after the end"),
+        (b'[{"a": 1}] [2]', "has content after the end"),
     ],
 )
 def test_what_is_no_array_is_refused(write: Write, data: bytes, message: str) -> None:

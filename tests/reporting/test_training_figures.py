@@ -93,9 +93,9 @@ def test_an_older_version_left_no_curve() -> None:
     old = training_of("lora_adapter", {"final_loss": 1.0})
     assert training_curves("supervised", [old]) is None
     assert training_curves("preference", [training_of("dpo_adapter", {"curve": [{"step": 1.0}]})]) is None
-    with pytest.raises(ValueError, match="no step of lora_adapter to draw"):
+    with pytest.raises(ValueError, match="no logged steps of lora_adapter"):
         sft_training_curves([old])
-    with pytest.raises(ValueError, match="no step of any training to draw"):
+    with pytest.raises(ValueError, match="no logged steps of any training"):
         dpo_training_curves([])
 
 

@@ -107,7 +107,7 @@ def test_without_driver_torch_is_not_imported() -> None:
 
 
 def test_an_unknown_tier_names_the_tiers() -> None:  # fault 27
-    with pytest.raises(ValueError, match=r"no tier 'h1000'; there are auto, cpu, t4, .*, h200$"):
+    with pytest.raises(ValueError, match=r"unknown tier 'h1000'; expected auto, cpu, t4, .*, h200$"):
         Hardware(tier="h1000").limits()
 
 
@@ -124,7 +124,7 @@ def test_models_come_from_override_then_preset_then_tier() -> None:
     assert Hardware(tier="h100", preset="qwen").location("teacher") == PRESETS["qwen"]["teacher"]
     assert Hardware(tier="h100", preset="qwen", teacher="a/b@main").location("teacher") == "a/b@main"
     assert Hardware(tier="cpu", base="/models/mine").limits().base == "/models/mine"
-    with pytest.raises(ValueError, match="no preset 'opt'; there are llama, qwen"):
+    with pytest.raises(ValueError, match="unknown preset 'opt'; expected llama, qwen"):
         Hardware(tier="h100", preset="opt").location("base")
 
 

@@ -198,12 +198,14 @@ def test_a_broken_model_s_nan_is_passed_on(
 
 
 def test_several_scores_are_no_reward(tokenizer: "PreTrainedTokenizerBase") -> None:
-    with pytest.raises(ValueError, match="m gives 3 scores; a reward model gives one"):
+    with pytest.raises(ValueError, match="a reward model must have one label, m has 3"):
         reward_of(Recorder(labels=3), tokenizer, RewardInputFormat("chat"))
 
 
 def test_an_unknown_family_is_not_guessed(record: ModelRecord) -> None:
-    with pytest.raises(ValueError, match=r"add a row to FORMS in resources/reward\.py; there are deberta-v2, llama"):
+    with pytest.raises(
+        ValueError, match=r"add a row to REWARD_INPUT_FORMATS in resources/reward\.py; there are deberta-v2, llama"
+    ):
         RewardModels(hardware=Hardware(tier="cpu")).load(replace(record, family="mamba"))
 
 

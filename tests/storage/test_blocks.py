@@ -53,7 +53,7 @@ def test_what_exists_is_not_computed_again(tmp_path: Path) -> None:
     second = run(tmp_path, 5, squares, lines)
     assert squares.computed == [3, 4]
     assert second[:3] == first
-    assert lines[0] == "squares: 3 of 5 were made before and are intact"
+    assert lines[0] == "squares: 3 of 5 found in the cache"
     assert lines[-1].startswith("squares: 2 of 2, ")
 
 
@@ -82,7 +82,7 @@ def test_a_damaged_shard_is_warned_of_and_computed_again(
     assert squares.computed == [2]
     assert after == before
     assert [record.message for record in caplog.records] == [
-        f"shard {before[2].name} is damaged: it is removed and computed again"
+        f"shard {before[2].name} is damaged; computing the block again"
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_names_path_and_bytes(tmp_path: Path) -> None:  # fault 5
         temporary.write_bytes(b"12345")
         Path("/dev/full").write_bytes(b"x")
 
-    with pytest.raises(OSError, match=f"5 bytes were written for {path}") as caught:
+    with pytest.raises(OSError, match=f"wrote 5 bytes of {path}") as caught:
         write_atomically(path, fill)
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []

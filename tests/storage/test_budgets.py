@@ -54,8 +54,8 @@ def test_work_ends_before_a_limit_and_says_how_to_go_on() -> None:
         budget.check("640 of 1,536 rows are made", next_s=10.1)
     assert str(stopped.value) == (
         "stopped after 50 s: max_minutes 1 of raw_instructions leaves 10 s and the next part takes about 10 s. "
-        "640 of 1,536 rows are made. What is finished is kept; raise raw_instructions.max_minutes, "
-        "and run again to go on"
+        "640 of 1,536 rows are made. Finished work is kept; raise raw_instructions.max_minutes, "
+        "and run again to continue"
     )
     clock.now += 10
     with pytest.raises(BudgetError, match="stopped after 60 s: max_minutes 1 of raw_instructions is used up"):

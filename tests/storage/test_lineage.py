@@ -65,7 +65,7 @@ def test_a_recall_taints_what_its_row_went_into(manifests: Path, row: str, versi
 def test_a_version_without_manifest_cannot_be_cleared(manifests: Path) -> None:
     (manifests / "lora_adapter/l1.parquet").unlink()
     assert recalled_rows_of(manifests, DPO, recalls()).is_empty(), "nothing was recalled"
-    with pytest.raises(LineageError, match="lora_adapter l1 left no row manifest"):
+    with pytest.raises(LineageError, match="lora_adapter l1 has no row manifest"):
         recalled_rows_of(manifests, DPO, recalls("z"))
 
 
@@ -96,7 +96,7 @@ def test_a_row_is_named_by_the_beginning_of_its_id(manifests: Path) -> None:
             with pytest.raises(LineageError, match=told):
                 one_row(manifests, given)
     leave(manifests, "sft_dataset/s4", {"x1": "train", "x2": "train"})
-    with pytest.raises(LineageError, match="2 rows begin with"):
+    with pytest.raises(LineageError, match="2 rows start with"):
         one_row(manifests, "x")
 
 

@@ -76,7 +76,7 @@ def test_a_complete_folder_gives_its_facts_back(folder: Path) -> None:
 
 
 def test_a_folder_without_manifest_was_never_completed(folder: Path) -> None:
-    with pytest.raises(ManifestError, match="never completed"):
+    with pytest.raises(ManifestError, match="it is incomplete"):
         read_manifest(folder)
 
 
@@ -96,7 +96,7 @@ def _change(folder: Path) -> None:
 def test_a_changed_folder_names_the_file(folder: Path, damage: Callable[[Path], None], name: str) -> None:
     write_manifest(folder, {})
     damage(folder)
-    with pytest.raises(ManifestError, match=f"{name} is not what"):
+    with pytest.raises(ManifestError, match=f"{name} does not match"):
         read_manifest(folder)
 
 
