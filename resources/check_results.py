@@ -73,7 +73,7 @@ def adapter_versions(instance: dg.DagsterInstance, asset: str, data_version: str
 def json_metadata(instance: dg.DagsterInstance, asset: str, data_version: str, name: str) -> dict[str, Any]:
     """Return a JSON metadata entry of the newest materialisation with this data version; empty if there is none."""
     for record in _with_version(instance, dg.AssetKey(asset), None, data_version):
-        entry = record.asset_materialisation.metadata.get(name) if record.asset_materialization else None
+        entry = record.asset_materialization.metadata.get(name) if record.asset_materialization else None
         return entry.value if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
     return {}
 
@@ -152,7 +152,7 @@ def _materialisations(
     )
     cursor = None
     while True:
-        page = instance.fetch_materialisations(records_filter, limit=PAGE, cursor=cursor)
+        page = instance.fetch_materializations(records_filter, limit=PAGE, cursor=cursor)
         yield from page.records
         if not page.has_more:
             return

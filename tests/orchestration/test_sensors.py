@@ -438,7 +438,7 @@ def test_failures_of_a_webhook_show_its_server_alone(instance: dg.DagsterInstanc
     ticks = Ticks(sensors.decision_notice, instance, Webhook(url="http://bob:hunter2@127.0.0.1:9/hunter2?hunter2#x"))
     decide(instance)
     message = ticks()
-    assert "the webhook at http://127.0.0.1:9 did not take" in message
+    assert "the webhook at http://127.0.0.1:9 did not accept" in message
     assert "hunter2" not in message + str(ticks.cursor)
 
 

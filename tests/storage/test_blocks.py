@@ -82,7 +82,7 @@ def test_a_damaged_shard_is_warned_of_and_computed_again(
     assert squares.computed == [2]
     assert after == before
     assert [record.message for record in caplog.records] == [
-        f"shard {before[2].name} is damaged; computing the block again"
+        f"{before[2].name} is damaged; computing the block again"
     ]
 
 
