@@ -8,6 +8,7 @@ import polars as pl
 from synth_assets.evals.suite import SEALED, Suite, items_of, null_scores
 from synth_assets.evals.suites import SUITES
 from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, left_out_share
+from synth_assets.reporting.markdown import table
 from synth_assets.schemas.records import BASE
 from synth_assets.schemas.tables import UNANSWERABLE
 from synth_assets.stats.intervals import estimate
@@ -132,13 +133,15 @@ def null_values(scores: pl.DataFrame, items: pl.DataFrame) -> dict[str, Mapping[
     return {name: _nulls(suite, table) for name, (suite, table) in scored_items.items() if not table.is_empty()}
 
 
-def detectable_table(found: Sequence[DetectableEffect]) -> str:
+def detectable_table(effects: Sequence[DetectableEffect]) -> str:
     """Return the minimum detectable effects as a Markdown table."""
-    rows = ["| suite | metric | n | true difference found 4 times in 5 |", "|---|---|---:|---:|"]
-    shown = ("no difference was seen" if one.effect is None else f"{100 * one.effect:.1f} points" for one in found)
-    return "\n".join(
-        [*rows, *(f"| {d.suite} | {d.metric} | {d.n} | {text} |" for d, text in zip(found, shown, strict=True))]
-    )
+    headers = ("suite", "metric", "n", "minimum detectable effect")
+    rows = [(effect.suite, effect.metric, effect.n, _points(effect.effect)) for effect in effects]
+    return table(headers, rows, numbers=headers[2:])
+
+
+def _points(effect: float | None) -> str:
+    return "no difference was seen" if effect is None else f"{100 * effect:.1f} points"
 
 
 def _effect(differences: Sequence[float]) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from synth_assets.reporting.escaping import escaped, terminal_line
 from synth_assets.reporting.figures import COLUMNS, png
+from synth_assets.reporting.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -148,10 +149,8 @@ def _markdown_block(block: Block) -> str:
     if isinstance(block, Sample):
         answers = [f"- {escaped(label)}: {escaped(text) or '(nothing)'}" for label, text in block.answers]
         return "\n".join([f"- prompt: {escaped(block.prompt)}", *(f"  {line}" for line in answers)])
-    marks = "|".join("---:" if name in block.numbers else "---" for name in block.head)
-    whole = [[*row, *[Cell("")] * (len(block.head) - len(row))] for row in block.rows]
-    rows = ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in whole]
-    return "\n".join(["| " + " | ".join(map(escaped, block.head)) + " |", f"|{marks}|", *rows])
+    rows = [[*row, *[Cell("")] * (len(block.head) - len(row))] for row in block.rows]
+    return table(block.head, rows, numbers=block.numbers, cell=_markdown_cell)
 
 
 def _markdown_cell(cell: Cell) -> str:

@@ -28,7 +28,7 @@ BOTH_SIDES = [
 
 
 @pytest.mark.parametrize(("kind", "value", "good", "bad"), BOTH_SIDES)
-def test_each_constraint_on_both_sides_of_its_edge(kind: str, value: object, good: str, bad: str) -> None:
+def test_constraint_on_both_sides_of_its_edge(kind: str, value: object, good: str, bad: str) -> None:
     assert holds(good, kind, value)
     assert not holds(bad, kind, value)
     assert not holds(" \n", kind, value)  # a blank text satisfies no constraint

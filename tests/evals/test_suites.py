@@ -37,7 +37,7 @@ def test_sealed_instructions_share_no_question_with_other_splits() -> None:
     assert {world.split_of(key) for key in sealed["cluster"]} == {"validation"}, "held out of all training text"
 
 
-def test_a_suite_may_be_sealed_as_a_whole() -> None:
+def test_whole_suite_can_be_sealed() -> None:
     other = replace(QUESTION, item_id="other/test/0", suite="other", prompt="3 + 3 = ?")
     suites = [toy(QUESTION), replace(toy(other), name="other")]
     table = item_table(suites, sealed=["other"])
@@ -54,7 +54,7 @@ def test_items_round_trip_through_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_null_models_show_no_skill(name: str) -> None:
+def test_null_models_score_at_chance(name: str) -> None:
     suite = SUITES[name]
     found = null_scores(suite, [item for item in suite.items() if item.split == "test"])
     chance = 0.25 if suite.kind == "choice" else 0.0

@@ -410,7 +410,7 @@ def test_a_webhook_that_is_down_or_refuses_is_an_error_that_says_so() -> None:
     with pytest.raises(WebhookError, match="did not accept the notice"):
         service.webhook.send(NOTICE)  # the server is gone
     with Service(307) as service:
-        with pytest.raises(WebhookError, match=r"redirects \(307\)"):
+        with pytest.raises(WebhookError, match=r"redirect \(307\)"):
             service.webhook.send(NOTICE)
         assert len(service.received) == 1
 

@@ -97,7 +97,7 @@ def versions(tracker: MlflowTracker) -> list[str]:
     return sorted(str(version.version) for version in found)
 
 
-def test_a_training_is_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
+def test_training_creates_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
     tracker = resource(home).tracker(tier="cpu")
     record = adapter(tmp_path / "a")
     run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
@@ -116,7 +116,7 @@ def test_a_training_is_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
     assert not (Path.cwd() / "mlruns").exists()
 
 
-def test_versions_say_what_they_were_made_from(home: Path, tmp_path: Path) -> None:
+def test_versions_have_their_data_versions(home: Path, tmp_path: Path) -> None:
     tracker = resource(home).tracker()
     record = adapter(tmp_path / "a")
     run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
@@ -134,7 +134,7 @@ def test_versions_say_what_they_were_made_from(home: Path, tmp_path: Path) -> No
         model_version(tracker, "1")
 
 
-def test_a_tag_is_taken_off(home: Path, tmp_path: Path) -> None:
+def test_remove_tag(home: Path, tmp_path: Path) -> None:
     tracker = resource(home).tracker()
     _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
     tracker.tag_version(version, {"tainted": "1 recalled row"})
@@ -143,7 +143,7 @@ def test_a_tag_is_taken_off(home: Path, tmp_path: Path) -> None:
     assert "tainted" not in tracker.version_tags(version)
 
 
-def test_the_same_adapter_again_is_the_same_version(home: Path, tmp_path: Path) -> None:
+def test_logging_an_adapter_twice_returns_the_same_version(home: Path, tmp_path: Path) -> None:
     tracker = resource(home).tracker()
     record = adapter(tmp_path / "a")
     first = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
@@ -295,7 +295,7 @@ def remote(home: Path, url: str) -> MlflowTracker:
     return MlflowTracker(served.client()(), "1", served.lock, {})
 
 
-def test_a_locked_database_is_waited_for(home: Path, tmp_path: Path) -> None:  # fault 22
+def test_locked_database_is_waited_for(home: Path, tmp_path: Path) -> None:  # fault 22
     tracker = resource(home).tracker()
     writer = sqlite3.connect(home / "mlflow.db", check_same_thread=False, isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")

@@ -34,7 +34,7 @@ def metric(model: str, suite: str = "toy", name: str = "strict", value: float = 
     )
 
 
-def test_bars_have_the_length_of_the_values_and_start_at_zero() -> None:
+def test_bars_start_at_zero_and_have_the_values_length() -> None:
     figure = benchmark_comparison([metric("base", value=0.2), metric("lora_adapter", value=0.7)])
     (panel,) = figure.axes
     assert [(bar.get_x(), bar.get_width()) for bar in panel.patches] == [(0, 0.2), (0, 0.7)]
@@ -60,12 +60,12 @@ def test_many_suites_are_rows_of_panels() -> None:
     assert len(thumbnail(wide)) < MAX_THUMBNAIL_BYTES
 
 
-def test_no_data_no_figure() -> None:
+def test_benchmark_comparison_without_metrics_raises() -> None:
     with pytest.raises(ValueError, match="no metric of the test split"):
         benchmark_comparison([])
 
 
-def test_a_trade_off_shows_score_and_interval_over_each_cost_that_is_known() -> None:
+def test_tradeoff_draws_score_and_interval_for_each_known_cost() -> None:
     scores = [metric("base", value=0.2), metric("lora_adapter", value=0.7), metric("dpo_adapter", value=0.8)]
     seconds = {"lora_adapter": 40.0, "dpo_adapter": 50.0}
     memory = {"lora_adapter": 3 * 2**20, "dpo_adapter": 4 * 2**20}
@@ -106,7 +106,7 @@ def test_costs_are_bars_from_zero_with_readable_numbers() -> None:
         efficiency_comparison({})
 
 
-def test_the_filter_is_drawn_as_counts_and_scores() -> None:
+def test_filtering_stats_draws_counts_and_scores() -> None:
     counts, spread = filtering_stats({"kept": 3, "echo": 1, "near_duplicate": 4}, [0.0, 0.51, 1.0]).axes
     assert [bar.get_width() for bar in counts.patches] == [3, 4, 1]
     assert [label.get_text() for label in counts.get_yticklabels()] == ["kept", "near duplicate", "echo"]
@@ -115,13 +115,13 @@ def test_the_filter_is_drawn_as_counts_and_scores() -> None:
     assert [place for place, bar in enumerate(spread.patches) if bar.get_height()] == [0, 10, 19]
 
 
-def test_rare_reasons_are_one_bar_and_the_thumbnail_stays_small() -> None:
+def test_rare_reasons_share_a_bar_and_the_thumbnail_is_small() -> None:
     figure = filtering_stats({f"reason_{n:02}": 40 - n for n in range(30)}, [])
     assert [bar.get_width() for bar in figure.axes[0].patches] == [0, *range(40, 28, -1), sum(range(11, 29))]
     assert len(thumbnail(figure)) < MAX_THUMBNAIL_BYTES
 
 
-def test_without_rows_or_with_others_scores_the_filter_is_not_drawn() -> None:
+def test_filtering_stats_without_matching_scores_raises() -> None:
     with pytest.raises(ValueError, match="filtering stats: no rows"):
         filtering_stats({}, [])
     with pytest.raises(ValueError, match="expected scores of 3 kept rows, got 2"):

@@ -78,7 +78,7 @@ def test_the_slot_of_a_killed_command_is_free_again(instance: dg.DagsterInstance
     assert holders(instance) == [elsewhere]
 
 
-def test_a_preview_takes_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preview_holds_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     session, turns = open_session("cpu"), []
 
     @contextmanager

@@ -57,7 +57,7 @@ def test_mcnemar_refuses_unpaired_outcomes() -> None:
         paired.mcnemar([], [])
 
 
-def test_estimate_leaves_out_what_does_not_apply() -> None:
+def test_estimate_excludes_missing_scores() -> None:
     found = intervals.estimate([1.0, None, 0.0, 1.0, None, 1.0], list("abcdef"))
     assert (found.value, found.n, found.method) == (0.75, 4, "wilson 0.95")
     assert (found.low, found.high) == intervals.wilson_interval(3, 4)
@@ -70,7 +70,7 @@ def test_estimate_of_graded_scores_is_bootstrapped_over_clusters() -> None:
 
 
 @pytest.mark.parametrize("scores", [[], [None, None]])
-def test_estimate_of_nothing_is_refused(scores: list[None]) -> None:
+def test_estimate_without_scores_raises(scores: list[None]) -> None:
     with pytest.raises(ValueError, match="no item"):
         intervals.estimate(scores, ["a"] * len(scores))
 
@@ -95,7 +95,7 @@ def test_repeating_items_of_a_cluster_does_not_narrow_the_interval() -> None:
     assert tenfold == pytest.approx(once)
 
 
-def test_paired_bootstrap_knows_no_difference_from_a_clear_one() -> None:
+def test_paired_bootstrap_separates_equal_from_different_models() -> None:
     clusters = [str(i) for i in range(100)]
     first, second = [0.0] * 100, [1.0] * 30 + [0.0] * 70
     same = paired.paired_bootstrap(first, first, clusters)
@@ -126,7 +126,7 @@ def test_minimum_detectable_effect_has_the_power_it_claims() -> None:
     assert found == pytest.approx(0.8, abs=0.05)  # the exact test gives up a few points to be exact
 
 
-def test_a_sample_too_small_for_any_effect_says_so() -> None:
+def test_sample_too_small_for_any_effect_returns_infinity() -> None:
     assert power.minimum_detectable_effect(4, 0.1) == math.inf
     with pytest.raises(ValueError, match="discordant rate"):
         power.minimum_detectable_effect(100, 0)
@@ -157,7 +157,7 @@ def test_non_inferiority_needs_the_whole_interval_within_the_margin(n: int, lost
     assert found.low <= found.difference <= found.high
 
 
-def test_a_margin_is_a_share() -> None:
+def test_margin_must_be_a_share() -> None:
     with pytest.raises(ValueError, match="margin"):
         paired.non_inferiority([1.0], [1.0], ["a"], 0.0)
 

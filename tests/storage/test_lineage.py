@@ -57,7 +57,7 @@ def test_a_version_has_the_rows_of_the_adapter_it_continues(manifests: Path) -> 
 @pytest.mark.parametrize(
     ("row", "versions"), [("a1", ["1", "2", "3"]), ("a2", ["1", "2"]), ("b1", ["1", "2"]), ("c1", [])]
 )
-def test_a_recall_taints_what_its_row_went_into(manifests: Path, row: str, versions: list[str]) -> None:
+def test_recall_taints_versions_trained_on_the_row(manifests: Path, row: str, versions: list[str]) -> None:
     everything = (LORA, DPO, OTHER)
     assert [v.version for v in everything if not recalled_rows_of(manifests, v, recalls(row)).is_empty()] == versions
 
@@ -74,7 +74,7 @@ def test_two_paths_to_different_adapters_count_both(manifests: Path) -> None:
     assert both.trainings() == [("lora_adapter", "l2"), ("lora_adapter", "l1"), ("dpo_adapter", "d1")]
 
 
-def test_fates_in_every_version_of_every_table(manifests: Path) -> None:
+def test_outcomes_in_every_version_of_every_table(manifests: Path) -> None:
     (manifests / "sft_dataset" / ".half.parquet").write_bytes(b"PAR1")  # of a killed writer
     assert sorted(fates_of(manifests, ["a2", "c1"]).rows()) == [
         ("a2", "dpo_adapter", "d1", "train"),
@@ -85,7 +85,7 @@ def test_fates_in_every_version_of_every_table(manifests: Path) -> None:
     ]
 
 
-def test_a_row_is_named_by_the_beginning_of_its_id(manifests: Path) -> None:
+def test_row_is_found_by_id_prefix(manifests: Path) -> None:
     assert find_rows(manifests, "a") == ["a1", "a2"]
     assert one_row(manifests, "c") == "c1"
     assert one_row(manifests, "a1") == "a1"
