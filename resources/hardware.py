@@ -204,14 +204,14 @@ class Hardware(dg.ConfigurableResource):
             ValueError: an invalid value, naming the field; or a tier's override of a field that the spec lacks.
         """
         kind = type(default).__name__
-        known = {field.name for field in fields(default)}
+        field_names = {field.name for field in fields(default)}
         row = self.row()
         settings = {field: getattr(row, field) for field in TIER_FIELDS.get(kind, ())}
         settings |= {**settings_for(kind, self.locations()), **_target_modules(default, row.base)}
         settings |= row.overrides.get(kind, {})
-        if unknown := sorted(settings.keys() - known):
+        if unknown := sorted(settings.keys() - field_names):
             raise ValueError(f"tier {self.name()} sets {', '.join(unknown)}, which {kind} does not have")
-        overrides = {name: value for name, value in (config or {}) if name in known and value is not None}
+        overrides = {name: value for name, value in (config or {}) if name in field_names and value is not None}
         return replace(
             default, **{name: _like(getattr(default, name), v) for name, v in (settings | overrides).items()}
         )

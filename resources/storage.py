@@ -236,9 +236,9 @@ class AssetIOManager(dg.IOManager):
 
 def _not_materialised(key: dg.AssetKey, partition: str | None) -> str:
     name = key.to_user_string()
-    chosen = f" --partition {partition}" if partition else ""
-    shown = f"{name}[{partition}]" if partition else name
-    return f"{shown} was never materialised: run `dg launch --assets {name}{chosen}`, or materialise it in the UI"
+    option = f" --partition {partition}" if partition else ""
+    title = f"{name}[{partition}]" if partition else name
+    return f"{title} was never materialised: run `dg launch --assets {name}{option}`, or materialise it in the UI"
 
 
 def _parquet_writer(frame: pl.LazyFrame | pl.DataFrame) -> Callable[[Path], None]:

@@ -61,7 +61,7 @@ class NullComparison:
 
     @property
     def held(self) -> bool:
-        """Whether the whole interval lies above the best null model."""
+        """Return whether the whole interval is above the best null model."""
         return self.low > self.null_value
 
 
@@ -184,8 +184,8 @@ def _left_out(first: pl.DataFrame, second: pl.DataFrame, suite: str, split: str,
         .unique("item_id", maintain_order=True)
         for scores in (first, second)
     )
-    both = left.join(right, on="item_id", suffix="_second")
-    return both.filter(pl.col("left_out") | pl.col("left_out_second")).height
+    joined = left.join(right, on="item_id", suffix="_second")
+    return joined.filter(pl.col("left_out") | pl.col("left_out_second")).height
 
 
 def _paired(first: pl.DataFrame, second: pl.DataFrame, suite: str, split: str, metric: str) -> pl.DataFrame:
@@ -193,8 +193,8 @@ def _paired(first: pl.DataFrame, second: pl.DataFrame, suite: str, split: str, m
     left, right = (
         _scored(scores, suite, split, metric).unique("item_id", maintain_order=True) for scores in (first, second)
     )
-    both = left.join(right, on="item_id", suffix="_second", maintain_order="left")
-    return both.select("cluster", first="score", second="score_second")
+    joined = left.join(right, on="item_id", suffix="_second", maintain_order="left")
+    return joined.select("cluster", first="score", second="score_second")
 
 
 def _nulls(suite: Suite, items: pl.DataFrame) -> Mapping[str, Mapping[str, float]]:

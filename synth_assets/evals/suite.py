@@ -173,8 +173,10 @@ def item_table(
     """
     suites = list(suites)
     if suites and (invalid := sorted({*sealed} - {suite.name for suite in suites[1:]})):
-        why = "the first suite selects the candidate" if invalid[0] == suites[0].name else "it is not one of the suites"
-        raise ValueError(f"{invalid[0]} cannot be sealed: {why}")
+        reason = (
+            "the first suite selects the candidate" if invalid[0] == suites[0].name else "it is not one of the suites"
+        )
+        raise ValueError(f"{invalid[0]} cannot be sealed: {reason}")
     rows: list[dict[str, object]] = []
     for suite in suites:
         items = suite.items(folder)

@@ -37,8 +37,8 @@ def _from_raw(kind: type[R], raw: Any) -> R:  # noqa: ANN401 - a JSON value
         raise ValueError(f"{kind.__name__}: expected a JSON object, got {type(raw).__name__}")
     aliases = ALIASES.get(kind.__name__, {})
     raw = {aliases.get(name, name): value for name, value in raw.items()}
-    known = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
-    if unknown := sorted(set(raw) - known):
+    field_names = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(set(raw) - field_names):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
     hints = get_type_hints(kind)
     try:

@@ -76,7 +76,7 @@ def taint_text(recalls: pl.DataFrame) -> str:
     """Return a line about the recalled rows that a version was trained on, for its tag; empty if none."""
     if recalls.is_empty():
         return ""
-    shown = [f"{row_id} ({why})" for row_id, why in recall_reasons(recalls.head(MAX_SHOWN_ROWS)).items()]
+    shown = [f"{row_id} ({reason})" for row_id, reason in recall_reasons(recalls.head(MAX_SHOWN_ROWS)).items()]
     more = f"; {recalls.height - MAX_SHOWN_ROWS} more" if recalls.height > MAX_SHOWN_ROWS else ""
     return f"{recalls.height} recalled {'row' if recalls.height == 1 else 'rows'}: {'; '.join(shown)}{more}"
 

@@ -67,9 +67,9 @@ class Decontaminator:
         labelled = np.flatnonzero(np.any([series.str.contains(LABELS).to_numpy() for series in texts], axis=0))
         if labelled.size:
             plain = [hash_words(without_labels(series.gather(labelled)).to_list()) for series in texts]
-            other, share = self._best(plain)
+            plain_item, share = self._best(plain)
             better = share > cover[labelled]
-            item[labelled[better]], cover[labelled[better]] = other[better], share[better]
+            item[labelled[better]], cover[labelled[better]] = plain_item[better], share[better]
         return Hits([self._ids[i] if i >= 0 else "" for i in item], cover.tolist())
 
     def _best(self, texts: list[TokenHashes]) -> tuple[Integers, NDArray[np.float64]]:
@@ -132,12 +132,12 @@ class Decontaminator:
             before = 0
             for part in words.parts(WORDS_AT_ONCE):
                 hashes, first = ngrams(part, NGRAM_WORDS)
-                known = self._known.has(hashes)
-                rows.append(part.text[first[known]] + before)
-                grams.append(hashes[known])
+                indexed = self._known.has(hashes)
+                rows.append(part.text[first[indexed]] + before)
+                grams.append(hashes[indexed])
                 before += part.texts
-        both = np.unique(np.stack([np.concatenate(rows).astype(np.uint64), np.concatenate(grams)], axis=1), axis=0)
-        return both[:, 0].astype(np.int64), both[:, 1]
+        entries = np.unique(np.stack([np.concatenate(rows).astype(np.uint64), np.concatenate(grams)], axis=1), axis=0)
+        return entries[:, 0].astype(np.int64), entries[:, 1]
 
 
 def without_labels(texts: pl.Series) -> pl.Series:

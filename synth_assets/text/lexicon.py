@@ -32,15 +32,15 @@ class Lexicon:
 
     def has(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Return for each hash whether it is in the set."""
-        found = self._used[(hashes >> self._shift).view(np.int64)]
-        indices = np.flatnonzero(found)
+        present = self._used[(hashes >> self._shift).view(np.int64)]
+        indices = np.flatnonzero(present)
         candidates = hashes[indices]
         start = self._start[(candidates >> self._coarse).view(np.int64)]
         matches = np.zeros(start.size, np.bool_)
         for step in range(self._longest):
             matches |= self._hashes[np.minimum(start + step, self._hashes.size - 1)] == candidates
-        found[indices] = matches
-        return found
+        present[indices] = matches
+        return present
 
 
 def contained(hashes: Hashes, lexicon: Hashes) -> NDArray[np.bool_]:

@@ -155,10 +155,10 @@ def jaccard(values: Hashes, sizes: Integers, pairs: Integers) -> NDArray[np.floa
     counts = distinct[sets]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     low = np.uint64((1 << 48) - 1)
-    both = members[np.repeat(starts[sets], counts) + within] & low
-    both |= np.repeat(np.arange(sets.size, dtype=np.uint64) >> np.uint64(1) << TAG, counts)
-    both = np.sort(both)
-    duplicates = both[1:][both[1:] == both[:-1]]
+    combined = members[np.repeat(starts[sets], counts) + within] & low
+    combined |= np.repeat(np.arange(sets.size, dtype=np.uint64) >> np.uint64(1) << TAG, counts)
+    combined = np.sort(combined)
+    duplicates = combined[1:][combined[1:] == combined[:-1]]
     shared = np.bincount((duplicates >> TAG).view(np.int64), minlength=len(pairs))
     return shared / (counts.reshape(-1, 2).sum(axis=1) - shared)
 

@@ -75,11 +75,11 @@ class TokenHashes:
         """Return some of the texts, given by their sorted indices."""
         if texts.size == self.texts:
             return self
-        kept, moved = np.zeros(self.texts, bool), np.zeros(self.texts, np.int64)
-        kept[texts] = True
+        is_selected, moved = np.zeros(self.texts, bool), np.zeros(self.texts, np.int64)
+        is_selected[texts] = True
         counts = self._counts[texts]
         moved[texts] = (np.cumsum(self._counts) - self._counts)[texts] - (np.cumsum(counts) - counts)
-        inside = np.repeat(kept, self._counts)
+        inside = np.repeat(is_selected, self._counts)
         lines = self.lines[inside[self.lines]]
         lines = lines - moved[self.text[lines]]
         return TokenHashes(

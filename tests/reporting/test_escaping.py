@@ -4,6 +4,7 @@ import pytest
 
 from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.reporting.escaping import escaped, escaped_sample, metadata_line, storable, terminal_text
+from synth_assets.reporting.markdown import table
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,9 @@ def test_console_escapes_text_once() -> None:
 
 def test_undecodable_bytes_of_an_argument_can_be_stored() -> None:
     assert storable("a\udcff") == "a\\udcff"
+
+
+def test_table_escapes_cells_and_aligns_numbers() -> None:
+    assert table(("name", "n"), [("a|b_c", 1)], numbers=("n",)) == "| name | n |\n|---|---:|\n| a\\|b\\_c | 1 |"
+    with pytest.raises(ValueError, match="expected 2 cells in a row, got 1"):
+        table(("name", "n"), [("a",)])

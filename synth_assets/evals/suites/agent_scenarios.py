@@ -173,11 +173,11 @@ def _scenarios() -> Iterator[tuple[str, list[str], Mapping[str, Any]]]:
     for number, (fact, question, answer) in enumerate(FACTS):
         user_turns = [f"{fact} Please remember it.", ASIDES[number % len(ASIDES)], question]
         yield "memory", user_turns, {"fact": answer}
-    for booking, before, after, what in CORRECTIONS:
+    for booking, before, after, subject in CORRECTIONS:
         user_turns = [f"Please note: I need {booking}.", f"A correction: not {before} but {after}."]
         yield (
             "correction",
-            [*user_turns, f"Which {what} did we agree on? One word."],
+            [*user_turns, f"Which {subject} did we agree on? One word."],
             {"before": before, "after": after},
         )
     for question, tool, arguments in CALLS:

@@ -115,8 +115,8 @@ def score(item: Item, response: str) -> dict[str, float | None]:
         and bool(set(tokens) & set(task["about"]))
         and not mentions(response, " ".join(question))
     )
-    held = [on_topic and holds(response, kind, value) for kind, value in task["constraints"]]
-    return {"followed": float(all(held)), "constraints": sum(held) / len(held)}
+    satisfied = [on_topic and holds(response, kind, value) for kind, value in task["constraints"]]
+    return {"followed": float(all(satisfied)), "constraints": sum(satisfied) / len(satisfied)}
 
 
 def _split(number: int) -> Split:
@@ -130,9 +130,9 @@ def _combinations(question: str, required: str, forbidden: str) -> list[list[tup
     combinations: list[list[tuple[str, Any]]] = []
     while len(combinations) < COMBINATIONS:
         form = _form(len(combinations), random)
-        chosen = [form, *_wording(form[0], required, forbidden, random)][: 1 + len(combinations) % 3]
-        if chosen not in combinations:
-            combinations.append(chosen)
+        constraints = [form, *_wording(form[0], required, forbidden, random)][: 1 + len(combinations) % 3]
+        if constraints not in combinations:
+            combinations.append(constraints)
     return combinations
 
 
@@ -159,9 +159,9 @@ def _wording(form: str, required: str, forbidden: str, random: Random) -> list[t
     """Return two constraints compatible with any form; a JSON object needs its commas and the case of its keys."""
     vocabulary = [("keyword", required), ("no_keyword", forbidden)]
     surface = [] if form == "json_keys" else [("uppercase", None), ("lowercase", None), ("no_commas", None)]
-    chosen = [random.choice(vocabulary), random.choice(surface or vocabulary)]
-    random.shuffle(chosen)
-    return list(dict.fromkeys(chosen))
+    constraints = [random.choice(vocabulary), random.choice(surface or vocabulary)]
+    random.shuffle(constraints)
+    return list(dict.fromkeys(constraints))
 
 
 SUITE = Suite(name=NAME, kind="generation", metrics=("followed", "constraints"), items=items, score=score)
