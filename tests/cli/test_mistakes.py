@@ -89,7 +89,7 @@ OPTIONS = [
     ([*RUN, "--set", "benchmark_items.suites=[world_instructions, domain]"], "no file domain.jsonl in"),
     (["plan", "--samples", "-5"], "--samples must be 1 to 100,000,000, got -5"),
     (["plan", "--samples", "100000001"], "got 100,000,001"),
-    (["plan", "--tier", "h900"], "no tier 'h900'; there are auto, cpu"),
+    (["plan", "--tier", "h900"], "unknown tier 'h900'; expected auto, cpu"),
     (["plan", "--tier", ""], "tier"),
     ([*RUN, "--tier", "h100"], "needs an NVIDIA GPU"),
     (["models", "--tier", "h900"], "h900"),
@@ -172,7 +172,7 @@ SETTINGS = [
 BATCHES = ["my batch", "Woche-ü", "-x", "x" * 300, "../../etc", "a/b", ".", "", "imported", "a\nb", "\x1b[31mred"]
 ENVIRONMENTS = [
     (["plan"], {"SYNTH_TIER": "h900"}, "h900"),
-    (["plan"], {"SYNTH_PRESET": "nope"}, "no preset 'nope'"),
+    (["plan"], {"SYNTH_PRESET": "nope"}, "unknown preset 'nope'"),
     (RUN, {"SYNTH_BASE": "/no/such/folder"}, "/no/such/folder"),
     (RUN, {"SYNTH_TEACHER": "embedded:nope"}, "nope"),
     (RUN, {"MLFLOW_TRACKING_URI": "http://me:hunter2@mlflow.example"}, "MLFLOW_TRACKING_PASSWORD"),

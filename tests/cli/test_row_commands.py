@@ -89,7 +89,7 @@ def test_a_rejected_row_tells_reason_value_and_what_would_change_it(session: Ses
     assert len(told) < 2_000
 
 
-@pytest.mark.parametrize(("given", "says"), [("zz", "no row 'zz'"), ("a", "3 rows begin with"), ("", "no row")])
+@pytest.mark.parametrize(("given", "says"), [("zz", "no row 'zz'"), ("a", "3 rows start with"), ("", "no row")])
 def test_an_unknown_row_is_refused(session: Session, given: str, says: str) -> None:
     with pytest.raises(LineageError, match=says):
         why_text(session, given)

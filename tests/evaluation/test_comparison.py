@@ -79,7 +79,7 @@ def test_a_model_without_scores_and_without_a_failure_is_refused(
     scores = scored({name: found for name, found in ALL.items() if name != "lora_adapter"})
     with pytest.raises(ValueError, match="no rows of lora_adapter"):
         compared(scores, items, adapters)
-    with pytest.raises(ValueError, match="no validation items"):
+    with pytest.raises(ValueError, match="no validation scores"):
         compared(scored(ALL).filter(split="test"), items, adapters)
     with pytest.raises(ValueError, match="no rows of base"):
         compared(scored(ALL).clear(), items, adapters)

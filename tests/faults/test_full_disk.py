@@ -22,7 +22,7 @@ def test_no_space_at_fsync_leaves_nothing_and_a_rerun_works(tmp_path: Path) -> N
     command = [sys.executable, PROGRAM, file]
     full = subprocess.run([*command, "full"], capture_output=True, text=True, check=False)
     assert full.returncode == 1
-    assert full.stderr == f"[Errno 28] No space left on device; 1100 bytes were written for {file}\n"
+    assert full.stderr == f"[Errno 28] No space left on device; wrote 1100 bytes of {file}\n"
     assert list(tmp_path.iterdir()) == []
     subprocess.run(command, check=True)
     assert file.stat().st_size == 1100

@@ -94,7 +94,7 @@ def test_a_name_is_a_repository_and_a_base_brings_its_modules() -> None:
 def test_a_model_that_does_not_chat_is_no_teacher() -> None:
     with pytest.raises(ValueError, match=r"llama-3\.2-1b cannot be the teacher model; .* qwen2\.5-7b-instruct"):
         Hardware(tier="h100", teacher="llama-3.2-1b").location("teacher")
-    with pytest.raises(ValueError, match="cannot be the reward model; of the models known by name these can: none"):
+    with pytest.raises(ValueError, match="cannot be the reward model; the named models that can: none"):
         Hardware(tier="h100", reward="phi-3-mini-4k").location("reward")
 
 

@@ -305,7 +305,7 @@ def test_a_notice_is_repeated_until_the_webhook_takes_it(
         cause(instance)
         assert ticks() == (
             f"1 wait, next attempt in 30 s; the webhook at http://127.0.0.1:{service.server.server_port} "
-            "did not take the notice: status 503"
+            "did not accept the notice: status 503"
         )
         assert ticks() == "1 wait, next attempt in 30 s"
         clock.now += 30
@@ -405,12 +405,12 @@ NOTICE = Notice("id", "text")
 
 
 def test_a_webhook_that_is_down_or_refuses_is_an_error_that_says_so() -> None:
-    with Service(503) as service, pytest.raises(WebhookError, match=r"did not take the notice: status 503"):
+    with Service(503) as service, pytest.raises(WebhookError, match=r"did not accept the notice: status 503"):
         service.webhook.send(NOTICE)
-    with pytest.raises(WebhookError, match="did not take the notice"):
+    with pytest.raises(WebhookError, match="did not accept the notice"):
         service.webhook.send(NOTICE)  # the server is gone
     with Service(307) as service:
-        with pytest.raises(WebhookError, match=r"redirects \(307\)"):
+        with pytest.raises(WebhookError, match=r"redirect \(307\)"):
             service.webhook.send(NOTICE)
         assert len(service.received) == 1
 
@@ -438,7 +438,7 @@ def test_failures_of_a_webhook_show_its_server_alone(instance: dg.DagsterInstanc
     ticks = Ticks(sensors.decision_notice, instance, Webhook(url="http://bob:hunter2@127.0.0.1:9/hunter2?hunter2#x"))
     decide(instance)
     message = ticks()
-    assert "the webhook at http://127.0.0.1:9 did not take" in message
+    assert "the webhook at http://127.0.0.1:9 did not accept" in message
     assert "hunter2" not in message + str(ticks.cursor)
 
 

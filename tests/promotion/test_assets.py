@@ -439,7 +439,7 @@ def test_without_its_row_manifest_nothing_clears_a_version_of_a_recall(deploymen
         manifest.unlink()
     refused = deployment.promote(approve=True)
     assert failed(refused) == ["not tainted"]
-    assert "left no row manifest" in refused.reason
+    assert "has no row manifest" in refused.reason
 
 
 def test_the_evidence_of_each_version_is_in_the_registry(deployment: Deployment) -> None:
@@ -708,7 +708,7 @@ def test_a_rollback_skips_what_was_recalled_and_what_is_lost(deployment: Deploym
     back = deployment.promote(rollback=True)
     assert (back.outcome, back.candidate_version) == ("promoted", "1")
     assert "skipped version 3 (not tainted: 1 recalled row: week 3" in back.reason
-    assert "version 2 (files intact: MLflow does not hold the files of version 2 any more" in back.reason
+    assert "version 2 (files intact: the files of version 2 are missing in MLflow" in back.reason
     card = card_of(deployment, "1")
     assert "<b>" not in card
     assert "\x1b" not in card + champion_text(session_of(deployment)) + history_text(session_of(deployment), 9)
