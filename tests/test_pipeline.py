@@ -250,7 +250,7 @@ def test_a_bad_row_is_traced_recalled_and_trained_away(
     refused = deployment.run("second", "key:promotion_decision", {"promotion_decision": {"version": version.version}})
     assert refused.success
     clauses = json.loads((deployment.home / "tables/promotion_decision.json").read_text("utf-8"))["clauses"]
-    assert "not tainted" in [clause["name"] for clause in clauses if not clause["passed"]]
+    assert "no recalled rows" in [clause["name"] for clause in clauses if not clause["passed"]]
 
     again = deployment.run("second", "key:recalled_rows+ and +key:lora_adapter")
     assert again.success
