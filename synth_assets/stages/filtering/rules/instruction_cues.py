@@ -1,4 +1,4 @@
-"""How an instruction sounds: its verbs, its questions, its wishes; and how a mere statement begins."""
+"""Patterns of instructions (verbs, questions, requests) and of plain statements."""
 
 from synth_assets.stages.filtering.rules.word_lists import word_list
 
@@ -24,10 +24,10 @@ OPENS_A_STATEMENT = (
     r"|from|to|note|notice|however|thus|therefore|so|but|and|with|by|you|your|\w+(?:ing|ed|tion))\b"
     r"|(?:\w+ ){1,3}(?:is|are|was|were|has|have|had|can|will|may|must|consists?|contains?)\b)"
 )
-STATEMENT_WORDS = 12  # a shorter text that asks for nothing is a greeting, a wish or a fragment and may be answered
+STATEMENT_WORDS = 12  # a shorter text without a request is a greeting, a wish or a fragment, which may be answered
 REFERS_TO_TEXT = (
     r"(?i)\A[^\n]*\b(?:following|below|above|this|these|those|the given|passage|paragraph|article|text|sentences?"
     r"|statements?|code|story|poem|input|options|list|table|data|diagram|figure|email|review|tweet|quote|dialogue"
     r"|conversation|scenario|situation|phrase)\b"
 )
-"""What follows the first line is then what the task is about, not its answer."""
+"""The text after the first line is then the task's input, not its answer."""
