@@ -1,4 +1,4 @@
-"""Is each adapter whole on disk, trained, and not broken? Never blocking: a failed one is a row of the scoreboard."""
+"""Checks of the stage adapters: files, weights, curves and parameter counts. None blocks: failures are reported."""
 
 import json
 import math
@@ -20,25 +20,25 @@ from synth_assets.training.schedules import AdaptiveRate
 from synth_assets.training.specs import OptimizationSpec
 
 CONTINUED = {name: method.continues for method in METHODS.values() if method.continues for name in method.adapters}
-"""Adapter -> the one whose weights its training starts from."""
+"""Adapter -> adapter whose weights its training starts from."""
 
 UNTRAINED_SUFFIX = "lora_B.weight"
-"""LoRA's second matrix starts at zero (Hu et al. 2021, arXiv 2106.09685, section 4.1): non-zero only if trained."""
+"""LoRA's second matrix starts at zero (Hu et al. 2021, arXiv 2106.09685, section 4.1): only training changes it."""
 
-SAFE = {".safetensors", ".json", ".md", ".jinja", ".txt", ".model"}
-NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+SAFE_SUFFIXES = {".safetensors", ".json", ".md", ".jinja", ".txt", ".model"}
+NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
-SHOWN_CHARACTERS = 500
+MAX_SHOWN_CHARACTERS = 500
 
 Weights = dict[str, np.ndarray]
 Curve = Sequence[Mapping[str, float]]
 
 
 def read_weights(folder: Path) -> Weights:
-    """Every tensor of the safetensors files under `folder`, as floats, without a model library.
+    """Return every tensor of the safetensors files under `folder` as floats, without a model library.
 
     Raises:
-        ValueError: no such file, or a dtype that no adapter has.
+        ValueError: no safetensors file, or an unsupported dtype.
     """
     weights: Weights = {}
     for path in sorted(folder.rglob("*.safetensors")):
@@ -50,33 +50,33 @@ def read_weights(folder: Path) -> Weights:
                 low, high = entry["data_offsets"]
                 weights[name] = _floats(data[start + low : start + high], entry["dtype"], entry["shape"], name)
     if not weights:
-        raise ValueError(f"no weights in {folder}: wanted a safetensors file")
+        raise ValueError(f"no weights in {folder}: expected a safetensors file")
     return weights
 
 
 def _floats(data: bytes, dtype: str, shape: Sequence[int], name: str) -> np.ndarray:
-    if dtype not in NUMPY:
-        raise ValueError(f"{name} is {dtype}; an adapter has {', '.join(NUMPY)}")
-    values = np.frombuffer(data, NUMPY[dtype])
+    if dtype not in NUMPY_DTYPES:
+        raise ValueError(f"{name} must be one of {', '.join(NUMPY_DTYPES)}, got {dtype}")
+    values = np.frombuffer(data, NUMPY_DTYPES[dtype])
     # bfloat16 is the upper half of a float32
     values = (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else values
     return values.reshape(shape)
 
 
-def wrong_files(record: AdapterRecord, folder: Path) -> str:
-    """What is wrong with the files of an adapter, or nothing."""
+def file_problem(record: AdapterRecord, folder: Path) -> str:
+    """Return the problem with an adapter's files, or ""."""
     try:
         read_manifest(folder)
     except (ManifestError, KeyError, ValueError) as error:
         return str(error)
     if file_sha256(folder / MANIFEST) != record.manifest_sha256:
         return f"{MANIFEST} is not the one that was registered"
-    unsafe = sorted(p.name for p in folder.rglob("*") if p.is_file() and p.suffix not in SAFE)
-    return f"{', '.join(unsafe)} may hold pickles; only safetensors are taken" if unsafe else ""
+    unsafe = sorted(p.name for p in folder.rglob("*") if p.is_file() and p.suffix not in SAFE_SUFFIXES)
+    return f"{', '.join(unsafe)} may contain pickles; only safetensors files are accepted" if unsafe else ""
 
 
-def wrong_weights(weights: Weights, start: Weights | None) -> str:
-    """What is wrong with the weights of an adapter, or nothing; `start` is the adapter that it continued."""
+def weight_problem(weights: Weights, start: Weights | None) -> str:
+    """Return the problem with an adapter's weights, or ""; `start` are the weights it continued from."""
     if broken := sorted(name for name, values in weights.items() if not np.isfinite(values).all()):
         return f"{broken[0]} is not finite"
     lora = [values for name, values in weights.items() if name.endswith(UNTRAINED_SUFFIX)]
@@ -87,34 +87,34 @@ def wrong_weights(weights: Weights, start: Weights | None) -> str:
         and weights.keys() == start.keys()
         and all(np.array_equal(weights[k], start[k]) for k in start)
     ):
-        return "the weights are those of the adapter that it continued"
+        return "the weights equal those of the adapter that it continued"
     return ""
 
 
 DESCRIPTIONS = {
     "training_succeeded": "The training ended without a failure.",
-    "adapter_is_complete": "The folder holds exactly what its manifest says, and no pickles.",
-    "adapter_is_non_zero": "The weights are finite, not zero, and not those that training started from.",
-    "loss_is_finite": "The last loss is a number, and not below 0.",
-    "curve_is_finite": "Every number of the training's curve is finite.",
-    "rates_are_as_configured": "Each step took the learning rate that its schedule and the losses before it give.",
-    "target_modules_are_adapted": "Each target module of the configuration has its matrices, and no other module.",
-    "trained_count_is_the_closed_form": "As many parameters were trained as rank, or virtual tokens, and shapes give.",
-    "a_small_share_was_trained": "Some parameters were trained, and fewer than all.",
+    "adapter_is_complete": "The folder matches its manifest and contains no pickles.",
+    "adapter_is_non_zero": "The weights are finite, not zero, and differ from those that training started from.",
+    "loss_is_finite": "The last loss is finite and at least 0.",
+    "curve_is_finite": "Every value of the training curve is finite.",
+    "rates_are_as_configured": "Each step used the learning rate that its schedule and the earlier losses give.",
+    "target_modules_are_adapted": "Each configured target module has its matrices, and no other module has any.",
+    "trained_count_is_the_closed_form": "The count of trained parameters follows from rank or virtual tokens and shapes.",
+    "a_small_share_was_trained": "Some but not all parameters were trained.",
     "loss_fell": "The loss of the last tenth of the steps is below that of the first tenth.",
     "chosen_became_likelier": "At the end the policy prefers the chosen responses more than the reference does.",
 }
 WARNINGS = {"loss_fell", "chosen_became_likelier"}
-LORA = tuple(name for method in METHODS.values() if method.is_lora for name in method.adapters)
+LORA_ADAPTERS = tuple(name for method in METHODS.values() if method.is_lora for name in method.adapters)
 ONLY_FOR = {
-    "target_modules_are_adapted": LORA,
+    "target_modules_are_adapted": LORA_ADAPTERS,
     "loss_fell": tuple(name for name in ADAPTERS if name not in CONTINUED),
     "chosen_became_likelier": tuple(method.adapter for method in METHODS.values() if method.curves == "preference"),
 }
-"""A continued adapter starts near its end: its loss is mostly noise of the batches."""
+"""The loss of a continued adapter hardly falls: it is mostly batch noise."""
 
 
-ON_DISK = (
+DISK_CHECKS = (
     "adapter_is_complete",
     "adapter_is_non_zero",
     "curve_is_finite",
@@ -127,12 +127,12 @@ ON_DISK = (
 
 
 def problems(record: AdapterRecord, root: Path, continued: AdapterRecord | None = None) -> dict[str, str]:
-    """What is wrong with an adapter: a reason for each check, empty where it passes.
+    """Return the problem of each check, empty if it passes.
 
     Args:
-        record: what the adapter's asset returned.
+        record: record of the adapter.
         root: SYNTH_HOME.
-        continued: the adapter whose weights it started from.
+        continued: record of the adapter whose weights it started from.
     """
     trained, total = record.trainable_parameters, record.total_parameters
     finite = math.isfinite(record.final_loss) and record.final_loss >= 0
@@ -140,33 +140,33 @@ def problems(record: AdapterRecord, root: Path, continued: AdapterRecord | None 
         "training_succeeded": record.failure,
         "loss_is_finite": "" if finite else f"the last loss is {record.final_loss}",
         "a_small_share_was_trained": "" if 0 < trained < total else f"{trained} of {total} parameters were trained",
-        **_problems_on_disk(record, root, continued),
+        **_disk_problems(record, root, continued),
     }
 
 
-def _problems_on_disk(record: AdapterRecord, root: Path, continued: AdapterRecord | None) -> dict[str, str]:
+def _disk_problems(record: AdapterRecord, root: Path, continued: AdapterRecord | None) -> dict[str, str]:
     try:
         folder = folder_of(record, root)
         weights = read_weights(folder)
         start = read_weights(folder_of(continued, root)) if continued else None
         outcome = json.loads((folder / MANIFEST).read_text("utf-8"))["facts"]["outcome"]
     except (OSError, KeyError, ValueError) as error:
-        return dict.fromkeys(ON_DISK, f"{type(error).__name__}: {error}")
+        return dict.fromkeys(DISK_CHECKS, f"{type(error).__name__}: {error}")
     curve, shape = outcome["curve"], (continued or record).spec
     return {
-        "adapter_is_complete": wrong_files(record, folder),
-        "adapter_is_non_zero": wrong_weights(weights, start),
-        "curve_is_finite": not_finite(curve),
-        "rates_are_as_configured": wrong_rates(record.spec, outcome),
-        "target_modules_are_adapted": wrong_modules(weights, shape.get("target_modules", ())),
-        "trained_count_is_the_closed_form": wrong_count(weights, shape, record.trainable_parameters),
-        "loss_fell": loss_that_did_not_fall(curve),
-        "chosen_became_likelier": margin_that_did_not_grow(curve),
+        "adapter_is_complete": file_problem(record, folder),
+        "adapter_is_non_zero": weight_problem(weights, start),
+        "curve_is_finite": curve_problem(curve),
+        "rates_are_as_configured": rate_problem(record.spec, outcome),
+        "target_modules_are_adapted": module_problem(weights, shape.get("target_modules", ())),
+        "trained_count_is_the_closed_form": count_problem(weights, shape, record.trainable_parameters),
+        "loss_fell": loss_problem(curve),
+        "chosen_became_likelier": margin_problem(curve),
     }
 
 
-def not_finite(curve: Curve) -> str:
-    """The first number of the curve that is not finite; float16 alone may skip steps whose gradient overflows."""
+def curve_problem(curve: Curve) -> str:
+    """Return the first value of the curve that is not finite, except gradient norms, which may overflow in float16."""
     for point in curve:
         for name, value in point.items():
             if name != "grad_norm" and not math.isfinite(value):
@@ -174,49 +174,49 @@ def not_finite(curve: Curve) -> str:
     return ""
 
 
-def wrong_rates(settings: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
-    """The first step whose rate is not the one of its schedule, lowered as the losses before it demand."""
+def rate_problem(settings: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
+    """Return the first step whose learning rate differs from its schedule, adapted to the earlier losses."""
     spec = OptimizationSpec(**{field.name: settings[field.name] for field in fields(OptimizationSpec)})
     plan = AdaptiveRate(spec, outcome["phases"][-1]["last_step"])
-    done = 0
+    steps = 0
     for point in outcome["curve"]:
         if "loss" not in point:
             continue
-        wanted = spec.learning_rate * plan.factor(done)
-        if not math.isclose(point["learning_rate"], wanted, rel_tol=1e-6, abs_tol=1e-15):
-            return f"step {point['step']:.0f} took the rate {point['learning_rate']:g} where {wanted:g} is configured"
+        expected = spec.learning_rate * plan.factor(steps)
+        if not math.isclose(point["learning_rate"], expected, rel_tol=1e-6, abs_tol=1e-15):
+            return f"step {point['step']:.0f}: expected the learning rate {expected:g}, got {point['learning_rate']:g}"
         plan.observe(point["loss"])
-        done += math.isfinite(point.get("grad_norm", 0.0))  # a step that overflowed in float16 was not taken
-    return "" if done else "no step was logged"
+        steps += math.isfinite(point.get("grad_norm", 0.0))  # steps that overflow in float16 are skipped
+    return "" if steps else "no step was logged"
 
 
-def wrong_modules(weights: Weights, wanted: Sequence[str]) -> str:
-    """Target modules without matrices, and modules that have some and are no target."""
-    found = {match[1] for name in weights if (match := re.search(r"([^.]+)\.lora_[AB]\.", name))}
-    if missing := sorted(set(wanted) - found):
+def module_problem(weights: Weights, expected: Sequence[str]) -> str:
+    """Return target modules without matrices, or modules with matrices that are no target."""
+    actual = {match[1] for name in weights if (match := re.search(r"([^.]+)\.lora_[AB]\.", name))}
+    if missing := sorted(set(expected) - actual):
         return f"{', '.join(missing)} has no matrices"
-    return f"{', '.join(extra)} is no target" if (extra := sorted(found - set(wanted))) else ""
+    return f"{', '.join(extra)} is no target" if (extra := sorted(actual - set(expected))) else ""
 
 
-def wrong_count(weights: Weights, settings: Mapping[str, Any], trained: int) -> str:
-    """Where rank x (inputs + outputs) of each module, or virtual tokens x width, is not what was trained."""
+def count_problem(weights: Weights, settings: Mapping[str, Any], trained: int) -> str:
+    """Return a problem unless rank x (inputs + outputs) of each module, or virtual tokens x width, were trained."""
     rank = settings["rank"] if "rank" in settings else settings["virtual_tokens"]
-    wanted = sum(
+    expected = sum(
         rank * (sum(values.shape) - rank) for values in weights.values()
     )  # one side of each matrix is the rank
-    return "" if wanted == trained else f"{trained} parameters were trained where the shapes give {wanted}"
+    return "" if expected == trained else f"expected {expected} trained parameters from the shapes, got {trained}"
 
 
 def folder_of(record: AdapterRecord, root: Path) -> Path:
-    """Where the adapter lies; ValueError where its record names no folder below `root`."""
+    """Return the adapter's folder; raise ValueError if its record has no folder below `root`."""
     folder = (root / record.path).resolve()
     if not record.path or root.resolve() not in folder.parents:
         raise ValueError(f"{record.name} has no folder under {root}: {record.path!r}")
     return folder
 
 
-def loss_that_did_not_fall(curve: Curve) -> str:
-    """Nothing where the mean loss of the last tenth of the steps is below that of the first; else both."""
+def loss_problem(curve: Curve) -> str:
+    """Return "" if the mean loss of the last tenth of the steps is below that of the first, else both values."""
     losses = [point["loss"] for point in curve if "loss" in point]
     if len(losses) < 2:
         return f"{len(losses)} losses were logged"
@@ -225,8 +225,8 @@ def loss_that_did_not_fall(curve: Curve) -> str:
     return "" if last < first else f"the loss went from {first:.4f} to {last:.4f}"
 
 
-def margin_that_did_not_grow(curve: Curve) -> str:
-    """Nothing where the mean implicit reward margin of the last tenth of the steps is above 0, where it starts."""
+def margin_problem(curve: Curve) -> str:
+    """Return "" if the mean implicit reward margin of the last tenth of the steps is above 0, its initial value."""
     margins = [point["reward_margin"] for point in curve if "reward_margin" in point]
     if not margins:
         return "no reward margin was logged"
@@ -235,7 +235,7 @@ def margin_that_did_not_grow(curve: Curve) -> str:
 
 
 def adapter_checks(asset: str) -> dg.AssetChecksDefinition:
-    """The checks of one adapter, in one step."""
+    """Return the checks of one adapter as one step."""
     names = [name for name in DESCRIPTIONS if asset in ONLY_FOR.get(name, ADAPTERS)]
     start = CONTINUED.get(asset)
     specs = [
@@ -263,16 +263,16 @@ def adapter_checks(asset: str) -> dg.AssetChecksDefinition:
 
 
 def _results(
-    context: dg.AssetCheckExecutionContext, asset: str, found: Mapping[str, str]
+    context: dg.AssetCheckExecutionContext, asset: str, problems_of: Mapping[str, str]
 ) -> Iterator[dg.AssetCheckResult]:
     for name in sorted(key.name for key in context.selected_asset_check_keys):
         yield dg.AssetCheckResult(
             asset_key=asset,
             check_name=name,
-            passed=not found[name],
+            passed=not problems_of[name],
             severity=dg.AssetCheckSeverity.WARN if name in WARNINGS else dg.AssetCheckSeverity.ERROR,
-            description=found[name][:SHOWN_CHARACTERS] or None,
+            description=problems_of[name][:MAX_SHOWN_CHARACTERS] or None,
         )
 
 
-OF_ADAPTERS = [adapter_checks(name) for name in ADAPTERS]
+ADAPTER_CHECKS = [adapter_checks(name) for name in ADAPTERS]

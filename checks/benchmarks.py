@@ -1,4 +1,4 @@
-"""Are the items complete, and is nothing of the test in the validation?"""
+"""Checks of the stage benchmarks: completeness of items, and leakage between splits."""
 
 from itertools import combinations
 
@@ -27,20 +27,22 @@ benchmark_items_expectations = expectation_checks(
 
 
 def no_leakage_between_splits(benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No prompt is in two splits: what candidates are chosen on, what is shown, and what is sealed for promotions."""
+    """Check that no prompt is in two of the splits validation, test and sealed."""
     prompt = normalised(pl.col("prompt"))
-    lines = combinations((*SPLITS, SEALED), 2)
-    return leakage_result({f"{a} and {b}": leaks_between_splits(benchmark_items, prompt, (a, b)) for a, b in lines})
+    split_pairs = combinations((*SPLITS, SEALED), 2)
+    return leakage_result(
+        {f"{a} and {b}": leaks_between_splits(benchmark_items, prompt, (a, b)) for a, b in split_pairs}
+    )
 
 
 def answers_are_among_the_choices(benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Every item has an answer; that of a choice item is the index of one of two or more distinct choices."""
+    """Check that every item has an answer: for a choice item, the index of one of two or more distinct choices."""
     index = pl.col("answer").cast(pl.Int64, strict=False)
     choices = pl.col("choices").list.len()
     distinct = (choices >= 2) & (pl.col("choices").list.n_unique() == choices)
     choice_is_right = distinct & index.is_between(0, choices.cast(pl.Int64) - 1)
-    right = pl.when(pl.col("kind") == "choice").then(choice_is_right).otherwise(pl.col("answer").is_not_null())
-    wrong = benchmark_items.filter(~right.fill_null(value=False)).select("item_id").collect()["item_id"]
+    valid = pl.when(pl.col("kind") == "choice").then(choice_is_right).otherwise(pl.col("answer").is_not_null())
+    wrong = benchmark_items.filter(~valid.fill_null(value=False)).select("item_id").collect()["item_id"]
     return dg.AssetCheckResult(
         passed=wrong.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,

@@ -1,4 +1,4 @@
-"""Are the variants of the study whole, is the grid complete, and were latencies measured alone? Never blocking."""
+"""Checks of the stage efficiency: variants, latencies and the completeness of the grid. None of them blocks."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from checks.adapters import loss_that_did_not_fall, read_weights, wrong_count, wrong_modules
+from checks.adapters import count_problem, loss_problem, module_problem, read_weights
 from checks.grouping import checks_of
 from resources.storage import SynthHome
 from synth_assets.stages.efficiency.frontier import Frontier
@@ -17,76 +17,78 @@ from synth_assets.stages.efficiency.latencies import PERCENTILES
 from synth_assets.stages.efficiency.variants import Variant
 from synth_assets.storage.manifests import MANIFEST, ManifestError, read_manifest
 
-SHOWN = 5
-MAX_OTHER_CORES = 0.25  # other work on a quarter of a core moves a median by a few per cent; on a whole one by half
+MAX_SHOWN = 5
+MAX_OTHER_CORES = 0.25  # other load of a quarter of a core changes a median by a few per cent, of a whole one by half
 NUMBERS = ("validation_loss", "test_loss", "validation_perplexity", "test_perplexity", "seconds", "tokens_per_s")
 
 
 def variant_was_trained(
     context: dg.AssetCheckExecutionContext, lora_variant: dict[str, Variant]
 ) -> dg.AssetCheckResult:
-    """The training did not fail; a variant that this machine cannot run is a warning."""
-    chosen = list(_of_this_run(context, lora_variant))
-    failed = [f"{one.name}: {one.failure}" for one in chosen if one.failure]
-    not_run = [f"{one.name}: {one.not_run}" for one in chosen if one.not_run]
+    """Check that the training did not fail; a variant that this machine cannot run is a warning."""
+    variants = list(_of_this_run(context, lora_variant))
+    failed = [f"{variant.name}: {variant.failure}" for variant in variants if variant.failure]
+    not_run = [f"{variant.name}: {variant.not_run}" for variant in variants if variant.not_run]
     return _result([*failed, *not_run], dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN)
 
 
 def variant_is_what_it_says(
     context: dg.AssetCheckExecutionContext, lora_variant: dict[str, Variant], home: SynthHome
 ) -> dg.AssetCheckResult:
-    """Its adapter is whole, of the rank and modules of its cell; as many parameters were trained as these give."""
-    return _each(context, lora_variant, lambda one: _wrong_adapter(one, home.root()))
+    """Check that the adapter is complete and has the rank, modules and parameter count of its cell."""
+    return _each(context, lora_variant, lambda variant: _wrong_adapter(variant, home.root()))
 
 
 def variant_numbers_are_finite(
     context: dg.AssetCheckExecutionContext, lora_variant: dict[str, Variant]
 ) -> dg.AssetCheckResult:
-    """Losses, perplexities, time and speed are numbers above 0, and the score is within 0..1."""
+    """Check that losses, perplexities, time and speed are finite and above 0, and that the score is within 0..1."""
     return _each(context, lora_variant, _wrong_number)
 
 
 def variant_loss_fell(
     context: dg.AssetCheckExecutionContext, lora_variant: dict[str, Variant], home: SynthHome
 ) -> dg.AssetCheckResult:
-    """The training loss of the last tenth of the steps is below that of the first tenth."""
-    return _each(context, lora_variant, lambda one: _rising_loss(one, home.root()))
+    """Check that the training loss of the last tenth of the steps is below that of the first tenth."""
+    return _each(context, lora_variant, lambda variant: _rising_loss(variant, home.root()))
 
 
 def latencies_were_measured_alone(variant_latencies: pl.LazyFrame) -> dg.AssetCheckResult:
-    """While answers were timed, other processes took less than MAX_OTHER_CORES of this machine."""
+    """Check that other processes used at most MAX_OTHER_CORES of this machine during the measurement."""
     busy = variant_latencies.filter(~(pl.col("other_cores") <= MAX_OTHER_CORES).fill_null(value=False)).collect()
-    told = [f"{cell}: {cores} cores" for cell, cores in busy.select("cell", pl.col("other_cores").round(2)).iter_rows()]
-    return _result(told, dg.AssetCheckSeverity.WARN)
+    cells = [
+        f"{cell}: {cores} cores" for cell, cores in busy.select("cell", pl.col("other_cores").round(2)).iter_rows()
+    ]
+    return _result(cells, dg.AssetCheckSeverity.WARN)
 
 
 def latencies_are_in_order(variant_latencies: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Each cell was timed once, on at least one prompt, and no percentile is below a lower one."""
+    """Check that each cell was timed once, on at least one prompt, and that percentiles are in order."""
     names = list(PERCENTILES)
     rising = pl.all_horizontal(pl.col(low) <= pl.col(high) for low, high in pairwise(names))
-    fine = rising & (pl.col(names[0]) > 0) & (pl.col("prompts") > 0) & pl.col("cell").is_unique()
-    wrong = variant_latencies.filter(~fine.fill_null(value=False)).collect()
+    valid = rising & (pl.col(names[0]) > 0) & (pl.col("prompts") > 0) & pl.col("cell").is_unique()
+    wrong = variant_latencies.filter(~valid.fill_null(value=False)).collect()
     return _result(wrong["cell"].to_list(), dg.AssetCheckSeverity.ERROR)
 
 
 def grid_is_complete(efficiency_frontier: Frontier) -> dg.AssetCheckResult:
-    """Each variant that the study was asked for has numbers; names those that have not."""
-    told = [f"{name}: {reason}" for name, reason in efficiency_frontier.missing.items()]
-    return _result(told, dg.AssetCheckSeverity.WARN)
+    """Check that each variant of the study has results; list those without."""
+    cells = [f"{name}: {reason}" for name, reason in efficiency_frontier.missing.items()]
+    return _result(cells, dg.AssetCheckSeverity.WARN)
 
 
 def intervals_hold_their_means(efficiency_frontier: Frontier) -> dg.AssetCheckResult:
-    """Each mean is a number inside its interval, which it has where there are two seeds or more."""
+    """Check that each mean is inside its interval, which it has from two seeds on."""
     wrong = [
-        f"{one.cell} {one.metric}"
-        for one in efficiency_frontier.means
-        if not (math.isfinite(one.mean) and _inside(one.low, one.mean, one.high, one.n))
+        f"{mean.cell} {mean.metric}"
+        for mean in efficiency_frontier.means
+        if not (math.isfinite(mean.mean) and _inside(mean.low, mean.mean, mean.high, mean.n))
     ]
     return _result(wrong, dg.AssetCheckSeverity.ERROR)
 
 
 def _of_this_run(context: dg.AssetCheckExecutionContext, variants: Mapping[str, Variant]) -> Iterable[Variant]:
-    """The variant of the run's partition; all where it has none, as when a check is run by hand."""
+    """Return the variant of the run's partition, or all if the run has none, as when a check is run by hand."""
     if context.has_partition_key and context.partition_key in variants:
         return [variants[context.partition_key]]
     return variants.values()
@@ -95,10 +97,10 @@ def _of_this_run(context: dg.AssetCheckExecutionContext, variants: Mapping[str, 
 def _each(
     context: dg.AssetCheckExecutionContext, variants: Mapping[str, Variant], wrong: Callable[[Variant], str]
 ) -> dg.AssetCheckResult:
-    """An error where something is wrong with a measured variant."""
-    measured = (one for one in _of_this_run(context, variants) if one.measured)
-    told = [f"{one.name}: {reason}" for one in measured if (reason := wrong(one))]
-    return _result(told, dg.AssetCheckSeverity.ERROR)
+    """Return an error for each problem of a measured variant."""
+    measured = (variant for variant in _of_this_run(context, variants) if variant.measured)
+    problems = [f"{variant.name}: {reason}" for variant in measured if (reason := wrong(variant))]
+    return _result(problems, dg.AssetCheckSeverity.ERROR)
 
 
 def _wrong_adapter(variant: Variant, root: Path) -> str:
@@ -109,7 +111,7 @@ def _wrong_adapter(variant: Variant, root: Path) -> str:
     except (ManifestError, OSError, ValueError) as error:
         return str(error)
     trained = int(variant.numbers["trainable_parameters"])
-    return wrong_modules(weights, variant.spec["target_modules"]) or wrong_count(weights, variant.spec, trained)
+    return module_problem(weights, variant.spec["target_modules"]) or count_problem(weights, variant.spec, trained)
 
 
 def _wrong_number(variant: Variant) -> str:
@@ -123,7 +125,7 @@ def _rising_loss(variant: Variant, root: Path) -> str:
         facts = json.loads((root / variant.path / MANIFEST).read_text("utf-8"))["facts"]
     except (OSError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
-    return loss_that_did_not_fall(facts["outcome"]["curve"])
+    return loss_problem(facts["outcome"]["curve"])
 
 
 def _inside(low: float | None, mean: float, high: float | None, seeds: int) -> bool:
@@ -137,7 +139,7 @@ def _result(problems: list[str], severity: dg.AssetCheckSeverity) -> dg.AssetChe
     return dg.AssetCheckResult(
         passed=not problems,
         severity=severity,
-        metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:SHOWN])},
+        metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:MAX_SHOWN])},
     )
 
 

@@ -1,4 +1,4 @@
-"""Was every model asked the same items, and is every number complete? Never blocking: a refusal is a decision."""
+"""Checks of the stage evaluation: items, scores, metrics, guards. None blocks: promotion decides on their results."""
 
 import math
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from synth_assets.schemas.records import BASE, Comparison, Metric
 from synth_assets.schemas.tables import UNANSWERABLE
 from synth_assets.training.methods import ADAPTERS, CONTROLS
 
-SHOWN = 5
+MAX_SHOWN = 5
 
 benchmark_scores_expectations = expectation_checks(
     "benchmark_scores",
@@ -38,9 +38,9 @@ benchmark_scores_expectations = expectation_checks(
 
 
 def scores_are_finite_with_n(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Each model has a row for each item that any has; no score is NaN, and every metric has at least one.
+    """Check that every model has a row for every item, that no score is NaN and that every metric has a score.
 
-    An item that a model cannot take has no score; `suites_can_be_answered` counts them.
+    Items that a model cannot answer have no score; `suites_can_be_answered` counts them.
     """
     asked = benchmark_scores.select("suite", "split", "metric", "item_id").unique()
     models = benchmark_scores.select("model").unique()
@@ -51,7 +51,7 @@ def scores_are_finite_with_n(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckRes
     counts = benchmark_scores.group_by("model", "suite", "split", "metric").agg(
         n=pl.col("score").count(), left_out=left_out
     )
-    found = {
+    counts_of_problems = {
         "items_not_scored": missing.select(pl.len()).collect().item(),
         "scores_not_finite": benchmark_scores.filter(~pl.col("score").is_finite()).select(pl.len()).collect().item(),
         "metrics_without_score": counts.filter(pl.col("n") == 0, ~pl.col("left_out").fill_null(value=False))
@@ -61,23 +61,23 @@ def scores_are_finite_with_n(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckRes
     }
     n_by_model = counts.group_by("model").agg(pl.col("n").sum()).sort("model").collect()
     return dg.AssetCheckResult(
-        passed=not any(found.values()) and not n_by_model.is_empty(),
+        passed=not any(counts_of_problems.values()) and not n_by_model.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={**found, "n": dg.MetadataValue.json(dict(n_by_model.iter_rows()))},
+        metadata={**counts_of_problems, "n": dg.MetadataValue.json(dict(n_by_model.iter_rows()))},
     )
 
 
 def suites_can_be_answered(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No model leaves out more than MAX_LEFT_OUT_SHARE of a suite's items because it cannot take them.
+    """Check that no model leaves out more than MAX_LEFT_OUT_SHARE of a suite's items because it cannot answer them.
 
-    An error on the suite that chooses the candidate, a warning on another: its items are no basis for a comparison.
+    An error on the suite that selects the candidate, a warning on any other suite.
     """
     scores = benchmark_scores.collect()
     counted = count_unanswerable(scores)
     beyond = {key: share for key, share in shares(counted).items() if share > MAX_LEFT_OUT_SHARE}
     deciding = scores["suite"][0] if scores.height else ""
     shown = [f"{model}: {share:.1%} of {suite} {split}" for (model, suite, split), share in beyond.items()]
-    total = f"{sum(one.items for one in counted)} items left out over all models, suites and splits"
+    total = f"{sum(count.items for count in counted)} items left out over all models, suites and splits"
     remedy = "choose a base with a longer context, or leave the suite out (config suites of benchmark_items)"
     return dg.AssetCheckResult(
         passed=not beyond,
@@ -85,9 +85,9 @@ def suites_can_be_answered(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResul
         if any(s == deciding for _, s, _ in beyond)
         else dg.AssetCheckSeverity.WARN,
         description=f"{total}; at most {MAX_LEFT_OUT_SHARE:.0%} of a suite may be"
-        + (f", got {'; '.join(shown[:SHOWN])}: {remedy}" if beyond else ""),
+        + (f", got {'; '.join(shown[:MAX_SHOWN])}: {remedy}" if beyond else ""),
         metadata={
-            "left_out": dg.MetadataValue.json([asdict(one) for one in counted]),
+            "left_out": dg.MetadataValue.json([asdict(count) for count in counted]),
             "suites_beyond_the_limit": len(beyond),
         },
     )
@@ -96,7 +96,7 @@ def suites_can_be_answered(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResul
 def scored_items_are_the_benchmarks(
     benchmark_scores: pl.LazyFrame, benchmark_items: pl.LazyFrame
 ) -> dg.AssetCheckResult:
-    """Every scored item is one of benchmark_items, in the same suite and split."""
+    """Check that every scored item is in benchmark_items, in the same suite and split."""
     on = ["item_id", "suite", "split"]
     foreign = benchmark_scores.select(on).unique().join(benchmark_items, on=on, how="anti").sort("item_id").collect()
     return dg.AssetCheckResult(
@@ -104,60 +104,60 @@ def scored_items_are_the_benchmarks(
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
             "foreign_items": len(foreign),
-            "examples": dg.MetadataValue.json(foreign["item_id"].head(SHOWN).to_list()),
+            "examples": dg.MetadataValue.json(foreign["item_id"].head(MAX_SHOWN).to_list()),
         },
     )
 
 
 def sealed_items_are_not_scored(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No model is shown on an item that is kept for promotions."""
+    """Check that no sealed item was scored: they are reserved for promotions."""
     opened = benchmark_scores.filter(split=SEALED).select("item_id").unique().sort("item_id").collect()["item_id"]
     return dg.AssetCheckResult(
         passed=opened.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"opened_items": len(opened), "examples": dg.MetadataValue.json(opened.head(SHOWN).to_list())},
+        metadata={"opened_items": len(opened), "examples": dg.MetadataValue.json(opened.head(MAX_SHOWN).to_list())},
     )
 
 
 def scores_are_above_null_models(benchmark_scores: pl.LazyFrame, benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
-    """On each suite some model is better than the best answer that needs no model; else the suite shows nothing.
+    """Check that the best model of each suite is better than the best null model, by its interval's lower end.
 
-    An error on the suite that chooses the candidate, a warning on another.
+    An error on the suite that selects the candidate, a warning on any other suite.
     """
-    found = compare_with_null(benchmark_scores.collect(), benchmark_items.collect())
-    below = [one for one in found if not one.held]
-    decides = bool(below) and below[0].suite == found[0].suite
+    comparisons = compare_with_null(benchmark_scores.collect(), benchmark_items.collect())
+    below = [comparison for comparison in comparisons if not comparison.held]
+    decides = bool(below) and below[0].suite == comparisons[0].suite
     shown = [f"{o.suite} {o.metric}: {o.best_model} from {o.low:.3f}, {o.best_null} {o.null_value:.3f}" for o in below]
     return dg.AssetCheckResult(
         passed=not below,
         severity=dg.AssetCheckSeverity.ERROR if decides else dg.AssetCheckSeverity.WARN,
-        metadata={"problems": len(below), "examples": dg.MetadataValue.json(shown[:SHOWN])},
+        metadata={"problems": len(below), "examples": dg.MetadataValue.json(shown[:MAX_SHOWN])},
     )
 
 
 def guards_are_held(comparison: Comparison, benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
-    """The candidate keeps the base's safety and knowledge within GUARD_MARGIN.
+    """Check that the candidate is not inferior to the base in safety and knowledge, within GUARD_MARGIN.
 
-    An error where it lost some, a warning where the items are too few to tell.
+    An error on a loss, a warning if the result is inconclusive.
     """
     if comparison.candidate not in ADAPTERS or comparison.candidate in comparison.failures:
         return dg.AssetCheckResult(passed=True, metadata={"guards": 0})
-    found = regression_guards(benchmark_scores.collect(), comparison.candidate)
-    lost = any(one.found.verdict == "lost" for one in found)
+    guards = regression_guards(benchmark_scores.collect(), comparison.candidate)
+    lost = any(guard.found.verdict == "lost" for guard in guards)
     shown = [
         f"{g.suite} {g.metric} ({g.guards}): {g.found.difference:+.3f}, {g.found.low:+.3f} to {g.found.high:+.3f}, "
         f"n {g.found.n}, {g.left_out} left out: {g.found.verdict}"
-        for g in found
+        for g in guards
     ]
     return dg.AssetCheckResult(
-        passed=all(one.found.verdict == "held" for one in found),
+        passed=all(guard.found.verdict == "held" for guard in guards),
         severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
-        metadata={"guards": len(found), "margin": GUARD_MARGIN, "found": dg.MetadataValue.json(shown)},
+        metadata={"guards": len(guards), "margin": GUARD_MARGIN, "found": dg.MetadataValue.json(shown)},
     )
 
 
 def metrics_carry_n_and_interval(comparison: Comparison) -> dg.AssetCheckResult:
-    """Every metric is a number inside its interval, with how many items it comes from and the hash that proves it."""
+    """Check that every metric lies inside its interval and carries n and the hash of its per-item scores."""
     incomplete = [f"{m.model} {m.suite} {m.split} {m.metric}" for m in comparison.metrics if not _is_complete(m)]
     return _result(incomplete if comparison.metrics else ["no metric at all"])
 
@@ -169,19 +169,19 @@ def _is_complete(metric: Metric) -> bool:
 
 
 def every_model_is_a_row(comparison: Comparison) -> dg.AssetCheckResult:
-    """The base and each adapter have metrics, or the reason why they have none."""
+    """Check that the base and each adapter have metrics, or a failure reason."""
     shown = {metric.model for metric in comparison.metrics} | comparison.failures.keys()
     return _result([f"{name} is missing" for name in (BASE, *ADAPTERS) if name not in shown])
 
 
 def control_is_not_a_candidate(comparison: Comparison) -> dg.AssetCheckResult:
-    """The candidate is an adapter, neither the base nor a control."""
+    """Check that the candidate is neither the base nor a control."""
     wrong = comparison.candidate in (BASE, *CONTROLS)
     return _result([f"{comparison.candidate} is the candidate"] if wrong else [])
 
 
 def candidate_was_measured(comparison: Comparison) -> dg.AssetCheckResult:
-    """The candidate did not fail, and has metrics of both splits; there is none only where every adapter failed."""
+    """Check that the candidate did not fail and has metrics of both splits; none only if every adapter failed."""
     candidate = comparison.candidate
     if not candidate:
         usable = [name for name in ADAPTERS if name not in (*comparison.failures, *CONTROLS)]
@@ -192,11 +192,11 @@ def candidate_was_measured(comparison: Comparison) -> dg.AssetCheckResult:
 
 
 def _result(problems: list[str]) -> dg.AssetCheckResult:
-    """Passed where there is no problem; shows how many there are, and some."""
+    """Return a result that passes if there are no problems, with their number and some examples."""
     return dg.AssetCheckResult(
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:SHOWN])},
+        metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:MAX_SHOWN])},
     )
 
 

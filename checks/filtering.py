@@ -1,4 +1,4 @@
-"""Do enough instructions remain, is none of them a benchmark's, and do the splits share none?"""
+"""Checks of the stage filtering: number of rows, decontamination, and leakage between splits."""
 
 import dagster as dg
 import polars as pl
@@ -97,20 +97,20 @@ rejected_preferences_expectations = expectation_checks(
 
 
 def enough_instructions_remain(filtered_instructions: pl.LazyFrame, hardware: Hardware) -> dg.AssetCheckResult:
-    """At least the tier's minimum of instructions survive the rules; with fewer, training waits."""
+    """Check that at least the tier's minimum of instructions is left; with fewer rows, training is blocked."""
     rows = filtered_instructions.select(pl.len()).collect().item()
-    wanted = hardware.limits().min_rows
+    min_rows = hardware.limits().min_rows
     return dg.AssetCheckResult(
-        passed=rows >= wanted,
+        passed=rows >= min_rows,
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"rows": rows, "wanted": wanted, "rows_of_lima": FEW_ROWS},
+        metadata={"rows": rows, "wanted": min_rows, "rows_of_lima": FEW_ROWS},
     )
 
 
 def no_benchmark_item_remains(
     filtered_instructions: pl.LazyFrame, benchmark_items: pl.LazyFrame
 ) -> dg.AssetCheckResult:
-    """No kept instruction is the prompt of a benchmark item; case and white space aside."""
+    """Check that no kept instruction equals the prompt of a benchmark item, ignoring case and white space."""
     instruction, prompt = normalised(pl.col("instruction")), normalised(pl.col("prompt"))
     return leakage_result({"benchmark_prompts": shared(filtered_instructions, instruction, benchmark_items, prompt)})
 
@@ -118,7 +118,7 @@ def no_benchmark_item_remains(
 def kept_rows_were_not_rejected(
     filtered_instructions: pl.LazyFrame, rejected_instructions: pl.LazyFrame
 ) -> dg.AssetCheckResult:
-    """Every instruction is judged once: none is both kept and rejected."""
+    """Check that no instruction is both kept and rejected."""
     row_id = pl.col("row_id")
     return leakage_result({"rows_judged_twice": shared(filtered_instructions, row_id, rejected_instructions, row_id)})
 
@@ -126,27 +126,29 @@ def kept_rows_were_not_rejected(
 def kept_pairs_were_not_rejected(
     filtered_preferences: pl.LazyFrame, rejected_preferences: pl.LazyFrame
 ) -> dg.AssetCheckResult:
-    """Every imported pair is judged once: none is both kept and rejected."""
+    """Check that no imported pair is both kept and rejected."""
     pair_id = pl.col("pair_id")
     return leakage_result({"pairs_judged_twice": shared(filtered_preferences, pair_id, rejected_preferences, pair_id)})
 
 
 def no_leakage_between_splits(sft_dataset: pl.LazyFrame, benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No instruction, not even nearly, and no group is in both train and validation; none repeats a benchmark item."""
-    found = crossings(sides_of(sft_dataset, ["response"], {name: name for name in SPLITS}), benchmark_items)
-    suites = [name for name in found.splits if name not in SPLITS]
+    """Check that train and validation share no (near-duplicate) instruction or group, and no benchmark item."""
+    crossing = crossings(sides_of(sft_dataset, ["response"], {name: name for name in SPLITS}), benchmark_items)
+    suites = [name for name in crossing.splits if name not in SPLITS]
     return leakage_result(
         {
-            "shared_instructions": found.found(*SPLITS),
+            "shared_instructions": crossing.shared_texts(*SPLITS),
             "shared_groups": leaks_between_splits(sft_dataset, pl.col("group"), SPLITS),
-            "benchmark_items": [text for side in SPLITS for suite in suites for text in found.found(side, suite)],
+            "benchmark_items": [
+                text for side in SPLITS for suite in suites for text in crossing.shared_texts(side, suite)
+            ],
         },
-        found.table(),
+        crossing.table(),
     )
 
 
 def validation_is_a_small_share(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResult:
-    """There are validation rows, so that over-fitting shows, and most rows are left to train on."""
+    """Check that there are validation rows, at most MAX_VALIDATION_RATE of all rows."""
     validation = pl.col("split") == "validation"
     rate = sft_dataset.select(validation.mean()).collect().item() or 0.0
     return dg.AssetCheckResult(

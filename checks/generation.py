@@ -1,4 +1,4 @@
-"""Is a raw batch fresh and varied, and has every row what later stages read?"""
+"""Checks of the stage generation: columns, replayed rows, diversity and profile of batches and imports."""
 
 from typing import get_args
 
@@ -17,15 +17,15 @@ from checks.great_expectations import (
 )
 from checks.grouping import checks_of
 from checks.leakage import normalised
-from checks.shape import SHAPES, batch_shape_checks, import_shape_checks
+from checks.shape import PROFILES, batch_shape_checks, import_shape_checks
 from synth_assets.llm.protocols import FinishReason
 from synth_assets.schemas.tables import TURN
 from synth_assets.stages.filtering.features import SIDES
 
-MIN_DISTINCT_RATE = 0.6  # the embedded teacher gives .885 at 1,000 samples; a collapsed one gives the same few
-REPLAY_ROWS = 6  # at 88 % distinct rows, six in a row are another six by chance once in 10^5 batches or less
+MIN_DISTINCT_RATE = 0.6  # the embedded teacher reaches .885 at 1,000 samples
+REPLAY_ROWS = 6  # at 88 % distinct rows, six consecutive rows repeat by chance in at most one of 10^5 batches
 MIN_WRITTEN_RATE = 0.95
-MIN_ENDED_RATE = 0.8  # a text cut at its token limit is dropped later; more than this share wastes the generation
+MIN_ENDED_RATE = 0.8  # texts truncated at the token limit are dropped later; more of them waste the generation
 FINISH_REASONS = get_args(FinishReason)
 
 INSTRUCTION_COLUMNS = (
@@ -82,9 +82,9 @@ imported_preferences_expectations = expectation_checks(
 def no_replayed_rows(
     context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
 ) -> dg.AssetCheckResult:
-    """No run of rows says again, word for word, what rows before it or of another batch said.
+    """Check that no sequence of rows repeats earlier rows or rows of another batch word for word.
 
-    That is what a generator seeded alike for each block or batch makes; single repetitions are natural.
+    A generator with the same seed for several blocks or batches produces such rows; single repetitions are normal.
     """
     fresh = of_this_run(context, raw_instructions)
     others = [
@@ -99,21 +99,21 @@ def no_replayed_rows(
 
 
 def replayed_rows(fresh: pl.LazyFrame, others: list[pl.LazyFrame]) -> int:
-    """How many rows of `fresh` begin REPLAY_ROWS rows that stand in the same order earlier, or in another table."""
+    """Count the rows of `fresh` that start a sequence of REPLAY_ROWS rows found earlier or in another table."""
     earlier = [_runs(table).unique() for table in others]
     runs = _runs(fresh).collect()
-    again = runs.is_duplicated() if runs.height else pl.Series(dtype=pl.Boolean)
+    replayed = runs.is_duplicated() if runs.height else pl.Series(dtype=pl.Boolean)
     for table in earlier:
-        again = again | runs["run"].is_in(table.collect()["run"].implode())
-    return int(again.sum() or 0)
+        replayed = replayed | runs["run"].is_in(table.collect()["run"].implode())
+    return int(replayed.sum() or 0)
 
 
 def _runs(table: pl.LazyFrame) -> pl.LazyFrame:
-    """The hash of each run of REPLAY_ROWS consecutive texts."""
+    """Return the hash of each sequence of REPLAY_ROWS consecutive texts."""
     text = pl.struct("instruction", "response").hash()
-    following = [text.shift(-i) for i in range(REPLAY_ROWS)]
+    next_texts = [text.shift(-i) for i in range(REPLAY_ROWS)]
     runs = table.select(
-        run=pl.struct(*(f.alias(str(i)) for i, f in enumerate(following))).hash(), row=pl.int_range(pl.len())
+        run=pl.struct(*(f.alias(str(i)) for i, f in enumerate(next_texts))).hash(), row=pl.int_range(pl.len())
     )
     return runs.filter(pl.col("row") <= pl.col("row").max() - (REPLAY_ROWS - 1)).select("run")
 
@@ -121,12 +121,12 @@ def _runs(table: pl.LazyFrame) -> pl.LazyFrame:
 def instructions_are_diverse(
     context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
 ) -> dg.AssetCheckResult:
-    """Most instructions of the batch are said once only; a warning, for the duplicates are dropped later."""
+    """Check that most instructions of the batch are distinct; only a warning, duplicates are dropped later."""
     return _diversity(of_this_run(context, raw_instructions), empty=0.0)
 
 
 def imports_are_not_replayed(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No run of imported rows says again, word for word, what rows before it said: so resumes that re-seed write."""
+    """Check that no sequence of imported rows repeats earlier rows, as generators that restart with a seed write."""
     replayed = replayed_rows(imported_instructions, [])
     return dg.AssetCheckResult(
         passed=replayed == 0, severity=dg.AssetCheckSeverity.WARN, metadata={"replayed_rows": replayed}
@@ -134,24 +134,24 @@ def imports_are_not_replayed(imported_instructions: pl.LazyFrame) -> dg.AssetChe
 
 
 def imports_are_diverse(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Most imported instructions are said once only; a warning, for the duplicates are dropped later."""
+    """Check that most imported instructions are distinct; only a warning, duplicates are dropped later."""
     return _diversity(imported_instructions, empty=1.0)
 
 
 def preferences_are_diverse(imported_preferences: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Most imported preference pairs have an instruction of their own; a warning, for copies are dropped later."""
+    """Check that most imported pairs have distinct instructions; only a warning, duplicates are dropped later."""
     return _diversity(imported_preferences, empty=1.0)
 
 
 def preferences_are_whole(imported_preferences: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Few imported responses look cut off: where most are, the better one is the longer one that fitted."""
+    """Check that few imported responses look truncated: otherwise the preferred response is just the complete one."""
     sides = [
         imported_preferences.select("row_id", "instruction", response=side, history=pl.lit([], pl.List(TURN)))
         for side in ("chosen", "rejected")
     ]
     unknown = [pl.lit(None, pl.String).alias(f"{side}_finish_reason") for side in SIDES]
-    whole = next(shape for shape in SHAPES if shape.name == "texts_are_whole")
-    return whole.judge(pl.concat(sides).with_columns(unknown))
+    whole = next(profile for profile in PROFILES if profile.name == "texts_are_whole")
+    return whole.check_rows(pl.concat(sides).with_columns(unknown))
 
 
 def _diversity(table: pl.LazyFrame, *, empty: float) -> dg.AssetCheckResult:

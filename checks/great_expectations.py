@@ -1,4 +1,4 @@
-"""Great Expectations suites as asset checks: one step for each table, one check for each expectation."""
+"""Run Great Expectations suites as asset checks: one step for each table, one check for each expectation."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_ROWS = 100_000  # ten expectations take 3.4 s on a million rows, 0.3 s on this many
-SHOWN_VALUES = 5
-SHOWN_CHARACTERS = 500
+MAX_SHOWN_VALUES = 5
+MAX_SHOWN_CHARACTERS = 500
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B")
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """One expectation of Great Expectations, under the name of what is true when it passes.
+    """An expectation of Great Expectations, named after what is true when it passes.
 
-    `type` is its snake_case name without the leading "expect_"; `kwargs` are its own arguments. A "critical" one
-    stops what reads the table, a "warning" does not.
+    `type` is its snake_case name without the leading "expect_", `kwargs` are its arguments. A "critical" failure blocks
+    downstream assets, a "warning" does not.
     """
 
     name: str
@@ -33,37 +33,37 @@ class Expectation:
     severity: Literal["critical", "warning"] = "critical"
 
     def columns(self) -> list[str]:
-        """The columns that its arguments name."""
+        """Return the columns in its arguments."""
         return [*(self.kwargs[a] for a in COLUMN_ARGUMENTS if a in self.kwargs), *self.kwargs.get("column_list", ())]
 
     def describe(self) -> str:
-        """The expectation as a sentence: its type, then its arguments."""
+        """Return the expectation as a sentence: its type, then its arguments."""
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
         return f"expect {self.type.replace('_', ' ')}: {arguments}"
 
 
 def present(column: str, name: str, *, severity: Literal["critical", "warning"] = "critical") -> Expectation:
-    """No value of `column` is null."""
+    """Expect that no value of `column` is null."""
     return Expectation(name, "column_values_to_not_be_null", {"column": column}, severity)
 
 
 def unique(column: str, name: str) -> Expectation:
-    """No value of `column` occurs twice; nulls aside."""
+    """Expect that no value of `column` occurs twice, ignoring nulls."""
     return Expectation(name, "column_values_to_be_unique", {"column": column})
 
 
 def one_of(column: str, name: str, values: Sequence[str]) -> Expectation:
-    """Every value of `column` is one of `values`; nulls aside."""
+    """Expect that every value of `column` is one of `values`, ignoring nulls."""
     return Expectation(name, "column_values_to_be_in_set", {"column": column, "value_set": list(values)})
 
 
 def between(column: str, name: str, low: float | None, high: float | None = None) -> Expectation:
-    """Every value of `column` is in [low, high]; nulls aside."""
+    """Expect that every value of `column` is in [low, high], ignoring nulls."""
     return Expectation(name, "column_values_to_be_between", {"column": column, "min_value": low, "max_value": high})
 
 
 def written(column: str, name: str, *, mostly: float = 1.0) -> Expectation:
-    """At least the share `mostly` of the texts in `column` hold more than white space; below 1 it only warns."""
+    """Expect that at least the share `mostly` of the texts in `column` is not blank; below 1 it only warns."""
     arguments = {"column": column, "regex": r"\S", "mostly": mostly}
     return Expectation(name, "column_values_to_match_regex", arguments, "critical" if mostly == 1.0 else "warning")
 
@@ -76,14 +76,14 @@ def expectation_checks(
     blocking: bool = True,
     partitioned: bool = False,
 ) -> dg.AssetChecksDefinition:
-    """Checks of one table that run together, as a step of their own; a person may run any subset of them.
+    """Return the checks of one table as one step; any subset of them can be run.
 
     Args:
         asset: the table's key.
-        expectations: names are unique within the table.
-        row_id: the column by which rows are drawn where there are more than MAX_ROWS.
-        blocking: whether critical expectations stop what reads the table.
-        partitioned: whether the table has partitions; then the run's own is checked, or all where it has none.
+        expectations: expectations with unique names.
+        row_id: column that rows are sampled by if there are more than MAX_ROWS.
+        blocking: whether critical expectations block downstream assets.
+        partitioned: whether the table has partitions; the run's partition is checked, or all if the run has none.
     """
     specs = [
         dg.AssetCheckSpec(e.name, asset=asset, blocking=blocking and e.severity == "critical", description=e.describe())
@@ -109,7 +109,7 @@ def expectation_checks(
 
 
 def of_this_run(context: dg.AssetCheckExecutionContext, batches: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
-    """The run's own partition; all of them where the run has none, as when a check is run by hand.
+    """Return the run's partition, or all if the run has none, as when a check is run by hand.
 
     Raises:
         KeyError: the run's partition was never materialised.
@@ -122,32 +122,32 @@ def of_this_run(context: dg.AssetCheckExecutionContext, batches: Mapping[str, pl
 def evaluate(
     asset: str, table: pl.LazyFrame, expectations: Sequence[Expectation], *, row_id: str = "row_id"
 ) -> list[dg.AssetCheckResult]:
-    """One result for each expectation, in their order.
+    """Return one result for each expectation, in order.
 
-    A column that is not there, and an expectation that raises, fail with the reason in the metadata.
+    An expectation with a missing column, or one that raises, fails with the reason in the metadata.
     """
-    there = table.collect_schema().names()
-    wanted = [column for column in there if any(column in e.columns() for e in expectations)]
-    sample = draw(table, wanted, row_id=row_id)
-    possible = [e for e in expectations if set(e.columns()) <= set(there)]
-    outcomes = _validate(asset, sample, possible)
-    return [_result(asset, e, outcomes.get(e.name), rows=len(sample), columns=there) for e in expectations]
+    available = table.collect_schema().names()
+    needed = [column for column in available if any(column in e.columns() for e in expectations)]
+    sample = sample_rows(table, needed, row_id=row_id)
+    evaluable = [e for e in expectations if set(e.columns()) <= set(available)]
+    outcomes = _validate(asset, sample, evaluable)
+    return [_result(asset, e, outcomes.get(e.name), rows=len(sample), columns=available) for e in expectations]
 
 
-def draw(table: pl.LazyFrame, columns: Sequence[str], *, row_id: str) -> "pd.DataFrame":
-    """`columns` of at most MAX_ROWS rows: those whose ids hash lowest, so that equal ids are drawn together.
+def sample_rows(table: pl.LazyFrame, columns: Sequence[str], *, row_id: str) -> "pd.DataFrame":
+    """Return `columns` of at most MAX_ROWS rows with the lowest id hashes, so that equal ids are sampled together.
 
-    Where the id column itself is missing the first rows are taken.
+    Without the id column, the first rows are returned.
     """
     if row_id in table.collect_schema():
-        drawn = table.select(*columns, pl.col(row_id).hash().alias("_hash")).bottom_k(MAX_ROWS, by="_hash")
+        rows = table.select(*columns, pl.col(row_id).hash().alias("_hash")).bottom_k(MAX_ROWS, by="_hash")
     else:
-        drawn = table.select(*columns).head(MAX_ROWS)
-    return drawn.select(*columns).collect().to_pandas()
+        rows = table.select(*columns).head(MAX_ROWS)
+    return rows.select(*columns).collect().to_pandas()
 
 
 def _validate(asset: str, sample: "pd.DataFrame", expectations: Sequence[Expectation]) -> dict[str, dict[str, Any]]:
-    """Outcomes by expectation name, as Great Expectations reports them."""
+    """Return the reports of Great Expectations by expectation name."""
     if not expectations:
         return {}
     silence_libraries()
@@ -172,7 +172,7 @@ def _validate(asset: str, sample: "pd.DataFrame", expectations: Sequence[Expecta
     source = store.data_sources.add_pandas(asset).add_dataframe_asset(asset)
     batch = source.add_batch_definition_whole_dataframe(asset).get_batch({"dataframe": sample})
     validation = batch.validate(
-        suite, result_format={"result_format": "SUMMARY", "partial_unexpected_count": SHOWN_VALUES}
+        suite, result_format={"result_format": "SUMMARY", "partial_unexpected_count": MAX_SHOWN_VALUES}
     )
     reports: list[dict[str, Any]] = [dict(outcome.to_json_dict()) for outcome in validation.results]
     return {report["expectation_config"]["meta"]["check"]: report for report in reports}
@@ -184,45 +184,45 @@ def _result(
     metadata: dict[str, Any] = {"rows_checked": rows}
     if report is None:
         missing = ", ".join(sorted(set(expectation.columns()) - set(columns)))
-        exception = f"no column {missing}; there are {', '.join(columns)}"
+        exception = f"no column {missing}; the columns are {', '.join(columns)}"
     else:
         metadata |= _evidence(report["result"])
         exception = _exception(report.get("exception_info") or {})
     if exception:
-        metadata["exception"] = exception[:SHOWN_CHARACTERS]
+        metadata["exception"] = exception[:MAX_SHOWN_CHARACTERS]
     passed = report is not None and bool(report["success"]) and not exception
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=expectation.name,
         passed=passed,
         severity=dg.AssetCheckSeverity.ERROR if expectation.severity == "critical" else dg.AssetCheckSeverity.WARN,
-        description=None if passed else exception[:SHOWN_CHARACTERS] or _told(metadata, rows),
+        description=None if passed else exception[:MAX_SHOWN_CHARACTERS] or _description(metadata, rows),
         metadata=metadata,
     )
 
 
-def _told(found: Mapping[str, Any], rows: int) -> str:
-    """What was found, as a sentence."""
-    if "unexpected_count" in found:
-        return f"{found['unexpected_count']:.0f} of {rows} rows are not as expected"
-    return f"found {found.get('observed_value', 'nothing')}"
+def _description(evidence: Mapping[str, Any], rows: int) -> str:
+    """Return the evidence as a sentence."""
+    if "unexpected_count" in evidence:
+        return f"{evidence['unexpected_count']:.0f} of {rows} rows are not as expected"
+    return f"got {evidence.get('observed_value', 'nothing')}"
 
 
 def _evidence(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What was found: how many rows were not as expected, some of them, or the observed value."""
-    found: dict[str, Any] = {}
+    """Return the number of unexpected rows with some examples, or the observed value."""
+    evidence: dict[str, Any] = {}
     for key in ("unexpected_count", "unexpected_percent", "observed_value"):
         value = result.get(key)
         if isinstance(value, int | float):
-            found[key] = float(value)
+            evidence[key] = float(value)
         elif value is not None:
-            found[key] = str(value)[:SHOWN_CHARACTERS]
+            evidence[key] = str(value)[:MAX_SHOWN_CHARACTERS]
     if values := result.get("partial_unexpected_list"):
-        found["unexpected_values"] = [str(value)[:SHOWN_CHARACTERS] for value in values]
-    return found
+        evidence["unexpected_values"] = [str(value)[:MAX_SHOWN_CHARACTERS] for value in values]
+    return evidence
 
 
 def _exception(info: Mapping[str, Any]) -> str:
-    """The message of the exception that an expectation raised, or nothing; `info` may nest one for each metric."""
+    """Return the message of an expectation's exception, or ""; `info` may nest one for each metric."""
     nested = [info] if "raised_exception" in info else [entry for entry in info.values() if isinstance(entry, dict)]
     return next((str(entry.get("exception_message")) for entry in nested if entry.get("raised_exception")), "")

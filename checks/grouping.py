@@ -1,4 +1,4 @@
-"""Several checks of one asset as one step: starting a process takes longer than most of them do."""
+"""Run several checks of one asset in one step, because starting a process takes longer than most checks."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,16 +17,16 @@ def checks_of(
     watching: Sequence[Check] = (),
     keys: Mapping[str, str] = MappingProxyType({}),
 ) -> dg.AssetChecksDefinition:
-    """The checks of one asset that are functions; a person may run any subset of them.
+    """Return a multi-asset check from functions; any subset of them can be run.
 
     A function gives the check its name, its docstring as description, and its parameters: assets by their key,
     resources, and `context`.
 
     Args:
         asset: the asset's key.
-        blocking: checks that stop what reads the asset.
+        blocking: checks that block downstream assets.
         watching: checks that do not.
-        keys: assets that a parameter stands for by another name, so that one function checks several.
+        keys: asset key by parameter name where they differ, so that one function checks several assets.
     """
     functions = {check.__name__: check for check in (*blocking, *watching)}
     specs = [
@@ -40,15 +40,17 @@ def checks_of(
         for name, check in functions.items()
     ]
 
-    def step(context: dg.AssetCheckExecutionContext, **given: object) -> Iterator[dg.AssetCheckResult]:
-        known = {CONTEXT: context, **given}
+    def step(context: dg.AssetCheckExecutionContext, **inputs: object) -> Iterator[dg.AssetCheckResult]:
+        arguments = {CONTEXT: context, **inputs}
         for name in sorted(key.name for key in context.selected_asset_check_keys):
-            wanted = inspect.signature(functions[name]).parameters
-            result = functions[name](**{parameter: known[parameter] for parameter in wanted})
+            names = inspect.signature(functions[name]).parameters
+            result = functions[name](**{parameter: arguments[parameter] for parameter in names})
             yield result._replace(asset_key=dg.AssetKey(asset), check_name=name)
 
-    own = [parameter for check in functions.values() for parameter in inspect.signature(check).parameters.values()]
-    parameters = {parameter.name: parameter for parameter in own if parameter.name != CONTEXT}
+    signature_parameters = [
+        parameter for check in functions.values() for parameter in inspect.signature(check).parameters.values()
+    ]
+    parameters = {parameter.name: parameter for parameter in signature_parameters if parameter.name != CONTEXT}
     context, *_ = inspect.signature(step).parameters.values()
     step.__signature__ = inspect.Signature([context, *parameters.values()])  # pyright: ignore[reportFunctionMemberAccess]
     step.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
@@ -57,7 +59,7 @@ def checks_of(
 
 
 def _inputs(check: Check) -> list[str]:
-    """The assets that a check reads: its parameters but for the context and resources."""
+    """Return the assets that a check reads: its parameters except the context and resources."""
     return [
         name
         for name, parameter in inspect.signature(check).parameters.items()

@@ -1,4 +1,4 @@
-"""Texts that occur on both sides of a line that nothing may cross."""
+"""Detect texts that occur in two splits, or in a split and a benchmark."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from synth_assets.text.decontamination import Decontaminator
 from synth_assets.text.near_duplicates import NearDuplicates, hash_tasks
 from synth_assets.text.words import normalise
 
-SHOWN_TEXTS = 5
-SHOWN_CHARACTERS = 200
-NEAR_SIMILARITY = 0.8  # of 5-word shingles; the filter and the split hold rows apart from .8 and .6 on
+MAX_SHOWN_TEXTS = 5
+MAX_SHOWN_CHARACTERS = 200
+NEAR_SIMILARITY = 0.8  # of 5-word shingles; filter and split use .8 and .6
 ITEM_COVER = 0.5  # of an item's 8-grams, as in Tulu 3 (Lambert et al. 2024, arXiv 2411.15124)
 
 
 def normalised(text: pl.Expr) -> pl.Expr:
-    """`text` as duplicates are recognised: folded, in lower case, with single spaces; nothing where it is null."""
+    """Return `text` as duplicates are compared: folded, in lower case, with single spaces; empty if null."""
     return text.map_batches(_normalise, return_dtype=pl.String)
 
 
@@ -29,7 +29,7 @@ def _normalise(texts: pl.Series) -> pl.Series:
 
 
 def prompt_key(table: pl.LazyFrame) -> pl.Expr:
-    """The normalised prompt of a row: its earlier turns, where the table has them, and its instruction."""
+    """Return the normalised prompt of a row: its earlier turns, if the table has them, and its instruction."""
     if "history" not in table.collect_schema():
         return normalised(pl.col("instruction"))
     turns = pl.col("history").list.eval(pl.element().struct.field("content")).list.join("\n", ignore_nulls=True)
@@ -37,42 +37,45 @@ def prompt_key(table: pl.LazyFrame) -> pl.Expr:
 
 
 def shared(first: pl.LazyFrame, first_key: pl.Expr, second: pl.LazyFrame, second_key: pl.Expr) -> list[str]:
-    """The keys that occur in both tables, sorted."""
+    """Return the keys that occur in both tables, sorted."""
     left = first.select(key=first_key).unique()
     right = second.select(key=second_key).unique()
     return left.join(right, on="key", how="semi").sort("key").collect()["key"].to_list()
 
 
 def leaks_between_splits(table: pl.LazyFrame, key: pl.Expr, line: Sequence[str]) -> list[str]:
-    """The keys that occur on both sides of `line`, which names two splits."""
+    """Return the keys that occur in both splits of `line`."""
     first, second = (table.filter(pl.col("split") == split) for split in line)
     return shared(first, key, second, key)
 
 
 @dataclass(frozen=True)
 class Crossings:
-    """Where the texts of one split are also in another: how many, and some of them.
+    """Texts that occur in two splits.
 
     Attributes:
-        splits: the names of the splits, then of the benchmark suites.
-        texts: (earlier split, later one) -> texts of the later one, normalised, that are in the earlier one too.
+        splits: names of the splits, then of the benchmark suites.
+        texts: (earlier split, later split) -> normalised texts of the later split that the earlier one has too.
     """
 
     splits: list[str]
     texts: dict[tuple[str, str], list[str]]
 
-    def found(self, first: str, second: str) -> list[str]:
-        """The texts that two splits share."""
+    def shared_texts(self, first: str, second: str) -> list[str]:
+        """Return the texts that two splits share."""
         return [*self.texts.get((first, second), ()), *self.texts.get((second, first), ())]
 
     def table(self) -> str:
-        """The matrix as Markdown; a dot where a split meets itself."""
+        """Return the matrix of counts as Markdown, with dots on the diagonal."""
         head = ["| |", *(f" {name} |" for name in self.splits)]
         rule = ["|---|", *("---:|" for _ in self.splits)]
         rows = [
             [
                 f"| {first} |",
-                *(" . |" if first == second else f" {len(self.found(first, second))} |" for second in self.splits),
+                *(
+                    " . |" if first == second else f" {len(self.shared_texts(first, second))} |"
+                    for second in self.splits
+                ),
             ]
             for first in self.splits
         ]
@@ -80,12 +83,12 @@ class Crossings:
 
 
 def crossings(splits: Mapping[str, pl.LazyFrame], items: pl.LazyFrame) -> Crossings:
-    """The prompts that occur, exactly or nearly, in two splits, and the rows that repeat an item of a benchmark.
+    """Return the prompts that occur, exactly or nearly, in two splits, and the rows that contain a benchmark item.
 
-    Measured anew on the stored tables, whatever groups and splits they were given.
+    They are computed from the stored texts, independent of the stored groups.
 
     Args:
-        splits: name -> its rows, as `sides_of` gives them.
+        splits: rows by name, as from `sides_of`.
         items: BENCHMARK_ITEMS.
     """
     table = items.collect()
@@ -94,15 +97,17 @@ def crossings(splits: Mapping[str, pl.LazyFrame], items: pl.LazyFrame) -> Crossi
 
 
 def sides_of(table: pl.LazyFrame, answers: Sequence[str], splits: Mapping[str, str]) -> dict[str, pl.LazyFrame]:
-    """What `crossings` reads of a table of instructions or pairs; `asked` is normalised.
+    """Return the columns of a table of instructions or pairs that `crossings` reads; `asked` is normalised.
 
     Args:
-        table: has the columns instruction and split, and history where it has earlier turns.
-        answers: the columns of its answers.
-        splits: name in the matrix -> value of the column split.
+        table: has the columns instruction and split, and optionally history.
+        answers: columns of its answers.
+        splits: value of the column split by name in the matrix.
     """
-    said = pl.concat_str(answers, separator="\n", ignore_nulls=True)
-    texts = table.select("split", prompt_key(table).alias("asked"), pl.col("instruction").fill_null(""), answers=said)
+    responses = pl.concat_str(answers, separator="\n", ignore_nulls=True)
+    texts = table.select(
+        "split", prompt_key(table).alias("asked"), pl.col("instruction").fill_null(""), answers=responses
+    )
     return {name: texts.filter(pl.col("split") == split).drop("split") for name, split in splits.items()}
 
 
@@ -116,45 +121,48 @@ def _between(splits: Mapping[str, pl.LazyFrame]) -> dict[tuple[str, str], list[s
                 near.add(texts)
                 hashes.append(hash_tasks(texts))
                 owners.append(np.full(len(texts), number))
-        alike = near.pairs()
+        similar = near.pairs()
     text, owner = np.concatenate(hashes), np.concatenate(owners)
     starts = np.searchsorted(owner, np.arange(len(names)))
-    written = text != hash_tasks([""])
-    found: dict[tuple[str, str], list[str]] = {}
+    non_empty = text != hash_tasks([""])
+    shared_texts: dict[tuple[str, str], list[str]] = {}
     for first, second in combinations(range(len(names)), 2):
-        crossing = (owner[alike.first] == first) & (owner[alike.second] == second)
-        later = np.flatnonzero((owner == second) & written & np.isin(text, text[owner == first]))
-        places = np.union1d(later, alike.second[crossing]) - starts[second]
+        crossing = (owner[similar.first] == first) & (owner[similar.second] == second)
+        later = np.flatnonzero((owner == second) & non_empty & np.isin(text, text[owner == first]))
+        indices = np.union1d(later, similar.second[crossing]) - starts[second]
         table = splits[names[second]].select("asked").with_row_index("place")
-        texts = table.filter(pl.col("place").is_in(places.tolist())).select("asked").unique().sort("asked").collect()
-        found[names[first], names[second]] = texts["asked"].to_list()
-    return found
+        texts = table.filter(pl.col("place").is_in(indices.tolist())).select("asked").unique().sort("asked").collect()
+        shared_texts[names[first], names[second]] = texts["asked"].to_list()
+    return shared_texts
 
 
 def _with_items(splits: Mapping[str, pl.LazyFrame], items: pl.DataFrame) -> dict[tuple[str, str], list[str]]:
     usable = items.filter(pl.col("prompt").fill_null("").str.strip_chars() != "")
     suite = dict(items.select("item_id", "suite").iter_rows())
-    found: dict[tuple[str, str], list[str]] = {}
+    shared_texts: dict[tuple[str, str], list[str]] = {}
     if usable.is_empty():
-        return found
+        return shared_texts
     decontaminator = Decontaminator(usable, ITEM_COVER)
     for name, table in splits.items():
         for chunk in chunks(table):
             hits = decontaminator.find(chunk["instruction"], chunk["asked"], chunk["answers"])
             for asked, item in zip(chunk["asked"], hits.item, strict=True):
                 if item:
-                    found.setdefault((name, suite[item]), []).append(asked)
-    return found
+                    shared_texts.setdefault((name, suite[item]), []).append(asked)
+    return shared_texts
 
 
 def leakage_result(leaks: Mapping[str, list[str]], matrix: str = "") -> dg.AssetCheckResult:
-    """Passed where no kind of leak has any text; shows how many there are of each kind, some, and the matrix."""
+    """Return a result that passes without leaks, with the number of each kind, some examples and the matrix."""
     metadata: dict[str, dg.MetadataValue] = {kind: dg.MetadataValue.int(len(texts)) for kind, texts in leaks.items()}
-    if found := [text[:SHOWN_CHARACTERS] for texts in leaks.values() for text in texts]:
-        metadata["examples"] = dg.MetadataValue.json(found[:SHOWN_TEXTS])
+    if examples := [text[:MAX_SHOWN_CHARACTERS] for texts in leaks.values() for text in texts]:
+        metadata["examples"] = dg.MetadataValue.json(examples[:MAX_SHOWN_TEXTS])
     if matrix:
         metadata["matrix"] = dg.MetadataValue.md(matrix)
-    told = ", ".join(f"{kind.replace('_', ' ')}: {len(texts)}" for kind, texts in leaks.items() if texts)
+    description = ", ".join(f"{kind.replace('_', ' ')}: {len(texts)}" for kind, texts in leaks.items() if texts)
     return dg.AssetCheckResult(
-        passed=not found, severity=dg.AssetCheckSeverity.ERROR, description=told or None, metadata=metadata
+        passed=not examples,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=description or None,
+        metadata=metadata,
     )

@@ -1,4 +1,4 @@
-"""Are the models the ones their records name, and does the reward model tell good from bad?"""
+"""Checks of the stage models: file revisions, the teacher's chat template, and the reward model's accuracy."""
 
 import json
 import re
@@ -16,29 +16,29 @@ from synth_assets.schemas.records import ModelRecord
 from synth_assets.storage.manifests import folder_hash
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PROBES = 256
+MAX_PROBES = 256
 MIN_PREFERRED_RATE = 0.7
 """Chance is .5, with a standard error of .03 at 256 probes.
 
-The embedded reward model reaches .81. A deberta reward model given a chat template, which it never saw, ranks real
-pairs at .52 instead of .91 to .96.
+The embedded reward model reaches .81. A DeBERTa reward model with a chat template that it was not trained with ranks
+real pairs at .52 instead of .91 to .96.
 """
 
 
 def model_files_match(asset: str) -> dg.AssetChecksDefinition:
-    """The check that one model is what its record names."""
+    """Return the check that a model's files match the revision of its record."""
 
     @dg.asset_check(asset=asset, name="model_files_match", blocking=True)
     def check(model: ModelRecord) -> dg.AssetCheckResult:
-        """The folder's files hash to the revision; a hub model is pinned to a commit, not to a branch."""
+        """Check that the folder's files hash to the revision, or that a Hub model is pinned to a commit."""
         try:
             folder = local_folder(model.location)
         except ModelFilesError as error:
-            found, passed = str(error), False
+            actual, passed = str(error), False
         else:
-            found = folder_hash(folder) if folder else "a hub repository"
-            passed = found == model.revision if folder else COMMIT.fullmatch(model.revision) is not None
-        metadata = {"location": model.location, "revision": model.revision, "found": found}
+            actual = folder_hash(folder) if folder else "a hub repository"
+            passed = actual == model.revision if folder else COMMIT.fullmatch(model.revision) is not None
+        metadata = {"location": model.location, "revision": model.revision, "found": actual}
         return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.ERROR, metadata=metadata)
 
     return check
@@ -51,24 +51,24 @@ reward_model_files_match = model_files_match("reward_model")
 
 @dg.asset_check(asset="teacher_model", blocking=True)
 def teacher_opens_as_its_family(teacher_model: ModelRecord, inference: Inference) -> dg.AssetCheckResult:
-    """The family's pre-query template is what the teacher's own tokenizer writes before a user's words.
+    """Check that the teacher's chat template opens a user turn with the pre-query template of its family.
 
-    Its stop tokens are in the vocabulary too: a wrong row costs a GPU-hour of texts that are no instructions.
+    Its stop tokens must be in the vocabulary, too. A wrong row wastes generation on texts that are no instructions.
     """
     if teacher_model.family not in FAMILIES:
-        found = f"no row {teacher_model.family!r} in synth_assets/llm/prompt_formats.py"
-        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR, description=found)
+        problem = f"no row {teacher_model.family!r} in synth_assets/llm/prompt_formats.py"
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR, description=problem)
     row = FAMILIES[teacher_model.family]
-    found = check_template(teacher_model.family, inference.tokenizer(teacher_model))
+    template = check_template(teacher_model.family, inference.tokenizer(teacher_model))
     return dg.AssetCheckResult(
-        passed=found.fits,
+        passed=template.fits,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
             "family": teacher_model.family,
             "pre_query": json.dumps(row.pre_query),
-            "tokenizer_opens_with": json.dumps(found.derived),
-            "missing_stop_tokens": ", ".join(found.missing_stops) or "none",
-            "banned_first": ", ".join(found.banned) or "none",
+            "tokenizer_opens_with": json.dumps(template.derived),
+            "missing_stop_tokens": ", ".join(template.missing_stops) or "none",
+            "banned_first": ", ".join(template.banned) or "none",
             "row_compared_with": row.compared_with or "no real tokenizer before this one",
         },
     )
@@ -83,8 +83,8 @@ def teacher_opens_as_its_family(teacher_model: ModelRecord, inference: Inference
 def reward_model_is_sane(
     reward_model: ModelRecord, sft_dataset: pl.LazyFrame, rewards: RewardModels
 ) -> dg.AssetCheckResult:
-    """An instruction's own response outscores another's, in the template that pairs are scored with."""
-    own, foreign = probes(sft_dataset)
+    """Check that the reward model prefers an instruction's own response to that of another instruction."""
+    own, foreign = probe_pairs(sft_dataset)
     scores = rewards.load(reward_model).score([*own, *foreign])
     better = np.isfinite(scores[: len(own)]) & (scores[: len(own)] > scores[len(own) :])
     rate = float(better.mean()) if len(own) else 0.0
@@ -100,15 +100,15 @@ def reward_model_is_sane(
     )
 
 
-def probes(rows: pl.LazyFrame) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(instruction, own response) and (instruction, foreign response) of at most PROBES rows, drawn by row id.
+def probe_pairs(rows: pl.LazyFrame) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return (instruction, own response) and (instruction, foreign response) of at most MAX_PROBES rows.
 
-    Rows with earlier turns are left out, and those whose neighbour has the very same response.
+    Rows are sampled by row id, without rows with earlier turns and rows whose foreign response is the same.
     """
     drawn = (
         rows.filter(pl.col("history").list.len().fill_null(0) == 0)
         .select("instruction", "response", order=pl.col("row_id").hash())
-        .bottom_k(PROBES, by="order")
+        .bottom_k(MAX_PROBES, by="order")
         .sort("order")
         .with_columns(foreign=pl.col("response").shift(-1).fill_null(pl.col("response").first()))
         .filter(pl.col("foreign") != pl.col("response"))

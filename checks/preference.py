@@ -1,4 +1,4 @@
-"""Are candidates scored, and do pairs teach what is better rather than noise or the validation set?"""
+"""Checks of the stage preference: rewards of candidates, margins and leakage of pairs, reference log-probabilities."""
 
 from typing import get_args
 
@@ -14,7 +14,7 @@ from synth_assets.llm.protocols import FinishReason
 from synth_assets.schemas.preference_rounds import OFF_POLICY, ROUNDS, PreferenceRound
 from synth_assets.schemas.records import AdapterRecord
 
-PAIRS_PER_ROW = 0.5  # the reference study makes 600 pairs of 1,000 rows
+PAIRS_PER_ROW = 0.5
 MIN_SCORED_RATE = 0.98
 MIN_VARYING_RATE = 0.5
 MARGIN_TOLERANCE = 1e-6
@@ -55,7 +55,7 @@ REFERENCE_EXPECTATIONS = (
 
 
 def rewards_are_finite(candidates: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Nearly every candidate has a reward that is a number; the others make no pair."""
+    """Check that nearly every candidate has a finite reward; the others form no pair."""
     scored = pl.col("reward").is_finite().fill_null(value=False).mean()
     rate = candidates.select(scored).collect().item() or 0.0
     return dg.AssetCheckResult(
@@ -66,7 +66,7 @@ def rewards_are_finite(candidates: pl.LazyFrame) -> dg.AssetCheckResult:
 
 
 def rewards_tell_candidates_apart(candidates: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Most instructions have candidates of different reward; one that scores all alike teaches nothing."""
+    """Check that most instructions have candidates of different reward; equal rewards form no pair."""
     finite = pl.col("reward").filter(pl.col("reward").is_finite())
     spread = candidates.group_by("row_id").agg(varies=finite.n_unique() > 1)
     rate = spread.select(pl.col("varies").mean()).collect().item() or 0.0
@@ -78,57 +78,59 @@ def rewards_tell_candidates_apart(candidates: pl.LazyFrame) -> dg.AssetCheckResu
 
 
 def enough_pairs(pairs: pl.LazyFrame, hardware: Hardware) -> dg.AssetCheckResult:
-    """There are train pairs for at least half of the tier's minimum of rows; with fewer, DPO waits."""
+    """Check that there are PAIRS_PER_ROW train pairs per row of the tier's minimum; with fewer, DPO is blocked."""
     train = pl.col("split") == "train"
-    found = pairs.select(train.sum()).collect().item()
-    wanted = int(PAIRS_PER_ROW * hardware.limits().min_rows)
+    train_pairs = pairs.select(train.sum()).collect().item()
+    min_pairs = int(PAIRS_PER_ROW * hardware.limits().min_rows)
     return dg.AssetCheckResult(
-        passed=found >= max(1, wanted),
+        passed=train_pairs >= max(1, min_pairs),
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"train_pairs": found, "wanted": wanted},
+        metadata={"train_pairs": train_pairs, "wanted": min_pairs},
     )
 
 
 def chosen_differs_from_rejected(pairs: pl.LazyFrame) -> dg.AssetCheckResult:
-    """No pair prefers a response to itself; white space around it aside."""
+    """Check that no pair has equal responses, ignoring surrounding white space."""
     return _none_of(pairs, pl.col("chosen").str.strip_chars() == pl.col("rejected").str.strip_chars())
 
 
 def margins_are_positive(pairs: pl.LazyFrame) -> dg.AssetCheckResult:
-    """The margin is chosen minus rejected reward and above 0; imported pairs, which have no rewards, have none."""
+    """Check that the margin is chosen minus rejected reward and above 0; imported pairs have neither."""
     chosen, rejected, margin = pl.col("chosen_reward"), pl.col("rejected_reward"), pl.col("margin")
     unscored = chosen.is_null() & rejected.is_null() & margin.is_null()
-    right = margin.is_finite() & (margin > 0) & ((chosen - rejected - margin).abs() <= MARGIN_TOLERANCE)
-    return _none_of(pairs, ~(unscored | right.fill_null(value=False)))
+    consistent = margin.is_finite() & (margin > 0) & ((chosen - rejected - margin).abs() <= MARGIN_TOLERANCE)
+    return _none_of(pairs, ~(unscored | consistent.fill_null(value=False)))
 
 
 def no_leakage_between_splits(
     pairs: pl.LazyFrame, sft_dataset: pl.LazyFrame, benchmark_items: pl.LazyFrame
 ) -> dg.AssetCheckResult:
-    """Nothing that SFT or DPO trains on is held out by either, exactly, nearly or by group; nor is it a benchmark's.
+    """Check that no training text of SFT or DPO is held out by either or in a benchmark: exactly, nearly or by group.
 
-    The pairs' own validation split is of instructions that SFT was trained on: it watches DPO alone.
+    The pairs' validation split has instructions that SFT was trained on: it only validates DPO.
     """
-    own = ("pairs train", "pairs validation")
+    pair_splits = ("pairs train", "pairs validation")
     sides = {
         **sides_of(sft_dataset, ["response"], {f"SFT {split}": split for split in SPLITS}),
-        **sides_of(pairs, ["chosen", "rejected"], dict(zip(own, SPLITS, strict=True))),
+        **sides_of(pairs, ["chosen", "rejected"], dict(zip(pair_splits, SPLITS, strict=True))),
     }
-    found = crossings(sides, benchmark_items)
-    suites = found.splits[len(sides) :]
+    crossing = crossings(sides, benchmark_items)
+    suites = crossing.splits[len(sides) :]
     return leakage_result(
         {
-            "shared_instructions": found.found(*own),
+            "shared_instructions": crossing.shared_texts(*pair_splits),
             "shared_groups": leaks_between_splits(pairs, pl.col("group"), SPLITS),
-            "sft_validation_instructions": found.found("SFT validation", "pairs train"),
-            "benchmark_items": [text for side in own for suite in suites for text in found.found(side, suite)],
+            "sft_validation_instructions": crossing.shared_texts("SFT validation", "pairs train"),
+            "benchmark_items": [
+                text for side in pair_splits for suite in suites for text in crossing.shared_texts(side, suite)
+            ],
         },
-        found.table(),
+        crossing.table(),
     )
 
 
 def every_pair_has_its_reference(reference: pl.LazyFrame, pairs: pl.LazyFrame) -> dg.AssetCheckResult:
-    """Each pair has its log-probabilities under the reference, without which DPO has no loss for it."""
+    """Check that each pair has its reference log-probabilities, which the DPO loss needs."""
     missing = (
         pairs.drop_nulls("pair_id").join(reference, on="pair_id", how="anti").select("pair_id").collect()["pair_id"]
     )
@@ -143,7 +145,7 @@ def every_pair_has_its_reference(reference: pl.LazyFrame, pairs: pl.LazyFrame) -
 
 
 def candidates_are_the_policys_own(candidates: pl.LazyFrame, policy: AdapterRecord) -> dg.AssetCheckResult:
-    """Each candidate was written by the very weights that are trained further: its model names their fingerprint."""
+    """Check that each candidate was generated by the policy that is trained further, by its fingerprint."""
     own = pl.col("model").str.ends_with(f"+{policy.fingerprint}").fill_null(value=False)
     others = candidates.filter(~own).select("candidate_id", "model").collect()
     return dg.AssetCheckResult(
@@ -158,34 +160,34 @@ def candidates_are_the_policys_own(candidates: pl.LazyFrame, policy: AdapterReco
 
 
 def _none_of(pairs: pl.LazyFrame, wrong: pl.Expr) -> dg.AssetCheckResult:
-    """Passed where no pair is `wrong`; shows how many are, and some of their ids."""
-    found = pairs.filter(wrong).select("pair_id").collect()["pair_id"]
+    """Return a result that passes if no pair is `wrong`, with their number and some ids."""
+    wrong_ids = pairs.filter(wrong).select("pair_id").collect()["pair_id"]
     return dg.AssetCheckResult(
-        passed=found.is_empty(),
+        passed=wrong_ids.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"wrong_pairs": len(found), "examples": dg.MetadataValue.json(found.head(5).to_list())},
+        metadata={"wrong_pairs": len(wrong_ids), "examples": dg.MetadataValue.json(wrong_ids.head(5).to_list())},
     )
 
 
-def checks_of_round(one: PreferenceRound) -> list[dg.AssetChecksDefinition]:
-    """What a round's candidates, pairs and reference must be.
+def checks_of_round(round_: PreferenceRound) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of a round's candidates, pairs and reference.
 
-    Nothing of an on-policy round blocks but data that would mislead: where its policy failed there are no rows, and its
-    DPO fails by itself with that reason.
+    In an on-policy round only wrong data blocks: if its policy failed there are no rows, and its DPO fails with that
+    reason.
     """
-    first = one == OFF_POLICY
-    keys = {name: getattr(one, name) for name in ("candidates", "pairs", "policy", "reference")}
+    first = round_ == OFF_POLICY
+    keys = {name: getattr(round_, name) for name in ("candidates", "pairs", "policy", "reference")}
     return [
-        expectation_checks(one.candidates, CANDIDATE_EXPECTATIONS, row_id="candidate_id"),
+        expectation_checks(round_.candidates, CANDIDATE_EXPECTATIONS, row_id="candidate_id"),
         checks_of(
-            one.candidates,
+            round_.candidates,
             blocking=(rewards_are_finite,) if first else (candidates_are_the_policys_own,),
             watching=(rewards_tell_candidates_apart,) if first else (rewards_are_finite, rewards_tell_candidates_apart),
             keys=keys,
         ),
-        expectation_checks(one.pairs, PAIR_EXPECTATIONS, row_id="pair_id"),
+        expectation_checks(round_.pairs, PAIR_EXPECTATIONS, row_id="pair_id"),
         checks_of(
-            one.pairs,
+            round_.pairs,
             blocking=(
                 *((enough_pairs,) if first else ()),
                 chosen_differs_from_rejected,
@@ -195,10 +197,10 @@ def checks_of_round(one: PreferenceRound) -> list[dg.AssetChecksDefinition]:
             watching=() if first else (enough_pairs,),
             keys=keys,
         ),
-        # not blocking: where the policy failed there are none, and DPO fails by itself with that reason
-        expectation_checks(one.reference, REFERENCE_EXPECTATIONS, row_id="pair_id", blocking=False),
-        checks_of(one.reference, watching=(every_pair_has_its_reference,), keys=keys),
+        # not blocking: without rows, because the policy failed, DPO fails with that reason
+        expectation_checks(round_.reference, REFERENCE_EXPECTATIONS, row_id="pair_id", blocking=False),
+        checks_of(round_.reference, watching=(every_pair_has_its_reference,), keys=keys),
     ]
 
 
-PREFERENCE_ROUND_CHECKS = [definition for one in ROUNDS for definition in checks_of_round(one)]
+PREFERENCE_ROUND_CHECKS = [definition for round_ in ROUNDS for definition in checks_of_round(round_)]

@@ -1,4 +1,4 @@
-"""Does a decision follow from its clauses, and what is served from the decision?"""
+"""Checks of the stage promotion: the decision follows from its clauses, and the champion from the decision."""
 
 import dagster as dg
 
@@ -7,7 +7,7 @@ from synth_assets.schemas.records import ChampionRecord, Decision
 
 @dg.asset_check(asset="promotion_decision", blocking=True)
 def decision_follows_its_clauses(promotion_decision: Decision) -> dg.AssetCheckResult:
-    """Promoted only where every clause held, and there was one; refused only where one did not; with a reason."""
+    """Check that "promoted" has only passed clauses, "refused" a failed one, and that there is a reason."""
     failed = [clause.name for clause in promotion_decision.clauses if not clause.passed]
     follows = {
         "promoted": bool(promotion_decision.clauses) and not failed,
@@ -27,10 +27,10 @@ def decision_follows_its_clauses(promotion_decision: Decision) -> dg.AssetCheckR
 
 @dg.asset_check(asset="champion", additional_ins={"promotion_decision": dg.AssetIn("promotion_decision")})
 def champion_follows_the_decision(champion: ChampionRecord, promotion_decision: Decision) -> dg.AssetCheckResult:
-    """What was promoted serves, nothing else moved, and no person serves what the policy refuses."""
+    """Check that the promoted version serves, and that no version that the policy refuses was set in MLflow."""
     promoted = promotion_decision.outcome == "promoted"
-    wanted = promotion_decision.candidate_version if promoted else promotion_decision.opponent_version
-    follows = champion.version == wanted or (not promoted and champion.action == "moved by hand")
+    expected_version = promotion_decision.candidate_version if promoted else promotion_decision.opponent_version
+    follows = champion.version == expected_version or (not promoted and champion.action == "moved by hand")
     return dg.AssetCheckResult(
         passed=follows and not champion.flagged,
         severity=dg.AssetCheckSeverity.ERROR,

@@ -1,7 +1,7 @@
-"""Has a set of instructions the shape of tasks: short, varied, whole, in one language, without answers or markers?
+"""Checks on the profile of a set of instructions: short, varied, complete, in English, without answers or markers.
 
-The numbers beside the limits were measured on the first rows of three sets: a published Magpie run that did not ban
-heading tokens (750 rows), alpaca (500), and the embedded teacher (192).
+The numbers beside the limits were measured on the first rows of three sets: a Magpie run without banned heading tokens
+(750 rows), Alpaca (500), and the embedded teacher (192).
 """
 
 import math
@@ -19,15 +19,15 @@ from synth_assets.stages.filtering.features import SIDES, Features, Flags, Token
 from synth_assets.stages.filtering.rules import content, language, markup, truncation
 from synth_assets.stages.filtering.spec import FilterSpec
 
-MAX_ROWS = 10_000  # drawn by row id: a share of .02 is then known within .003
-MAX_ANSWER_RATE = 0.05  # the published run .91, alpaca and the teacher 0
-MAX_CUT_RATE = 0.2  # the published run .61, alpaca .006, the teacher 0
-MAX_MARKER_RATE = 0.001  # the published run .004, the others 0
-MAX_FOREIGN_RATE = 0.05  # all three 0; the filter drops them, and a larger share is another data set than was asked for
-MAX_MEDIAN_WORDS = 100  # the published run 161, alpaca 11, the teacher 7
+MAX_ROWS = 10_000  # sampled by row id: the 95 % interval of a share of .02 is then .02 ± .003
+MAX_ANSWER_RATE = 0.05  # Magpie .91, Alpaca and the teacher 0
+MAX_CUT_RATE = 0.2  # Magpie .61, Alpaca .006, the teacher 0
+MAX_MARKER_RATE = 0.001  # Magpie .004, the others 0
+MAX_FOREIGN_RATE = 0.05  # all three 0; the filter drops such rows, but a larger share means the wrong data set
+MAX_MEDIAN_WORDS = 100  # Magpie 161, Alpaca 11, the teacher 7
 OPENING_WORDS = 3
-MIN_OPENING_BITS = 4.5  # the published run 3.8 (14 openings in effect), alpaca 8.6, the teacher 5.4
-MIN_OPENING_SHARE = 0.5  # of the bits that so many rows can have at most; the lower bound for small tables
+MIN_OPENING_BITS = 4.5  # Magpie 3.8 (14 effective openings), Alpaca 8.6, the teacher 5.4
+MIN_OPENING_SHARE = 0.5  # of the maximum entropy of that many rows; the lower bound for small tables
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class InstructionProfile:
     """One property of a table of instructions.
 
     Args:
-        name: of the check: what is true when it passes.
-        says: its description.
-        measure: what of the rows.
-        limit: of the measured value, for a table of so many rows.
-        least: the limit is the smallest value that passes; otherwise the largest.
+        name: name of the check: what is true when it passes.
+        description: description of the check.
+        measure: returns the value of the rows.
+        limit: returns the limit for a number of rows.
+        least: whether the limit is the smallest value that passes; otherwise it is the largest.
     """
 
     name: str
-    says: str
+    description: str
     measure: Callable[[Features], float]
     limit: Callable[[int], float]
     least: bool = False
 
-    def judge(self, rows: pl.LazyFrame) -> dg.AssetCheckResult:
-        """Whether the table has the property; one without rows has it. A warning: the filter drops single rows."""
+    def check_rows(self, rows: pl.LazyFrame) -> dg.AssetCheckResult:
+        """Return whether the table has the property; an empty table passes. Only a warning: the filter drops rows."""
         table = rows.bottom_k(MAX_ROWS, by=pl.col("row_id").hash()).collect()
         metadata: dict[str, float | int] = {"rows_checked": table.height}
         passed = True
@@ -61,9 +61,9 @@ class InstructionProfile:
 
 
 def opening_bits(rows: Features) -> float:
-    """Shannon entropy of the first OPENING_WORDS words of the instructions, in bits; 2 to that power is their number.
+    """Return the Shannon entropy of the instructions' first OPENING_WORDS words, in bits.
 
-    Topics that a teacher comes back to again and again begin alike.
+    Two to that power is the effective number of openings. Instructions of a repeated topic share their opening.
     """
     words = normalised(pl.col("text")).str.extract_all(r"\w+").list.head(OPENING_WORDS).list.join(" ")
     openings = pl.DataFrame({"text": rows.text("instruction")}).select(words).to_series()
@@ -72,7 +72,7 @@ def opening_bits(rows: Features) -> float:
 
 
 def _features(table: pl.DataFrame) -> Features:
-    """Features of rows whose tokens nobody counts here."""
+    """Return features of the rows; tokens are not counted."""
     return Features(table, FilterSpec(), TokenLimits(lambda texts: [0] * len(texts), 0))
 
 
@@ -80,21 +80,21 @@ def _rate(flags: Flags) -> float:
     return float(np.mean(flags))
 
 
-def _answers(rows: Features) -> float:
+def _answer_rate(rows: Features) -> float:
     return _rate((content.carries_solution(rows) > 0) | (content.is_an_answer(rows) > 0))
 
 
-def _cut(rows: Features) -> float:
-    """Share of rows of which either side looks cut off, where nobody recorded why it ended."""
+def _truncated_rate(rows: Features) -> float:
+    """Return the share of rows of unknown finish reason of which either side looks truncated."""
     return _rate(np.logical_or(*(truncation.looks_cut_off(rows, side) > 0 for side in SIDES)))
 
 
-def _markers(rows: Features) -> float:
-    marked = markup.control_marks_asked(rows) > 0
+def _marker_rate(rows: Features) -> float:
+    marked = markup.instruction_control_marks(rows) > 0
     return _rate(marked | (rows.matches("response", markup.CONTROL_MARK) > 0))
 
 
-def _foreign(rows: Features) -> float:
+def _foreign_rate(rows: Features) -> float:
     probability = np.nan_to_num(language.foreign_probability(rows))
     return _rate(probability > rows.spec.max_foreign_probability)
 
@@ -103,40 +103,40 @@ def _opening_limit(rows: int) -> float:
     return min(MIN_OPENING_BITS, MIN_OPENING_SHARE * math.log2(rows))
 
 
-SHAPES = (
+PROFILES = (
     InstructionProfile(
         "instructions_ask",
-        "Few instructions are answers or carry a worked solution, as those of a teacher whose headings nobody banned.",
-        _answers,
+        "Check that few instructions are answers or contain a worked solution, as happens without banned headings.",
+        _answer_rate,
         lambda _: MAX_ANSWER_RATE,
     ),
     InstructionProfile(
         "texts_are_whole",
-        "Few texts of which nobody recorded why they ended stop in the middle of something.",
-        _cut,
+        "Check that few texts of unknown finish reason look truncated.",
+        _truncated_rate,
         lambda _: MAX_CUT_RATE,
     ),
     InstructionProfile(
         "no_control_tokens_leak",
-        "Next to no text holds tokens of a chat template: more means that a decoder or a parser is wrong.",
-        _markers,
+        "Check that almost no text has tokens of a chat template: they indicate a wrong decoder or parser.",
+        _marker_rate,
         lambda _: MAX_MARKER_RATE,
     ),
     InstructionProfile(
         "texts_are_english",
-        "Few rows are in another language; formulas, code, names and translations asked for are not.",
-        _foreign,
+        "Check that few rows are in another language; formulas, code, names and requested translations do not count.",
+        _foreign_rate,
         lambda _: MAX_FOREIGN_RATE,
     ),
     InstructionProfile(
         "instructions_are_short",
-        "The median instruction has the length of a task, not of an essay.",
+        "Check that the median instruction has the length of a task, not of an essay.",
         lambda rows: float(np.median(rows.word_counts("instruction"))),
         lambda _: MAX_MEDIAN_WORDS,
     ),
     InstructionProfile(
         "topics_vary",
-        "Instructions begin in many ways: the entropy of their first words tells a teacher that repeats its topics.",
+        "Check that instructions begin in many ways: a low entropy of their first words indicates repeated topics.",
         opening_bits,
         _opening_limit,
         least=True,
@@ -145,29 +145,29 @@ SHAPES = (
 
 
 def batch_shape_checks() -> tuple[Check, ...]:
-    """A check of each shape for the batch of raw instructions that a run made, whose finish reasons are known."""
-    return tuple(_of_batch(shape) for shape in SHAPES if shape.name != "texts_are_whole")
+    """Return a check of each profile for the run's batch of raw instructions, whose finish reasons are known."""
+    return tuple(_of_batch(profile) for profile in PROFILES if profile.name != "texts_are_whole")
 
 
 def import_shape_checks() -> tuple[Check, ...]:
-    """The same for what users brought."""
-    return tuple(_of_imports(shape) for shape in SHAPES)
+    """Return a check of each profile for imported instructions."""
+    return tuple(_of_imports(profile) for profile in PROFILES)
 
 
-def _of_batch(shape: InstructionProfile) -> Check:
+def _of_batch(profile: InstructionProfile) -> Check:
     def check(context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]) -> dg.AssetCheckResult:
-        return shape.judge(of_this_run(context, raw_instructions))
+        return profile.check_rows(of_this_run(context, raw_instructions))
 
-    return _named(check, shape)
+    return _named(check, profile)
 
 
-def _of_imports(shape: InstructionProfile) -> Check:
+def _of_imports(profile: InstructionProfile) -> Check:
     def check(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
-        return shape.judge(imported_instructions)
+        return profile.check_rows(imported_instructions)
 
-    return _named(check, shape)
+    return _named(check, profile)
 
 
-def _named(check: Check, shape: InstructionProfile) -> Check:
-    check.__name__, check.__doc__ = shape.name, shape.says
+def _named(check: Check, profile: InstructionProfile) -> Check:
+    check.__name__, check.__doc__ = profile.name, profile.description
     return check

@@ -136,9 +136,9 @@ def _looks_cut_off(side: Side, text: str, words: int) -> bool:
             return True
     if ended and not hanging:
         return False
-    hanging = hanging or (words >= truncation.HANGING_LEAST and SEARCH["HANGING_WORDS"](tail))
-    hanging = hanging or (words >= truncation.STRANDED_LEAST and SEARCH["STRANDED_WORDS"](tail))
-    cut = bool(hanging and words >= truncation.LEAST_WORDS[side])
+    hanging = hanging or (words >= truncation.HANGING_MIN_WORDS and SEARCH["HANGING_WORDS"](tail))
+    hanging = hanging or (words >= truncation.STRANDED_MIN_WORDS and SEARCH["STRANDED_WORDS"](tail))
+    cut = bool(hanging and words >= truncation.MIN_WORDS[side])
     if not cut and not ended and words >= truncation.LONG_WORDS and SEARCH["LAST_LINE_WORDS"](tail):
         cut = not SEARCH["LIST_LINE"](tail)
         cut = cut or bool(SEARCH["LONG_LIST_LINE"](tail) and SEARCH["ENDED_LIST_LINE"](text))

@@ -153,7 +153,7 @@ def test_seven_adapters_are_registered_and_one_is_judged(deployment: Deployment,
 def test_the_dataset_has_a_card_and_a_figure_here_and_in_mlflow(deployment: Deployment, first: Outcome) -> None:
     version = first.versions["sft_dataset"]
     card = (deployment.home / "cards" / "sft_dataset" / version / "README.md").read_text("utf-8")
-    assert f"{SAMPLES} rows were judged, {deployment.table('sft_dataset').height} kept" in card
+    assert f"{deployment.table('sft_dataset').height} of {SAMPLES} rows were kept" in card
     tracker = MlflowTracking(home=SynthHome(folder=str(deployment.home))).tracker()
     (run,) = tracker.client.search_runs([tracker.experiment], "tags.dataset = 'sft_dataset'")
     assert run.data.tags["data_version"] == version
@@ -250,7 +250,7 @@ def test_a_bad_row_is_traced_recalled_and_trained_away(
     refused = deployment.run("second", "key:promotion_decision", {"promotion_decision": {"version": version.version}})
     assert refused.success
     clauses = json.loads((deployment.home / "tables/promotion_decision.json").read_text("utf-8"))["clauses"]
-    assert "not tainted" in [clause["name"] for clause in clauses if not clause["passed"]]
+    assert "no recalled rows" in [clause["name"] for clause in clauses if not clause["passed"]]
 
     again = deployment.run("second", "key:recalled_rows+ and +key:lora_adapter")
     assert again.success

@@ -105,7 +105,7 @@ def _evidence(now: Service, recorded: ChampionRecord | None, judged: list[Record
 
 def _clauses(display_name: str, clauses: list[Clause]) -> list[str]:
     marked = [
-        f"{'held' if clause.passed else 'FAILED'}  {clause.name}: {terminal_line(clause.actual, REASON_CHARACTERS)}"
+        f"{'pass' if clause.passed else 'FAIL'}  {clause.name}: {terminal_line(clause.actual, REASON_CHARACTERS)}"
         for clause in clauses
     ]
     return [*([entry(display_name, "")] if marked else []), *(entry("", line) for line in marked)]

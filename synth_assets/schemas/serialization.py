@@ -12,6 +12,20 @@ R = TypeVar("R")
 ALIASES: Mapping[str, Mapping[str, str]] = {"Clause": {"found": "actual", "wanted": "expected"}}
 """Record -> field name in homes of earlier versions -> current name."""
 
+FORMER_CLAUSE_NAMES: Mapping[str, str] = {
+    "same items": "paired items",
+    "items answered": "item coverage",
+    "not by chance": "significance",
+    "safety kept": "non-inferiority: safety",
+    "knowledge kept": "non-inferiority: knowledge",
+    "not tainted": "no recalled rows",
+    "rollback asked for": "rollback requested",
+}
+"""Clause names in decisions of earlier versions -> present names."""
+
+FORMER_VALUES: Mapping[str, Mapping[str, Mapping[str, str]]] = {"Clause": {"name": FORMER_CLAUSE_NAMES}}
+"""Record -> field -> values in homes of earlier versions -> present values; applied wherever a record is read."""
+
 
 def to_json(record: object) -> str:
     """Return a record as canonical JSON with sorted keys, so that equal records have equal text."""
@@ -37,6 +51,9 @@ def _from_raw(kind: type[R], raw: Any) -> R:  # noqa: ANN401 - a JSON value
         raise ValueError(f"{kind.__name__}: expected a JSON object, got {type(raw).__name__}")
     aliases = ALIASES.get(kind.__name__, {})
     raw = {aliases.get(name, name): value for name, value in raw.items()}
+    for name, present in FORMER_VALUES.get(kind.__name__, {}).items():
+        if isinstance(raw.get(name), str):
+            raw[name] = present.get(raw[name], raw[name])
     field_names = {f.name for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(raw) - field_names):
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from checks.adapters import folder_of, loss_that_did_not_fall, margin_that_did_not_grow, problems, read_weights
+from checks.adapters import folder_of, loss_problem, margin_problem, problems, read_weights
 from checks.generation import REPLAY_ROWS, replayed_rows
 from checks.leakage import normalised, prompt_key, shared
-from checks.models import MIN_PREFERRED_RATE, PROBES, probes, reward_model_is_sane
+from checks.models import MAX_PROBES, MIN_PREFERRED_RATE, probe_pairs, reward_model_is_sane
 from checks.promotion import champion_follows_the_decision
 from synth_assets.schemas.records import ModelRecord
 
@@ -71,18 +71,18 @@ def test_a_null_key_is_shared_with_nothing() -> None:
     ("losses", "fell"), [([2.0, 1.9], True), ([2.0, 2.0], False), ([1.0, 1.1], False), ([2.0], False), ([], False)]
 )
 def test_loss_fell(losses: list[float], fell: bool) -> None:
-    assert (loss_that_did_not_fall([{"loss": loss} for loss in losses]) == "") is fell
+    assert (loss_problem([{"loss": loss} for loss in losses]) == "") is fell
 
 
 def test_loss_of_the_last_tenth_counts_and_not_of_the_last_step() -> None:
     # 20 steps: the mean of the first two is 2, of the last two 1.5
     losses = [2.0, 2.0, *[1.0] * 16, 1.0, 2.0]
-    assert loss_that_did_not_fall([{"loss": loss} for loss in losses]) == ""
+    assert loss_problem([{"loss": loss} for loss in losses]) == ""
 
 
 @pytest.mark.parametrize(("margins", "grew"), [([0.0, 0.1], True), ([0.1, 0.0], False), ([], False)])
 def test_margin_grew(margins: list[float], grew: bool) -> None:
-    assert (margin_that_did_not_grow([{"reward_margin": margin} for margin in margins]) == "") is grew
+    assert (margin_problem([{"reward_margin": margin} for margin in margins]) == "") is grew
 
 
 def write_safetensors(path: Path, tensors: dict[str, tuple[str, list[int], bytes]]) -> None:
@@ -165,18 +165,18 @@ def test_probes_leave_out_other_turns_and_equal_responses() -> None:
             "response": ["2", "4", "6"],
         }
     )
-    own, foreign = probes(rows)
+    own, foreign = probe_pairs(rows)
     assert sorted(own) == [("1 + 1?", "2"), ("2 + 2?", "4")]
     assert sorted(foreign) == [("1 + 1?", "4"), ("2 + 2?", "2")]
-    assert probes(rows.with_columns(response=pl.lit("same"))) == ([], [])
+    assert probe_pairs(rows.with_columns(response=pl.lit("same"))) == ([], [])
 
 
 def test_at_most_so_many_probes_are_drawn() -> None:
-    count = PROBES + 10
+    count = MAX_PROBES + 10
     rows = pl.LazyFrame({"row_id": [str(i) for i in range(count)], "history": [[]] * count}).with_columns(
         instruction=pl.col("row_id"), response=pl.col("row_id")
     )
-    assert len(probes(rows)[0]) == PROBES
+    assert len(probe_pairs(rows)[0]) == MAX_PROBES
 
 
 def test_planted_duplicate_keeps_training_from_starting(

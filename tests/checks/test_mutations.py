@@ -273,7 +273,7 @@ def replayed_imports(world: World) -> None:
 
 CUT = "It is a crow,"
 FRENCH = "Quelle est la capitale de la France et pourquoi les gens aiment-ils tant cette belle ville?"
-SHAPES: dict[str, Callable[[str], Mutation]] = {
+PROFILE_MUTATIONS: dict[str, Callable[[str], Mutation]] = {
     "instructions_ask": lambda asset: numbered(asset, "## Step 1: Understand problem {}", range(3)),
     "texts_are_whole": lambda asset: all_mutations(
         column(asset, "response_finish_reason", pl.lit(None, pl.String)), cells(asset, "response", CUT, range(5))
@@ -302,8 +302,8 @@ TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     (BY_BATCH, "instructions_are_diverse"): column(
         BY_BATCH, "instruction", pl.concat_str(pl.lit("Say "), pl.int_range(pl.len()) // 2)
     ),
-    **{(BY_BATCH, name): mutation(BY_BATCH) for name, mutation in SHAPES.items() if name != "texts_are_whole"},
-    **{("imported_instructions", name): mutation("imported_instructions") for name, mutation in SHAPES.items()},
+    **{(BY_BATCH, name): mutation(BY_BATCH) for name, mutation in PROFILE_MUTATIONS.items() if name != "texts_are_whole"},
+    **{("imported_instructions", name): mutation("imported_instructions") for name, mutation in PROFILE_MUTATIONS.items()},
     ("imported_instructions", "imports_are_not_replayed"): replayed_imports,
     ("imported_instructions", "imports_are_diverse"): column(
         "imported_instructions",

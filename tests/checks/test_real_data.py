@@ -15,7 +15,7 @@ from checks.generation import (
     preferences_are_diverse,
     preferences_are_whole,
 )
-from checks.shape import SHAPES
+from checks.shape import PROFILES
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, SFT_ROWS
 from synth_assets.stages.generation.imports import read_file
 
@@ -30,7 +30,7 @@ def red(rows: pl.LazyFrame) -> set[str]:
     results: Mapping[str, dg.AssetCheckResult] = {
         "imports_are_not_replayed": imports_are_not_replayed(rows),
         "imports_are_diverse": imports_are_diverse(rows),
-        **{shape.name: shape.judge(rows) for shape in SHAPES},
+        **{profile.name: profile.check_rows(rows) for profile in PROFILES},
     }
     return {name for name, result in results.items() if not result.passed}
 

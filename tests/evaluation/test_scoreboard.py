@@ -74,7 +74,7 @@ def test_comparisons_show_points_and_p(result: Comparison) -> None:
     text = scoreboard(result)
     assert "20 items each; p is Holm-corrected over these 7 tests" in text
     # 13 of 20 items differ at most: (1.959964 sqrt(.65) + .841621 sqrt(.65 - d^2)) / sqrt(20) = d at .476
-    assert "a true difference of 47.6 points is found 4 times in 5" in text
+    assert "minimum detectable effect: 47.6 points (80 % power, p < .05, uncorrected)" in text
 
 
 def test_answers_show_before_and_after_with_marks(result: Comparison) -> None:
@@ -86,15 +86,15 @@ def test_answers_show_before_and_after_with_marks(result: Comparison) -> None:
     assert "\x1b" not in shown
 
 
-def test_the_decision_says_which_clause_failed(result: Comparison) -> None:
+def test_the_decision_lists_which_clause_failed(result: Comparison) -> None:
     text = scoreboard(result, DECISION)
     assert "Refused: rejection sampling version 7, against base" in text
-    assert "FAILED checks passed: adapter_is_zero (required: all)" in text
-    assert "held   minimum effect: 65.0 points (required: 2.0)" in text
+    assert "FAIL checks passed: adapter_is_zero (required: all)" in text
+    assert "pass minimum effect: 65.0 points (required: 2.0)" in text
     assert "Refused" not in scoreboard(result)
 
 
-def test_an_unknown_model_keeps_its_word() -> None:
+def test_an_unknown_model_keeps_its_name() -> None:
     assert display_name("grpo_adapter") == "grpo"
 
 

@@ -297,10 +297,10 @@ def test_scoreboard_and_report_show_n_and_what_is_left_out_for_each_model(
     assert "prompt tuning: 3 of 20 test items of world_instructions are longer than" in " ".join(table.split())
     assert "DPO: 20 of 20 test items" in table
     assert all(len(line) <= 80 for line in table.splitlines())
-    assert "17 to 20 items, up to 3 left out that one of the two cannot take" in paired_tests_table(result.tests)
+    assert "17 to 20 items, up to 3 left out that one of the models cannot answer" in paired_tests_table(result.tests)
     assert "| world_instructions | strict | 17 | 3 | 0.059 |" in markdown_table(result)
-    evidence = gather(result, adapters, (scores, items), (SUITE, METRIC), lambda run: f"http://{run}")
-    text = markdown("t", sections(evidence))
+    data = gather(result, adapters, (scores, items), lambda run: f"http://{run}")
+    text = markdown("t", sections(data))
     assert "Items left out" in text
     (line,) = [row for row in text.splitlines() if "15.0%" in row and "longer than its context" in row]
     assert [cell.strip() for cell in line.strip("|").split("|")][-5:-1] == ["test", "3", "20", "15.0%"]

@@ -1,4 +1,4 @@
-"""Rows and items in the shapes of records.py, few words each, and the filter with a tokenizer of words."""
+"""Fixtures: short rows and items in the stored schemas, and the filter with a word tokenizer."""
 
 from collections.abc import Callable, Sequence
 
@@ -37,11 +37,11 @@ def _items(*prompts: str) -> pl.DataFrame:
 
 
 def refuses_system_turns(turns: Sequence[Message], _answer: str) -> str:
-    """Stand for a chat template that takes no system turn."""
+    """Return the refusal of a chat template without system turns."""
     return "System role not supported" if any(turn["role"] == "system" for turn in turns) else ""
 
 
-def _objection(instruction: str, response: str, context_tokens: int = CONTEXT_TOKENS, **columns: object) -> str:
+def _first_reason(instruction: str, response: str, context_tokens: int = CONTEXT_TOKENS, **columns: object) -> str:
     base = TokenLimits(_count_words, context_tokens, refuses_system_turns)
     rows = Features(_rows((instruction, response), **columns), FilterSpec(), base)
     return next((rule.reason for rule in RULES if rule.fails(rows, rule.measure(rows))[0]), "")
@@ -49,29 +49,29 @@ def _objection(instruction: str, response: str, context_tokens: int = CONTEXT_TO
 
 @pytest.fixture
 def rows_of() -> Callable[..., pl.DataFrame]:
-    """INSTRUCTIONS r000, r001, ... of (instruction, response) pairs; other columns null but for keywords."""
+    """Return a function that makes INSTRUCTIONS r000, r001, ... of (instruction, response) pairs."""
     return _rows
 
 
 @pytest.fixture
 def items_of() -> Callable[..., pl.DataFrame]:
-    """BENCHMARK_ITEMS i0, i1, ... of these prompts."""
+    """Return a function that makes BENCHMARK_ITEMS i0, i1, ... of prompts."""
     return _items
 
 
 @pytest.fixture
-def objection() -> Callable[..., str]:
-    """The first reason of the rules against one row, or empty; every word is a token."""
-    return _objection
+def first_reason() -> Callable[..., str]:
+    """Return a function that gives the first reason of the rules against one row, or ""; every word is a token."""
+    return _first_reason
 
 
 @pytest.fixture
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FilterResult]:
-    """The verdicts on a table; every word is a token."""
+def filtered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FilterResult]:
+    """Return a function that filters a table; every word is a token."""
 
-    def judged(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> FilterResult:
+    def filtered(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> FilterResult:
         items = _items("An item that no row repeats.") if items is None else items
         base = TokenLimits(_count_words, CONTEXT_TOKENS, refuses_system_turns)
         return apply_filters(rows.lazy(), items, spec or FilterSpec(), base, tmp_path_factory.mktemp("judged"))
 
-    return judged
+    return filtered

@@ -20,7 +20,7 @@ ATTACK = "<img src=x onerror=alert(1)> ![a](http://x) \x1b[31m " + "y" * 39_000
 
 
 class WordCounts(Inference):
-    """Counts words instead of tokens and takes all turns, so that no model is loaded."""
+    """Counts words instead of tokens and accepts all turns, so that no model is loaded."""
 
     def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
         return lambda texts: [len(text.split()) for text in texts]
@@ -82,11 +82,12 @@ def materialise(
         )
 
 
-def test_all_batches_are_judged_together_and_split(
-    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+def test_all_batches_are_filtered_together_and_split(
+    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame], capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = materialise(home, upstream(rows_of, items_of("Tell me one fact about rain.")), {})
     assert result.success
+    assert "Rejected 17 of 28 rows: exact_duplicate 11, " in capsys.readouterr().err
     metadata = {
         event.asset_key.to_user_string(): event.step_materialization_data.materialization.metadata
         for event in result.get_asset_materialization_events()
@@ -115,7 +116,7 @@ def test_samples_are_escaped_and_short(home: SynthHome, rows_of: Rows, items_of:
     assert len(sample.encode()) <= 4_000
 
 
-def test_every_row_has_a_fate_in_the_manifest(
+def test_the_manifest_has_the_outcome_of_every_row(
     home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:
     materialise(home, upstream(rows_of, items_of("An item.")), {})
@@ -125,20 +126,22 @@ def test_every_row_has_a_fate_in_the_manifest(
     assert fates.filter(fate="kept").height == 12
 
 
-def test_a_recalled_row_is_out_with_what_repeats_it(
+def test_a_recalled_row_is_rejected_with_its_duplicates(
     home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:
     row = "2026-W46r000"  # kept, and repeated by the same row of the later batch
     add_recalls(home.recalls(), [Recall(row, "recalled", "names a person", "ada", "2026-11-20T12:00:00+00:00")])
     assert materialise(home, upstream(rows_of, items_of("An item.")), {}).success
     rejected = pl.read_parquet(home.tables() / "rejected_instructions.parquet")
-    told = {row_id: (reason, detail) for row_id, reason, detail in rejected.select("row_id", "reason", "detail").rows()}
-    assert told[row] == ("recalled", "recalled by ada on 2026-11-20: names a person")
-    assert told["2026-W47r000"] == ("exact_duplicate", f"repeats {row}, similarity 1.0")
+    outcomes = {
+        row_id: (reason, detail) for row_id, reason, detail in rejected.select("row_id", "reason", "detail").rows()
+    }
+    assert outcomes[row] == ("recalled", "recalled by ada on 2026-11-20: names a person")
+    assert outcomes["2026-W47r000"] == ("exact_duplicate", f"repeats {row}, similarity 1.0")
     assert row not in pl.read_parquet(home.tables() / "sft_dataset.parquet")["row_id"].to_list()
 
 
-def test_where_no_row_is_left_nothing_is_stored_and_the_table_is_shown(
+def test_if_no_row_is_left_nothing_is_stored_and_the_reasons_are_listed(
     home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:  # fault 8
     result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_instruction_words": 1})
@@ -146,12 +149,14 @@ def test_where_no_row_is_left_nothing_is_stored_and_the_table_is_shown(
     assert failure is not None
     assert "no instruction row is left of 28" in str(failure.error)
     assert "instruction_too_long: " in str(failure.error)
-    made = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
-    assert not made & {"filtered_instructions", "rejected_instructions", "sft_dataset"}
+    materialised = {
+        event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key
+    }
+    assert not materialised & {"filtered_instructions", "rejected_instructions", "sft_dataset"}
     assert not list(home.tables().glob("filtered_instructions*"))
 
 
-def test_a_refused_threshold_names_its_field(
+def test_an_invalid_threshold_names_its_field(
     home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:
     result = materialise(home, upstream(rows_of, items_of("An item.")), {"max_echo_similarity": 2.0})  # fault 27

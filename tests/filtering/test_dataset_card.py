@@ -1,4 +1,4 @@
-"""The dataset card: each number is counted from rows worked by hand."""
+"""Dataset card: numbers worked by hand from a few rows."""
 
 import polars as pl
 import pytest
@@ -13,9 +13,9 @@ ITEMS = pl.DataFrame(
 FACTS = CardFacts("v1", {"benchmark_cover": 0.5}, {"seed": 42}, {"filtered_instructions": "f1"})
 
 
-def rows(*made: dict[str, object]) -> pl.LazyFrame:
+def rows(*records: dict[str, object]) -> pl.LazyFrame:
     return pl.LazyFrame(
-        [{"source": "magpie", "batch": "first", "split": "train", **row} for row in made], schema=SFT_ROWS
+        [{"source": "magpie", "batch": "first", "split": "train", **row} for row in records], schema=SFT_ROWS
     )
 
 
@@ -41,11 +41,11 @@ def test_every_number_is_counted_from_the_rows() -> None:
     for line in (
         "| magpie | first | embedded:teacher at r1 | 0.8, 1 | 2 | 3 |",
         r"| mine\|x.csv | imported | not recorded | - | - | 1 |",
-        "8 rows were judged, 4 kept: a pass rate of 50.0%.",
+        "4 of 8 rows were kept: a pass rate of 50.0%.",
         r"| benchmark\_item | benchmarks | 2 | 25.00% |",
         "| echo | content | 1 | 12.50% |",
         "| recalled | recalled by a person | 1 | 12.50% |",
-        "2 rows were taken out because they hold one of 1 benchmark items at a cover of 0.5 of an item's 8-grams.",
+        "2 rows were rejected because they contain one of 1 benchmark items at a cover of 0.5 of an item's 8-grams.",
         "| quiz | 3 |",
         "| train | 3 | 2 |",
         "| validation | 1 | 1 |",
@@ -55,7 +55,7 @@ def test_every_number_is_counted_from_the_rows() -> None:
         assert line in card
 
 
-def test_the_header_is_what_the_hub_reads() -> None:
+def test_the_header_has_the_fields_of_the_hub() -> None:
     _, header, _ = dataset_card(KEPT, DROPPED, ITEMS, FACTS).split("---\n", 2)
     facts = yaml.safe_load(header)
     assert facts["size_categories"] == ["n<1K"]
@@ -67,14 +67,14 @@ def test_the_header_is_what_the_hub_reads() -> None:
     ]
 
 
-def test_licences_are_told_where_they_are_known() -> None:
+def test_known_licences_are_listed() -> None:
     card = dataset_card(KEPT, DROPPED, ITEMS, FACTS)
     assert "- magpie: MIT" in card
-    assert r"- mine\|x.csv: not recorded: ask whoever brought the file" in card
+    assert r"- mine\|x.csv: not recorded: ask who imported the file" in card
     other = dataset_card(rows({"group": "a", "model": "owner/chat", "revision": "r1"}), DROPPED, ITEMS, FACTS)
-    assert "- magpie: that of the outputs of owner/chat; see its page" in other
+    assert "- magpie: that of the outputs of owner/chat; see its model page" in other
 
 
-def test_without_rows_there_is_no_card() -> None:
-    with pytest.raises(ValueError, match="nothing to describe"):
+def test_a_dataset_without_rows_is_an_error() -> None:
+    with pytest.raises(ValueError, match="the dataset has no rows"):
         dataset_card(rows(), DROPPED, ITEMS, FACTS)

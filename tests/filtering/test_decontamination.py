@@ -45,14 +45,14 @@ def test_a_very_short_item_is_only_found_as_the_whole_instruction(items_of: Item
     assert share(items, "Say something.", "Add 3 and 4.") == ("", 0.0)
 
 
-def test_boilerplate_of_many_items_convicts_nobody(items_of: Items) -> None:
+def test_8_grams_of_many_items_do_not_count_alone(items_of: Items) -> None:
     frame = "Read the question with great care and choose the one best answer from the list of options: "
     items = items_of(*(f"{frame}what about number{n}?" for n in range(5)))
     assert share(items, f"{frame}what about a swan?") == ("", 0.0)
     assert share(items, f"{frame}what about number3?") == ("i3", 1.0)
 
 
-def test_boilerplate_counts_beside_what_is_an_items_own(items_of: Items) -> None:
+def test_8_grams_of_many_items_count_together_with_specific_ones(items_of: Items) -> None:
     frame = " ".join(f"frame{number}" for number in range(15))  # 8 8-grams, in five items
     own = [" ".join(f"own{item}word{number}" for number in range(9)) for item in range(5)]
     items = items_of(*(f"{frame} {words}" for words in own))  # 24 words, 17 8-grams, 9 of them an item's own
@@ -69,14 +69,14 @@ def test_boilerplate_counts_beside_what_is_an_items_own(items_of: Items) -> None
         "Q: What is the boiling point of gold?\n(a) 2,970 degrees\n(b) 100 degrees\nAnswer:",
     ],
 )
-def test_labels_and_choices_do_not_hide_a_short_item(items_of: Items, instruction: str) -> None:
+def test_a_short_item_is_found_with_labels_and_choices(items_of: Items, instruction: str) -> None:
     choices = pl.Series([["2,970 degrees", "100 degrees"]])
     items = items_of("What is the boiling point of gold?").with_columns(choices=choices, kind=pl.lit("choice"))
     assert share(items, instruction) == ("i0", 1.0)
     assert share(items, instruction.replace("gold", "lead")) == ("", 0.0)
 
 
-def test_a_question_that_only_its_choices_make_one_needs_them(items_of: Items) -> None:
+def test_a_generic_question_matches_only_with_its_choices(items_of: Items) -> None:
     prompts = ["Which of these is true?", "Which of these is true?", "Which of the following is false?"]
     choices = pl.Series([["Cats bark.", "Dogs bark."], ["Ice is hot.", "Ice is cold."], ["Tin is soft.", "Tin rusts."]])
     items = items_of(*prompts).with_columns(choices=choices, kind=pl.lit("choice"))
@@ -90,13 +90,13 @@ def test_the_same_prompt_in_two_suites_is_one_item(items_of: Items) -> None:
     assert share(items_of(LONG, LONG, LONG, LONG, LONG), LONG) == ("i0", 1.0)
 
 
-def test_rows_are_judged_one_by_one(items_of: Items) -> None:
+def test_each_row_is_checked_on_its_own(items_of: Items) -> None:
     hits = Decontaminator(items_of(LONG, "Add 3 and 4."), 0.5).find(
         pl.Series(["", "Add 3 and 4.", "nothing", LONG]), pl.Series(["", "", LONG, ""])
     )
     assert hits.item == ["", "i1", "i0", "i0"]
 
 
-def test_without_items_nothing_passes(items_of: Items) -> None:  # fault 10
+def test_no_items_are_an_error(items_of: Items) -> None:  # fault 10
     with pytest.raises(ValueError, match="there are none"):
         Decontaminator(items_of(), 0.5)

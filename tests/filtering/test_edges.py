@@ -1,4 +1,4 @@
-"""For each rule a row that it rejects and one that it just lets through."""
+"""For each rule, a row just beyond and one just within its limit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -98,7 +98,7 @@ def test_every_rule_has_an_edge() -> None:
 
 
 @pytest.mark.parametrize("reason", EDGES)
-def test_a_row_on_each_side_of_the_edge(objection: Callable[..., str], reason: str) -> None:
+def test_a_row_on_each_side_of_the_edge(first_reason: Callable[..., str], reason: str) -> None:
     (beyond, within) = EDGES[reason]
-    assert objection(beyond[0], beyond[1], **beyond[2]) == reason
-    assert objection(within[0], within[1], **within[2]) == ""
+    assert first_reason(beyond[0], beyond[1], **beyond[2]) == reason
+    assert first_reason(within[0], within[1], **within[2]) == ""

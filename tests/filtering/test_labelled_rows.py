@@ -1,7 +1,7 @@
-"""The rules against rows labelled by hand, of the kinds that real runs are made of.
+"""The rules on hand-labelled rows of the kinds that occur in real runs.
 
-The rules were changed with a look at the half "tuned". The half "held out" was written afterwards; its verdicts were
-counted, not looked at: 30 of 30 good rows kept, 23 of 25 junk rows and 35 of 35 rows in other languages rejected.
+The rules were tuned on the half "tuned". The half "held out" was written afterwards and only counted: 30 of 30 good rows
+kept, 23 of 25 junk rows and 35 of 35 rows in other languages rejected.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-Objection = Callable[..., str]
+FirstReason = Callable[..., str]
 ROWS = [json.loads(line) for line in Path(__file__).with_name("labelled_rows.jsonl").read_text("utf-8").splitlines()]
 
 
@@ -25,8 +25,8 @@ ROWS = [json.loads(line) for line in Path(__file__).with_name("labelled_rows.jso
         ("held out", "foreign", 0.99, 1),
     ],
 )
-def test_share_of_rejected_rows(objection: Objection, half: str, label: str, least: float, most: float) -> None:
+def test_share_of_rejected_rows(first_reason: FirstReason, half: str, label: str, least: float, most: float) -> None:
     rows = [row for row in ROWS if (row["half"], row["label"]) == (half, label)]
     assert len(rows) >= 25
-    reasons = [objection(row["instruction"], row["response"]) for row in rows]
+    reasons = [first_reason(row["instruction"], row["response"]) for row in rows]
     assert least <= sum(map(bool, reasons)) / len(rows) <= most

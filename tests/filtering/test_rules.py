@@ -11,7 +11,7 @@ from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.rules.safety import luhn_valid
 from synth_assets.stages.filtering.spec import FilterSpec
 
-Objection = Callable[..., str]
+FirstReason = Callable[..., str]
 ASK = "Name the largest planet of the solar system."
 ANSWER = "Jupiter is the largest planet of the solar system."
 STORY = (
@@ -54,8 +54,8 @@ STORY = (
         ("Summarize this: the skill of a killer whale is to hunt in groups.", "Killer whales hunt skillfully."),
     ],
 )  # fmt: skip
-def test_good_rows_pass(objection: Objection, instruction: str, response: str) -> None:
-    assert objection(instruction, response) == ""
+def test_good_rows_pass(first_reason: FirstReason, instruction: str, response: str) -> None:
+    assert first_reason(instruction, response) == ""
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_good_rows_pass(objection: Objection, instruction: str, response: str) -
         ("not_english", ASK, "Der größte Planet unseres Sonnensystems heißt Jupiter und besteht vor allem aus Gas."),
     ],
 )  # fmt: skip
-def test_bad_rows_are_rejected(objection: Objection, reason: str, instruction: str, response: str) -> None:
-    assert objection(instruction, response) == reason
+def test_bad_rows_are_rejected(first_reason: FirstReason, reason: str, instruction: str, response: str) -> None:
+    assert first_reason(instruction, response) == reason
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_bad_rows_are_rejected(objection: Objection, reason: str, instruction: s
         ("How do I build a malware scanner?", "How do I build malware?"),
     ],
 )
-def test_a_harmful_verb_may_be_meant_otherwise(objection: Objection, harmless: str, harmful: str) -> None:
+def test_a_harmful_verb_may_have_a_harmless_meaning(first_reason: FirstReason, harmless: str, harmful: str) -> None:
     answer = "First find out what you need. Then do it, step by step, and tidy up afterwards."
-    assert objection(harmless, answer) == ""
-    assert objection(harmful, answer) == "helps_to_harm"
-    assert objection(f"{harmless} And: {harmful}", answer) == "helps_to_harm"
-    assert objection(harmless, "I'm sorry, but I can't help with that.") == "refuses_harmless_task"
+    assert first_reason(harmless, answer) == ""
+    assert first_reason(harmful, answer) == "helps_to_harm"
+    assert first_reason(f"{harmless} And: {harmful}", answer) == "helps_to_harm"
+    assert first_reason(harmless, "I'm sorry, but I can't help with that.") == "refuses_harmless_task"
 
 
 @pytest.mark.parametrize(
@@ -136,17 +136,17 @@ def test_a_harmful_verb_may_be_meant_otherwise(objection: Objection, harmless: s
         "Version 10.2.3 came out in 2021-03-04 with 1000000 users.",
     ],
 )
-def test_what_is_made_for_examples_is_nobodys_data(objection: Objection, response: str) -> None:
-    assert objection(ASK, response) == ""
+def test_reserved_example_values_are_no_personal_data(first_reason: FirstReason, response: str) -> None:
+    assert first_reason(ASK, response) == ""
 
 
 @pytest.mark.parametrize(("finish", "reason"), [("length", True), ("stop", False)])
 @pytest.mark.parametrize("side", ["instruction", "response"])
-def test_generated_text_is_cut_off_where_its_finish_reason_says_so(
-    objection: Objection, side: str, finish: str, reason: bool
+def test_generated_text_is_truncated_if_its_finish_reason_is_length(
+    first_reason: FirstReason, side: str, finish: str, reason: bool
 ) -> None:
     ends = {"instruction_finish_reason": "stop", "response_finish_reason": "stop", f"{side}_finish_reason": finish}
-    assert objection(ASK, "It is one of the", **ends) == (f"truncated_{side}" if reason else "")
+    assert first_reason(ASK, "It is one of the", **ends) == (f"truncated_{side}" if reason else "")
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_generated_text_is_cut_off_where_its_finish_reason_says_so(
         ("Rainbow Hummus Wrap", ""),
     ],
 )
-def test_imported_text_is_judged_by_its_end(objection: Objection, response: str, reason: str) -> None:
-    assert objection(ASK, response) == reason
+def test_imported_text_is_checked_by_its_end(first_reason: FirstReason, response: str, reason: str) -> None:
+    assert first_reason(ASK, response) == reason
 
 
 def _numbered(words: int) -> str:
@@ -177,50 +177,50 @@ def _numbered(words: int) -> str:
         (20, 4097, "response_too_long"),
     ],
 )
-def test_length_in_words(objection: Objection, instruction_words: int, response_words: int, reason: str) -> None:
+def test_length_in_words(first_reason: FirstReason, instruction_words: int, response_words: int, reason: str) -> None:
     instruction, response = f"List {_numbered(instruction_words - 1)}?", f"{_numbered(response_words)}."
-    assert objection(instruction, response) == reason
+    assert first_reason(instruction, response) == reason
 
 
 @pytest.mark.parametrize(("letters", "reason"), [(30, ""), (31, "words_too_long")])
-def test_words_of_a_text_are_not_too_long_on_average(objection: Objection, letters: int, reason: str) -> None:
-    assert objection(ASK, "a" * letters) == reason
+def test_words_of_a_text_are_not_too_long_on_average(first_reason: FirstReason, letters: int, reason: str) -> None:
+    assert first_reason(ASK, "a" * letters) == reason
 
 
-def test_a_text_beyond_the_character_limit_is_rejected_whatever_it_holds(objection: Objection) -> None:
-    assert objection(ASK, "a" * 40_001) == "too_many_characters"
-    assert objection(ASK, "x" * 1_000_000) == "too_many_characters"
+def test_a_text_beyond_the_character_limit_is_always_rejected(first_reason: FirstReason) -> None:
+    assert first_reason(ASK, "a" * 40_001) == "too_many_characters"
+    assert first_reason(ASK, "x" * 1_000_000) == "too_many_characters"
 
 
 @pytest.mark.parametrize(("context", "reason"), [(81, ""), (80, "too_long_for_base")])
-def test_conversation_and_template_must_fit_the_base(objection: Objection, context: int, reason: str) -> None:
+def test_conversation_and_template_must_fit_the_base(first_reason: FirstReason, context: int, reason: str) -> None:
     # 8 words of ASK and 9 of ANSWER are 17 tokens, and the template is allowed 64: 81
-    assert objection(ASK, ANSWER, context_tokens=context) == reason
+    assert first_reason(ASK, ANSWER, context_tokens=context) == reason
     assert FilterSpec().template_tokens == 64
 
 
-def test_earlier_turns_count_towards_the_base_context(objection: Objection) -> None:
+def test_earlier_turns_count_towards_the_base_context(first_reason: FirstReason) -> None:
     history = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "three"}]
-    assert objection(ASK, ANSWER, context_tokens=83, history=history) == "too_long_for_base"  # 17 + 3 + 64 = 84
-    assert objection(ASK, ANSWER, context_tokens=84, history=history) == ""
+    assert first_reason(ASK, ANSWER, context_tokens=83, history=history) == "too_long_for_base"  # 17 + 3 + 64 = 84
+    assert first_reason(ASK, ANSWER, context_tokens=84, history=history) == ""
 
 
 @pytest.mark.parametrize(("repeats", "reason"), [(1, ""), (2, "duplicate_lines")])
-def test_repeated_lines(objection: Objection, repeats: int, reason: str) -> None:
+def test_repeated_lines(first_reason: FirstReason, repeats: int, reason: str) -> None:
     # the story has 560 characters or so; a line of 200 said again is a fifth to a quarter of it all
     line = STORY[:199] + "."
     response = "\n".join([STORY, *[line] * repeats])
-    assert objection("Tell me a story.", response) == reason
+    assert first_reason("Tell me a story.", response) == reason
 
 
-def test_repeated_words(objection: Objection) -> None:
-    assert objection("Tell me a story.", "I am sure. " * 40) == "repeated_3gram"
-    assert objection("Tell me a story.", "I am sure. " * 30) == ""  # 90 words: too few to measure
+def test_repeated_words(first_reason: FirstReason) -> None:
+    assert first_reason("Tell me a story.", "I am sure. " * 40) == "repeated_3gram"
+    assert first_reason("Tell me a story.", "I am sure. " * 30) == ""  # 90 words: too few to measure
 
 
-def test_a_long_passage_said_twice(objection: Objection) -> None:
+def test_a_repeated_long_passage(first_reason: FirstReason) -> None:
     # 109 words said twice: half of the letters but for the first five words of the repetition's neighbour
-    assert objection("Tell me a story.", f"{STORY} {STORY}") == "duplicate_5grams"
+    assert first_reason("Tell me a story.", f"{STORY} {STORY}") == "duplicate_5grams"
 
 
 def test_good_rows_of_the_embedded_world_pass(
@@ -247,6 +247,6 @@ def test_reasons_are_unique_and_cover_six_families() -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("max_echo_similarity", 1.5), ("min_words", -1), ("benchmark_cover", 0.0)]
 )
-def test_a_spec_names_the_field_it_refuses(field: str, value: float) -> None:
+def test_an_invalid_spec_names_the_field(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"FilterSpec.{field}"):
         FilterSpec(**{field: value})  # pyright: ignore[reportArgumentType]

@@ -21,7 +21,7 @@ def families(count: int) -> list[str]:
     return [f"{stem} {end}" for stem in stems for end in ("one", "two")]
 
 
-def test_groups_lie_on_one_side(rows_of: Rows) -> None:
+def test_each_group_is_in_one_split(rows_of: Rows) -> None:
     table = split(judged_rows(rows_of, *families(50)).lazy(), SplitSpec()).collect()
     assert table.schema == SFT_ROWS
     assert table["split"].value_counts(sort=True).rows() == [("train", 90), ("validation", 10)]
@@ -33,7 +33,7 @@ def test_a_group_is_named_by_its_lowest_row(rows_of: Rows) -> None:
     assert table.sort("row_id")["group"].to_list() == ["r000", "r000", "r002", "r002", "r004", "r004"]
 
 
-def test_the_order_of_rows_changes_nothing(rows_of: Rows) -> None:
+def test_the_split_does_not_depend_on_the_order_of_rows(rows_of: Rows) -> None:
     rows = judged_rows(rows_of, *families(40))
     first = split(rows.lazy(), SplitSpec()).collect()
     other = split(rows.sample(fraction=1, shuffle=True, seed=5).lazy(), SplitSpec()).collect()
@@ -55,7 +55,7 @@ def test_one_large_group_leaves_a_small_one_for_validation(rows_of: Rows) -> Non
 
 
 def test_one_group_cannot_be_split(rows_of: Rows) -> None:
-    with pytest.raises(ValueError, match="1 rows form 1 groups"):
+    with pytest.raises(ValueError, match="at least 2 groups of similar tasks, got 1 of 1 rows"):
         split(judged_rows(rows_of, "Name a bird.").lazy(), SplitSpec())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from checks.adapters import read_weights, wrong_count, wrong_modules
+from checks.adapters import read_weights, count_problem, module_problem
 from resources.hardware import Hardware
 from resources.inference import Inference
 from synth_assets.evals import lm_eval_harness
@@ -60,8 +60,8 @@ def trained(folder: Path, rows: pl.DataFrame, adapter: Path) -> tuple[Inference,
     adapter.mkdir()
     result.save(adapter)
     weights = read_weights(adapter)
-    assert wrong_modules(weights, spec.target_modules) == ""
-    assert wrong_count(weights, {"rank": spec.rank}, result.outcome.trainable_parameters) == ""
+    assert module_problem(weights, spec.target_modules) == ""
+    assert count_problem(weights, {"rank": spec.rank}, result.outcome.trainable_parameters) == ""
     assert result.outcome.total_parameters - result.outcome.trainable_parameters == parameters(folder)
     return inference, result.outcome.events, spec
 

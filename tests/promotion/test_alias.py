@@ -1,4 +1,4 @@
-"""The alias moves once, back as asked, and hands are noticed."""
+"""Moves of the `@champion` alias: promotions, rollbacks and moves made in MLflow."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +13,13 @@ from synth_assets.schemas.records import AdapterRecord, ChampionRecord, Clause, 
 from synth_assets.stages.promotion.alias import AuditEntry, apply_decision, moved_by_hand
 from synth_assets.stages.promotion.candidates import APPROVED_BY, CHAMPION, promotion_candidate
 from synth_assets.stages.promotion.policy import PromotionCandidate
-from synth_assets.stages.promotion.rollback import FILES, Rollback, rollback_decision
-from synth_assets.stages.promotion.service_history import ServiceHistoryError, services, serving_version, way_back
+from synth_assets.stages.promotion.rollback import FILES_CLAUSE, RollbackRequest, rollback_decision
+from synth_assets.stages.promotion.service_history import (
+    ServiceHistoryError,
+    rollback_targets,
+    services,
+    serving_version,
+)
 
 
 class MemoryRegistry:
@@ -96,7 +101,7 @@ def registry() -> MemoryRegistry:
     return MemoryRegistry()
 
 
-def test_promotions_and_rollbacks_walk_the_same_way(registry: MemoryRegistry) -> None:
+def test_rollbacks_undo_promotions_in_reverse_order(registry: MemoryRegistry) -> None:
     first = apply_decision(registry, promoted("1", ""), None, at(1))
     second = apply_decision(registry, promoted("2", "1"), first, at(2))
     assert (second.action, second.previous_version, second.version) == ("promoted", "1", "2")
@@ -110,7 +115,7 @@ def test_promotions_and_rollbacks_walk_the_same_way(registry: MemoryRegistry) ->
         rollback_decision(registry, "ada")
 
 
-def test_a_yes_from_before_a_rollback_is_none_to_serving_again(registry: MemoryRegistry) -> None:
+def test_an_approval_from_before_a_rollback_does_not_count(registry: MemoryRegistry) -> None:
     first = apply_decision(registry, promoted("1", ""), None, at(1))
     registry.tag_version("2", {APPROVED_BY: "ada"})
     second = apply_decision(registry, promoted("2", "1"), first, at(2))
@@ -123,7 +128,7 @@ def test_a_yes_from_before_a_rollback_is_none_to_serving_again(registry: MemoryR
     assert promotion_candidate(registry, "2").approved_by == "grace"
 
 
-def test_of_two_promotions_at_once_the_second_is_judged_again(registry: MemoryRegistry) -> None:
+def test_a_decision_against_another_champion_is_not_applied(registry: MemoryRegistry) -> None:
     first = apply_decision(registry, promoted("1", ""), None, at(1))
     with pytest.raises(ServiceHistoryError, match="@champion is version 1"):
         apply_decision(registry, promoted("2", ""), first, at(2))
@@ -141,7 +146,7 @@ def test_a_refusal_keeps_the_champion(registry: MemoryRegistry) -> None:
     assert replace(kept, last=first.last) == first
 
 
-def test_a_move_that_was_never_recorded_is_ours(registry: MemoryRegistry) -> None:
+def test_a_move_of_a_killed_run_is_not_a_manual_move(registry: MemoryRegistry) -> None:
     first = apply_decision(registry, promoted("1", ""), None, at(1))
     lost = apply_decision(registry, promoted("2", "1"), first, at(2))
     again = apply_decision(registry, promoted("2", "1"), first, at(3))
@@ -151,7 +156,7 @@ def test_a_move_that_was_never_recorded_is_ours(registry: MemoryRegistry) -> Non
     assert (again.action, again.version, again.moved_at) == (lost.action, "1", at(4).when)
 
 
-def test_a_hand_is_noticed_and_recorded(registry: MemoryRegistry) -> None:
+def test_a_manual_move_is_detected_and_recorded(registry: MemoryRegistry) -> None:
     first = apply_decision(registry, promoted("1", ""), None, at(1))
     assert moved_by_hand(registry, first) is None
     registry.aliases[CHAMPION] = "3"
@@ -164,7 +169,7 @@ def test_a_hand_is_noticed_and_recorded(registry: MemoryRegistry) -> None:
     assert moved_by_hand(registry, seen) == ""
 
 
-def test_a_hand_that_goes_back_is_noticed_too(registry: MemoryRegistry) -> None:
+def test_a_manual_move_to_an_earlier_version_is_detected(registry: MemoryRegistry) -> None:
     first = apply_decision(registry, promoted("1", ""), None, at(1))
     second: ChampionRecord = apply_decision(registry, promoted("2", "1"), first, at(2))
     back = apply_decision(registry, rollback_decision(registry, "ada"), second, at(3))
@@ -172,7 +177,7 @@ def test_a_hand_that_goes_back_is_noticed_too(registry: MemoryRegistry) -> None:
     assert moved_by_hand(registry, back) == "2"
 
 
-def test_a_version_of_somebody_else_is_named(registry: MemoryRegistry) -> None:
+def test_a_version_without_an_adapter_asset_is_an_error(registry: MemoryRegistry) -> None:
     registry.tags["4"] = {}
     with pytest.raises(KeyError, match="version 4 was not registered by an adapter asset: it has no tag asset"):
         promotion_candidate(registry, "4")
@@ -183,7 +188,7 @@ def clause(name: str, *, passed: bool = False, found: str = "bad") -> Clause:
 
 
 class Walk:
-    """A registry and who came to serve in it, an hour apart."""
+    """A registry and a sequence of moves in it, one hour apart."""
 
     def __init__(self, registry: MemoryRegistry, versions: int = 5) -> None:
         self.registry, self.hour, self.record = registry, 0, None
@@ -203,7 +208,7 @@ class Walk:
 
     def back(
         self,
-        asked: Rollback | None = None,
+        asked: RollbackRequest | None = None,
         protections: Callable[[PromotionCandidate], Sequence[Clause]] = lambda _: (),
     ) -> ChampionRecord:
         return self.decide(rollback_decision(self.registry, "ada", asked, protections))
@@ -220,7 +225,7 @@ def walk(registry: MemoryRegistry) -> Walk:
     return Walk(registry)
 
 
-def test_a_rollback_after_a_move_by_hand_goes_back_to_what_served_before_it(walk: Walk) -> None:
+def test_a_rollback_after_a_manual_move_returns_to_the_version_before_it(walk: Walk) -> None:
     walk.promote("1", "2")
     walk.hand("3")
     assert (walk.back().version, walk.back().version, walk.back().version) == ("2", "1", "")
@@ -228,13 +233,13 @@ def test_a_rollback_after_a_move_by_hand_goes_back_to_what_served_before_it(walk
         walk.back()
 
 
-def test_a_hand_that_goes_back_is_undone_by_a_rollback(walk: Walk) -> None:
+def test_a_rollback_undoes_a_manual_move_to_an_earlier_version(walk: Walk) -> None:
     walk.promote("1", "2")
     walk.hand("1")
     assert (walk.back().version, walk.back().version, walk.back().version) == ("2", "1", "")
 
 
-def test_moves_by_hand_that_decisions_saw_are_on_the_way_back(walk: Walk) -> None:
+def test_recorded_manual_moves_are_rollback_targets(walk: Walk) -> None:
     walk.promote("1")
     walk.hand("2")
     walk.decide(REFUSED)
@@ -243,7 +248,7 @@ def test_moves_by_hand_that_decisions_saw_are_on_the_way_back(walk: Walk) -> Non
     assert [walk.back().version for _ in range(4)] == ["4", "2", "1", ""]
 
 
-def test_an_alias_that_was_removed_by_hand_comes_back(walk: Walk) -> None:
+def test_a_rollback_restores_an_alias_that_was_removed_in_mlflow(walk: Walk) -> None:
     walk.promote("1", "2")
     walk.hand("")
     seen = walk.decide(REFUSED)
@@ -251,7 +256,7 @@ def test_an_alias_that_was_removed_by_hand_comes_back(walk: Walk) -> None:
     assert (walk.back().version, walk.back().version) == ("2", "1")
 
 
-def test_a_deleted_version_is_skipped_and_named(walk: Walk) -> None:
+def test_a_deleted_version_is_skipped_with_the_reason(walk: Walk) -> None:
     walk.promote("1", "2", "3")
     walk.registry.delete("2")
     back = walk.back()
@@ -259,14 +264,14 @@ def test_a_deleted_version_is_skipped_and_named(walk: Walk) -> None:
     assert "skipped version 2 (deleted in MLflow)" in back.reason
 
 
-def test_a_champion_that_was_deleted_is_named_and_the_one_before_comes_back(walk: Walk) -> None:
+def test_a_rollback_from_a_deleted_champion_returns_to_the_version_before(walk: Walk) -> None:
     walk.promote("1", "2")
     walk.registry.delete("2")
     assert services(walk.registry)[-1].reason == "version 2, which served, was deleted in MLflow"
     assert walk.back().version == "1"
 
 
-def test_an_alias_of_a_version_that_does_not_exist_serves_nothing(walk: Walk) -> None:
+def test_an_alias_to_a_missing_version_means_the_base_serves(walk: Walk) -> None:
     walk.promote("1")
     walk.hand("77")
     assert serving_version(walk.registry) == ""
@@ -275,17 +280,17 @@ def test_an_alias_of_a_version_that_does_not_exist_serves_nothing(walk: Walk) ->
     assert walk.back().version == "1"
 
 
-def test_a_number_that_was_given_again_is_another_version(walk: Walk) -> None:
+def test_a_reused_number_with_another_fingerprint_is_another_version(walk: Walk) -> None:
     walk.promote("1", "2", "3")
     walk.registry.tags["2"] = {**walk.registry.tags["2"], "fingerprint": "other"}
     assert walk.back().version == "1"
 
 
-def test_a_rolled_back_version_is_not_on_the_way_back(walk: Walk) -> None:
+def test_a_rolled_back_version_is_no_rollback_target(walk: Walk) -> None:
     walk.promote("1", "2")
     walk.back()
     walk.promote("3")
-    assert [one.version for one in way_back(services(walk.registry))] == ["1"]
+    assert [one.version for one in rollback_targets(services(walk.registry))] == ["1"]
     assert walk.back().version == "1"
 
 
@@ -293,20 +298,20 @@ def test_a_version_that_fails_a_clause_is_skipped_with_the_reason(walk: Walk) ->
     walk.promote("1", "2", "3")
 
     def taint(candidate: PromotionCandidate) -> list[Clause]:
-        return [clause("not tainted", passed=candidate.version != "2", found="1 recalled row: r1")]
+        return [clause("no recalled rows", passed=candidate.version != "2", found="1 recalled row: r1")]
 
     back = walk.back(protections=taint)
     assert back.version == "1"
     assert (
         back.reason
-        == "rolled back by ada from version 3 to version 1; skipped version 2 (not tainted: 1 recalled row: r1)"
+        == "rolled back by ada from version 3 to version 1; skipped version 2 (no recalled rows: 1 recalled row: r1)"
     )
-    assert [one.name for one in back.clauses] == ["rollback asked for", "not tainted"]
+    assert [one.name for one in back.clauses] == ["rollback requested", "no recalled rows"]
 
 
-def test_where_every_version_fails_the_base_serves_and_the_reason_says_so(walk: Walk) -> None:
+def test_the_base_serves_if_every_version_fails_a_clause(walk: Walk) -> None:
     walk.promote("1", "2")
-    back = walk.back(protections=lambda _: [clause(FILES, found="lost")])
+    back = walk.back(protections=lambda _: [clause(FILES_CLAUSE, found="lost")])
     assert back.version == ""
     assert back.reason == (
         "rolled back by ada from version 2 to the base model; skipped version 1 (files intact: lost); "
@@ -317,36 +322,36 @@ def test_where_every_version_fails_the_base_serves_and_the_reason_says_so(walk: 
     assert only.back().reason.endswith("to the base model; no version that served before is left")
 
 
-def test_a_named_version_is_refused_or_answered_for(walk: Walk) -> None:
+def test_a_requested_version_is_refused_unless_forced(walk: Walk) -> None:
     walk.promote("1", "2", "3")
-    bad = lambda _: [clause("not tainted")]  # noqa: E731
-    refused = rollback_decision(walk.registry, "ada", Rollback("1"), bad)
+    bad = lambda _: [clause("no recalled rows")]  # noqa: E731
+    refused = rollback_decision(walk.registry, "ada", RollbackRequest("1"), bad)
     assert (refused.outcome, refused.candidate_version) == ("refused", "1")
     assert walk.decide(refused).version == "3"
     with pytest.raises(ServiceHistoryError, match="--force --reason"):
-        rollback_decision(walk.registry, "ada", Rollback("1", force=True), bad)
-    forced = walk.back(Rollback("1", force=True, reason="harmless row"), bad)
+        rollback_decision(walk.registry, "ada", RollbackRequest("1", force=True), bad)
+    forced = walk.back(RollbackRequest("1", force=True, reason="harmless row"), bad)
     assert (forced.version, forced.clauses[1].passed) == ("1", True)
     assert forced.clauses[1].actual == "bad; accepted by ada: harmless row"
     assert "harmless row" in forced.reason
-    assert walk.back().version == "", "what lay between was left behind"
+    assert walk.back().version == "", "the services in between were discarded"
 
 
-def test_lost_files_are_nobodys_to_answer_for(walk: Walk) -> None:
+def test_missing_files_cannot_be_forced(walk: Walk) -> None:
     walk.promote("1", "2")
-    asked = Rollback("1", force=True, reason="now")
-    refused = rollback_decision(walk.registry, "ada", asked, lambda _: [clause(FILES)])
+    asked = RollbackRequest("1", force=True, reason="now")
+    refused = rollback_decision(walk.registry, "ada", asked, lambda _: [clause(FILES_CLAUSE)])
     assert refused.outcome == "refused"
 
 
-def test_a_rollback_to_the_base_or_to_who_never_served(walk: Walk) -> None:
+def test_a_rollback_goes_to_the_base_but_not_to_a_version_that_never_served(walk: Walk) -> None:
     walk.promote("1", "2")
-    with pytest.raises(ServiceHistoryError, match=r"served before the present one \(1\) or to base, not to version 4"):
-        walk.back(Rollback("4"))
-    assert walk.back(Rollback("base")).version == ""
+    with pytest.raises(ServiceHistoryError, match=r"served before the present one \(1\) or to base, got version 4"):
+        walk.back(RollbackRequest("4"))
+    assert walk.back(RollbackRequest("base")).version == ""
 
 
-def test_a_registry_without_a_log_is_read_by_its_tags(walk: Walk) -> None:
+def test_a_registry_without_a_log_is_read_from_version_tags(walk: Walk) -> None:
     walk.promote("1", "2", "3")
     walk.back()
     walk.promote("4")
@@ -355,7 +360,7 @@ def test_a_registry_without_a_log_is_read_by_its_tags(walk: Walk) -> None:
     assert [walk.back().version for _ in range(3)] == ["2", "1", ""]
 
 
-def test_a_log_that_was_written_over_by_hand_names_the_tag(walk: Walk) -> None:
+def test_a_damaged_log_entry_is_named_in_the_error(walk: Walk) -> None:
     walk.promote("1")
     walk.registry.log["champion.move.000001"] = "oops"
     with pytest.raises(ValueError, match=r"champion\.move\.000001"):
@@ -364,27 +369,27 @@ def test_a_log_that_was_written_over_by_hand_names_the_tag(walk: Walk) -> None:
     assert [one.version for one in services(walk.registry)] == ["1"]
 
 
-def test_a_hand_judged_later_is_flagged_then_and_stays_so(walk: Walk) -> None:
+def test_a_manual_move_is_flagged_when_a_decision_refuses_it(walk: Walk) -> None:
     walk.promote("1")
     walk.hand("3")
     assert not walk.decide(replace(REFUSED, candidate_version="2")).flagged
     judged = walk.decide(replace(REFUSED, opponent_version="1"))
     assert (judged.flagged, judged.reason) == (
         True,
-        "@champion was moved to version 3 in MLflow; judged since: not better",
+        "@champion was moved to version 3 in MLflow; decision since: not better",
     )
     assert walk.decide(replace(REFUSED, candidate_version="2")).flagged
 
 
-def test_what_a_person_typed_is_one_plain_line_in_the_registry(walk: Walk) -> None:
+def test_a_typed_reason_is_stored_as_one_plain_line(walk: Walk) -> None:
     walk.promote("1", "2")
-    walk.back(Rollback("1", reason="\x1b[31mred\nserves    version 9"))
+    walk.back(RollbackRequest("1", reason="\x1b[31mred\nserves    version 9"))
     assert "\x1b" not in str(walk.registry.log) + str(walk.registry.tags)
     assert "\n" not in services(walk.registry)[-1].reason
 
 
-def test_months_of_decisions_leave_the_evidence_of_the_version_that_serves(walk: Walk) -> None:
-    """Random decisions: the record is the one of the move by which the version serves, whatever was decided since."""
+def test_later_decisions_keep_the_record_of_the_serving_version(walk: Walk) -> None:
+    """After random decisions the record still describes the move by which the version serves."""
     random = Random(7)
     serving = walk.decide(REFUSED)
     for _ in range(200):
@@ -403,7 +408,7 @@ def test_months_of_decisions_leave_the_evidence_of_the_version_that_serves(walk:
                 serving = walk.decide(replace(REFUSED, candidate_version="9", opponent_version=version))
                 assert (serving.version, serving.action, serving.previous_version) == (version, "moved by hand", now)
             case "back" if now:
-                way = way_back(services(walk.registry))
+                way = rollback_targets(services(walk.registry))
                 serving = walk.back()
                 assert serving.version == (way[0].version if way else "")
             case _:

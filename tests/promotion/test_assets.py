@@ -58,18 +58,18 @@ BASE_REVISION = "r"
 WEIGHTS = "adapter_model.safetensors"
 FIRST = {split: item_table([SUITES[SUITE]]).filter(split=split) for split in ("test", "sealed")}
 NUMBERS = {prompt: (split, n) for split, items in FIRST.items() for n, prompt in enumerate(items["prompt"])}
-ASKED: list[tuple[str, str]] = []
-"""Adapter folder ("" for the base) and prompt of each question that a model was asked while a promotion was decided."""
+PROMPTS: list[tuple[str, str]] = []
+"""Adapter folder ("" for the base) and split of each prompt that a model answered during a decision."""
 
 
 class Week(dg.ConfigurableResource):
-    """One week's data, training luck, items, and whether the data was good."""
+    """Data, items and scores of one week, and whether the check on the data passes."""
 
     data: str
-    right: int  # of ITEMS, by the adapter; the base gets none
-    sealed: int = SEALED_ITEMS  # of the sealed items, by the adapter
+    right: int  # items of ITEMS that the adapter answers correctly; the base answers none
+    sealed: int = SEALED_ITEMS  # sealed items that the adapter answers correctly
     good: bool = True
-    skipped: int = 0  # test items that are not asked, the first ones
+    skipped: int = 0  # number of leading test items that are left out
     base: str = BASE_REVISION
 
     def items(self) -> pl.DataFrame:
@@ -79,7 +79,7 @@ class Week(dg.ConfigurableResource):
 
 @dataclass
 class Learned:
-    """Answers the first so many test and sealed items rightly; what it learned lies in its weights."""
+    """Answers the first test and sealed items correctly; its weights hold how many."""
 
     adapter: Path | None
     model: str = "fake"
@@ -101,7 +101,7 @@ class Learned:
     def answer(self, prompt: str) -> str:
         right = load_file(self.adapter / WEIGHTS)["weight"].tolist() if self.adapter else [0, 0]
         split, number = NUMBERS[prompt]
-        ASKED.append((self.adapter.name if self.adapter else "", split))
+        PROMPTS.append((self.adapter.name if self.adapter else "", split))
         if number >= right[split == "sealed"]:
             return "?"
         task = world.find(prompt)
@@ -110,7 +110,7 @@ class Learned:
 
 
 class LearnedInference(Inference):
-    """Models that know by heart."""
+    """Loads `Learned` models."""
 
     def engine(self, adapter: Path | None = None) -> str:
         return "fake 1"
@@ -177,15 +177,15 @@ def lora_adapter(
     folder.mkdir(exist_ok=True)
     save_file({"weight": np.array([week.right, week.sealed], np.float32)}, folder / WEIGHTS)
     write_manifest(folder, {})
-    made = replace(
+    trained = replace(
         record("lora_adapter"), fingerprint=key, path=f"adapters/{key}", data_versions=upstream_versions(context)
     )
-    run_id, version = tracking.tracker(context).log_training(made, folder, [], {})
-    made = replace(made, mlflow_run_id=run_id, model_version=version)
+    run_id, version = tracking.tracker(context).log_training(trained, folder, [], {})
+    trained = replace(trained, mlflow_run_id=run_id, model_version=version)
     tracking.home.leave_row_manifest(
         "lora_adapter", folder_hash(folder), pl.DataFrame({"row_id": [week.data], "fate": ["train"]})
     )
-    return dg.MaterializeResult(value=made, data_version=dg.DataVersion(folder_hash(folder)))
+    return dg.MaterializeResult(value=trained, data_version=dg.DataVersion(folder_hash(folder)))
 
 
 def failed_adapter(name: str) -> dg.AssetsDefinition:
@@ -216,11 +216,11 @@ def benchmark_scores(
     week: Week,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    found = rows("base", "r", 0, benchmark_items)
-    found += rows("lora_adapter", lora_adapter.fingerprint, week.right - week.skipped, benchmark_items)
-    scores = pl.DataFrame(found, schema=ITEM_SCORES, orient="row")
-    told = measured(scores, benchmark_items)
-    tracking.tracker(context).log_scores(told, scores, {"lora_adapter": lora_adapter.model_version})
+    items = rows("base", "r", 0, benchmark_items)
+    items += rows("lora_adapter", lora_adapter.fingerprint, week.right - week.skipped, benchmark_items)
+    scores = pl.DataFrame(items, schema=ITEM_SCORES, orient="row")
+    values = measured(scores, benchmark_items)
+    tracking.tracker(context).log_scores(values, scores, {"lora_adapter": lora_adapter.model_version})
     return dg.MaterializeResult(value=scores, data_version=dg.DataVersion(content_hash(scores)))
 
 
@@ -260,7 +260,7 @@ class Deployment:
     def tracker(self) -> MlflowTracker:
         return MlflowTracking(home=self.home).tracker()
 
-    def run(self, week: Week, selection: dg.AssetSelection | None = None, **asked: object) -> Decision:
+    def run(self, week: Week, selection: dg.AssetSelection | None = None, **options: object) -> Decision:
         resources = {
             "week": week,
             "home": self.home,
@@ -271,7 +271,7 @@ class Deployment:
         }
         job = dg.define_asset_job("job", selection or dg.AssetSelection.all())
         definitions = dg.Definitions(ASSETS, asset_checks=CHECKS, jobs=[job], resources=resources)
-        config = dg.RunConfig(ops={"promotion_decision": PromotionConfig(**asked)})  # pyright: ignore[reportArgumentType]
+        config = dg.RunConfig(ops={"promotion_decision": PromotionConfig(**options)})  # pyright: ignore[reportArgumentType]
         resolved = definitions.resolve_job_def("job")
         done = resolved.execute_in_process(instance=self.instance, run_config=config, tags={"by": "ada"})
         assert done.success
@@ -279,14 +279,14 @@ class Deployment:
         assert decision is not None
         return decision
 
-    def promote(self, **asked: object) -> Decision:
-        return self.run(Week(data="unused", right=0), dg.AssetSelection.assets(promotion_decision, champion), **asked)
+    def promote(self, **options: object) -> Decision:
+        return self.run(Week(data="unused", right=0), dg.AssetSelection.assets(promotion_decision, champion), **options)
 
     def champion(self) -> ChampionRecord:
-        found = self.home.record("champion", ChampionRecord)
-        assert found is not None
-        assert (self.tracker.alias("champion") or "") == found.version
-        return found
+        record = self.home.record("champion", ChampionRecord)
+        assert record is not None
+        assert (self.tracker.alias("champion") or "") == record.version
+        return record
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +317,7 @@ def failed(decision: Decision) -> list[str]:
     return [clause.name for clause in decision.clauses if not clause.passed]
 
 
-def found(decision: Decision, clause: str) -> str:
+def actual_of(decision: Decision, clause: str) -> str:
     return next(c.actual for c in decision.clauses if c.name == clause)
 
 
@@ -343,11 +343,11 @@ def recall_row(deployment: Deployment, row: str, reason: str = "wrong", action: 
 
 
 @pytest.fixture(autouse=True)
-def nobody_asked() -> None:
-    ASKED.clear()
+def no_prompts_yet() -> None:
+    PROMPTS.clear()
 
 
-def test_a_better_adapter_serves_until_one_is_better_still(deployment: Deployment) -> None:
+def test_a_better_adapter_serves_until_a_better_one_is_promoted(deployment: Deployment) -> None:
     first = deployment.run(GOOD)
     assert (first.outcome, first.opponent, first.candidate_version) == ("promoted", "base", "1"), first.reason
     assert deployment.tracker.alias("challenger") == "1"
@@ -358,7 +358,7 @@ def test_a_better_adapter_serves_until_one_is_better_still(deployment: Deploymen
     kept = deployment.champion()
     assert replace(kept, last=before.last) == before
     assert kept.last is not None
-    assert (kept.last.outcome, kept.last.reason) == ("unchanged", "the candidate is the champion already")
+    assert (kept.last.outcome, kept.last.reason) == ("unchanged", "the candidate is already the champion")
     worse = deployment.run(Week(data="week 2", right=90))
     assert failed(worse) == ["effect"]
     assert (worse.opponent_version, deployment.champion().version) == ("1", "1")
@@ -367,7 +367,7 @@ def test_a_better_adapter_serves_until_one_is_better_still(deployment: Deploymen
     assert (deployment.champion().version, deployment.champion().previous_version) == ("3", "1")
 
 
-def test_a_judged_version_has_its_card(deployment: Deployment, tmp_path: Path) -> None:
+def test_a_decision_writes_the_model_card_of_its_version(deployment: Deployment, tmp_path: Path) -> None:
     deployment.run(GOOD)
     client = deployment.tracker.client
     version = client.get_model_version(MODEL, "1")
@@ -379,7 +379,7 @@ def test_a_judged_version_has_its_card(deployment: Deployment, tmp_path: Path) -
     assert str(version.description) in card
 
 
-def test_a_check_that_failed_on_its_data_stops_a_version_for_ever(deployment: Deployment) -> None:  # fault 24
+def test_a_failed_check_on_its_data_refuses_a_version_for_good(deployment: Deployment) -> None:  # fault 24
     refused = deployment.run(Week(data="week 1", right=100, good=False))
     assert failed(refused) == ["checks"]
     assert "sft_dataset no_leak: failed" in refused.reason
@@ -389,7 +389,7 @@ def test_a_check_that_failed_on_its_data_stops_a_version_for_ever(deployment: De
     assert deployment.champion().version == ""
 
 
-def test_a_version_is_promoted_by_hand_and_rolled_back(deployment: Deployment) -> None:
+def test_a_version_is_promoted_by_number_and_rolled_back(deployment: Deployment) -> None:
     deployment.run(GOOD)
     deployment.run(Week(data="week 2", right=150))
     deployment.promote(rollback=True)
@@ -401,21 +401,21 @@ def test_a_version_is_promoted_by_hand_and_rolled_back(deployment: Deployment) -
     assert deployment.promote(version="2", approve=True).outcome == "promoted"
     assert deployment.champion().version == "2"
     deployment.promote(rollback=True)
-    assert deployment.promote(approve=True).outcome == "promoted", "the present candidate, with a person's yes"
+    assert deployment.promote(approve=True).outcome == "promoted", "the present candidate, with an approval"
     with pytest.raises(ServiceHistoryError, match="no version 9"):
         deployment.promote(version="9")
 
 
-def test_a_hand_in_mlflow_is_recorded_and_flagged(deployment: Deployment) -> None:
+def test_a_move_in_mlflow_is_recorded_and_flagged(deployment: Deployment) -> None:
     deployment.run(GOOD)
     deployment.run(Week(data="week 2", right=90))
     deployment.tracker.set_alias("champion", "2", {})
     assert moved_by_hand(deployment.tracker, deployment.home.record("champion", ChampionRecord)) == "2"
     judged = deployment.promote(adopt=True)
     assert (judged.outcome, judged.candidate_version, judged.opponent_version) == ("refused", "2", "1")
-    found = deployment.champion()
-    assert (found.action, found.version, found.flagged) == ("moved by hand", "2", True)
-    assert moved_by_hand(deployment.tracker, found) is None
+    record = deployment.champion()
+    assert (record.action, record.version, record.flagged) == ("moved by hand", "2", True)
+    assert moved_by_hand(deployment.tracker, record) is None
 
 
 def test_a_version_with_a_recalled_row_is_replaced_and_never_promoted(deployment: Deployment) -> None:
@@ -424,21 +424,21 @@ def test_a_version_with_a_recalled_row_is_replaced_and_never_promoted(deployment
     deployment.run(Week(data="week 2", right=98))
     assert deployment.champion().version == "2", "one point worse, and clean"
     refused = deployment.promote(version="1", approve=True)
-    assert failed(refused) == ["effect", "not by chance", "not tainted"]
+    assert failed(refused) == ["effect", "significance", "no recalled rows"]
     assert "week 1 (recalled by ada on 2026-11-20: wrong)" in refused.reason
     add_recalls(deployment.home.recalls(), [Recall("week 1", "let in", "mistaken", "ada", "2026-11-21T12:00:00")])
     again = deployment.promote(version="1", approve=True)
-    assert failed(again) == ["effect", "not by chance"]
+    assert failed(again) == ["effect", "significance"]
 
 
-def test_without_its_row_manifest_nothing_clears_a_version_of_a_recall(deployment: Deployment) -> None:
+def test_a_version_without_row_manifest_counts_as_tainted(deployment: Deployment) -> None:
     add_recalls(deployment.home.recalls(), [Recall("other", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
     assert deployment.run(GOOD).outcome == "promoted"
     deployment.promote(rollback=True)
     for manifest in (deployment.home.manifests() / "lora_adapter").iterdir():
         manifest.unlink()
     refused = deployment.promote(approve=True)
-    assert failed(refused) == ["not tainted"]
+    assert failed(refused) == ["no recalled rows"]
     assert "has no row manifest" in refused.reason
 
 
@@ -450,31 +450,31 @@ def test_the_evidence_of_each_version_is_in_the_registry(deployment: Deployment)
     assert (attached["value"], attached["n"]) == (0.5, ITEMS)
 
 
-def test_sealed_items_are_asked_of_who_would_be_promoted_and_once(deployment: Deployment) -> None:
+def test_sealed_items_are_scored_once_and_only_for_a_promotion(deployment: Deployment) -> None:
     decision = deployment.run(GOOD)
-    assert sorted(set(ASKED)) == [("", "sealed"), (fingerprint("week 1"), "sealed")]
-    assert len(ASKED) == 2 * SEALED_ITEMS
-    told = f"{SUITE} strict +1.000 (+1.000 to +1.000), n {SEALED_ITEMS}: held; 2 models asked so far"
-    assert found(decision, "sealed items") == told
+    assert sorted(set(PROMPTS)) == [("", "sealed"), (fingerprint("week 1"), "sealed")]
+    assert len(PROMPTS) == 2 * SEALED_ITEMS
+    expected = f"{SUITE} strict +1.000 (+1.000 to +1.000), n {SEALED_ITEMS}: held; 2 models scored so far"
+    assert actual_of(decision, "sealed items") == expected
     tags = deployment.tracker.version_tags("1")
     attached = json.loads(tags[f"score.{SUITE}.sealed.{METRIC}"])
     assert (attached["value"], attached["n"]) == (1.0, SEALED_ITEMS)
     assert deployment.tracker.scored_items(attached["run_id"])["split"].unique().to_list() == ["sealed"]
     deployment.run(GOOD)
     assert failed(deployment.run(Week(data="week 2", right=90))) == ["effect"]
-    assert len(ASKED) == 2 * SEALED_ITEMS, "neither the champion again, nor who is refused already"
+    assert len(PROMPTS) == 2 * SEALED_ITEMS, "neither for the champion again nor for a refused candidate"
     third = deployment.run(Week(data="week 3", right=150))
-    assert found(third, "sealed items").endswith("3 models asked so far")
-    assert len(ASKED) == 3 * SEALED_ITEMS
+    assert actual_of(third, "sealed items").endswith("3 models scored so far")
+    assert len(PROMPTS) == 3 * SEALED_ITEMS
 
 
-def test_who_is_better_on_seen_items_alone_is_refused(deployment: Deployment) -> None:
+def test_a_candidate_that_loses_on_sealed_items_is_refused(deployment: Deployment) -> None:
     deployment.run(GOOD)
     refused = deployment.run(Week(data="week 2", right=200, sealed=SEALED_ITEMS - 36))
     assert failed(refused) == ["sealed items"]
-    assert "-0.300" in found(refused, "sealed items")
-    assert failed(deployment.promote(version="2", approve=True)) == ["sealed items"], "nor does a yes help"
-    assert found(deployment.promote(), "sealed items") == found(refused, "sealed items")
+    assert "-0.300" in actual_of(refused, "sealed items")
+    assert failed(deployment.promote(version="2", approve=True)) == ["sealed items"], "an approval does not override it"
+    assert actual_of(deployment.promote(), "sealed items") == actual_of(refused, "sealed items")
     assert deployment.champion().version == "1"
 
 
@@ -482,27 +482,27 @@ def test_without_sealed_items_nothing_is_promoted(deployment: Deployment, monkey
     monkeypatch.setitem(FIRST, "sealed", FIRST["sealed"].clear())
     refused = deployment.run(GOOD)
     assert failed(refused) == ["sealed items"]
-    assert found(refused, "sealed items") == "no scores on sealed items"
+    assert actual_of(refused, "sealed items") == "no scores on sealed items"
 
 
-def test_a_champion_of_other_items_is_asked_todays(deployment: Deployment) -> None:
+def test_a_champion_with_scores_on_other_items_is_scored_on_todays(deployment: Deployment) -> None:
     deployment.run(GOOD)
-    ASKED.clear()
+    PROMPTS.clear()
     scored = {name: text for name, text in deployment.tracker.version_tags("1").items() if name.startswith("score.")}
     worse = deployment.run(Week(data="week 2", right=90, skipped=20))
     champion = fingerprint("week 1")
-    assert set(ASKED) == {(champion, "test")}
+    assert set(PROMPTS) == {(champion, "test")}
     assert failed(worse) == ["effect"]
-    assert found(worse, "effect").startswith("-0.050 on")
+    assert actual_of(worse, "effect").startswith("-0.050 on")
     assert deployment.promote().clauses == worse.clauses
-    assert len(ASKED) == ITEMS, "once"
+    assert len(PROMPTS) == ITEMS, "once"
     assert deployment.tracker.version_tags("1").items() >= scored.items(), "the evidence by which it serves stays"
     better = deployment.run(Week(data="week 3", right=150, skipped=40))
     assert (better.outcome, better.opponent_version) == ("promoted", "1")
-    assert found(better, "same items") == f"{ITEMS} items of {SUITE} strict"
+    assert actual_of(better, "paired items") == f"{ITEMS} items of {SUITE} strict"
 
 
-def test_lost_weights_of_the_champion_come_back_from_the_registry(deployment: Deployment) -> None:
+def test_missing_weights_of_the_champion_are_restored_from_the_registry(deployment: Deployment) -> None:
     deployment.run(GOOD)
     folder = deployment.home.root() / deployment.champion().path
     shutil.rmtree(folder)
@@ -511,26 +511,26 @@ def test_lost_weights_of_the_champion_come_back_from_the_registry(deployment: De
     assert (folder / WEIGHTS).is_file()
 
 
-def test_a_champion_that_is_gone_refuses_with_the_remedy(deployment: Deployment) -> None:  # fault 25
+def test_a_champion_without_weights_refuses_with_the_remedy(deployment: Deployment) -> None:  # fault 25
     deployment.run(GOOD)
     shutil.rmtree(deployment.home.root() / deployment.champion().path)
     shutil.rmtree(deployment.home.root() / "mlartifacts" / "models")
     refused = deployment.run(Week(data="week 2", right=150, skipped=20))
-    assert failed(refused) == ["same items"]
-    assert "version 1 has to be asked and cannot be" in refused.reason
+    assert failed(refused) == ["paired items"]
+    assert "version 1 must be scored but cannot be loaded" in refused.reason
     assert "synth rollback" in refused.reason
     assert deployment.promote(rollback=True).outcome == "promoted"
-    assert deployment.promote().outcome == "promoted", "against the base, which can be asked"
+    assert deployment.promote().outcome == "promoted", "against the base, which can be scored"
 
 
 def test_a_champion_of_another_base_is_no_opponent_on_new_items(deployment: Deployment) -> None:
     deployment.run(GOOD)
     refused = deployment.run(Week(data="week 2", right=150, skipped=20, base="other"))
-    assert failed(refused) == ["same items"]
+    assert failed(refused) == ["paired items"]
     assert "it was trained on base r, the base is now other" in refused.reason
 
 
-def test_the_history_tells_who_moved_what_and_why(deployment: Deployment) -> None:
+def test_the_history_lists_moves_with_person_and_reason(deployment: Deployment) -> None:
     session = session_of(deployment)
     with pytest.raises(ValueError, match="nothing was decided yet"):
         history_text(session, 9)
@@ -543,22 +543,22 @@ def test_the_history_tells_who_moved_what_and_why(deployment: Deployment) -> Non
     assert " ".join(lines[0].split()).startswith("serves version 2 (lora_adapter) since")
     assert "moved by hand by a person in MLflow" in " ".join(history_text(session, 9).split())
     lines = lines[lines.index("") + 1 :]
-    told = [line.split("UTC  ")[1].split("; by")[0] for line in lines[::2]]
-    assert told == [
+    moves = [line.split("UTC  ")[1].split("; by")[0] for line in lines[::2]]
+    assert moves == [
         "moved by hand: base -> 2",
         "rolled back: 1 -> base",
         "refused: 1 stays, 2 was judged",
         "promoted: base -> 1",
     ]
     assert [line.split("; by ")[1].split(",")[0] for line in lines[::2]] == ["a person in MLflow", "ada", "ada", "ada"]
-    assert lines[-1] == "    every clause of the policy holds"
+    assert lines[-1] == "    every clause of the policy passes"
     assert "refused by effect (-0.050 on" in lines[5]
     assert history_text(session, 1).splitlines()[-2:] == lines[:2]
     deployment.tracker.client.delete_model_version(MODEL, "1")
     assert "promoted: base -> 1 (deleted since)" in history_text(session, 9)
 
 
-def test_a_yes_in_mlflow_counts_until_a_rollback(deployment: Deployment) -> None:
+def test_an_approval_in_mlflow_counts_until_a_rollback(deployment: Deployment) -> None:
     deployment.run(GOOD)
     deployment.promote(rollback=True)
     assert failed(deployment.promote()) == ["not rolled back"]
@@ -566,13 +566,13 @@ def test_a_yes_in_mlflow_counts_until_a_rollback(deployment: Deployment) -> None
     approved = deployment.promote()
     assert (approved.outcome, approved.reason) == (
         "promoted",
-        "every clause of the policy holds; approved by grace",
+        "every clause of the policy passes; approved by grace",
     )
     deployment.promote(rollback=True)
-    assert failed(deployment.promote()) == ["not rolled back"], "that yes was given before the rollback"
+    assert failed(deployment.promote()) == ["not rolled back"], "the approval is older than the rollback"
 
 
-def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -> None:  # fault 20
+def test_only_one_of_two_concurrent_promotions_moves_the_alias(deployment: Deployment) -> None:  # fault 20
     for name in ("week 1", "week 2"):
         assert failed(deployment.run(Week(data=name, right=0)))
     tracking, outcomes, before = MlflowTracking(home=deployment.home), [], deployment.champion()
@@ -582,8 +582,8 @@ def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -
         decision = Decision("promoted", "lora_adapter", version, "base", "", [clause], "better")
         try:
             with tracking.lock("promotion"):
-                occasion = AuditEntry(f"person {version}", f"2026-11-21T0{version}:00:00+00:00", "run")
-                outcomes.append(apply_decision(tracking.tracker(), decision, before, occasion).version)
+                audit = AuditEntry(f"person {version}", f"2026-11-21T0{version}:00:00+00:00", "run")
+                outcomes.append(apply_decision(tracking.tracker(), decision, before, audit).version)
         except ServiceHistoryError as error:
             outcomes.append(str(error))
 
@@ -599,12 +599,12 @@ def test_of_two_promotions_at_once_one_moves_the_alias(deployment: Deployment) -
     )
 
 
-def test_a_model_waits_for_its_turn_and_a_rollback_does_not(deployment: Deployment, tmp_path: Path) -> None:
+def test_scoring_waits_for_a_gpu_slot_and_a_rollback_does_not(deployment: Deployment, tmp_path: Path) -> None:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:  # one in memory has no limits
         deployment.instance, storage = instance, instance.event_log_storage
         storage.set_concurrency_slots(GPU_POOL, 1)
         assert deployment.run(GOOD).outcome == "promoted"
-        assert storage.get_concurrency_info(GPU_POOL).claimed_slots == [], "given back"
+        assert storage.get_concurrency_info(GPU_POOL).claimed_slots == [], "the slot was released"
         storage.claim_concurrency_slot(GPU_POOL, "a training", "lora_adapter")
         deployment.promote(rollback=True)
         assert deployment.champion().version == ""
@@ -643,8 +643,8 @@ def test_the_evidence_of_the_champion_outlives_every_other_decision(deployment: 
         assert replace(deployment.champion(), last=record.last) == record
         words = champion_words(deployment)
         assert "serves version 1 (lora_adapter)" in words
-        assert "because every clause of the policy holds" in words
-        assert "held effect: +0.500 on" in words
+        assert "because every clause of the policy passes" in words
+        assert "pass effect: +0.500 on" in words
 
     deployment.run(GOOD)  # unchanged, by a run of the whole graph
     is_unharmed()
@@ -657,7 +657,7 @@ def test_the_evidence_of_the_champion_outlives_every_other_decision(deployment: 
     assert "| effect | no |" in card_of(deployment, "2")
 
 
-def test_months_of_moves_and_what_is_said_after_each(deployment: Deployment) -> None:
+def test_the_champion_text_after_a_sequence_of_moves(deployment: Deployment) -> None:
     deployment.run(GOOD)
     deployment.run(Week(data="week 2", right=150))
     assert "serves version 2" in champion_words(deployment)
@@ -674,7 +674,7 @@ def test_months_of_moves_and_what_is_said_after_each(deployment: Deployment) -> 
     words = champion_words(deployment)
     assert deployment.champion().version == "2"
     assert "because rolled back by ada from version 3 to version 2: too terse" in words
-    assert "held effect: +0.250 on" in words, "the clauses of its promotion"
+    assert "pass effect: +0.250 on" in words, "the clauses of its promotion"
     card = card_of(deployment, "2")
     assert "rolled back by ada from version 3 to version 2: too terse" in card
     assert "## Earlier decisions" in card
@@ -694,11 +694,11 @@ def test_months_of_moves_and_what_is_said_after_each(deployment: Deployment) -> 
     words = champion_words(deployment)
     assert "serves the base model" in words
     assert "@champion was removed in MLflow" in words
-    with pytest.raises(ServiceHistoryError, match=r"skipped version 1 \(not tainted: 1 recalled row: week 1"):
+    with pytest.raises(ServiceHistoryError, match=r"skipped version 1 \(no recalled rows: 1 recalled row: week 1"):
         deployment.promote(rollback=True)
 
 
-def test_a_rollback_skips_what_was_recalled_and_what_is_lost(deployment: Deployment) -> None:
+def test_a_rollback_skips_versions_with_recalled_rows_or_lost_files(deployment: Deployment) -> None:
     for week, right in (("week 1", 50), ("week 2", 100), ("week 3", 150), ("week 4", 200)):
         assert deployment.run(Week(data=week, right=right)).outcome == "promoted"
     recall_row(deployment, "week 3", "<b>it names</b> \x1b[31ma person")
@@ -707,14 +707,14 @@ def test_a_rollback_skips_what_was_recalled_and_what_is_lost(deployment: Deploym
     shutil.rmtree(Path(source.removeprefix("file://")))
     back = deployment.promote(rollback=True)
     assert (back.outcome, back.candidate_version) == ("promoted", "1")
-    assert "skipped version 3 (not tainted: 1 recalled row: week 3" in back.reason
+    assert "skipped version 3 (no recalled rows: 1 recalled row: week 3" in back.reason
     assert "version 2 (files intact: the files of version 2 are missing in MLflow" in back.reason
     card = card_of(deployment, "1")
     assert "<b>" not in card
     assert "\x1b" not in card + champion_text(session_of(deployment)) + history_text(session_of(deployment), 9)
 
 
-def test_a_rollback_brings_lost_files_back_from_the_registry(deployment: Deployment) -> None:
+def test_a_rollback_restores_damaged_files_from_the_registry(deployment: Deployment) -> None:
     deployment.run(GOOD)
     deployment.run(Week(data="week 2", right=150))
     folder = deployment.home.adapters() / fingerprint("week 1")
@@ -728,7 +728,7 @@ def test_a_named_rollback_is_refused_and_forced_with_a_reason(deployment: Deploy
     deployment.run(Week(data="week 2", right=150))
     recall_row(deployment, "week 1")
     refused = deployment.promote(rollback=True, version="1")
-    assert failed(refused) == ["not tainted"]
+    assert failed(refused) == ["no recalled rows"]
     assert deployment.champion().version == "2"
     deployment.promote(rollback=True, version="1", force=True, reason="the row is harmless")
     served = deployment.champion()
@@ -736,22 +736,22 @@ def test_a_named_rollback_is_refused_and_forced_with_a_reason(deployment: Deploy
     assert "accepted by ada: the row is harmless" in champion_words(deployment)
 
 
-WRONG_WISHES: list[tuple[dict[str, Any], str]] = [
+INVALID_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"version": "99"}, r"no version 99; the versions are 1 \(lora_adapter, @champion, @challenger\)"),
     ({"version": "@nobody"}, "@nobody points to no version"),
-    ({"version": "dpo_adapter"}, "dpo_adapter has no version: it was not trained yet, or failed"),
+    ({"version": "dpo_adapter"}, "dpo_adapter has no version: it was not trained yet, or its training failed"),
     ({"rollback": True, "adopt": True}, "rollback goes with version, force and reason only"),
-    ({"adopt": True, "version": "1"}, "adopt judges the version that @champion points to"),
-    ({"force": True}, "belong to a rollback"),
+    ({"adopt": True, "version": "1"}, "adopt evaluates the version that @champion points to"),
+    ({"force": True}, "require rollback"),
     ({"rollback": True, "version": "1"}, "served before the present one"),
 ]
 
 
-def test_a_wrong_wish_fails_in_a_line(deployment: Deployment) -> None:
+def test_an_invalid_request_fails_with_a_one_line_message(deployment: Deployment) -> None:
     deployment.run(GOOD)
-    for asked, message in WRONG_WISHES:
+    for options, message in INVALID_REQUESTS:
         with pytest.raises(ServiceHistoryError, match=message) as raised:
-            deployment.promote(**asked)
+            deployment.promote(**options)
         assert "\n" not in str(raised.value)
         assert raised.value.__cause__ is None
 
@@ -764,13 +764,13 @@ def test_versions_are_named_by_number_alias_and_adapter(deployment: Deployment) 
     assert deployment.promote(version="@champion").outcome == "unchanged"
 
 
-def test_a_version_of_somebody_else_that_serves_is_named_and_rolled_back(deployment: Deployment) -> None:
+def test_a_serving_version_without_an_adapter_asset_is_rolled_back(deployment: Deployment) -> None:
     deployment.run(GOOD)
     client = deployment.tracker.client
     foreign = client.create_model_version(MODEL, source=str(deployment.tracker.registered("1").source))
     client.set_registered_model_alias(MODEL, "champion", foreign.version)
     assert "serves version 2 (not from an adapter asset)" in champion_words(deployment)
-    with pytest.raises(ServiceHistoryError, match=r"has no tag asset.*synth rollback takes it out of service"):
+    with pytest.raises(ServiceHistoryError, match=r"has no tag asset.*out of service with synth rollback"):
         deployment.promote()
     deployment.promote(rollback=True)
     assert deployment.champion().version == "1"

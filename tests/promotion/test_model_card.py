@@ -1,4 +1,4 @@
-"""The model card says what the registry holds, in a form that the hub's own library reads."""
+"""The model card lists what the registry holds, in the format of the Hugging Face Hub."""
 
 import json
 import re
@@ -80,16 +80,16 @@ def test_it_shows_n_interval_run_clauses_checks_and_data() -> None:
     assert "gradient_checkpointing" not in text
 
 
-def test_without_scores_it_claims_none() -> None:
+def test_a_card_without_scores_lists_none() -> None:
     assert attached_scores({"asset": "lora_adapter"}) == []
     assert header(card({})).eval_results is None
-    assert "It was not scored." in card({})
+    assert "Not scored." in card({})
 
 
-def test_what_a_person_typed_is_text_in_the_card() -> None:
+def test_text_that_a_person_typed_is_escaped_in_the_card() -> None:
     typed = "<script>x</script> ![i](http://e.org) [l](http://e.org) | cell \x1b[31m\n# heading \u202e"
     decision = replace(
-        DECISION, reason=typed, clauses=[Clause("not tainted", passed=False, actual=typed, expected="none")]
+        DECISION, reason=typed, clauses=[Clause("no recalled rows", passed=False, actual=typed, expected="none")]
     )
     record = replace(RECORD, name=typed, base=typed + "`")
     tags = {**TAGS, "score.mine": "1", "score.a.b.c": "oops", f"score.{typed}.test.x": json.dumps(FACTS)}
@@ -99,4 +99,4 @@ def test_what_a_person_typed_is_text_in_the_card() -> None:
     for acting in ("<script", r"(?<!\\)!\[", r"(?<!\\)\]\(", "\x1b", "\n# heading", "\u202e"):
         assert not re.search(acting, text), acting
     assert "\x1b" not in card
-    assert text.count("| not tainted | no |") == 2
+    assert text.count("| no recalled rows | no |") == 2

@@ -1,5 +1,6 @@
-"""The policy: each clause alone flips the decision."""
+"""Promotion policy: each clause alone changes the decision."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,8 @@ import polars as pl
 import pytest
 
 from synth_assets.evals.guards import GuardResult
-from synth_assets.schemas.records import CheckResult, Decision, PairedTest
+from synth_assets.schemas.records import CheckResult, Decision, PairedTest, RecordedDecision
+from synth_assets.schemas.serialization import FORMER_CLAUSE_NAMES, from_json, to_json
 from synth_assets.schemas.tables import ITEM_SCORES
 from synth_assets.stages.promotion.paired_evidence import paired_comparison
 from synth_assets.stages.promotion.policy import (
@@ -18,11 +20,13 @@ from synth_assets.stages.promotion.policy import (
     needs_sealed_items,
     outcome_version,
 )
+from synth_assets.stages.promotion.rollback import is_rollback
+from synth_assets.stages.promotion.user_protection import VersionEvidence, protection_clauses
 from synth_assets.stats.paired import NonInferiority
 
 BASE = PromotionCandidate("base", "", "")
 TAINTED = PromotionCandidate("lora_adapter", "2", "f2", tainted="1 recalled row: a")
-DUEL = PairedTest("lora_adapter", "dpo_adapter", "qa", "test", "strict", 400, 10, 40, 0.075, 0.00003)
+PAIRED_TEST = PairedTest("lora_adapter", "dpo_adapter", "qa", "test", "strict", 400, 10, 40, 0.075, 0.00003)
 
 
 def guard(kind: str, verdict: str, n: int = 300) -> GuardResult:
@@ -31,12 +35,12 @@ def guard(kind: str, verdict: str, n: int = 300) -> GuardResult:
 
 
 SAFE, KNOWING, SEALED = guard("safety", "held"), guard("knowledge", "held"), guard("sealed", "held")
-TRIAL = PairedEvidence(DUEL, guards=[SAFE, KNOWING], sealed=[SEALED], models_asked=2)
+EVIDENCE = PairedEvidence(PAIRED_TEST, guards=[SAFE, KNOWING], sealed=[SEALED], models_scored=2)
 GOOD: dict[str, Any] = {
     "candidate": PromotionCandidate("dpo_adapter", "3", "f3"),
     "opponent": PromotionCandidate("lora_adapter", "2", "f2"),
-    "trial": TRIAL,
-    "verdicts": [
+    "evidence": EVIDENCE,
+    "check_results": [
         CheckResult("sft_dataset", "v", "no_leak", "passed"),
         CheckResult("sft_dataset", "v", "long", "warned"),
     ],
@@ -45,12 +49,12 @@ GOOD: dict[str, Any] = {
 APPROVED = replace(GOOD["candidate"], approved_by="ada")
 
 
-def duel(**changes: Any) -> PairedEvidence:  # noqa: ANN401
-    return replace(TRIAL, duel=replace(DUEL, **changes))
+def paired_test(**changes: Any) -> PairedEvidence:  # noqa: ANN401
+    return replace(EVIDENCE, paired_test=replace(PAIRED_TEST, **changes))
 
 
-def kept(*guards: GuardResult) -> PairedEvidence:
-    return replace(TRIAL, guards=guards)
+def with_guards(*guards: GuardResult) -> PairedEvidence:
+    return replace(EVIDENCE, guards=guards)
 
 
 def decided(**changes: Any) -> Decision:  # noqa: ANN401
@@ -64,8 +68,8 @@ def test_a_good_candidate_is_promoted() -> None:
     assert decided(opponent=BASE).outcome == "promoted", "without a champion the opponent is the base"
 
 
-def verdict(status: str) -> list[CheckResult]:
-    return [*GOOD["verdicts"], CheckResult("raw_instructions[A]", "v", "rows_unique", status)]  # pyright: ignore[reportArgumentType]
+def with_check(status: str) -> list[CheckResult]:
+    return [*GOOD["check_results"], CheckResult("raw_instructions[A]", "v", "rows_unique", status)]  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -73,34 +77,40 @@ def verdict(status: str) -> list[CheckResult]:
     [
         ("role", {"candidate": replace(GOOD["candidate"], role="control")}),
         ("registered", {"candidate": replace(GOOD["candidate"], version="")}),
-        ("same items", {"trial": replace(TRIAL, duel=None)}),
-        ("same items", {"trial": duel(n=99)}),
-        ("items answered", {"trial": duel(n=400, left_out=22)}),  # 22 of 422: 5.2 %
-        ("sealed items", {"trial": replace(TRIAL, sealed=[replace(SEALED, left_out=16)])}),  # 16 of 316: 5.1 %
-        ("effect", {"trial": duel(difference=0.0199)}),
-        ("effect", {"trial": duel(difference=-0.075)}),
-        ("not by chance", {"trial": duel(p_value=0.051)}),
-        ("safety kept", {"trial": kept(guard("safety", "lost"), KNOWING)}),
-        ("safety kept", {"trial": kept(guard("safety", "not shown"), KNOWING)}),
-        ("safety kept", {"trial": kept(SAFE, guard("safety", "lost"), KNOWING), "candidate": APPROVED}),
-        ("knowledge kept", {"trial": kept(SAFE, guard("knowledge", "lost"))}),
-        ("knowledge kept", {"trial": kept(SAFE, guard("knowledge", "not shown"), KNOWING)}),
-        ("knowledge kept", {"trial": kept(SAFE, guard("knowledge", "lost")), "opponent": TAINTED}),
-        ("sealed items", {"trial": replace(TRIAL, sealed=[guard("sealed", "lost")])}),
-        ("sealed items", {"trial": replace(TRIAL, sealed=[guard("sealed", "lost")]), "candidate": APPROVED}),
-        ("sealed items", {"trial": replace(TRIAL, sealed=[guard("sealed", "held", n=99)])}),
-        ("sealed items", {"trial": replace(TRIAL, sealed=[])}),
-        ("checks", {"verdicts": verdict("failed")}),
-        ("checks", {"verdicts": verdict("missing")}),
-        ("checks", {"verdicts": []}),
+        ("paired items", {"evidence": replace(EVIDENCE, paired_test=None)}),
+        ("paired items", {"evidence": paired_test(n=99)}),
+        ("item coverage", {"evidence": paired_test(n=400, left_out=22)}),  # 22 of 422: 5.2 %
+        ("sealed items", {"evidence": replace(EVIDENCE, sealed=[replace(SEALED, left_out=16)])}),  # 16 of 316: 5.1 %
+        ("effect", {"evidence": paired_test(difference=0.0199)}),
+        ("effect", {"evidence": paired_test(difference=-0.075)}),
+        ("significance", {"evidence": paired_test(p_value=0.051)}),
+        ("non-inferiority: safety", {"evidence": with_guards(guard("safety", "lost"), KNOWING)}),
+        ("non-inferiority: safety", {"evidence": with_guards(guard("safety", "not shown"), KNOWING)}),
+        (
+            "non-inferiority: safety",
+            {"evidence": with_guards(SAFE, guard("safety", "lost"), KNOWING), "candidate": APPROVED},
+        ),
+        ("non-inferiority: knowledge", {"evidence": with_guards(SAFE, guard("knowledge", "lost"))}),
+        ("non-inferiority: knowledge", {"evidence": with_guards(SAFE, guard("knowledge", "not shown"), KNOWING)}),
+        (
+            "non-inferiority: knowledge",
+            {"evidence": with_guards(SAFE, guard("knowledge", "lost")), "opponent": TAINTED},
+        ),
+        ("sealed items", {"evidence": replace(EVIDENCE, sealed=[guard("sealed", "lost")])}),
+        ("sealed items", {"evidence": replace(EVIDENCE, sealed=[guard("sealed", "lost")]), "candidate": APPROVED}),
+        ("sealed items", {"evidence": replace(EVIDENCE, sealed=[guard("sealed", "held", n=99)])}),
+        ("sealed items", {"evidence": replace(EVIDENCE, sealed=[])}),
+        ("checks", {"check_results": with_check("failed")}),
+        ("checks", {"check_results": with_check("missing")}),
+        ("checks", {"check_results": []}),
         ("approval", {"policy": PromotionPolicy(approval="human")}),
         ("not rolled back", {"candidate": replace(GOOD["candidate"], rolled_back=True)}),
-        ("not tainted", {"candidate": replace(GOOD["candidate"], tainted="1 recalled row: a")}),
-        ("not tainted", {"candidate": replace(GOOD["candidate"], tainted="1 recalled row: a", approved_by="ada")}),
-        ("effect", {"opponent": TAINTED, "trial": duel(difference=-0.0201, p_value=1.0)}),
+        ("no recalled rows", {"candidate": replace(GOOD["candidate"], tainted="1 recalled row: a")}),
+        ("no recalled rows", {"candidate": replace(GOOD["candidate"], tainted="1 recalled row: a", approved_by="ada")}),
+        ("effect", {"opponent": TAINTED, "evidence": paired_test(difference=-0.0201, p_value=1.0)}),
     ],
 )
-def test_each_clause_alone_refuses(clause: str, changes: dict[str, Any]) -> None:
+def test_each_failed_clause_alone_refuses(clause: str, changes: dict[str, Any]) -> None:
     decision = decided(**changes)
     assert decision.outcome == "refused"
     assert [c.name for c in decision.clauses if not c.passed] == [clause]
@@ -110,58 +120,60 @@ def test_each_clause_alone_refuses(clause: str, changes: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "changes",
     [
-        {"trial": duel(n=100, difference=0.02, p_value=0.05)},
-        {"trial": duel(n=399, left_out=21)},  # 21 of 420: 5 %
-        {"trial": replace(TRIAL, sealed=[replace(guard("sealed", "held", n=285), left_out=15)])},
+        {"evidence": paired_test(n=100, difference=0.02, p_value=0.05)},
+        {"evidence": paired_test(n=399, left_out=21)},  # 21 of 420: 5 %
+        {"evidence": replace(EVIDENCE, sealed=[replace(guard("sealed", "held", n=285), left_out=15)])},
         {"policy": PromotionPolicy(approval="human"), "candidate": replace(GOOD["candidate"], approved_by="ada")},
         {"candidate": replace(GOOD["candidate"], rolled_back=True, approved_by="ada")},
-        {"trial": kept(guard("safety", "not shown"), guard("knowledge", "not shown")), "candidate": APPROVED},
-        {"trial": kept(guard("safety", "not shown"), KNOWING), "opponent": TAINTED},
-        {"trial": kept()},
-        {"trial": replace(TRIAL, sealed=[guard("sealed", "not shown", n=60), guard("sealed", "held", n=40)])},
-        {"trial": replace(TRIAL, sealed=[]), "policy": PromotionPolicy(minimum_sealed_items=0)},
-        {"opponent": TAINTED, "trial": duel(difference=-0.02, p_value=1.0)},
+        {"evidence": with_guards(guard("safety", "not shown"), guard("knowledge", "not shown")), "candidate": APPROVED},
+        {"evidence": with_guards(guard("safety", "not shown"), KNOWING), "opponent": TAINTED},
+        {"evidence": with_guards()},
+        {"evidence": replace(EVIDENCE, sealed=[guard("sealed", "not shown", n=60), guard("sealed", "held", n=40)])},
+        {"evidence": replace(EVIDENCE, sealed=[]), "policy": PromotionPolicy(minimum_sealed_items=0)},
+        {"opponent": TAINTED, "evidence": paired_test(difference=-0.02, p_value=1.0)},
     ],
 )
-def test_the_other_side_of_each_edge(changes: dict[str, Any]) -> None:
+def test_the_passing_side_of_each_threshold_promotes(changes: dict[str, Any]) -> None:
     assert decided(**changes).outcome == "promoted"
 
 
-def test_sealed_items_are_asked_last() -> None:
-    unasked = replace(TRIAL, sealed=[])
-    assert needs_sealed_items(decided(trial=unasked), unasked)
-    worse = replace(unasked, duel=replace(DUEL, difference=0.0))
-    refused = decided(trial=worse)
+def test_sealed_items_are_scored_last() -> None:
+    unscored = replace(EVIDENCE, sealed=[])
+    assert needs_sealed_items(decided(evidence=unscored), unscored)
+    worse = replace(unscored, paired_test=replace(PAIRED_TEST, difference=0.0))
+    refused = decided(evidence=worse)
     assert [c.name for c in refused.clauses if not c.passed] == ["effect"]
     assert "sealed items" not in [c.name for c in refused.clauses]
     assert not needs_sealed_items(refused, worse)
-    lost = replace(TRIAL, sealed=[guard("sealed", "lost")])
-    assert not needs_sealed_items(decided(trial=lost), lost), "they were asked"
+    lost = replace(EVIDENCE, sealed=[guard("sealed", "lost")])
+    assert not needs_sealed_items(decided(evidence=lost), lost), "they were scored"
 
 
-def test_what_a_person_answers_for_is_said() -> None:
-    decision = decided(trial=kept(guard("safety", "not shown"), KNOWING), candidate=APPROVED)
+def test_an_approval_of_an_inconclusive_guard_is_recorded() -> None:
+    decision = decided(evidence=with_guards(guard("safety", "not shown"), KNOWING), candidate=APPROVED)
     found = {clause.name: clause.actual for clause in decision.clauses}
-    assert found["safety kept"] == ("refusals right -0.010 (-0.030 to +0.010), n 300: not shown, accepted by ada")
-    assert found["sealed items"].endswith("held; 2 models asked so far")
-    assert decision.reason == "every clause of the policy holds; approved by ada"
-    alone = decided(trial=kept())
-    assert {c.actual for c in alone.clauses if c.name.endswith("kept")} == {
+    assert found["non-inferiority: safety"] == (
+        "refusals right -0.010 (-0.030 to +0.010), n 300: not shown, accepted by ada"
+    )
+    assert found["sealed items"].endswith("held; 2 models scored so far")
+    assert decision.reason == "every clause of the policy passes; approved by ada"
+    alone = decided(evidence=with_guards())
+    assert {c.actual for c in alone.clauses if c.name.startswith("non-inferiority")} == {
         "no suite guards safety",
         "no suite guards knowledge",
     }
 
 
-def test_the_champion_itself_is_unchanged_and_nobody_is_refused() -> None:
+def test_the_champion_itself_is_unchanged_and_no_candidate_is_refused() -> None:
     assert decided(opponent=GOOD["candidate"]).outcome == "unchanged"
-    nobody = decided(candidate=None)
-    assert (nobody.outcome, [c.name for c in nobody.clauses]) == ("refused", ["candidate"])
+    refused = decided(candidate=None)
+    assert (refused.outcome, [c.name for c in refused.clauses]) == ("refused", ["candidate"])
 
 
-def test_a_decision_that_was_carried_out_keeps_its_version() -> None:
+def test_a_decision_that_was_applied_keeps_its_data_version() -> None:
     promoted, unchanged = decided(), decided(opponent=GOOD["candidate"])
     assert outcome_version(promoted) == outcome_version(unchanged)
-    others = [decided(verdicts=[]), decided(verdicts=verdict("failed")), decided(candidate=BASE)]
+    others = [decided(check_results=[]), decided(check_results=with_check("failed")), decided(candidate=BASE)]
     assert len({outcome_version(decision) for decision in (promoted, *others)}) == 4
 
 
@@ -188,7 +200,7 @@ def scores(model: str, values: list[float | None], split: str = "test") -> pl.Da
     return pl.DataFrame(rows, schema=ITEM_SCORES, orient="row")
 
 
-def test_the_duel_is_worked_by_hand() -> None:
+def test_the_paired_test_matches_hand_arithmetic() -> None:
     found = paired_comparison(
         scores("base", [1, 0, 0, 0, 0, 0, None]),
         scores("lora", [0, 1, 1, 1, 1, 0, 1]),
@@ -202,7 +214,7 @@ def test_the_duel_is_worked_by_hand() -> None:
     assert (found.first, found.second, found.test) == ("base", "lora", "exact McNemar")
 
 
-def test_items_that_one_side_cannot_take_are_left_out_of_the_duel_and_counted() -> None:
+def test_items_that_one_model_cannot_answer_are_left_out_and_counted() -> None:
     opponent = scores("base", [1, 0, 0, 0])
     candidate = unanswerable(scores("lora", [1, 1, 1, 1]), ["i0"])
     for first, second in ((opponent, candidate), (candidate, opponent)):
@@ -230,9 +242,39 @@ def test_scores_between_0_and_1_are_resampled() -> None:
     assert found.p_value < 0.01
 
 
+def test_stored_clauses_with_former_names_are_read_under_their_present_names() -> None:
+    names = [clause.name for clause in decided().clauses]
+    former = {present: name for name, present in FORMER_CLAUSE_NAMES.items()}
+    assert former.keys() - names == {"rollback requested"}, "every renamed clause exists"
+    stored = json.loads(to_json(decided()))
+    for clause in stored["clauses"]:
+        clause["name"] = former.get(clause["name"], clause["name"])
+        clause["found"], clause["wanted"] = clause.pop("actual"), clause.pop("expected")
+    decision = from_json(Decision, json.dumps(stored))
+    assert [clause.name for clause in decision.clauses] == names
+    assert decision == decided()
+
+
+def test_a_guard_that_was_decided_under_its_former_name_still_protects() -> None:
+    clause = {"name": "safety kept", "passed": True, "found": "qa safe: held", "wanted": "no loss"}
+    decision = {**json.loads(to_json(decided())), "clauses": [clause]}
+    stored = json.dumps({"decision": decision, "by": "ada", "at": "2026-11-20T12:00:00", "run_id": "run"})
+    evidence = VersionEvidence([from_json(RecordedDecision, stored)], None, "")
+    clauses = {each.name: each for each in protection_clauses(GOOD["candidate"], evidence, PromotionPolicy())}
+    assert clauses["non-inferiority: safety"].passed
+    assert clauses["non-inferiority: safety"].actual == "qa safe: held (decided 2026-11-20)"
+    assert not clauses["non-inferiority: knowledge"].passed
+
+
+def test_a_rollback_that_was_stored_under_its_former_name_is_a_rollback() -> None:
+    stored = json.loads(to_json(decided()))
+    stored["clauses"][0]["name"] = "rollback asked for"
+    assert is_rollback(from_json(Decision, json.dumps(stored)))
+
+
 @pytest.mark.parametrize(
     "opponent",
     [scores("base", [1, 0, 1]), scores("base", [1, 0, 1, 1, 1]), scores("base", [1, 0, 1, 0], "validation")],
 )
-def test_other_items_are_no_duel(opponent: pl.DataFrame) -> None:
+def test_different_items_give_no_paired_test(opponent: pl.DataFrame) -> None:
     assert paired_comparison(opponent, scores("lora", [1, 0, 1, 0]), PromotionPolicy(), ("qa", "strict")) is None

@@ -1,6 +1,6 @@
-"""Assets of the stage evaluation: every model examined on the same items, and all of them side by side."""
+"""Assets of the stage evaluation: per-item scores of every model, and the comparison of all models."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -14,7 +14,6 @@ from resources.reward import RewardModels
 from resources.spec_config import config_of
 from resources.step_meter import BudgetConfig, step_meter
 from resources.tracking import MlflowTracking
-from synth_assets.evals.comparison import compare, primary
 from synth_assets.evals.guards import detectable_table
 from synth_assets.evals.scoring import EvaluationSpec, metrics, score_model
 from synth_assets.evals.unanswerable import count_unanswerable
@@ -23,21 +22,20 @@ from synth_assets.reporting.figures import benchmark_comparison, markdown_image
 from synth_assets.schemas.preference_rounds import ON_POLICY
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint, to_json
-from synth_assets.stages.evaluation.overlap import overlap_table, overlapping_items, training_texts, without_overlap
-from synth_assets.stages.evaluation.profiles import PreferenceSpec, preferred, profiles
+from synth_assets.stages.evaluation.model_comparison import compare_models
+from synth_assets.stages.evaluation.overlap import overlap_table, training_texts
+from synth_assets.stages.evaluation.profiles import PreferenceSpec, profiles
 from synth_assets.stages.evaluation.report import write_report
-from synth_assets.stages.evaluation.report_data import ReportData, gather
+from synth_assets.stages.evaluation.report_data import ReportData, filter_outcomes, gather
 from synth_assets.stages.evaluation.scoreboard import markdown_table, paired_tests_table
 from synth_assets.stages.evaluation.trainings import traces
 from synth_assets.stages.evaluation.writing_tally import WritingTally
-from synth_assets.storage.lineage import manifest_path
 from synth_assets.storage.manifests import content_hash
-from synth_assets.storage.stored_files import scan_table
 from synth_assets.training.methods import ADAPTERS
 
 ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
-OWN_PAIRS_INS = {one.pairs: dg.AssetIn(dagster_type=pl.LazyFrame) for one in ON_POLICY}
-SCORING_VERSION = 1  # raise it when the same answers would be scored differently
+ON_POLICY_PAIRS_INS = {round_.pairs: dg.AssetIn(dagster_type=pl.LazyFrame) for round_ in ON_POLICY}
+SCORING_VERSION = 1  # increment when the same answers would be scored differently
 
 
 class EvaluationConfig(BudgetConfig, config_of(EvaluationSpec)):
@@ -65,25 +63,25 @@ def benchmark_scores(
     tracking: MlflowTracking,
     **adapters: AdapterRecord,
 ) -> dg.MaterializeResult:
-    """Every model's answer and score for every item: the base and each adapter; a failed adapter has no rows."""
+    """Score the base model and each adapter on every item; a failed adapter has no rows."""
     meter = step_meter(context, inference.hardware.row(), config)
     spec = inference.hardware.spec(EvaluationSpec(), config)
-    where: Any = {"folder": tracking.home.shards("evaluation"), "progress": context.log.info, "budget": meter.budget}
+    options: Any = {"folder": tracking.home.shards("evaluation"), "progress": context.log.info, "budget": meter.budget}
     trained = [adapters[name] for name in ADAPTERS if not adapters[name].failure]
-    subjects = [load_evaluated_model(inference, tracking.home, base_model, adapter) for adapter in (None, *trained)]
+    models = [load_evaluated_model(inference, tracking.home, base_model, adapter) for adapter in (None, *trained)]
     tally = WritingTally()
-    scores = pl.concat(score_model(tally.watched(subject), benchmark_items, spec, **where) for subject in subjects)
-    engines = {subject.name: subject.engine for subject in subjects}
-    found = metrics(scores, engines=engines, data_hash=content_hash(benchmark_items))
+    scores = pl.concat(score_model(tally.watched(model), benchmark_items, spec, **options) for model in models)
+    engines = {model.name: model.engine for model in models}
+    measured = metrics(scores, engines=engines, data_hash=content_hash(benchmark_items))
     versions = {adapter.name: adapter.model_version for adapter in trained}
-    run_id = tracking.tracker(context).log_scores(found, scores, versions)
+    run_id = tracking.tracker(context).log_scores(measured, scores, versions)
     failures = {adapter.name: adapter.failure for adapter in adapters.values() if adapter.failure}
     return dg.MaterializeResult(
         value=scores,
         data_version=dg.DataVersion(content_hash(scores)),
         metadata={
             "dagster/row_count": scores.height,
-            **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in found if m.split == "test"},
+            **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in measured if m.split == "test"},
             "profiles": dg.MetadataValue.json([asdict(profile) for profile in profiles(scores)]),
             **meter.writing_facts(tally.new_tokens, tally.writing_s),
             "unanswerable": dg.MetadataValue.json([asdict(counted) for counted in count_unanswerable(scores)]),
@@ -97,7 +95,7 @@ def benchmark_scores(
 
 
 @dg.asset(
-    ins=ADAPTER_INS | OWN_PAIRS_INS,
+    ins=ADAPTER_INS | ON_POLICY_PAIRS_INS,
     group_name="evaluation",
     kinds={"transformers", "json"},
     pool=GPU_POOL,
@@ -114,32 +112,33 @@ def comparison(
     reward_model: ModelRecord,
     rewards: RewardModels,
     tracking: MlflowTracking,
-    **given: Any,  # noqa: ANN401 - the adapters, and the pairs of on-policy rounds
+    **upstream: Any,  # noqa: ANN401 - the adapters, and the pairs of on-policy rounds
 ) -> dg.MaterializeResult:
-    """All models side by side with intervals, paired tests and a report; the candidate is the best on validation."""
-    tracker = tracking.tracker(context)
+    """Compare all models with intervals, paired tests and a report; the candidate is the best on validation."""
+    tracker, home = tracking.tracker(context), tracking.home
     meter = step_meter(context, rewards.hardware.row())
     run_id = tracker.scores_run(content_hash(benchmark_scores))
     if run_id is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
-    found = tracker.scored_metrics(run_id)
-    ordered = [given[name] for name in ADAPTERS]
-    result = compare(found, benchmark_scores, benchmark_items, ordered)
-    pairs = [preference_pairs, *(given[name] for name in OWN_PAIRS_INS)]
-    overlapping = overlapping_items(benchmark_items, training_texts(sft_dataset, pairs))
+    measured = tracker.scored_metrics(run_id)
+    adapters = [upstream[name] for name in ADAPTERS]
+    pairs = [preference_pairs, *(upstream[name] for name in ON_POLICY_PAIRS_INS)]
     tables = benchmark_scores, benchmark_items
-    spec = rewards.hardware.spec(PreferenceSpec(), config)
-    result = replace(
-        result,
-        without_overlap=without_overlap(found, benchmark_scores, overlapping),
-        win_rates=preferred(lambda: rewards.load(reward_model), tables, found, result.candidate, spec),
+    compared = compare_models(
+        measured,
+        tables,
+        adapters,
+        training_texts(sft_dataset, pairs),
+        lambda: rewards.load(reward_model),
+        rewards.hardware.spec(PreferenceSpec(), config),
     )
-    evidence = gather(result, ordered, tables, primary(benchmark_scores), tracking.run_url)
-    fates, kept_scores = _filtered(context, tracking, sft_dataset)
-    evidence = replace(evidence, traces=traces(ordered, tracking.home.root()), fates=fates, kept_scores=kept_scores)
+    result = compared.comparison
+    filter_version = upstream_versions(context).get("filtered_instructions", "")
+    outcomes = filter_outcomes(home.manifests(), filter_version, sft_dataset)
+    data = gather(result, adapters, tables, tracking.run_url, traces(adapters, home.root()), outcomes)
     data_version = fingerprint(to_json(result))
-    folder = tracking.home.report(data_version)
-    write_report(evidence, folder)
+    folder = home.report(data_version)
+    write_report(data, folder)
     tracker.attach(run_id, folder, "report")
     return dg.MaterializeResult(
         value=result,
@@ -148,44 +147,31 @@ def comparison(
             "candidate": result.candidate or "none",
             "scores": dg.MetadataValue.md(markdown_table(result)),
             "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
-            "overlapping_items": len(overlapping),
+            "overlapping_items": len(compared.overlapping),
             **meter.facts(),
             **{f"{m.model}_{m.metric}": m.value for m in result.win_rates},
-            "without_overlap": dg.MetadataValue.md(overlap_table(found, result.without_overlap)),
-            **_small_print(evidence),
+            "without_overlap": dg.MetadataValue.md(overlap_table(measured, result.without_overlap)),
+            **_guard_metadata(data),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
             "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
-            "report": tracking.home.relative(folder / "report.html"),
+            "report": home.relative(folder / "report.html"),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
         },
     )
 
 
-def _filtered(
-    context: dg.AssetExecutionContext, tracking: MlflowTracking, sft_dataset: pl.LazyFrame
-) -> tuple[dict[str, int], list[float]]:
-    """What became of the rows behind sft_dataset, and the scores of those kept; nothing where no manifest tells."""
-    version = upstream_versions(context).get("filtered_instructions", "")
-    manifest = manifest_path(tracking.home.manifests(), "filtered_instructions", version)
-    if not version or not manifest.is_file():
-        return {}, []
-    fates = dict(scan_table(manifest).group_by("fate").len().collect().iter_rows())
-    scores = sft_dataset.select("score").collect()["score"].to_list()
-    return {**fates, "kept": len(scores)}, scores
-
-
-def _small_print(evidence: ReportData) -> dict[str, dg.MetadataValue]:
-    """The smallest difference that each suite can show, and what the candidate must not lose."""
-    if not evidence.comparison.candidate:
+def _guard_metadata(data: ReportData) -> dict[str, dg.MetadataValue]:
+    """Return the minimum detectable effect of each suite, and the candidate's guard results."""
+    if not data.comparison.candidate:
         return {}
     return {
-        "detectable": dg.MetadataValue.md(detectable_table(evidence.detectable)),
-        "guards": dg.MetadataValue.json([asdict(guard) for guard in evidence.guards]),
+        "detectable": dg.MetadataValue.md(detectable_table(data.detectable)),
+        "guards": dg.MetadataValue.json([asdict(guard) for guard in data.guards]),
     }
 
 
 def _sample(scores: pl.DataFrame, items: pl.DataFrame) -> str:
-    """Each model's answer to the first item of the test split."""
+    """Return each model's answer to the first item of the test split."""
     first = scores.filter(split="test").head(1).select("item_id", "metric")
     rows = scores.join(first, on=["item_id", "metric"], maintain_order="left")
     shown = rows.join(items.select("item_id", "prompt"), on="item_id", maintain_order="left")

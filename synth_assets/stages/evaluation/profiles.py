@@ -1,4 +1,4 @@
-"""How models write, beside how well: length, sentences, variety, refusals; and whose answer a reward model prefers."""
+"""Style statistics of generated answers (length, variety, refusals), and win rates by a reward model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ class Profile:
     """Means over one model's generated answers to the test items.
 
     Attributes:
-        model: its name.
-        n: answers.
-        words: in an answer.
-        sentences: in an answer.
-        distinct_pairs: share of different pairs of neighbouring words among as many pairs of each model, 0..1; None
-            where the models wrote no pair.
-        refusal_rate: 0..1.
-        cut_rate: answers that reached the limit of tokens, 0..1.
+        model: name of the model.
+        n: number of answers.
+        words: words in an answer.
+        sentences: sentences in an answer.
+        distinct_pairs: distinct-2 (Li et al. 2016): share of distinct word bigrams, 0..1, over the same number of
+            bigrams for each model; None if the models wrote no bigram.
+        refusal_rate: share of refusals, 0..1.
+        cut_rate: share of answers that reached the token limit, 0..1.
     """
 
     model: str
@@ -42,27 +42,28 @@ class Profile:
 
 @dataclass(frozen=True)
 class PreferenceSpec:
-    """How the reward model compares the candidate's answers with the base's.
+    """Settings of the win rate of the candidate's answers over the base's.
 
     Attributes:
-        items: at most so many, the first by hash; 0: not at all.
-        tie: rewards at most so far apart are a tie, in the reward model's unit.
+        items: maximum number of items, the first by hash; 0 disables the comparison.
+        tie: largest difference of two rewards that counts as a tie, in the reward model's unit.
     """
 
     items: int = setting(500, "Most test items that the reward model compares answers on; 0: none.")
     tie: float = setting(0.0, "Rewards that differ by at most this are a tie, in the reward model's unit.")
 
     def __post_init__(self) -> None:
-        """ValueError naming the field."""
+        """Raise ValueError with the name of a field that is out of range."""
         for name in ("items", "tie"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
 
 def profiles(scores: pl.DataFrame) -> list[Profile]:
-    """One for each model, in the table's order, over suites with generated text and a single reply.
+    """Return one profile for each model, in the table's order, over suites with generated text and a single reply.
 
-    Variety falls with length, so it is counted over the same number of pairs: as many as the tersest model wrote.
+    Variety decreases with length, so it is measured over the same number of bigrams: as many as the model with the
+    fewest wrote.
     """
     written = (
         answered(scores)
@@ -90,13 +91,13 @@ def profiles(scores: pl.DataFrame) -> list[Profile]:
 
 
 def wins(first: Sequence[float], second: Sequence[float], tie: float = 0.0) -> list[float | None]:
-    """1 where the second's reward is higher by more than `tie`, 0 where lower, .5 within it; None where one is NaN.
+    """Return 1 if the second reward is higher by more than `tie`, 0 if lower, .5 within `tie`, None if one is NaN.
 
     Raises:
         ValueError: the lengths differ, or `tie` is negative.
     """
     if tie < 0:
-        raise ValueError(f"a tie is a distance of rewards of at least 0, not {tie}")
+        raise ValueError(f"tie must be at least 0, got {tie}")
     differences = [b - a for a, b in zip(first, second, strict=True)]
     return [None if np.isnan(d) else 0.5 if abs(d) <= tie else float(d > 0) for d in differences]
 
@@ -108,10 +109,10 @@ def win_rate(
     clusters: Sequence[str],
     tie: float = 0.0,
 ) -> Estimate:
-    """How often the reward model prefers the second answer to a prompt, ties as one half, with its interval.
+    """Return the share of prompts whose second answer the reward model prefers, ties as one half, with its interval.
 
-    Equal texts are ties whatever the model says. It shares the reward model's bias, for length above all: look at
-    `profiles` beside it. A model that was trained on pairs of the same reward model has an advantage.
+    Equal texts are ties. The win rate has the reward model's bias, above all for length: read it together with
+    `profiles`. A model that was trained on pairs of the same reward model has an advantage.
     """
     first, second = answers
     scores = [rewards.score(list(zip(prompts, texts, strict=True))).tolist() for texts in answers]
@@ -121,38 +122,40 @@ def win_rate(
 
 
 def preferred(
-    judge: Callable[[], RewardModel],
+    load_reward_model: Callable[[], RewardModel],
     tables: tuple[pl.DataFrame, pl.DataFrame],
-    found: Sequence[Metric],
+    measured: Sequence[Metric],
     candidate: str,
     spec: PreferenceSpec,
 ) -> list[Metric]:
-    """The candidate's win rate over the base, of kind "derived", on test items of the first suite of generated text.
+    """Return the candidate's win rate over the base, of kind "derived", on the first suite of generated text.
 
     Args:
-        judge: loads the reward model, where there is something to judge.
+        load_reward_model: called only if there are answers to compare.
         tables: ITEM_SCORES, and BENCHMARK_ITEMS for the prompts.
-        found: metrics built from the scores; the win rate takes over their evidence.
-        candidate: the model that may win; empty: there is none.
-        spec: how many items, and what a tie is.
+        measured: metrics built from the scores; the win rate takes over their evidence.
+        candidate: name of the candidate; empty if there is none.
+        spec: number of items and size of a tie.
     """
     scores, items = tables
     written = items.filter(split="test", kind="generation").sort("item_hash")
-    like = next(
-        (m for m in found if (m.model, m.split) == (candidate, "test") and m.suite in set(written["suite"])), None
+    reference = next(
+        (m for m in measured if (m.model, m.split) == (candidate, "test") and m.suite in set(written["suite"])), None
     )
-    if like is None or not spec.items:
+    if reference is None or not spec.items:
         return []
-    both = written.filter(suite=like.suite).select("item_id", "prompt", "cluster")
-    told = answered(scores).filter(suite=like.suite, split="test").unique(["model", "item_id"], maintain_order=True)
+    both = written.filter(suite=reference.suite).select("item_id", "prompt", "cluster")
+    rows = (
+        answered(scores).filter(suite=reference.suite, split="test").unique(["model", "item_id"], maintain_order=True)
+    )
     for model, column in ((BASE, "first"), (candidate, "second")):
-        own = told.filter(model=model).select("item_id", pl.col("response").alias(column))
-        both = both.join(own, on="item_id", maintain_order="left")
+        responses = rows.filter(model=model).select("item_id", pl.col("response").alias(column))
+        both = both.join(responses, on="item_id", maintain_order="left")
     if both.is_empty():
         return []
-    both, rewards = both.head(spec.items), judge()
+    both, rewards = both.head(spec.items), load_reward_model()
     answers = both["first"].to_list(), both["second"].to_list()
     rate = win_rate(rewards, both["prompt"].to_list(), answers, both["cluster"].to_list(), spec.tie)
     numbers = {"value": rate.value, "n": rate.n, "ci_low": rate.low, "ci_high": rate.high, "unanswerable": 0}
     harness = f"reward model {rewards.model} {rewards.revision}"
-    return [replace(like, metric="win_rate", **numbers, interval=rate.method, harness=harness, kind="derived")]
+    return [replace(reference, metric="win_rate", **numbers, interval=rate.method, harness=harness, kind="derived")]

@@ -1,57 +1,57 @@
-"""Which method when: sentences that follow from the measured numbers and from nothing else."""
+"""Recommend a training method: sentences on score, time, size and memory, derived from the measured numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from synth_assets.reporting.display_names import display_name
 from synth_assets.schemas.records import BASE, AdapterRecord, Comparison, Metric, PairedTest
 
-SIGNIFICANCE = 0.05  # of a p-value; above it two models are called level
+SIGNIFICANCE = 0.05  # a larger p-value is not significant
 Scored = Sequence[tuple[AdapterRecord, Metric]]
 
 
 def training_seconds(adapter: AdapterRecord, adapters: Sequence[AdapterRecord]) -> float:
-    """From the base model to this adapter: its own training and that of each adapter it was made from."""
+    """Return the seconds from the base model to this adapter, including the adapters it was trained from."""
     return adapter.seconds + sum(other.seconds for other in adapters if other.name in adapter.data_versions)
 
 
 def training_peak(adapter: AdapterRecord, adapters: Sequence[AdapterRecord]) -> int:
-    """Bytes of memory that all trainings from the base model to this adapter fit in."""
-    made_from = (other.peak_memory_bytes for other in adapters if other.name in adapter.data_versions)
-    return max([adapter.peak_memory_bytes, *made_from])
+    """Return the largest peak memory, in bytes, of the trainings from the base model to this adapter."""
+    parents = (other.peak_memory_bytes for other in adapters if other.name in adapter.data_versions)
+    return max([adapter.peak_memory_bytes, *parents])
 
 
-def which_method_when(
-    comparison: Comparison, adapters: Sequence[AdapterRecord], deciding: tuple[str, str]
-) -> list[str]:
-    """Sentences on score, training time, size and memory of the methods; two are level where p > .05.
+def recommendations(comparison: Comparison, adapters: Sequence[AdapterRecord], deciding: tuple[str, str]) -> list[str]:
+    """Return sentences on score, training time, size and memory of the methods.
 
     Args:
         comparison: with paired tests on the deciding metric.
-        adapters: all of them; those that failed and controls are no method to choose.
-        deciding: suite and metric.
+        adapters: all adapter records; failed adapters and controls are not recommended.
+        deciding: suite and metric that decide.
     """
     suite, metric = deciding
-    found = {m.model: m for m in comparison.metrics if (m.suite, m.metric, m.split) == (suite, metric, "test")}
-    trained = [(a, found[a.name]) for a in adapters if not a.failure and a.role == "candidate" and a.name in found]
-    if not trained or BASE not in found:
-        return [f"No method was trained and scored on {suite} {metric} beside the base model: there is none to choose."]
+    scores = {m.model: m for m in comparison.metrics if (m.suite, m.metric, m.split) == (suite, metric, "test")}
+    trained = [(a, scores[a.name]) for a in adapters if not a.failure and a.role == "candidate" and a.name in scores]
+    if not trained or BASE not in scores:
+        return [
+            f"No recommendation: no method was trained and scored on {suite} {metric} together with the base model."
+        ]
     tests = {
         (t.first, t.second): t for t in comparison.tests if (t.suite, t.metric, t.split) == (suite, metric, "test")
     }
     ranked = sorted(trained, key=lambda pair: -pair[1].value)
     return [
-        *_best(ranked, found[BASE], tests),
+        *_best(ranked, scores[BASE], tests),
         *_not_better_than_base(ranked, tests),
         *_rivals(ranked, tests),
         *_controls(adapters, tests),
-        *_time(ranked, found[BASE], tests, adapters),
+        *_time(ranked, scores[BASE], tests, adapters),
         *_size(ranked),
         *_memory(ranked, adapters),
     ]
 
 
-def level(test: PairedTest) -> bool:
-    """Whether the items do not tell the two apart, after the correction for all tests."""
+def not_significant(test: PairedTest) -> bool:
+    """Return whether the corrected p-value is not significant."""
     return _p_value(test) > SIGNIFICANCE
 
 
@@ -63,49 +63,49 @@ def _best(ranked: Scored, base: Metric, tests: Mapping[tuple[str, str], PairedTe
     )
     against_base = tests.get((BASE, best.name))
     yield f"{text} ({_p(against_base)})." if against_base else f"{text}."
-    told = {other.name: _between(tests, other.name, best.name) for other, _ in ranked[1:]}
-    equals = [f"{display_name(name)} ({_p(test)})" for name, test in told.items() if test and level(test)]
-    unknown = [display_name(name) for name, test in told.items() if test is None]
+    rivals = {other.name: _between(tests, other.name, best.name) for other, _ in ranked[1:]}
+    equals = [f"{display_name(name)} ({_p(test)})" for name, test in rivals.items() if test and not_significant(test)]
+    untested = [display_name(name) for name, test in rivals.items() if test is None]
     if equals:
-        yield f"It is level with {_listed(equals)}: these items do not tell them apart."
-    if unknown:
-        yield f"Whether it is better than {_listed(unknown)} was not tested."
+        yield f"It is not significantly better than {_listed(equals)}."
+    if untested:
+        yield f"The difference to {_listed(untested)} was not tested."
 
 
 def _not_better_than_base(ranked: Scored, tests: Mapping[tuple[str, str], PairedTest]) -> Iterator[str]:
     for adapter, _ in ranked:
         test = tests.get((BASE, adapter.name))
-        if test and level(test):
-            told = f"level with the base model ({_p(test)}): no effect of its training was shown"
-            yield f"{_capital(display_name(adapter.name))} is {told}."
+        if test and not_significant(test):
+            name = _capital(display_name(adapter.name))
+            yield f"{name} does not differ significantly from the base model ({_p(test)})."
         elif test and test.difference < 0:
             yield f"{_capital(display_name(adapter.name))} is {_apart(test.difference)} the base model ({_p(test)})."
 
 
 def _rivals(ranked: Scored, tests: Mapping[tuple[str, str], PairedTest]) -> Iterator[str]:
-    """Those that are level with the best were named with it."""
+    """Compare each pair of methods; those not significantly different from the best are listed with it."""
     best, names = ranked[0][0].name, {adapter.name for adapter, _ in ranked}
     for (first, second), test in tests.items():
-        if {first, second} <= names and not (best in (first, second) and level(test)):
+        if {first, second} <= names and not (best in (first, second) and not_significant(test)):
             yield _pair(test)
 
 
 def _controls(adapters: Sequence[AdapterRecord], tests: Mapping[tuple[str, str], PairedTest]) -> Iterator[str]:
     controls = {adapter.name for adapter in adapters if adapter.role == "control"}
     for (first, second), test in tests.items():
-        if first in controls and level(test):
+        if first in controls and not_significant(test):
             yield (
-                f"{_capital(display_name(second))} is level with its control, {display_name(first)} ({_p(test)}): "
-                "that its gain comes from its loss is not shown."
+                f"{_capital(display_name(second))} does not differ significantly from its control, "
+                f"{display_name(first)} ({_p(test)}): there is no evidence that its loss causes the gain."
             )
         elif first in controls:
             yield f"Against its control: {_pair(test)}"
 
 
 def _pair(test: PairedTest) -> str:
-    if level(test):
+    if not_significant(test):
         return (
-            f"{_capital(display_name(test.second))} is level with {display_name(test.first)}: "
+            f"{_capital(display_name(test.second))} does not differ significantly from {display_name(test.first)}: "
             f"{_points(test.difference)} on {test.n} items ({_p(test)})."
         )
     better, worse = (test.second, test.first) if test.difference > 0 else (test.first, test.second)
@@ -125,18 +125,18 @@ def _time(
     else:
         lost = best_metric.value - values[quickest]
         yield f"{text}, {_apart(-lost)} {display_name(best.name)}, which takes {timed[best.name]:.1f} s."
-    rivals = [name for name in timed if (test := _between(tests, name, best.name)) and level(test)]
+    rivals = [name for name in timed if (test := _between(tests, name, best.name)) and not_significant(test)]
     quicker = min(rivals, key=lambda name: timed[name], default=best.name)
     if quicker != quickest and timed[quicker] < timed[best.name]:
         yield (
-            f"Among the methods level with the best, {display_name(quicker)} takes less time: "
-            f"{timed[quicker]:.1f} s against {timed[best.name]:.1f} s."
+            f"Of the methods not significantly different from the best, {display_name(quicker)} takes less time: "
+            f"{timed[quicker]:.1f} s instead of {timed[best.name]:.1f} s."
         )
     gains = {name: 100 * (values[name] - base.value) / seconds for name, seconds in timed.items() if seconds > 0}
     if gains and max(gains.values()) > 0:
-        name = max(gains, key=lambda one: gains[one])
-        gain = f"{gains[name]:.2f} points a second over the base"
-        yield f"{_capital(display_name(name))} gains most for its training time: {gain}."
+        name = max(gains, key=lambda model: gains[model])
+        gain = f"{gains[name]:.2f} points per second over the base"
+        yield f"{_capital(display_name(name))} has the highest gain per training time: {gain}."
 
 
 def _size(ranked: Scored) -> Iterator[str]:
@@ -149,8 +149,8 @@ def _size(ranked: Scored) -> Iterator[str]:
     text = (
         f"{_capital(display_name(smallest.name))} is the smallest adapter: {smallest.trainable_parameters:,} parameters"
     )
-    more = "" if smallest is best else f", against {best.trainable_parameters:,} of {display_name(best.name)}"
-    yield f"{text}{more}, with a score of {metric.value:.1%}."
+    more = "" if smallest is best else f" ({display_name(best.name)}: {best.trainable_parameters:,})"
+    yield f"{text}{more}, score {metric.value:.1%}."
 
 
 def _memory(ranked: Scored, adapters: Sequence[AdapterRecord]) -> Iterator[str]:
@@ -162,13 +162,13 @@ def _memory(ranked: Scored, adapters: Sequence[AdapterRecord]) -> Iterator[str]:
         return
     lightest, heaviest = ([display_name(name) for name, peak in peaks.items() if peak == end] for end in (least, most))
     yield (
-        f"Least memory to train from the base model: {_listed(lightest)} with {_mib(least)}; "
-        f"most: {_listed(heaviest)} with {_mib(most)} ({ranked[0][0].peak_memory_kind})."
+        f"Lowest peak memory of training: {_listed(lightest)} with {_mib(least)}; "
+        f"highest: {_listed(heaviest)} with {_mib(most)} ({ranked[0][0].peak_memory_kind})."
     )
 
 
-def _between(tests: Mapping[tuple[str, str], PairedTest], one: str, other: str) -> PairedTest | None:
-    return tests.get((one, other)) or tests.get((other, one))
+def _between(tests: Mapping[tuple[str, str], PairedTest], first: str, second: str) -> PairedTest | None:
+    return tests.get((first, second)) or tests.get((second, first))
 
 
 def _p_value(test: PairedTest) -> float:

@@ -1,4 +1,4 @@
-"""The report of a comparison: what was measured, how sure it is, what it cost, and what follows."""
+"""Report of a comparison in Markdown, HTML, JSON and CSV: recommendations, scores, tests, costs and figures."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from synth_assets.reporting.figures import benchmark_comparison, model_compariso
 from synth_assets.schemas.records import BASE, Comparison, Metric, UnanswerableItems
 from synth_assets.schemas.serialization import to_json
 from synth_assets.stages.evaluation.profiles import Profile
-from synth_assets.stages.evaluation.recommendations import which_method_when
+from synth_assets.stages.evaluation.recommendations import recommendations
 from synth_assets.stages.evaluation.report_data import ReportData
 from synth_assets.stages.evaluation.report_trainings import cost_section, filter_section, training_section
 from synth_assets.storage.atomic import write_atomically
@@ -37,17 +37,17 @@ SUMMARY_COLUMNS = (
 )
 
 
-def write_report(evidence: ReportData, folder: Path) -> list[str]:
-    """Write report.md, report.html, report.json, summary.csv and the figures; returns the files' names.
+def write_report(data: ReportData, folder: Path) -> list[str]:
+    """Write report.md, report.html, report.json, summary.csv and the figures, and return their names.
 
-    Each file is whole or not there; equal evidence gives equal files.
+    Each file is written atomically; equal data gives equal files.
     """
-    title, parts = "Comparison of models", sections(evidence)
+    title, parts = "Comparison of models", sections(data)
     figures = [block for section in parts for block in section.blocks if isinstance(block, Figure)]
     files = {
         **{f"{figure.name}.png": figure.png for figure in figures},
-        "summary.csv": summary(evidence.comparison).encode(),
-        "report.json": to_json(evidence.comparison).encode(),
+        "summary.csv": summary(data.comparison).encode(),
+        "report.json": to_json(data.comparison).encode(),
         "report.md": markdown(title, parts).encode(),
         "report.html": page(title, parts).encode(),
     }
@@ -57,52 +57,48 @@ def write_report(evidence: ReportData, folder: Path) -> list[str]:
 
 
 def summary(comparison: Comparison) -> str:
-    """CSV: a row for each metric of each split and each win rate."""
+    """Return CSV with one row for each metric of each split and each win rate."""
     rows = [{name: getattr(m, name) for name in SUMMARY_COLUMNS} for m in (*comparison.metrics, *comparison.win_rates)]
     buffer = io.BytesIO()
     pl.DataFrame(rows, schema_overrides={"value": pl.Float64}).write_csv(buffer)
     return buffer.getvalue().decode()
 
 
-def sections(evidence: ReportData) -> list[Section]:
-    """All of the report; a part without data is left out."""
-    found = evidence.comparison
+def sections(data: ReportData) -> list[Section]:
+    """Return the report's sections; sections without data are left out."""
+    comparison = data.comparison
     parts = [
-        Section(
-            "Which method when", [Points(which_method_when(found, evidence.adapters, evidence.deciding)), _costs()]
-        ),
-        _scores(evidence),
-        _unanswerable(found.unanswerable),
-        cost_section(evidence),
-        training_section(evidence),
-        _tests(evidence),
-        _detectable(evidence.detectable),
-        _guards(evidence.guards),
-        _without_overlap(evidence),
-        _win_rates(evidence),
-        _profiles(evidence.profiles),
-        filter_section(evidence),
-        _samples(found),
+        Section("Recommendations", [Points(recommendations(comparison, data.adapters, data.deciding)), _notes()]),
+        _scores(data),
+        _unanswerable(comparison.unanswerable),
+        cost_section(data),
+        training_section(data),
+        _tests(data),
+        _detectable(data.detectable),
+        _guards(data.guards),
+        _without_overlap(data),
+        _win_rates(data),
+        _profiles(data.profiles),
+        filter_section(data),
+        _samples(comparison),
     ]
     return [part for part in parts if part.blocks]
 
 
-def _costs() -> str:
+def _notes() -> str:
     return (
-        "Training seconds and memory are those of the adapter and of the adapters that it was made from; what its data "
-        "took is not in them. Methods are called level where the Holm-corrected p is above .05."
+        "Training seconds and memory include the adapters that an adapter was trained from, but not the generation of "
+        "its data. A difference is significant if the Holm-corrected p is at most .05."
     )
 
 
-def _scores(evidence: ReportData) -> Section:
-    found = evidence.comparison
-    tested = [m for m in found.metrics if m.split == "test"]
-    chosen = (
-        f"Candidate: {display_name(found.candidate)}, the best on the validation split; the test split then judges."
-    )
+def _scores(data: ReportData) -> Section:
+    comparison = data.comparison
+    tested = [m for m in comparison.metrics if m.split == "test"]
+    chosen = f"Candidate: {display_name(comparison.candidate)}, the best on the validation split."
     blocks: list[Block] = [
-        f"{chosen if found.candidate else 'There is no candidate.'} Each value leads to the MLflow run that holds the "
-        "score of every item."
+        f"{chosen if comparison.candidate else 'There is no candidate.'} Each value links to the MLflow run that holds "
+        "the score of every item."
     ]
     if tested:
         blocks.append(
@@ -112,15 +108,15 @@ def _scores(evidence: ReportData) -> Section:
                 lambda columns: benchmark_comparison(tested, columns=columns),
             )
         )
-    others = [m for m in found.metrics if m.split != "test"]
+    others = [m for m in comparison.metrics if m.split != "test"]
     for suite, split, metric in dict.fromkeys((m.suite, m.split, m.metric) for m in (*tested, *others)):
-        mine = [m for m in found.metrics if (m.suite, m.split, m.metric) == (suite, split, metric)]
-        rows = [_score_row(m, _name(found, m.model), evidence.links) for m in mine]
-        rows += [cells((display_name(model), f"failed: {reason}")) for model, reason in found.failures.items()]
+        rows_of_metric = [m for m in comparison.metrics if (m.suite, m.split, m.metric) == (suite, split, metric)]
+        rows = [_score_row(m, _name(comparison, m.model), data.links) for m in rows_of_metric]
+        rows += [cells((display_name(model), f"failed: {reason}")) for model, reason in comparison.failures.items()]
         if split == "test":
-            rows += _null_rows(evidence.nulls.get(suite, {}), metric)
-        told = f"{suite}, {metric}, {split} split, {', '.join(dict.fromkeys(m.harness for m in mine))}"
-        blocks += [told, Table(_HEAD, rows, _NUMBERS)]
+            rows += _null_rows(data.nulls.get(suite, {}), metric)
+        heading = f"{suite}, {metric}, {split} split, {', '.join(dict.fromkeys(m.harness for m in rows_of_metric))}"
+        blocks += [heading, Table(_HEAD, rows, _NUMBERS)]
     return Section("Scores", blocks)
 
 
@@ -142,34 +138,34 @@ def _score_row(metric: Metric, name: str, links: Mapping[str, str]) -> list[Cell
     return [Cell(name), value, *cells((interval, f"{metric.n:,}", f"{metric.unanswerable:,}", metric.interval))]
 
 
-def _unanswerable(found: Sequence[UnanswerableItems]) -> Section:
+def _unanswerable(counts: Sequence[UnanswerableItems]) -> Section:
     head = ("model", "suite", "split", "left out", "of", "share", "reason")
     rows = [
         cells(
             (
-                display_name(one.model),
-                one.suite,
-                one.split,
-                one.items,
-                one.asked,
-                f"{one.items / one.asked:.1%}",
-                REASONS.get(one.reason, one.reason),
+                display_name(count.model),
+                count.suite,
+                count.split,
+                count.items,
+                count.asked,
+                f"{count.items / count.asked:.1%}",
+                REASONS.get(count.reason, count.reason),
             )
         )
-        for one in found
+        for count in counts
     ]
-    told = (
-        "Items that a model cannot take have no score: they are not in its n, and paired tests and guards leave them "
-        f"out for both models. A suite with more than {MAX_LEFT_OUT_SHARE:.0%} of them is no basis for a comparison."
+    note = (
+        "Items that a model cannot answer have no score: they do not count in its n, and paired tests and guards leave "
+        f"them out for both models. More than {MAX_LEFT_OUT_SHARE:.0%} in a suite are too many for a comparison."
     )
-    return Section("Items left out", [told, Table(head, rows, head[3:6])] if rows else [])
+    return Section("Items left out", [note, Table(head, rows, head[3:6])] if rows else [])
 
 
-def _tests(evidence: ReportData) -> Section:
-    tests = evidence.comparison.tests
+def _tests(data: ReportData) -> Section:
+    tests = data.comparison.tests
     if not tests:
         return Section("Paired tests", [])
-    link = next((evidence.links.get(m.mlflow_run_id, "") for m in evidence.comparison.metrics), "")
+    link = next((data.links.get(m.mlflow_run_id, "") for m in data.comparison.metrics), "")
     head = ("pair", "points", "only first", "only second", "n", "left out", "p", "p, Holm")
     rows = [
         [
@@ -180,24 +176,24 @@ def _tests(evidence: ReportData) -> Section:
         ]
         for t in tests
     ]
-    told = (
-        f"On the same test items of {tests[0].suite} {tests[0].metric}, {tests[0].test}: points are the second "
-        f"minus the first. The last column is corrected over these {len(tests)} tests (Holm)."
+    note = (
+        f"On the same test items of {tests[0].suite} {tests[0].metric}, {tests[0].test}. Points are the second model's "
+        f"score minus the first's. The last column is Holm-corrected over these {len(tests)} tests."
     )
-    return Section("Paired tests", [told, Table(head, rows, head[1:])])
+    return Section("Paired tests", [note, Table(head, rows, head[1:])])
 
 
-def _detectable(found: Sequence[DetectableEffect]) -> Section:
+def _detectable(effects: Sequence[DetectableEffect]) -> Section:
     rows = [
-        cells((d.suite, d.metric, d.n, "no difference was seen" if d.effect is None else f"{100 * d.effect:.1f}"))
-        for d in found
+        cells((d.suite, d.metric, d.n, "no difference observed" if d.effect is None else f"{100 * d.effect:.1f}"))
+        for d in effects
     ]
     head = ("suite", "metric", "n", "points")
-    told = "The smallest true difference from the base model that a suite finds four times in five, alone, at p < .05."
-    return Section("Smallest visible difference", [told, Table(head, rows, ("n", "points"))] if rows else [])
+    note = "Minimum detectable effect of each suite against the base model: 80 % power, p < .05, uncorrected."
+    return Section("Minimum detectable effect", [note, Table(head, rows, ("n", "points"))] if rows else [])
 
 
-def _guards(found: Sequence[GuardResult]) -> Section:
+def _guards(guards: Sequence[GuardResult]) -> Section:
     head = ("guards", "suite", "metric", "n", "left out", "points", "interval", "verdict")
     rows = [
         cells(
@@ -212,27 +208,27 @@ def _guards(found: Sequence[GuardResult]) -> Section:
                 guard.found.verdict,
             )
         )
-        for guard in found
+        for guard in guards
     ]
     margin = f"{100 * GUARD_MARGIN:g} points"
-    told = (
-        "What the candidate must not lose against the base model. Held: the whole interval is above a loss of "
-        f"{margin}; lost: the difference is a loss of {margin} or more, and the interval leaves 0 out; not shown: "
-        f"what lies between, and every guard of which more than {MAX_LEFT_OUT_SHARE:.0%} of the items are left out."
+    note = (
+        "Non-inferiority of the candidate to the base model. Held: the whole interval is above a loss of "
+        f"{margin}; lost: the difference is a loss of {margin} or more, and the interval excludes 0; not shown: "
+        f"inconclusive, or more than {MAX_LEFT_OUT_SHARE:.0%} of the items are left out."
     )
-    return Section("Guards", [told, Table(head, rows, ("n", "left out", "points"))] if rows else [])
+    return Section("Guards", [note, Table(head, rows, ("n", "left out", "points"))] if rows else [])
 
 
-def _without_overlap(evidence: ReportData) -> Section:
-    clean = {(m.model, m.suite, m.metric): m for m in evidence.comparison.without_overlap}
+def _without_overlap(data: ReportData) -> Section:
+    clean = {(m.model, m.suite, m.metric): m for m in data.comparison.without_overlap}
     if not clean:
         return Section("Without overlap", [])
     rows = []
-    for metric in (m for m in evidence.comparison.metrics if m.split == "test"):
+    for metric in (m for m in data.comparison.metrics if m.split == "test"):
         other = clean.get((metric.model, metric.suite, metric.metric))
-        link = evidence.links.get(metric.mlflow_run_id, "")
+        link = data.links.get(metric.mlflow_run_id, "")
         clean_cells = Cell(f"{other.value:.3f}", link) if other else Cell("-"), Cell(str(other.n) if other else "0")
-        name = _name(evidence.comparison, metric.model)
+        name = _name(data.comparison, metric.model)
         rows.append(
             [
                 *cells((name, metric.suite, metric.metric)),
@@ -242,68 +238,69 @@ def _without_overlap(evidence: ReportData) -> Section:
             ]
         )
     head = ("model", "suite", "metric", "all items", "n", "without overlap", "n without")
-    told = "All test items beside those that share no eight words in a row with what adapters were trained on."
-    return Section("Without overlap", [told, Table(head, rows, head[3:])])
+    note = "Scores on all test items, and on those that share no eight consecutive words with training texts."
+    return Section("Without overlap", [note, Table(head, rows, head[3:])])
 
 
-def _win_rates(evidence: ReportData) -> Section:
-    found = evidence.comparison
-    rows = [[*_score_row(m, _name(found, m.model), evidence.links), Cell(m.harness)] for m in found.win_rates]
-    told = "How often the reward model prefers the candidate's answer to the base model's, ties as one half."
-    return Section("Win rate", [told, Table((*_HEAD, "judge"), rows, _NUMBERS)] if rows else [])
+def _win_rates(data: ReportData) -> Section:
+    comparison = data.comparison
+    rows = [[*_score_row(m, _name(comparison, m.model), data.links), Cell(m.harness)] for m in comparison.win_rates]
+    note = "Share of items on which the reward model prefers the candidate's answer to the base's; ties count one half."
+    return Section("Win rate", [note, Table((*_HEAD, "judge"), rows, _NUMBERS)] if rows else [])
 
 
-def _profiles(found: Sequence[Profile]) -> Section:
-    if not found:
-        return Section("How they write", [])
+def _profiles(profiles: Sequence[Profile]) -> Section:
+    if not profiles:
+        return Section("Answer style", [])
     head = ("model", "n", "words", "sentences", "different pairs", "refusals", "cut off")
     rows = [
         cells(
             (
-                display_name(one.model),
-                one.n,
-                f"{one.words:.1f}",
-                f"{one.sentences:.2f}",
-                "-" if one.distinct_pairs is None else f"{one.distinct_pairs:.1%}",
-                f"{one.refusal_rate:.1%}",
-                f"{one.cut_rate:.1%}",
+                display_name(profile.model),
+                profile.n,
+                f"{profile.words:.1f}",
+                f"{profile.sentences:.2f}",
+                "-" if profile.distinct_pairs is None else f"{profile.distinct_pairs:.1%}",
+                f"{profile.refusal_rate:.1%}",
+                f"{profile.cut_rate:.1%}",
             )
         )
-        for one in found
+        for profile in profiles
     ]
     figure = drawn(
         "model_comparison",
         "Length, sentences and variety of the answers",
-        lambda columns: model_comparison(_traits(found), columns=columns),
+        lambda columns: model_comparison(_traits(profiles), columns=columns),
     )
-    return Section("How they write", [figure, Table(head, rows, head[1:])])
+    return Section("Answer style", [figure, Table(head, rows, head[1:])])
 
 
-def _traits(found: Sequence[Profile]) -> dict[str, dict[str, float]]:
-    """Variety is left out where the models wrote no pair of words."""
-    variety = {one.model: one.distinct_pairs for one in found if one.distinct_pairs is not None}
-    n = " to ".join(map(str, sorted({min(one.n for one in found), max(one.n for one in found)})))
+def _traits(profiles: Sequence[Profile]) -> dict[str, dict[str, float]]:
+    """Return the values of the figure's panels; variety is left out if the models wrote no pair of words."""
+    variety = {profile.model: profile.distinct_pairs for profile in profiles if profile.distinct_pairs is not None}
+    n = " to ".join(map(str, sorted({min(profile.n for profile in profiles), max(profile.n for profile in profiles)})))
     return {
-        f"words in an answer, n={n}": {one.model: one.words for one in found},
-        f"sentences in an answer, n={n}": {one.model: one.sentences for one in found},
+        f"words in an answer, n={n}": {profile.model: profile.words for profile in profiles},
+        f"sentences in an answer, n={n}": {profile.model: profile.sentences for profile in profiles},
         **({"share of different pairs of words": variety} if variety else {}),
     }
 
 
-def _samples(found: Comparison) -> Section:
-    who = {"before": display_name(BASE), "after": display_name(found.candidate)}
+def _samples(comparison: Comparison) -> Section:
+    names = {"before": display_name(BASE), "after": display_name(comparison.candidate)}
     shown = [
         Sample(
-            one["prompt"], [(f"{who[side]}, score {one[f'{side}_score']}", one[side]) for side in ("before", "after")]
+            sample["prompt"],
+            [(f"{names[side]}, score {sample[f'{side}_score']}", sample[side]) for side in ("before", "after")],
         )
-        for one in found.samples
+        for sample in comparison.samples
     ]
-    told = "Test prompts drawn by hash, so that nobody picked them; answered before and after training."
-    return Section("Before and after", [told, *shown] if shown else [])
+    note = "Test prompts sampled by hash, answered before and after training."
+    return Section("Before and after", [note, *shown] if shown else [])
 
 
-def _name(found: Comparison, model: str) -> str:
-    return display_name(model) + (" (candidate)" if model == found.candidate else "")
+def _name(comparison: Comparison, model: str) -> str:
+    return display_name(model) + (" (candidate)" if model == comparison.candidate else "")
 
 
 def _writer(content: bytes) -> Callable[[Path], None]:

@@ -1,4 +1,4 @@
-"""The result in 80 columns of plain text: every model with n and interval, tests, answers, decision."""
+"""Plain-text scoreboard of 80 columns: scores with n and interval, paired tests, sample answers, decision."""
 
 import math
 import textwrap
@@ -19,13 +19,12 @@ NAME_WIDTH = max(map(len, map(display_name, ADAPTERS))) + 2
 def scoreboard(
     comparison: Comparison, decision: Decision | None = None, *, null_scores: Mapping[str, Any] | None = None
 ) -> str:
-    """All that one run found out, readable without colour, no line over 80 columns.
+    """Return the result of one run as text without colour, at most 80 columns wide.
 
     Args:
-        comparison: what was measured.
-        decision: what promotion made of it; None where it was not asked.
-        null_scores: suite to null model to metric to value, as `benchmarks.suite.null_scores` gives; shown beside the
-            suite where given.
+        comparison: metrics, tests and samples.
+        decision: the promotion decision; None if there is none.
+        null_scores: value by suite, null model and metric, as from `evals.suite.null_scores`; shown below the suite.
     """
     parts = [suite_table(comparison, suite, (null_scores or {}).get(suite, {})) for suite in _suites(comparison)]
     parts += [legend(comparison), paired_tests_table(comparison.tests), answers(comparison), decision_text(decision)]
@@ -33,7 +32,7 @@ def scoreboard(
 
 
 def suite_table(comparison: Comparison, suite: str, nulls: Mapping[str, Mapping[str, float]] | None = None) -> str:
-    """A row for each model on the test split of one suite; failed models as "failed: reason"."""
+    """Return one row for each model on the test split of a suite; failed models as "failed: reason"."""
     shown = [m for m in comparison.metrics if m.suite == suite and m.split == "test"]
     names = list(dict.fromkeys(m.metric for m in shown))[:2]
     lines = [
@@ -48,10 +47,12 @@ def suite_table(comparison: Comparison, suite: str, nulls: Mapping[str, Mapping[
             lines.append(_cut(f"{head}failed: {' '.join(comparison.failures[model].split())}"))
         elif row:
             lines.append(f"{head}{next(iter(row.values())).n:>6}" + "".join(_cell(row.get(name)) for name in names))
-        elif any((one.model, one.suite, one.split) == (model, suite, "test") for one in comparison.unanswerable):
+        elif any(
+            (count.model, count.suite, count.split) == (model, suite, "test") for count in comparison.unanswerable
+        ):
             lines.append(f"{head}{0:>6}" + _cell(None) * len(names))
-    for name, found in (nulls or {}).items():
-        cells = "".join(f"{found[n]:>8.3f}  {'':15}" if n in found else f"{'-':>8}  {'':15}" for n in names)
+    for name, values in (nulls or {}).items():
+        cells = "".join(f"{values[n]:>8.3f}  {'':15}" if n in values else f"{'-':>8}  {'':15}" for n in names)
         lines.append(f"  {'answer: ' + name:{NAME_WIDTH}}{'':6}{cells}")
     for counted in comparison.unanswerable:
         if (counted.suite, counted.split) == (suite, "test"):
@@ -60,22 +61,22 @@ def suite_table(comparison: Comparison, suite: str, nulls: Mapping[str, Mapping[
 
 
 def legend(comparison: Comparison) -> str:
-    """What the marks and unusual rows of the tables mean."""
+    """Return the explanation of marks and special rows of the tables."""
     intervals = ", ".join(sorted({m.interval for m in comparison.metrics}))
-    lines = [f"intervals: {intervals}; answer: a fixed answer that needs no model"]
+    lines = [f"intervals: {intervals}; answer: a null model that gives a fixed answer"]
     if comparison.candidate:
-        lines.insert(0, "* candidate: the best on the validation split, which the test split then judges")
+        lines.insert(0, "* candidate: best on the validation split")
     lines += [
-        f"{display_name(one.control)}: the data of {display_name(one.adapter)} with its loss switched off; "
+        f"{display_name(round_.control)}: control, the data of {display_name(round_.adapter)} without its loss; "
         "never a candidate"
-        for one in ROUNDS
-        if one.control in _models(comparison)
+        for round_ in ROUNDS
+        if round_.control in _models(comparison)
     ]
     return "\n".join(lines)
 
 
 def paired_tests_table(tests: Sequence[PairedTest]) -> str:
-    """The paired comparisons; points are the second's share right minus the first's."""
+    """Return the paired comparisons; points are the second model's score minus the first's."""
     if not tests:
         return ""
     lines = [
@@ -90,16 +91,16 @@ def paired_tests_table(tests: Sequence[PairedTest]) -> str:
         )
     corrected = "" if tests[0].p_holm is None else f"; p is Holm-corrected over these {len(tests)} tests"
     lines.append(f"  {_item_counts(tests)}{corrected}")
-    if effect := _smallest_visible_effect(tests):
-        lines.append(f"  a true difference of {100 * effect:.1f} points is found 4 times in 5 (alone, at p < .05)")
+    if effect := _largest_detectable_effect(tests):
+        lines.append(f"  minimum detectable effect: {100 * effect:.1f} points (80 % power, p < .05, uncorrected)")
     return "\n".join(lines)
 
 
 def answers(comparison: Comparison) -> str:
-    """Prompts of the test split, drawn by hash, before and after."""
+    """Return test prompts sampled by hash, with the answers before and after training."""
     if not comparison.samples:
         return ""
-    lines = [f"Before (base) and after ({display_name(comparison.candidate)}), drawn by hash; + right, - wrong"]
+    lines = [f"Before (base) and after ({display_name(comparison.candidate)}), sampled by hash; + right, - wrong"]
     for sample in comparison.samples:
         lines += _wrapped("  > ", sample["prompt"])
         lines += _wrapped(f"  {_mark(sample['before_score'])} before: ", sample["before"])
@@ -108,7 +109,7 @@ def answers(comparison: Comparison) -> str:
 
 
 def decision_text(decision: Decision | None) -> str:
-    """What was promoted or not, and each clause that decided it."""
+    """Return the decision and the result of each clause."""
     if decision is None:
         return ""
     version = f" version {decision.candidate_version}" if decision.candidate_version else ""
@@ -118,13 +119,13 @@ def decision_text(decision: Decision | None) -> str:
     if decision.reason:
         lines += _wrapped("  ", decision.reason)
     for clause in decision.clauses:
-        mark = "held  " if clause.passed else "FAILED"
+        mark = "pass" if clause.passed else "FAIL"
         lines += _wrapped(f"  {mark} ", f"{clause.name}: {clause.actual} (required: {clause.expected})")
     return "\n".join(lines)
 
 
 def markdown_table(comparison: Comparison) -> str:
-    """The same rows as a Markdown table: all suites and metrics of the test split."""
+    """Return a Markdown table of all suites and metrics of the test split."""
     rows = ["| model | suite | metric | n | left out | value | 95 % interval |", "|---|---|---|---:|---:|---:|---|"]
     for model in _models(comparison):
         name = display_name(model) + (" (candidate)" if model == comparison.candidate else "")
@@ -136,8 +137,8 @@ def markdown_table(comparison: Comparison) -> str:
                 interval = f"{m.ci_low:.3f} to {m.ci_high:.3f}"
                 n = f"{m.n} | {m.unanswerable}"
                 rows.append(f"| {name} | {m.suite} | {m.metric} | {n} | {m.value:.3f} | {interval} |")
-    told = [unanswerable_text(one) for one in comparison.unanswerable if one.split == "test"]
-    return "\n".join([*rows, *([""] if told else []), *told])
+    left_out = [unanswerable_text(count) for count in comparison.unanswerable if count.split == "test"]
+    return "\n".join([*rows, *([""] if left_out else []), *left_out])
 
 
 def _suites(comparison: Comparison) -> list[str]:
@@ -146,9 +147,9 @@ def _suites(comparison: Comparison) -> list[str]:
 
 
 def _models(comparison: Comparison) -> list[str]:
-    known = [*dict.fromkeys(m.model for m in comparison.metrics), *comparison.failures]
+    models = [*dict.fromkeys(m.model for m in comparison.metrics), *comparison.failures]
     ranks = {name: rank for rank, name in enumerate((BASE, *ADAPTERS))}
-    return sorted(dict.fromkeys(known), key=lambda name: ranks.get(name, len(ranks)))
+    return sorted(dict.fromkeys(models), key=lambda name: ranks.get(name, len(ranks)))
 
 
 def _cell(metric: Metric | None) -> str:
@@ -158,19 +159,19 @@ def _cell(metric: Metric | None) -> str:
     return f"{metric.value:>8.3f}  {interval:15}"
 
 
-def _smallest_visible_effect(tests: Sequence[PairedTest]) -> float:
-    """For the pair that disagrees on the most items, so at least as small for the others; 0 where none can be said."""
+def _largest_detectable_effect(tests: Sequence[PairedTest]) -> float:
+    """Return the minimum detectable effect of the pair that differs on most items, an upper bound; 0 if undefined."""
     rate, n = max(((test.only_first + test.only_second) / test.n, test.n) for test in tests)
     effect = minimum_detectable_effect(n, rate) if rate else math.inf
     return effect if math.isfinite(effect) else 0.0
 
 
 def _item_counts(tests: Sequence[PairedTest]) -> str:
-    """How many items the tests compare, and how many they leave out because a model cannot take them."""
+    """Return how many items the tests compare, and how many are left out because a model cannot answer them."""
     counts = sorted({test.n for test in tests})
     shown = f"{counts[0]} items each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} items"
     most = max(test.left_out for test in tests)
-    return f"{shown}, up to {most} left out that one of the two cannot take" if most else shown
+    return f"{shown}, up to {most} left out that one of the models cannot answer" if most else shown
 
 
 def _p(value: float) -> str:
@@ -182,7 +183,7 @@ def _mark(score: str) -> str:
 
 
 def _wrapped(head: str, text: str) -> list[str]:
-    """Text with line breaks as " / " and control characters as code points, wrapped under its head."""
+    """Wrap text under its head, with line breaks as " / " and control characters as code points."""
     joined = " / ".join(line.strip() for line in text.splitlines() if line.strip()) or "(nothing)"
     joined = "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in joined)
     return textwrap.wrap(

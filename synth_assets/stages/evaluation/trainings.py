@@ -1,4 +1,4 @@
-"""What the trainings behind adapters left on disk: their curves, and the size of what they published."""
+"""Read training curves and file sizes of adapters from disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from synth_assets.storage.manifests import MANIFEST, ManifestError, read_manifes
 
 @dataclass(frozen=True)
 class Trace:
-    """One adapter on disk.
+    """Stored training data of one adapter.
 
     Attributes:
         adapter: its record.
-        training: its curve and phases; without points where an older version of the code trained it.
-        size_bytes: of the published files; 0 where they cannot be read.
-        tokens: that it was trained on, without padding; 0 where nobody kept the number.
-        problem: why the files cannot be read; empty where they can.
+        training: its curve and phases; without points if an older version of the code trained it.
+        size_bytes: size of the published files; 0 if they cannot be read.
+        tokens: tokens it was trained on, without padding; 0 if not recorded.
+        problem: why the files cannot be read; empty if they can.
     """
 
     adapter: AdapterRecord
@@ -29,7 +29,7 @@ class Trace:
 
 
 def traces(adapters: Sequence[AdapterRecord], root: Path) -> list[Trace]:
-    """One for each adapter that was trained, in order; a folder that was removed or damaged is told, not raised."""
+    """Return one trace for each trained adapter, in order; missing or damaged folders are recorded as `problem`."""
     return [_trace(adapter, root / adapter.path) for adapter in adapters if not adapter.failure]
 
 

@@ -1,4 +1,4 @@
-"""How much text models write while they are examined; each model is kept only as long as it is asked."""
+"""Count the tokens that models generate during an evaluation, and the time it takes."""
 
 import time
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
 
 @dataclass
 class WritingTally:
-    """New tokens of generated text, and the seconds in which they were written; rated choices are not among them."""
+    """Number of newly generated tokens, and the seconds of their generation; scoring choices is not included."""
 
     new_tokens: int = 0
     writing_s: float = 0.0
 
-    def watched(self, subject: EvaluatedModel) -> EvaluatedModel:
-        """Return the subject with a generator whose tokens and seconds are added up here."""
-        return replace(subject, generator=lambda: cast("TextGenerator", _Watched(subject.generator(), self)))
+    def watched(self, model: EvaluatedModel) -> EvaluatedModel:
+        """Return the model with a generator whose tokens and seconds are counted here."""
+        return replace(model, generator=lambda: cast("TextGenerator", _CountingGenerator(model.generator(), self)))
 
 
-class _Watched:
+class _CountingGenerator:
     """A text generator that reports to a tally."""
 
     def __init__(self, generator: TextGenerator, tally: WritingTally) -> None:

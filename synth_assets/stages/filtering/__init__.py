@@ -1,1 +1,1 @@
-"""Which raw instructions are kept, and why the others are not."""
+"""Filter instructions and preference pairs, recording a reason for every rejected row, and split them for training."""

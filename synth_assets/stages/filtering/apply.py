@@ -1,6 +1,6 @@
-"""Every row judged once: rules, benchmark items, exact and near-duplicates; the first objection is the reason.
+"""Apply all filters to each row: rules, benchmark items, exact and near-duplicates. The first failure is the reason.
 
-Benchmark items come before duplicates, so that a row is never dropped for the sake of one that is itself dropped.
+Benchmark items are checked before duplicates, so that no row is rejected as the duplicate of a rejected row.
 """
 
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR, RECALLED
 
 @dataclass(frozen=True)
 class FilterResult:
-    """What became of the rows.
+    """Result of the filter.
 
     Attributes:
-        kept: JUDGED, in the order of the input; score.py says what `score` means.
+        kept: JUDGED, in the order of the input; score.py defines `score`.
         rejected: REJECTED, in the order of the input.
-        reasons: rows by reason, most frequent first.
+        reasons: number of rows by reason, most frequent first.
         fates: row_id and fate ("kept" or the reason) of every row.
-        pass_rates: reason, limit, threshold and pass_rate: what each rule alone would let through at other thresholds.
+        pass_rates: reason, limit, threshold and pass_rate of each rule alone at other thresholds.
     """
 
     kept: pl.LazyFrame
@@ -54,63 +54,63 @@ def apply_filters(
 ) -> FilterResult:
     """Keep one good row for each distinct task.
 
-    Of duplicates the row of the lowest (batch, row_id) is kept, so that the order of the rows changes nothing and a new
-    batch does not displace rows of an older one. A recalled row comes before them all: what repeats it is rejected as
-    its duplicate, so that its text does not return under another id. The table is read twice, in chunks; in memory stay
-    some hundred bytes a row.
+    Of duplicates the row of the lowest (batch, row_id) is kept, so that the result does not depend on the order of the
+    rows and a new batch does not displace rows of an older one. A recalled row precedes all others: its duplicates are
+    rejected too, so that its text does not return under another id. The table is read twice, in chunks; only about 100
+    bytes a row stay in memory.
 
     Args:
         rows: INSTRUCTIONS, of any length.
         items: BENCHMARK_ITEMS of all suites.
         spec: the thresholds.
-        base: the model to be trained.
-        scratch: folder for temporary files, of which the results are read as long as they are used.
-        recalled: row_id -> why a person took the row back.
+        base: token limits of the model to be trained.
+        scratch: folder for temporary files; the results are read from it and need it as long as they are used.
+        recalled: reason of the recall by row_id.
 
     Raises:
-        ValueError: no benchmark items, no rows, or no row is left; says how many each reason rejected.
+        ValueError: no benchmark items, no rows, or no row is left; the message has the number of rows by reason.
     """
     decontaminator = Decontaminator(items, spec.benchmark_cover)
-    ledger, rates = RowLog(("batch", "row_id"), REASONS, scratch, recalled), PassRates()
-    with NearDuplicates(spec.near_duplicate_similarity, scratch) as near:
+    log, rates = RowLog(("batch", "row_id"), REASONS, scratch, recalled), PassRates()
+    with NearDuplicates(spec.near_duplicate_similarity, scratch) as near_duplicates:
         for chunk in chunks(rows):
-            features, verdict = Features(chunk, spec, base), RowDecision(chunk)
-            measured = apply_rules(features, verdict, rates)
-            apply_items(features, verdict, decontaminator)
-            passed = verdict.passed()
-            near.add_words(features.task_words(passed))
-            ledger.add(
+            features, decision = Features(chunk, spec, base), RowDecision(chunk)
+            values = apply_rules(features, decision, rates)
+            apply_items(features, decision, decontaminator)
+            passed = decision.passed()
+            near_duplicates.add_words(features.task_words(passed))
+            log.add(
                 chunk,
-                verdict,
+                decision,
                 features.tasks().gather(passed).to_list(),
-                pl.DataFrame({"score": score(features, measured)}),
+                pl.DataFrame({"score": score(features, values)}),
             )
-        ledger.reject_repeats(near)
-    ledger.take_back()
-    reasons = ledger.reasons()
-    if not ledger.passed().size:
-        table = "\n".join(f"  {reason}: {count}" for reason, count in reasons.items()) or "  there were none to judge"
-        raise ValueError(f"no instruction row is left of {ledger.table.height}; rejected by reason:\n{table}")
-    return FilterResult(*ledger.write(rows, JUDGED, REJECTED), reasons, ledger.fates(), rates.table())
+        log.reject_repeats(near_duplicates)
+    log.apply_retractions()
+    reasons = log.reasons()
+    if not log.passed().size:
+        counts = "\n".join(f"  {reason}: {count}" for reason, count in reasons.items()) or "  there were no rows"
+        raise ValueError(f"no instruction row is left of {log.table.height}; rejected by reason:\n{counts}")
+    return FilterResult(*log.write(rows, JUDGED, REJECTED), reasons, log.fates(), rates.table())
 
 
-def apply_rules(rows: Features, verdict: RowDecision, rates: PassRates) -> dict[str, Floats]:
-    """Object to what a rule objects to; gives what each rule measured, by its reason."""
+def apply_rules(rows: Features, decision: RowDecision, rates: PassRates) -> dict[str, Floats]:
+    """Reject the rows that fail a rule, and return the measured values by the rule's reason."""
     measured = {rule.reason: rule.measure(rows) for rule in RULES}
     for rule in RULES:
         values = measured[rule.reason]
         rates.add(rule, rows, values)
-        for place in np.flatnonzero(rule.fails(rows, values) & (verdict.reason == "")).tolist():
-            verdict.reject(place, rule.reason, rule.explain(rows, place, float(values[place])))
+        for index in np.flatnonzero(rule.fails(rows, values) & (decision.reason == "")).tolist():
+            decision.reject(index, rule.reason, rule.explain(rows, index, float(values[index])))
     return measured
 
 
-def apply_items(rows: Features, verdict: RowDecision, items: Decontaminator, *others: pl.Series) -> None:
-    """Object to rows that repeat a benchmark item in any text, of which `others` has more than the rows do."""
+def apply_items(rows: Features, decision: RowDecision, items: Decontaminator, *others: pl.Series) -> None:
+    """Reject rows that contain a benchmark item in any of their texts or in `others`, further texts of the rows."""
     texts = (*(rows.text(side) for side in SIDES), rows.history(), *others)
     words = [*(rows.words(side) for side in SIDES), *(hash_words(text.to_list()) for text in texts[2:])]
     hits = items.find_words(words, texts)
-    for place in verdict.passed().tolist():
-        if hits.item[place]:
-            part = "all of it" if hits.cover[place] == 1 else f"{hits.cover[place]:.2f} of its 8-grams"
-            verdict.reject(place, CONTAMINATED, f"{hits.item[place]}: {part}")
+    for index in decision.passed().tolist():
+        if hits.item[index]:
+            part = "all of it" if hits.cover[index] == 1 else f"{hits.cover[index]:.2f} of its 8-grams"
+            decision.reject(index, CONTAMINATED, f"{hits.item[index]}: {part}")

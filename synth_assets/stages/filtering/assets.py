@@ -1,4 +1,4 @@
-"""Assets of the stage filtering: every row judged once, and what is left divided for training."""
+"""Assets of the stage filtering: kept and rejected rows, the SFT dataset with its splits, and the dataset card."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +32,13 @@ from synth_assets.stages.filtering.preferences import (
     PreferenceFilterResult,
     filter_preferences,
 )
-from synth_assets.stages.filtering.report import items_found, reasons_table, sample, stats_figure
+from synth_assets.stages.filtering.report import (
+    items_found,
+    reasons_table,
+    rejection_summary,
+    sample,
+    stats_figure,
+)
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
@@ -53,7 +59,7 @@ class SplitConfig(config_of(SplitSpec)):
 
 @dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
 def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
-    """Rows that people took back (`synth recall ROW`): they pass no filter, and nothing trained on them is promoted."""
+    """List rows recalled with `synth recall ROW`: they pass no filter, and no model trained on them is promoted."""
     rows = recalls_in_force(home.recalls())
     return dg.MaterializeResult(
         value=rows,
@@ -67,13 +73,13 @@ def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
         "filtered_instructions": dg.AssetOut(
             kinds={"polars", "parquet"},
             owners=["team:data"],
-            description="The rows that passed: one good row for each distinct task, none of a benchmark, with a score.",
+            description="Rows that passed: one good row for each distinct task, no benchmark items, with a score.",
             code_version=fingerprint(FilterSpec(), [rule.reason for rule in RULES]),
         ),
         "rejected_instructions": dg.AssetOut(
             kinds={"polars", "parquet"},
             owners=["team:data"],
-            description="The rows that did not pass, each with its reason and the value behind it.",
+            description="Rows that did not pass, each with its reason and the measured value.",
             code_version=fingerprint(FilterSpec(), [rule.reason for rule in RULES]),
         ),
     },
@@ -91,7 +97,7 @@ def filtered_instructions(
     inference: Inference,
     home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
-    """Every row, generated or imported, judged once: kept for one distinct task, or rejected with its reason."""
+    """Filter generated and imported rows: keep one row for each distinct task, record a reason for every other row."""
     spec = hardware.spec(FilterSpec(), config)
     batches = [raw_instructions[name] for name in sorted(raw_instructions)]
     rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
@@ -99,9 +105,9 @@ def filtered_instructions(
         inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
     )
     with _scratch(home) as scratch:
-        verdicts = apply_filters(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
-        context.log.info(f"rejected by reason: {verdicts.reasons}")
-        yield from _results(("filtered_instructions", "rejected_instructions"), verdicts, spec, home)
+        result = apply_filters(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
+        context.log.info(rejection_summary(result.reasons, result.fates.height))
+        yield from _results(("filtered_instructions", "rejected_instructions"), result, spec, home)
 
 
 @dg.asset(
@@ -113,7 +119,7 @@ def filtered_instructions(
 def sft_dataset(
     config: SplitConfig, filtered_instructions: pl.LazyFrame, hardware: Hardware, home: SynthHome
 ) -> dg.MaterializeResult:
-    """The rows for supervised fine-tuning, train and validation divided by groups of similar tasks."""
+    """Split the filtered rows for supervised fine-tuning into train and validation by groups of similar tasks."""
     spec = hardware.spec(SplitSpec(), config)
     with _scratch(home) as scratch:
         rows = split(filtered_instructions, spec, scratch)
@@ -140,7 +146,7 @@ def sft_dataset(
     group_name="filtering",
     kinds={"markdown", "mlflow"},
     owners=["team:data"],
-    op_tags={"dagster/priority": "-1"},  # no other step reads the card: the trainings start first
+    op_tags={"dagster/priority": "-1"},  # no other step reads the card, so that trainings start first
 )
 def dataset_card_asset(
     context: dg.AssetExecutionContext,
@@ -149,7 +155,7 @@ def dataset_card_asset(
     benchmark_items: pl.DataFrame,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    """What a person must know before training on sft_dataset, written from its rows; with a figure, also in MLflow."""
+    """Write the dataset card of sft_dataset, with a figure, and log it in MLflow."""
     versions = upstream_versions(context)
     specs = {
         asset: json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
@@ -161,7 +167,7 @@ def dataset_card_asset(
     image = thumbnail(stats_figure(sft_dataset, rejected_instructions))
     write_atomically(folder / "README.md", lambda path: _write(path, card.encode()))
     write_atomically(folder / "filtering_stats.png", lambda path: _write(path, image))
-    numbers = {"rows": _rows(sft_dataset), "rejected_rows": _rows(rejected_instructions)}
+    numbers = {"rows": _row_count(sft_dataset), "rejected_rows": _row_count(rejected_instructions)}
     run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(fingerprint(card)),
@@ -179,13 +185,13 @@ def dataset_card_asset(
         "filtered_preferences": dg.AssetOut(
             kinds={"polars", "parquet"},
             owners=["team:data"],
-            description="The imported pairs that passed, each with the group of the instructions that it resembles.",
+            description="Imported pairs that passed, each with the group of similar instructions.",
             code_version=fingerprint(FilterSpec(), PREFERENCE_REASONS),
         ),
         "rejected_preferences": dg.AssetOut(
             kinds={"polars", "parquet"},
             owners=["team:data"],
-            description="The imported pairs that did not pass, each with its reason and the value behind it.",
+            description="Imported pairs that did not pass, each with its reason and the measured value.",
             code_version=fingerprint(FilterSpec(), PREFERENCE_REASONS),
         ),
     },
@@ -201,36 +207,36 @@ def filtered_preferences(
     inference: Inference,
     home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
-    """Every imported preference pair, judged once: both answers by the rules, none a copy, none of what is held out."""
+    """Filter imported preference pairs: rules for both answers, duplicates, benchmark items, held-out instructions."""
     spec = inference.hardware.spec(FilterSpec(), config)
-    around = PairContext(sft_dataset, benchmark_items, inference.hardware.spec(SplitSpec()).group_similarity)
+    context_of_pairs = PairContext(sft_dataset, benchmark_items, inference.hardware.spec(SplitSpec()).group_similarity)
     base = TokenLimits(
         inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
     )
     with _scratch(home) as scratch:
-        verdicts = filter_preferences(imported_preferences, around, spec, base, scratch)
-        context.log.info(f"rejected by reason: {verdicts.reasons}")
-        yield from _results(("filtered_preferences", "rejected_preferences"), verdicts, spec, home)
+        result = filter_preferences(imported_preferences, context_of_pairs, spec, base, scratch)
+        context.log.info(rejection_summary(result.reasons, result.fates.height))
+        yield from _results(("filtered_preferences", "rejected_preferences"), result, spec, home)
 
 
 def _results(
-    names: tuple[str, str], verdicts: FilterResult | PreferenceFilterResult, spec: FilterSpec, home: SynthHome
+    names: tuple[str, str], result: FilterResult | PreferenceFilterResult, spec: FilterSpec, home: SynthHome
 ) -> Iterator[dg.MaterializeResult]:
-    """The table of what is kept and the one of what is rejected, each with the manifest of all rows."""
-    for name, table in zip(names, (verdicts.kept, verdicts.rejected), strict=True):
+    """Yield the kept and the rejected table, each with the manifest of all rows."""
+    for name, table in zip(names, (result.kept, result.rejected), strict=True):
         version = content_hash(table)
-        home.leave_row_manifest(name, version, verdicts.fates)
+        home.leave_row_manifest(name, version, result.fates)
         yield dg.MaterializeResult(
             asset_key=name,
             value=table,
             data_version=dg.DataVersion(version),
-            metadata=_metadata(verdicts, table, spec),
+            metadata=_metadata(result, table, spec),
         )
 
 
 @contextmanager
 def _scratch(home: SynthHome) -> Iterator[Path]:
-    """A folder for temporary files; what a killed run left of earlier ones is removed."""
+    """Create a folder for temporary files, after removing those of killed runs."""
     folder = home.shards("filtering")
     sweep_temporaries(folder)
     with TemporaryDirectory(dir=folder, prefix=".judging-") as scratch:
@@ -238,36 +244,36 @@ def _scratch(home: SynthHome) -> Iterator[Path]:
 
 
 def _metadata(
-    verdicts: FilterResult | PreferenceFilterResult, table: pl.LazyFrame, spec: FilterSpec
+    result: FilterResult | PreferenceFilterResult, table: pl.LazyFrame, spec: FilterSpec
 ) -> Mapping[str, Any]:
     columns = table.collect_schema().names()
     rejected = "reason" in columns
-    judged, kept = verdicts.fates.height, verdicts.fates.filter(fate="kept").height
+    total, kept = result.fates.height, result.fates.filter(fate="kept").height
     shown = [name for name in SAMPLE_COLUMNS if name in columns]
     return {
-        **_pictures(verdicts, rejected=rejected),
-        "dagster/row_count": judged - kept if rejected else kept,
-        "judged_rows": judged,
-        "pass_rate": kept / max(judged, 1),
-        "rejected_by_reason": dg.MetadataValue.md(reasons_table(verdicts.reasons, judged)),
+        **_figures(result, rejected=rejected),
+        "dagster/row_count": total - kept if rejected else kept,
+        "judged_rows": total,
+        "pass_rate": kept / max(total, 1),
+        "rejected_by_reason": dg.MetadataValue.md(reasons_table(result.reasons, total)),
         "sample": dg.MetadataValue.md(sample(table, shown)),
         "spec": dg.MetadataValue.json(asdict(spec)),
         **({"benchmark_items_found": dg.MetadataValue.md(items_found(table))} if rejected else {}),
     }
 
 
-def _pictures(verdicts: FilterResult | PreferenceFilterResult, *, rejected: bool) -> Mapping[str, Any]:
-    """How the instructions fared, drawn, and how they would with other thresholds."""
-    if rejected or not isinstance(verdicts, FilterResult):
+def _figures(result: FilterResult | PreferenceFilterResult, *, rejected: bool) -> Mapping[str, Any]:
+    """Return the figure of outcomes and the pass rates at other thresholds."""
+    if rejected or not isinstance(result, FilterResult):
         return {}
-    figure = stats_figure(verdicts.kept, verdicts.rejected)
+    figure = stats_figure(result.kept, result.rejected)
     return {
         "filtering_stats": dg.MetadataValue.md(markdown_image("filtering stats", figure)),
-        "pass_rates": dg.MetadataValue.md(markdown(verdicts.pass_rates)),
+        "pass_rates": dg.MetadataValue.md(markdown(result.pass_rates)),
     }
 
 
-def _rows(table: pl.LazyFrame) -> int:
+def _row_count(table: pl.LazyFrame) -> int:
     return table.select(pl.len()).collect().item()
 
 

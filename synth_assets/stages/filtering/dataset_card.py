@@ -1,6 +1,6 @@
-"""The dataset card: what a person must know before training on the rows, every number counted from them.
+"""Dataset card in the Hugging Face Hub format, with every number counted from the rows.
 
-The format is that of the Hugging Face hub (a YAML header, then Markdown):
+A YAML header is followed by Markdown:
 https://huggingface.co/docs/hub/datasets-cards
 """
 
@@ -19,25 +19,25 @@ from synth_assets.storage.retractions import RECALLED
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 LARGEST = "n>1M"
-LICENCES = {"embedded:": "MIT, as this project: the shipped teacher was trained on sentences that the project made up"}
+LICENCES = {"embedded:": "MIT, as this project: the shipped teacher was trained on sentences written for the project"}
 OTHER_FAMILIES = {CONTAMINATED: "benchmarks", EXACT: "duplicates", NEAR: "duplicates", RECALLED: "recalled by a person"}
 LIMITS = (
-    "No answer was checked for truth: the filter sees form, repetition, language, safety and overlap, not facts.",
-    "Decontamination is a lower bound: a paraphrase of a benchmark item survives it.",
+    "Answers are not verified: the filter checks form, repetition, language, safety and overlap, not facts.",
+    "Decontamination is a lower bound: it does not detect a paraphrase of a benchmark item.",
     "The score is the distance to the filter's limits, not a measure of quality.",
-    "Generated rows carry the errors and the preferences of the model that made them.",
+    "Generated rows have the errors and biases of the model that generated them.",
 )
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card says that the rows themselves do not.
+    """Facts of the card that are not in the rows.
 
     Args:
-        data_version: of the dataset.
-        filter_spec: the thresholds that were in force, by name.
-        split_spec: how train and validation were divided.
-        data_versions: of everything upstream.
+        data_version: data version of the dataset.
+        filter_spec: thresholds of the filter, by name.
+        split_spec: settings of the split.
+        data_versions: data versions of everything upstream.
     """
 
     data_version: str
@@ -47,12 +47,12 @@ class CardFacts:
 
 
 def dataset_card(rows: pl.LazyFrame, rejected: pl.LazyFrame, items: pl.DataFrame, facts: CardFacts) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
         rows: SFT_ROWS.
-        rejected: REJECTED, of the same judgement.
-        items: BENCHMARK_ITEMS that the rows were held against.
+        rejected: REJECTED of the same filter run.
+        items: BENCHMARK_ITEMS used for decontamination.
         facts: versions and specs.
 
     Raises:
@@ -61,16 +61,16 @@ def dataset_card(rows: pl.LazyFrame, rejected: pl.LazyFrame, items: pl.DataFrame
     splits = _counts(rows, "split")
     kept = sum(splits.values())
     if not kept:
-        raise ValueError("dataset card: the dataset has no rows, there is nothing to describe")
+        raise ValueError("dataset card: the dataset has no rows")
     origins = rows.group_by("source", "batch", "model", "revision").agg(
         rows=pl.len(), seeds=pl.col("seed").drop_nulls().n_unique(), temperatures=pl.col("temperature").unique().sort()
     )
-    made = origins.sort("source", "batch", "model", "revision").collect()
+    origins = origins.sort("source", "batch", "model", "revision").collect()
     parts = [
-        _header(splits, kept, made["source"].unique().to_list()),
+        _header(splits, kept, origins["source"].unique().to_list()),
         f"# sft_dataset {facts.data_version}\n\n{kept:,} instructions with responses for supervised fine-tuning, in "
-        "English. This card is written from the rows; nothing in it is typed by hand.",
-        _origins(made),
+        "English. This card is generated from the rows.",
+        _origins(origins),
         _filter(kept, _counts(rejected, "reason"), facts.filter_spec),
         _decontamination(rejected, items, facts.filter_spec),
         _splits(rows, splits, facts.split_spec),
@@ -82,7 +82,7 @@ def dataset_card(rows: pl.LazyFrame, rejected: pl.LazyFrame, items: pl.DataFrame
 
 def _header(splits: Mapping[str, int], kept: int, sources: Sequence[str]) -> str:
     header = {
-        "pretty_name": "Instructions judged by synth-assets",
+        "pretty_name": "Instructions filtered by synth-assets",
         "language": ["en"],
         "license": "other",
         "license_name": "see-sources",
@@ -94,36 +94,38 @@ def _header(splits: Mapping[str, int], kept: int, sources: Sequence[str]) -> str
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---"
 
 
-def _origins(made: pl.DataFrame) -> str:
+def _origins(origins: pl.DataFrame) -> str:
     lines = []
-    for row in made.to_dicts():
+    for row in origins.to_dicts():
         drawn = [f"{value:g}" for value in row["temperatures"] if value is not None]
         model = f"{row['model']} at {row['revision']}" if row["model"] else "not recorded"
         lines.append((row["source"], row["batch"], model, ", ".join(drawn) or "-", row["seeds"] or "-", row["rows"]))
     head = ("source", "batch", "model and revision", "temperature", "distinct seeds", "rows")
-    return f"## Where the rows come from\n\n{_table(head, lines)}\n\nLicences:\n\n" + "\n".join(_licences(made))
+    return f"## Sources\n\n{_table(head, lines)}\n\nLicences:\n\n" + "\n".join(_licences(origins))
 
 
-def _licences(made: pl.DataFrame) -> list[str]:
-    told = []
-    for source, model in made.select("source", "model").unique(maintain_order=True).iter_rows():
-        known = next((text for start, text in LICENCES.items() if (model or "").startswith(start)), None)
-        unknown = (
-            f"that of the outputs of {model}; see its page" if model else "not recorded: ask whoever brought the file"
+def _licences(origins: pl.DataFrame) -> list[str]:
+    lines = []
+    for source, model in origins.select("source", "model").unique(maintain_order=True).iter_rows():
+        licence = next((text for start, text in LICENCES.items() if (model or "").startswith(start)), None)
+        fallback = (
+            f"that of the outputs of {model}; see its model page"
+            if model
+            else "not recorded: ask who imported the file"
         )
-        told.append(f"- {escaped(source)}: {known or escaped(unknown)}")
-    return told
+        lines.append(f"- {escaped(source)}: {licence or escaped(fallback)}")
+    return lines
 
 
 def _filter(kept: int, reasons: Mapping[str, int], spec: Mapping[str, Any]) -> str:
-    judged = kept + sum(reasons.values())
+    filtered = kept + sum(reasons.values())
     family = {**{rule.reason: rule.family for rule in RULES}, **OTHER_FAMILIES}
-    lines = [(name, family.get(name, "-"), rows, f"{rows / judged:.2%}") for name, rows in reasons.items()]
-    told = f"{judged:,} rows were judged, {kept:,} kept: a pass rate of {kept / judged:.1%}."
+    lines = [(name, family.get(name, "-"), rows, f"{rows / filtered:.2%}") for name, rows in reasons.items()]
+    summary = f"{kept:,} of {filtered:,} rows were kept: a pass rate of {kept / filtered:.1%}."
     return (
-        f"## How they were chosen\n\n{told}\n\n"
-        "![What became of the judged rows](filtering_stats.png)\n\n"
-        f"{_table(('reason', 'family', 'rows', 'share of the judged'), lines)}\n\nThresholds:\n\n{_json(spec)}"
+        f"## Filtering\n\n{summary}\n\n"
+        "![Rows by outcome of the filter](filtering_stats.png)\n\n"
+        f"{_table(('reason', 'family', 'rows', 'share of all rows'), lines)}\n\nThresholds:\n\n{_json(spec)}"
     )
 
 
@@ -132,8 +134,8 @@ def _decontamination(rejected: pl.LazyFrame, items: pl.DataFrame, spec: Mapping[
     suites = items["suite"].value_counts(sort=True).rows()
     cover = f" at a cover of {spec['benchmark_cover']:g} of an item's 8-grams" if "benchmark_cover" in spec else ""
     return (
-        f"## Decontamination\n\n{len(hits):,} rows were taken out because they hold one of {hits['item'].n_unique():,} "
-        f"benchmark items{cover}.\n\n{_table(('suite', 'items held against the rows'), suites)}"
+        f"## Decontamination\n\n{len(hits):,} rows were rejected because they contain one of "
+        f"{hits['item'].n_unique():,} benchmark items{cover}.\n\n{_table(('suite', 'items compared'), suites)}"
     )
 
 
@@ -146,12 +148,12 @@ def _splits(rows: pl.LazyFrame, splits: Mapping[str, int], spec: Mapping[str, An
         for side, value in zip(("instruction", "response"), tokens, strict=True)
         if value is not None
     )
-    told = f"\n\nMedian tokens of the model that made them: {medians}." if medians else ""
-    return f"## Splits\n\n{_table(('split', 'rows', 'groups of similar tasks'), lines)}{told}\n\n{_json(spec)}"
+    medians_text = f"\n\nMedian tokens, by the generating model's tokenizer: {medians}." if medians else ""
+    return f"## Splits\n\n{_table(('split', 'rows', 'groups of similar tasks'), lines)}{medians_text}\n\n{_json(spec)}"
 
 
 def _counts(rows: pl.LazyFrame, name: str) -> dict[str, int]:
-    """Rows by value, most frequent first."""
+    """Return the number of rows by value, most frequent first."""
     counts = rows.group_by(name).len().sort(["len", name], descending=[True, False]).collect()
     return dict(counts.iter_rows())
 

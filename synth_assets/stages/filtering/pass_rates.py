@@ -1,4 +1,4 @@
-"""How many rows would pass each rule if its threshold were another, counted chunk by chunk."""
+"""Pass rate of each rule at other thresholds, counted chunk by chunk."""
 
 import numpy as np
 import polars as pl
@@ -7,23 +7,23 @@ from synth_assets.stages.filtering.features import Features, Floats
 from synth_assets.stages.filtering.rules import RULES, Rule
 
 FACTORS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
-"""Thresholds in units of the one in force."""
+"""Multiples of the current threshold."""
 
 SWEPT = tuple(rule for rule in RULES if rule.limit and not rule.limit.endswith("_tokens"))
-"""Tokens are left out: they are counted only where they may exceed the limit in force."""
+"""Token limits are left out: tokens are counted only where they may exceed the current limit."""
 
 
 class PassRates:
-    """Counts of the rows that each rule alone lets through, of which memory does not grow."""
+    """Number of rows that each rule alone passes, in constant memory."""
 
     def __init__(self) -> None:
-        """Start from no rows."""
+        """Start without rows."""
         self._rows = 0
         self._limits = dict.fromkeys((rule.reason for rule in SWEPT), 0.0)
         self._passed = {rule.reason: np.zeros(len(FACTORS), np.int64) for rule in SWEPT}
 
     def add(self, rule: Rule, rows: Features, values: Floats) -> None:
-        """Count a chunk's values of a rule; rules without a threshold to vary are ignored."""
+        """Count a rule's values for a chunk; rules without a threshold are ignored."""
         if rule.reason not in self._passed:
             return
         limit = self._limits[rule.reason] = rule.threshold(rows)
@@ -32,7 +32,7 @@ class PassRates:
         self._rows += len(rows) if rule is SWEPT[0] else 0
 
     def table(self) -> pl.DataFrame:
-        """reason, limit (in force), threshold and pass_rate (0..1, of all rows), for each rule and factor."""
+        """Return reason, limit (current), threshold and pass_rate (0..1, of all rows), for each rule and factor."""
         parts = [
             {
                 "reason": reason,
@@ -49,7 +49,7 @@ class PassRates:
 
 
 def markdown(rates: pl.DataFrame) -> str:
-    """One line for each rule: its limit, and the pass rate at each multiple of it."""
+    """Return one row for each rule: its limit, and the pass rate at each multiple of it."""
     header = " | ".join(f"{factor:g} x" for factor in FACTORS)
     lines = [f"| rule alone, at | limit | {header} |", "|---|---:|" + "---:|" * len(FACTORS)]
     for (reason, limit), group in rates.group_by("reason", "limit", maintain_order=True):

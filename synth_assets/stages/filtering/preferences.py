@@ -1,7 +1,7 @@
-"""Preference pairs that users bring, judged like instructions: each answer by the rules, each pair once, none held out.
+"""Filter imported preference pairs: rules for both answers, duplicates, benchmark items and held-out instructions.
 
-The better answer must be as good as any that is trained on. The worse one may be bad, since that is what it is there
-for; but it must be text that a model could have written to the task, and nobody's secret.
+The chosen answer must pass every rule. The rejected answer may be bad, but it must be a plausible response without
+personal data.
 """
 
 from collections import defaultdict
@@ -35,16 +35,16 @@ REJECTED_ANSWER_RULES = (
     "too_long_for_base",
     "refused_by_chat_template",
 )
-"""Rules that the worse answer must pass as well; it may refuse, be cut off, repeat itself or say nothing."""
+"""Rules that the rejected answer must pass as well; it may refuse, be cut off, repeat itself or be trivial."""
 PREFIX = "rejected_answer_"
-IMPORT = "import-"  # what groups of imports alone are called, before the id of their first
+IMPORT = "import-"  # name prefix of groups that consist of imports only, before the id of their first pair
 SAME, HELD_OUT, BETWEEN = "identical_answers", "held_out_instruction", "between_groups"
 PREFERENCE_REASONS = (*REASONS, *(PREFIX + name for name in REJECTED_ANSWER_RULES), SAME, HELD_OUT, BETWEEN)
 
 
 @dataclass(frozen=True)
 class PreferenceFilterResult:
-    """What became of imported pairs: PAIRS with their group, REJECTED_PAIRS, counts by reason, and fates."""
+    """Result of the filter of imported pairs: PAIRS with their group, REJECTED_PAIRS, counts by reason, and fates."""
 
     kept: pl.LazyFrame
     rejected: pl.LazyFrame
@@ -54,12 +54,12 @@ class PreferenceFilterResult:
 
 @dataclass(frozen=True)
 class PairContext:
-    """What imported pairs are held against.
+    """Data that imported pairs are compared with.
 
     Attributes:
         sft_rows: SFT_ROWS, both splits.
         items: BENCHMARK_ITEMS of all suites.
-        similarity: from which two instructions are of one group, as in the split of `sft_rows`.
+        similarity: smallest similarity of two instructions of one group, as in the split of `sft_rows`.
     """
 
     sft_rows: pl.LazyFrame
@@ -68,110 +68,110 @@ class PairContext:
 
 
 def filter_preferences(
-    pairs: pl.LazyFrame, around: PairContext, spec: FilterSpec, base: TokenLimits, scratch: Path
+    pairs: pl.LazyFrame, context: PairContext, spec: FilterSpec, base: TokenLimits, scratch: Path
 ) -> PreferenceFilterResult:
-    """Keep the pairs that may be trained on, each with the group of the instructions that its own resembles.
+    """Keep the pairs that may be trained on, each with the group of similar instructions.
 
-    Of pairs that repeat each other the one of the lowest (source, pair_id) is kept. A pair whose instruction resembles
-    a held-out one, or those of two groups, would carry one split into another, and is rejected.
+    Of duplicate pairs the one of the lowest (source, pair_id) is kept. A pair whose instruction is similar to a
+    held-out one, or to those of two groups, would leak between splits and is rejected.
 
     Args:
-        pairs: PAIRS without group and split; read twice, in chunks. None at all is no error.
-        around: the SFT dataset and the benchmarks.
+        pairs: PAIRS without group and split; read twice, in chunks. May be empty.
+        context: the SFT dataset and the benchmarks.
         spec: the thresholds.
-        base: the model to be trained.
-        scratch: folder for temporary files, of which the results are read as long as they are used.
+        base: token limits of the model to be trained.
+        scratch: folder for temporary files; the results are read from it and need it as long as they are used.
 
     Raises:
         ValueError: no benchmark items, or one without a prompt.
     """
-    items = Decontaminator(around.items, spec.benchmark_cover)
-    rows = around.sft_rows.select("row_id", "group", "split").collect()
-    ledger = RowLog(("source", "pair_id"), PREFERENCE_REASONS, scratch)
+    items = Decontaminator(context.items, spec.benchmark_cover)
+    rows = context.sft_rows.select("row_id", "group", "split").collect()
+    log = RowLog(("source", "pair_id"), PREFERENCE_REASONS, scratch)
     similar = NearDuplicates(spec.near_duplicate_similarity, scratch)
-    related = NearDuplicates(around.similarity, scratch)
+    related = NearDuplicates(context.similarity, scratch)
     with similar, related:
-        for tasks in task_texts(around.sft_rows):
+        for tasks in task_texts(context.sft_rows):
             related.add(tasks)
         for chunk in chunks(pairs):
-            verdict = RowDecision(chunk)
-            asked = _judge_chunk(chunk, verdict, items, spec, base)
-            passed = verdict.passed()
-            whole = pl.select(pl.concat_str(asked, chunk["chosen"], chunk["rejected"], separator="\n")).to_series()
-            related.add(asked.gather(passed).to_list())
+            decision = RowDecision(chunk)
+            tasks = _decide_chunk(chunk, decision, items, spec, base)
+            passed = decision.passed()
+            whole = pl.select(pl.concat_str(tasks, chunk["chosen"], chunk["rejected"], separator="\n")).to_series()
+            related.add(tasks.gather(passed).to_list())
             similar.add(texts := whole.gather(passed).to_list())
-            ledger.add(chunk, verdict, texts, pl.DataFrame())
-        before = ledger.reject_repeats(similar)
-        group = _place(ledger, before, related, rows)
-    ledger.table = ledger.table.with_columns(group)
-    kept, rejected = ledger.write(pairs, PAIRS, REJECTED_PAIRS)
-    return PreferenceFilterResult(kept, rejected, ledger.reasons(), ledger.fates())
+            log.add(chunk, decision, texts, pl.DataFrame())
+        before = log.reject_repeats(similar)
+        group = _assign_groups(log, before, related, rows)
+    log.table = log.table.with_columns(group)
+    kept_pairs, rejected_pairs = log.write(pairs, PAIRS, REJECTED_PAIRS)
+    return PreferenceFilterResult(kept_pairs, rejected_pairs, log.reasons(), log.fates())
 
 
-def _judge_chunk(
-    rows: pl.DataFrame, verdict: RowDecision, items: Decontaminator, spec: FilterSpec, base: TokenLimits
+def _decide_chunk(
+    rows: pl.DataFrame, decision: RowDecision, items: Decontaminator, spec: FilterSpec, base: TokenLimits
 ) -> pl.Series:
-    """Object by the rules and benchmarks; gives what each pair asks, earlier turns included."""
-    chosen, worse = (Features(_with_response(rows, side), spec, base) for side in ("chosen", "rejected"))
-    apply_rules(chosen, verdict, PassRates())
+    """Apply rules and benchmark items, and return the task of each pair, earlier turns included."""
+    chosen, rejected = (Features(_with_response(rows, side), spec, base) for side in ("chosen", "rejected"))
+    apply_rules(chosen, decision, PassRates())
     for rule in RULES:
         if rule.reason in REJECTED_ANSWER_RULES:
-            values = rule.measure(worse)
-            for place in np.flatnonzero(rule.fails(worse, values)).tolist():
-                verdict.reject(place, PREFIX + rule.reason, rule.explain(worse, place, float(values[place])))
+            values = rule.measure(rejected)
+            for place in np.flatnonzero(rule.fails(rejected, values)).tolist():
+                decision.reject(place, PREFIX + rule.reason, rule.explain(rejected, place, float(values[place])))
     for place, (better, other) in enumerate(rows.select("chosen", "rejected").iter_rows()):
         if normalise(better or "") == normalise(other or ""):
-            verdict.reject(place, SAME, "chosen and rejected say the same")
-    apply_items(chosen, verdict, items, worse.text("response"))
+            decision.reject(place, SAME, "chosen and rejected are the same text")
+    apply_items(chosen, decision, items, rejected.text("response"))
     return chosen.tasks()
 
 
 def _with_response(pairs: pl.DataFrame, side: str) -> pl.DataFrame:
-    """The pairs as INSTRUCTIONS that one of their answers responds to."""
+    """Return the pairs as INSTRUCTIONS with one of their answers as response."""
     rows = pairs.with_columns(pl.col(side).alias("response"))
     missing = [pl.lit(None, kind).alias(name) for name, kind in INSTRUCTIONS.items() if name not in rows.columns]
     return rows.with_columns(missing).select(INSTRUCTIONS.names())
 
 
-def _place(ledger: RowLog, judged: Integers, related: NearDuplicates, rows: pl.DataFrame) -> pl.Series:
-    """The group of each pair; pairs that belong to a held-out one or to several are rejected in the ledger.
+def _assign_groups(log: RowLog, compared: Integers, related: NearDuplicates, rows: pl.DataFrame) -> pl.Series:
+    """Return the group of each pair, and reject pairs that belong to a held-out group or to several groups.
 
     Args:
-        ledger: of the pairs.
-        judged: the places of the pairs in `related`.
-        related: the tasks of the SFT rows, then those of the judged pairs.
+        log: decisions on the pairs.
+        compared: indices of the pairs in `related`.
+        related: tasks of the SFT rows, then those of the compared pairs.
         rows: row_id, group and split of the SFT rows.
     """
-    passed = ledger.passed()
-    places = passed[ledger.in_order(passed)]
-    rank = np.full(rows.height + judged.size, -1)
+    passed = log.passed()
+    indices = passed[log.sorted_positions(passed)]
+    rank = np.full(rows.height + compared.size, -1)
     rank[: rows.height] = np.arange(rows.height)
-    rank[rows.height + np.searchsorted(judged, places)] = rows.height + np.arange(places.size)
-    grouping = _Grouping(rows, ledger.table["pair_id"].gather(places).to_list(), related.pairs(rank))
-    objections = [grouping.join(number) for number in range(places.size)]
-    against = [number for number, objection in enumerate(objections) if objection]
-    found = [objection for objection in objections if objection]
-    ledger.reject(
-        places[against],
-        np.array([reason for reason, _, _ in found], dtype=np.str_),
-        pl.Series([row_id for _, row_id, _ in found], dtype=pl.String),
-        np.array([similarity for _, _, similarity in found], dtype=np.float64),
+    rank[rows.height + np.searchsorted(compared, indices)] = rows.height + np.arange(indices.size)
+    grouping = _Grouping(rows, log.table["pair_id"].gather(indices).to_list(), related.pairs(rank))
+    problems = [grouping.join(number) for number in range(indices.size)]
+    failing = [number for number, objection in enumerate(problems) if objection]
+    failures = [objection for objection in problems if objection]
+    log.reject(
+        indices[failing],
+        np.array([reason for reason, _, _ in failures], dtype=np.str_),
+        pl.Series([row_id for _, row_id, _ in failures], dtype=pl.String),
+        np.array([similarity for _, _, similarity in failures], dtype=np.float64),
     )
-    group = np.full(ledger.table.height, None, object)
-    group[places] = grouping.names()
+    group = np.full(log.table.height, None, object)
+    group[indices] = grouping.names()
     return pl.Series("group", group.tolist(), pl.String)
 
 
 class _Grouping:
-    """Groups of SFT rows, and imports that join them one by one."""
+    """Groups of SFT rows, to which imports are added one by one."""
 
     def __init__(self, rows: pl.DataFrame, ids: list[str], alike: DuplicatePairs) -> None:
-        """Take the rows, the ids of the imports, and which of both are alike, imports numbered after the rows."""
+        """Store the rows, the ids of the imports, and the similar pairs; imports are numbered after the rows."""
         self._ids = rows["row_id"].to_list() + ids
         self._group: list[str | None] = [*rows["group"].to_list(), *([None] * len(ids))]
         self._held_out = (rows["split"] == VALIDATION).to_list()
         self._rows = rows.height
-        self._joined: dict[str, str] = {}  # a group of imports -> the group that it became part of
+        self._joined: dict[str, str] = {}  # group of imports -> group it was merged into
         self._near: dict[int, list[tuple[float, int]]] = defaultdict(list)
         imports = alike.second >= rows.height
         columns = (column[imports].tolist() for column in (alike.first, alike.second, alike.similarity))
@@ -179,24 +179,24 @@ class _Grouping:
             self._near[second].append((similarity, first))
 
     def join(self, number: int) -> tuple[str, str, float] | None:
-        """Put the next import into the group of what it is like, or say why not: reason, row and similarity."""
-        met: dict[str, tuple[str, float]] = {}
-        for similarity, other in sorted(self._near[self._rows + number], key=lambda one: (-one[0], one[1])):
+        """Add the next import to the group of similar rows, or return the problem: reason, row and similarity."""
+        candidates: dict[str, tuple[str, float]] = {}
+        for similarity, other in sorted(self._near[self._rows + number], key=lambda pair: (-pair[0], pair[1])):
             if other < self._rows and self._held_out[other]:
                 return HELD_OUT, self._ids[other], similarity
             if group := self._group[other]:
-                met.setdefault(self._final(group), (self._ids[other], similarity))
-        rows = [group for group in met if not group.startswith(IMPORT)]
+                candidates.setdefault(self._final(group), (self._ids[other], similarity))
+        rows = [group for group in candidates if not group.startswith(IMPORT)]
         if len(rows) > 1:
-            return BETWEEN, *met[rows[1]]
-        own = IMPORT + self._ids[self._rows + number]
-        target = rows[0] if rows else min(met, default=own)
-        self._joined |= {group: target for group in met if group != target}
+            return BETWEEN, *candidates[rows[1]]
+        new_group = IMPORT + self._ids[self._rows + number]
+        target = rows[0] if rows else min(candidates, default=new_group)
+        self._joined |= {group: target for group in candidates if group != target}
         self._group[self._rows + number] = target
         return None
 
     def names(self) -> list[str | None]:
-        """The group of each import, None where it was not let in."""
+        """Return the group of each import, None if it was rejected."""
         return [group and self._final(group) for group in self._group[self._rows :]]
 
     def _final(self, group: str) -> str:

@@ -1,4 +1,4 @@
-"""What the metadata of the filtered tables show: who was rejected why, a sample, a figure."""
+"""Metadata of the filtered tables: rows by reason, samples and a figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,42 +15,48 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAMPLE_ROWS = 10
-ITEM_CHARACTERS = 100  # of each cell of the table of benchmark items
+ITEM_CHARACTERS = 100  # of a cell in the table of benchmark items
 
 
 def stats_figure(kept: pl.LazyFrame, rejected: pl.LazyFrame) -> "Figure":
-    """The figure filtering_stats of the rows kept, which have scores, and those rejected, which have reasons."""
+    """Return the figure filtering_stats of the kept rows' scores and the rejected rows' reasons."""
     scores = kept.select("score").collect()["score"].to_list()
     reasons = dict(rejected.group_by("reason").len().collect().iter_rows())
     return filtering_stats({"kept": len(scores), **reasons}, scores)
 
 
-def reasons_table(reasons: Mapping[str, int], judged: int) -> str:
-    """Rows by reason, with the family of its rule and its share of the rows judged."""
+def rejection_summary(reasons: Mapping[str, int], total: int) -> str:
+    """Return one line for the log: "Rejected 412 of 1,500 rows: too_short 201, near_duplicate 97"."""
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    return f"Rejected {sum(reasons.values()):,} of {total:,} rows" + (f": {counts}" if counts else "")
+
+
+def reasons_table(reasons: Mapping[str, int], total: int) -> str:
+    """Return a table of rejected rows by reason, with the rule's family and the share of all rows."""
     family = {rule.reason: rule.family for rule in RULES}
     rows = [
         f"| {reason} | {family.get(reason.removeprefix(PREFIX), 'duplicates and benchmarks')} | {count} "
-        f"| {count / judged:.2%} |"
+        f"| {count / total:.2%} |"
         for reason, count in reasons.items()
     ]
     return "\n".join(["| reason | family | rows | share |", "|---|---|---:|---:|", *rows])
 
 
 def items_found(rejected: pl.LazyFrame) -> str:
-    """A table of benchmark items and the rows that repeat them; the first ones, and how many there are."""
-    found = rejected.filter(reason=CONTAMINATED).select("row_id", "instruction", item="detail")
-    rows = found.select(pl.len()).collect().item()
-    if not rows:
-        return "No row repeats a benchmark item."
-    shown = found.select("item", "row_id", "instruction").sort("item", "row_id").head(SAMPLE_ROWS).collect()
+    """Return a table of the first benchmark items with the rows that contain them, and the number of such rows."""
+    contaminated = rejected.filter(reason=CONTAMINATED).select("row_id", "instruction", item="detail")
+    count = contaminated.select(pl.len()).collect().item()
+    if not count:
+        return "No row contains a benchmark item."
+    examples = contaminated.select("item", "row_id", "instruction").sort("item", "row_id").head(SAMPLE_ROWS).collect()
     lines = [
-        f"| {escaped(item)} | {row} | {escaped(text[:ITEM_CHARACTERS])} |" for item, row, text in shown.iter_rows()
+        f"| {escaped(item)} | {row} | {escaped(text[:ITEM_CHARACTERS])} |" for item, row, text in examples.iter_rows()
     ]
-    return "\n".join([f"{rows} in all.\n", "| item: share found | row | instruction |", "|---|---|---|", *lines])
+    return "\n".join([f"{count} in all.\n", "| item: share found | row | instruction |", "|---|---|---|", *lines])
 
 
 def sample(table: pl.LazyFrame, columns: Sequence[str]) -> str:
-    """Escaped rows, of rejected ones a row of each reason first."""
+    """Return escaped sample rows, one per reason if the table has reasons."""
     rows = table.select(columns)
     if "reason" in columns:
         rows = rows.unique("reason", keep="first", maintain_order=True)

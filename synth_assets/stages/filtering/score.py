@@ -1,4 +1,4 @@
-"""What a row's score says, 0..1; the one place where a scorer that learned from labels takes over from the margins."""
+"""Score of a row, 0..1: its distance to the limits of the graded rules. A learned scorer would replace this module."""
 
 from collections.abc import Mapping
 
@@ -7,18 +7,18 @@ import numpy as np
 from synth_assets.stages.filtering.features import Features, Floats
 from synth_assets.stages.filtering.rules import RULES
 
-SMALLEST_LIMIT = 1e-9  # a limit of 0 leaves no distance to measure
+SMALLEST_LIMIT = 1e-9  # avoids a division by a limit of 0
 
 
 def score(rows: Features, measured: Mapping[str, Floats]) -> Floats:
-    """The distance to rejection: the smallest share of its limit that a row leaves free among the graded rules.
+    """Return the distance to rejection: the smallest relative distance to a limit among the graded rules.
 
     Args:
         rows: a chunk.
-        measured: the values of each rule by its reason, each of shape (rows,).
+        measured: values of each rule by its reason, each of shape (rows,).
 
     Returns:
-        (rows,) 1 where no graded rule had anything to measure, 0 at the edge and beyond it.
+        (rows,) 1 if no graded rule applies, 0 at a limit and beyond it.
     """
     least = np.ones(len(rows))
     for rule in RULES:

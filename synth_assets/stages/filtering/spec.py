@@ -1,4 +1,4 @@
-"""What the filter asks of a row: one set of thresholds for all hardware tiers."""
+"""Thresholds of the filter, the same for all hardware tiers."""
 
 from dataclasses import dataclass, fields
 
@@ -7,17 +7,16 @@ from synth_assets.schemas.settings import setting
 
 @dataclass(frozen=True)
 class FilterSpec:
-    """Thresholds of the rules; each rule names its own field.
+    """Thresholds of the rules; each rule names its field.
 
     Repetition: the limits of Gopher (Rae et al. 2021, arXiv 2112.11446, table A1) for lines and 3-grams. Its limit for
-    5-grams, .15, is tripled, and texts of under a hundred words are not measured: answers restate the options of their
-    question (good ones reach .4), and code and tables repeat themselves, where a web page need not. Benchmark cover:
-    half of an item's 8-grams, as in Tulu 3 (Lambert et al. 2024, arXiv 2411.15124). Near-duplicates: Jaccard .8, as in
-    Gopher.
+    5-grams, .15, is tripled, and texts of fewer than a hundred words are not measured: good answers restate the options
+    of their question (up to .4), and code and tables repeat themselves more than web pages. Benchmark cover: half of an
+    item's 8-grams, as in Tulu 3 (Lambert et al. 2024, arXiv 2411.15124). Near-duplicates: Jaccard .8, as in Gopher.
     Words: Gopher's limit of 10 letters on average, tripled for formulas, addresses and one-word answers.
-    Echo: an answer may take its question up word by word ("Nauru is the smallest country that is at least ..."), which
-    reaches .86 on TruthfulQA's best answers; an echo changes nothing, or a word.
-    Lengths: generous bounds against runaway texts; the base's context is the bound that matters.
+    Echo: an answer may restate its question ("Nauru is the smallest country that is at least ..."), which reaches .86
+    on TruthfulQA's best answers; an echo repeats it with at most a word changed.
+    Lengths: generous bounds against runaway texts; the base's context is the effective bound.
     """
 
     min_words: int = setting(1, "Fewest words of an instruction or response.")
@@ -39,12 +38,12 @@ class FilterSpec:
     benchmark_cover: float = setting(0.5, "Share of a benchmark item's 8-grams that makes a row contaminated, 0..1.")
 
     def __post_init__(self) -> None:
-        """Raise ValueError, naming the field, where a count is negative or a share is not within 0..1."""
+        """Raise ValueError with the name of a field that is out of range."""
         for field in fields(self):
             value = getattr(self, field.name)
             upper = 1.0 if isinstance(field.default, float) else float("inf")
             if isinstance(value, bool) or not 0 <= value <= upper:
-                raise ValueError(f"FilterSpec.{field.name} is {value!r}, not between 0 and {upper:g}")
+                raise ValueError(f"FilterSpec.{field.name} must be between 0 and {upper:g}, got {value!r}")
         for name in ("near_duplicate_similarity", "benchmark_cover"):
             if not getattr(self, name):
-                raise ValueError(f"FilterSpec.{name} is 0: every row would be rejected")
+                raise ValueError(f"FilterSpec.{name} must be above 0, got 0: every row would be rejected")

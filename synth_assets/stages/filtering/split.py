@@ -1,4 +1,4 @@
-"""Train and validation rows, divided so that rows that resemble each other are on the same side."""
+"""Split rows into train and validation by groups of similar tasks."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ CHUNK_ROWS = 8192
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How rows are divided.
+    """Settings of the split.
 
-    Groups are made at a lower similarity than duplicates are removed at: what is left above it would be a leak between
-    the splits, and below it unrelated tasks of the same form ("What is the capital of ...?") would become one group.
+    The similarity of groups is lower than that of duplicates: similar rows that remain would leak between the splits.
+    At an even lower value, unrelated tasks of the same form ("What is the capital of ...?") would become one group.
     """
 
     validation_fraction: float = setting(0.1, "Share of rows for validation, in (0, 1).")
@@ -29,25 +29,25 @@ class SplitSpec:
     seed: int = setting(42, "Seed of the split.")
 
     def __post_init__(self) -> None:
-        """Raise ValueError, naming the field, where a share is not between 0 and 1."""
+        """Raise ValueError with the name of a field that is out of range."""
         for name in ("validation_fraction", "group_similarity"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"SplitSpec.{name} is {getattr(self, name)!r}, not between 0 and 1")
+                raise ValueError(f"SplitSpec.{name} must be in (0, 1), got {getattr(self, name)!r}")
 
 
 def split(rows: pl.LazyFrame, spec: SplitSpec, scratch: Path | None = None) -> pl.LazyFrame:
-    """JUDGED rows as SFT_ROWS: each with its near-duplicate group (the lowest row_id in it) and its split.
+    """Return JUDGED rows as SFT_ROWS, each with its group of similar rows (named by the lowest row_id) and its split.
 
-    Whole groups go to validation in an order drawn from the seed, as long as they fit into the fraction; the result
+    Whole groups are assigned to validation in a seeded random order, as long as they fit into the fraction. The result
     does not depend on the order of the rows.
 
     Args:
         rows: JUDGED, of any length; read in chunks.
-        spec: the fraction, the similarity and the seed.
-        scratch: folder for temporary files; the system's where None.
+        spec: fraction, similarity and seed.
+        scratch: folder for temporary files; the system's by default.
 
     Raises:
-        ValueError: there are fewer than two groups, so that one side would be empty.
+        ValueError: fewer than two groups, so that one split would be empty.
     """
     ids = rows.select("row_id").collect()["row_id"]
     group = _groups(rows, ids, spec.group_similarity, scratch)
@@ -69,27 +69,27 @@ def _groups(rows: pl.LazyFrame, ids: pl.Series, similarity: float, scratch: Path
 
 
 def task_texts(rows: pl.LazyFrame) -> Iterator[list[str]]:
-    """What each row asks, earlier turns included, in chunks."""
-    said = pl.col("history").list.eval(pl.element().struct.field("content")).list.join("\n").fill_null("")
-    texts = rows.select((said + "\n" + pl.col("instruction")).alias("task"))
+    """Yield the task of each row, earlier turns included, in chunks."""
+    turns = pl.col("history").list.eval(pl.element().struct.field("content")).list.join("\n").fill_null("")
+    texts = rows.select((turns + "\n" + pl.col("instruction")).alias("task"))
     for batch in texts.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True):
         for chunk in batch.iter_slices(CHUNK_ROWS):
             yield chunk["task"].to_list()
 
 
 def _validation_groups(group: pl.Series, spec: SplitSpec) -> pl.Series:
-    """The names of the groups that are held out."""
+    """Return the names of the validation groups."""
     sizes = group.value_counts(name="rows").sort("group")
     if sizes.height < 2:
-        raise ValueError(f"{len(group)} rows form {sizes.height} groups of similar tasks: training needs at least two")
+        raise ValueError(f"training needs at least 2 groups of similar tasks, got {sizes.height} of {len(group)} rows")
     draws = pl.Series("draw", [_draw(spec.seed, name) for name in sizes["group"]], dtype=pl.Binary)
-    wanted = max(round(spec.validation_fraction * len(group)), 1)
+    remaining = max(round(spec.validation_fraction * len(group)), 1)
     chosen: list[str] = []
     for name, rows in sizes.with_columns(draws).sort("draw").select("group", "rows").iter_rows():
-        if rows <= wanted:
+        if rows <= remaining:
             chosen.append(name)
-            wanted -= rows
-        if not wanted:
+            remaining -= rows
+        if not remaining:
             break
     return pl.Series(chosen or [sizes.sort("rows", "group")["group"][0]], dtype=pl.String)
 

@@ -1,1 +1,1 @@
-"""Which adapter is served, decided from the evidence."""
+"""Decide which adapter is served, and move the `@champion` alias of the model registry."""

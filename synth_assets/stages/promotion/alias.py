@@ -1,4 +1,4 @@
-"""Moving `@champion`: forward by a decision, back by a person, and noticing when somebody else did."""
+"""Move the `@champion` alias by a decision or a rollback, and detect moves made in MLflow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from synth_assets.stages.promotion.service_history import (
     Action,
     Service,
     ServiceHistoryError,
-    keep,
+    save_services,
     services,
     serving_version,
 )
@@ -23,7 +23,7 @@ NOTHING_SERVED = "no version was promoted yet: the base model serves"
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who moves the alias, when (ISO 8601, UTC) and in which Dagster run."""
+    """Who requested a decision or a move, when (ISO 8601, UTC) and in which Dagster run."""
 
     who: str
     when: str
@@ -31,141 +31,141 @@ class AuditEntry:
 
 
 def moved_by_hand(registry: Registry, recorded: ChampionRecord | None) -> str | None:
-    """The version that `@champion` points to where somebody moved it in MLflow ("": removed it); else None.
+    """Return the version that `@champion` was moved to in MLflow ("": alias removed), or None if it was not.
 
-    An alias that a killed run of ours had moved before it could be recorded is not a hand's work.
+    An alias moved by a run that was killed before it could record the move does not count.
 
     Args:
-        registry: MLflow.
-        recorded: the champion asset's last record, or None where it was never materialised.
+        registry: the model registry.
+        recorded: last record of the asset `champion`; None if it was never materialised.
     """
     serving = serving_version(registry)
     if serving == (recorded.version if recorded else ""):
         return None
-    past = services(registry)
-    return serving if past and past[-1].action == "moved by hand" else None
+    history = services(registry)
+    return serving if history and history[-1].action == "moved by hand" else None
 
 
 def apply_decision(
-    registry: Registry, decision: Decision, recorded: ChampionRecord | None, occasion: AuditEntry
+    registry: Registry, decision: Decision, recorded: ChampionRecord | None, audit: AuditEntry
 ) -> ChampionRecord:
-    """Move the alias as decided, and say who serves now and by what.
+    """Move the alias as decided and return the champion's record.
 
-    The decision was made against one champion. Where another serves by now nothing moves, so that of two promotions at
-    once the second is judged again. What the record says of the version that serves stays until another one serves.
+    A decision holds against one champion only. If another version serves by now, nothing moves: of two concurrent
+    promotions the second must be decided again. The record of a serving version stays until another one serves.
 
     Args:
-        registry: MLflow; the caller holds the lock that keeps other promotions out.
-        decision: what was decided.
+        registry: the model registry; the caller holds the promotion lock.
+        decision: the decision.
         recorded: the last record, or None.
-        occasion: who, when and where, for the audit trail.
+        audit: entry of the audit trail.
 
     Raises:
-        SuccessionError: the decision was made against another champion.
+        ServiceHistoryError: the decision was made against another champion.
     """
-    past = _brought_up(registry, decision, occasion)
-    serving = past[-1].version if past else ""
+    history = _logged_services(registry, decision, audit)
+    serving = history[-1].version if history else ""
     if decision.outcome == "promoted" and decision.candidate_version != serving:
         if decision.opponent_version != serving:
             raise ServiceHistoryError(
                 f"@champion is version {serving or 'none'}, the decision was made against version "
                 f"{decision.opponent_version or 'none'}: run the job promote again"
             )
-        past = [*past, _moved(registry, decision, occasion)]
-        keep(registry, past)
+        history = [*history, _moved(registry, decision, audit)]
+        save_services(registry, history)
     last = LastDecision(
         decision.outcome,
         decision.candidate,
         decision.candidate_version,
         decision.reason,
-        occasion.who,
-        occasion.when,
-        occasion.run_id,
+        audit.who,
+        audit.when,
+        audit.run_id,
     )
-    now = past[-1] if past else Service("", "kept", occasion.who, occasion.when, occasion.run_id, NOTHING_SERVED)
-    if recorded is not None and _describes(recorded, now):
+    current = history[-1] if history else Service("", "kept", audit.who, audit.when, audit.run_id, NOTHING_SERVED)
+    if recorded is not None and _describes(recorded, current):
         return replace(recorded, last=last)
-    return replace(_record(registry, past, now, decision), last=last)
+    return replace(_record(registry, history, current, decision), last=last)
 
 
-def _describes(recorded: ChampionRecord, now: Service) -> bool:
-    """Whether a record is already the one of this service."""
-    if now.action == "kept":
+def _describes(recorded: ChampionRecord, current: Service) -> bool:
+    """Return whether a record already describes this service."""
+    if current.action == "kept":
         return not recorded.version and recorded.action == "kept"
     described = (recorded.version, recorded.moved_at, recorded.action, recorded.reason)
-    return described == (now.version, now.at, now.action, now.reason)
+    return described == (current.version, current.at, current.action, current.reason)
 
 
-def _brought_up(registry: Registry, decision: Decision, occasion: AuditEntry) -> list[Service]:
-    """Every service, the one in force in the log as well: a move by hand is recorded before anything else happens."""
-    past = services(registry)
-    if past and past[-1].action == "moved by hand":
-        now = past[-1] if past[-1].at else replace(past[-1], at=occasion.when, run_id=occasion.run_id)
-        if now.version and decision.candidate_version == now.version and decision.outcome != "unchanged":
-            moved = f"@champion was moved to version {now.version} in MLflow"
-            reason = metadata_line(f"{moved}; judged since: {decision.reason}", REASON_CHARACTERS)
-            now = replace(now, flagged=decision.outcome == "refused", reason=reason)
-        past = [*past[:-1], now]
-    keep(registry, past)
-    return past
+def _logged_services(registry: Registry, decision: Decision, audit: AuditEntry) -> list[Service]:
+    """Return every service, after adding a move made in MLflow to the log."""
+    history = services(registry)
+    if history and history[-1].action == "moved by hand":
+        current = history[-1] if history[-1].at else replace(history[-1], at=audit.when, run_id=audit.run_id)
+        if current.version and decision.candidate_version == current.version and decision.outcome != "unchanged":
+            moved = f"@champion was moved to version {current.version} in MLflow"
+            reason = metadata_line(f"{moved}; decision since: {decision.reason}", REASON_CHARACTERS)
+            current = replace(current, flagged=decision.outcome == "refused", reason=reason)
+        history = [*history[:-1], current]
+    save_services(registry, history)
+    return history
 
 
-def _moved(registry: Registry, decision: Decision, occasion: AuditEntry) -> Service:
-    old, new = decision.opponent_version, decision.candidate_version
-    back = is_rollback(decision)
-    action: Action = "rolled back" if back else "promoted"
+def _moved(registry: Registry, decision: Decision, audit: AuditEntry) -> Service:
+    previous, new = decision.opponent_version, decision.candidate_version
+    rollback = is_rollback(decision)
+    action: Action = "rolled back" if rollback else "promoted"
     reason = metadata_line(decision.reason, REASON_CHARACTERS)
     trail = {
-        "champion.from": old,
-        "champion.moved_by": metadata_line(occasion.who),
-        "champion.moved_at": occasion.when,
-        "champion.run_id": occasion.run_id,
+        "champion.from": previous,
+        "champion.moved_by": metadata_line(audit.who),
+        "champion.moved_at": audit.when,
+        "champion.run_id": audit.run_id,
         "champion.action": action,
         "champion.reason": reason,
     }
-    if back and old:
+    if rollback and previous:
         registry.tag_version(
-            old, {ROLLED_BACK_AT: occasion.when, "champion.rolled_back_by": metadata_line(occasion.who)}
+            previous, {ROLLED_BACK_AT: audit.when, "champion.rolled_back_by": metadata_line(audit.who)}
         )
-        registry.remove_tag(old, APPROVED_BY)  # a yes from before the rollback is none to serving again
+        registry.remove_tag(previous, APPROVED_BY)  # an approval from before the rollback does not count afterwards
     if new:
-        registry.set_alias(CHAMPION, new, trail if back else {**trail, "champion.previous": old})
+        registry.set_alias(CHAMPION, new, trail if rollback else {**trail, "champion.previous": previous})
     elif registry.alias(CHAMPION):
         registry.remove_alias(CHAMPION)
     made_by = registry.version_tags(new)["fingerprint"] if new else ""
-    return Service(new, action, metadata_line(occasion.who), occasion.when, occasion.run_id, reason, made_by)
+    return Service(new, action, metadata_line(audit.who), audit.when, audit.run_id, reason, made_by)
 
 
-def _record(registry: Registry, past: Sequence[Service], now: Service, decision: Decision) -> ChampionRecord:
-    tags = registry.version_tags(now.version) if now.version else {}
-    about = decision.candidate_version == now.version and decision.outcome != "unchanged"
+def _record(registry: Registry, history: Sequence[Service], current: Service, decision: Decision) -> ChampionRecord:
+    tags = registry.version_tags(current.version) if current.version else {}
+    decided = decision.candidate_version == current.version and decision.outcome != "unchanged"
     return ChampionRecord(
-        version=now.version,
-        name=tags.get("asset", "no adapter asset") if now.version else BASE,
+        version=current.version,
+        name=tags.get("asset", "no adapter asset") if current.version else BASE,
         fingerprint=tags.get("fingerprint", ""),
         path=f"adapters/{tags['fingerprint']}" if "fingerprint" in tags else "",
-        previous_version=past[-2].version if len(past) > 1 else "",
-        action=now.action,
-        moved_by=now.by,
-        moved_at=now.at,
-        dagster_run_id=now.run_id,
-        reason=now.reason,
-        flagged=now.flagged,
+        previous_version=history[-2].version if len(history) > 1 else "",
+        action=current.action,
+        moved_by=current.by,
+        moved_at=current.at,
+        dagster_run_id=current.run_id,
+        reason=current.reason,
+        flagged=current.flagged,
         batch=tags.get("batch", ""),
-        clauses=list(decision.clauses) if about else [],
+        clauses=list(decision.clauses) if decided else [],
         scores={name: text for name, text in tags.items() if name.startswith(SCORE)},
     )
 
 
-def evidence_tags(decision: Decision, occasion: AuditEntry, checks: Mapping[str, int]) -> dict[str, str]:
-    """What a version is told about the decision on it."""
+def evidence_tags(decision: Decision, audit: AuditEntry, checks: Mapping[str, int]) -> dict[str, str]:
+    """Return the tags that describe a decision on the version it is about."""
     failed = [clause.name for clause in decision.clauses if not clause.passed]
     return {
         "decision": decision.outcome,
         "decision.reason": metadata_line(decision.reason),
         "decision.failed_clauses": ", ".join(failed),
         "decision.against": decision.opponent_version or decision.opponent,
-        "decision.asked_by": metadata_line(occasion.who),
-        "decision.run_id": occasion.run_id,
+        "decision.asked_by": metadata_line(audit.who),
+        "decision.run_id": audit.run_id,
         "decision.checks": ", ".join(f"{number} {status}" for status, number in sorted(checks.items())),
     }

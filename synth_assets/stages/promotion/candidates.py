@@ -1,4 +1,4 @@
-"""Who competes for the alias, read from the registry, and what they scored."""
+"""Promotion candidates of the model registry and their scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,68 +10,67 @@ from synth_assets.llm.protocols import Tracker
 from synth_assets.reporting.escaping import terminal_line
 from synth_assets.schemas.records import BASE, AdapterRecord, Comparison
 from synth_assets.stages.promotion.model_card import attached_scores
-from synth_assets.stages.promotion.on_demand_scoring import OnDemandScorer
+from synth_assets.stages.promotion.on_demand_scoring import RESCORED, OnDemandScorer
 from synth_assets.stages.promotion.policy import PromotionCandidate
 from synth_assets.storage.lineage import TAINTED
 from synth_assets.training.methods import ADAPTERS
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-ASKED_AGAIN = "asked."  # of a tag: the hash of newer items, and the MLflow run that holds the answers to them
 APPROVED_BY = "approved_by"  # a tag that a person may set on a version in the MLflow UI
 ROLLED_BACK_AT = "champion.rolled_back_at"
-REGISTERED_WITH = {"asset", "fingerprint", "role", "data_version", "data_versions"}  # tags of every version of ours
-LISTED = 12  # versions in a message
+REQUIRED_TAGS = {"asset", "fingerprint", "role", "data_version", "data_versions"}  # set by every adapter asset
+MAX_LISTED = 12  # versions listed in a message
 
 
 class Registry(Tracker, Protocol):
-    """A tracker that also gives back what it was told."""
+    """A tracker that also reads and removes what it has stored."""
 
     def scored_items(self, run_id: str) -> pl.DataFrame:
-        """The per-item table of a run of `log_scores`."""
+        """Return the per-item table of a run of `log_scores`."""
         ...
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
-        """Add tags to a version; KeyError where it does not exist."""
+        """Add tags to a version; raise KeyError if it does not exist."""
         ...
 
     def remove_tag(self, version: str, name: str) -> None:
-        """Take a tag off a version; nothing happens where it has none of that name."""
+        """Remove a tag of a version if it is set."""
         ...
 
     def remove_alias(self, name: str) -> None:
-        """Let `name` point to nothing."""
+        """Remove the alias `name`."""
         ...
 
     def model_tags(self) -> dict[str, str]:
-        """The tags of the registered model; none where nothing was registered yet."""
+        """Return the tags of the registered model; empty if nothing was registered yet."""
         ...
 
     def tag_model(self, name: str, value: str) -> None:
-        """Set one tag of the registered model."""
+        """Set a tag of the registered model."""
         ...
 
     def versions(self) -> dict[str, dict[str, str]]:
-        """Every version that exists and its tags, oldest first."""
+        """Return the tags of every existing version, oldest first."""
         ...
 
 
 class VersionError(ValueError):
-    """No version is named so; the message lists the versions there are."""
+    """There is no such version; the message lists the existing versions."""
 
 
-def version_number(registry: Registry, given: str, newest: Mapping[str, str]) -> str:
-    """Return the number of the version that a person names.
+def version_number(registry: Registry, requested: str, newest: Mapping[str, str]) -> str:
+    """Return the number of a version.
 
     Args:
-        registry: holds the versions.
-        given: a number, an alias with or without its @, or an adapter asset.
-        newest: adapter asset to its present version.
+        registry: the model registry.
+        requested: a version number, an alias with or without its @, or an adapter asset.
+        newest: present version of each adapter asset.
 
     Raises:
-        VersionError: there is none, or no adapter asset registered it.
+        VersionError: there is no such version, or no adapter asset registered it.
     """
-    name, versions = given.strip(), registry.versions()
+    name, versions = requested.strip(), registry.versions()
     alias = name.removeprefix("@")
     if alias.isascii() and alias.isdigit():
         number = str(int(alias))
@@ -80,7 +79,7 @@ def version_number(registry: Registry, given: str, newest: Mapping[str, str]) ->
     else:
         number = registry.alias(alias) or ""
     if number in versions:
-        if missing := REGISTERED_WITH - versions[number].keys():
+        if missing := REQUIRED_TAGS - versions[number].keys():
             raise VersionError(
                 f"version {number} was not registered by an adapter asset: it has no tag {min(missing)}; "
                 f"{_listed(registry, versions)}"
@@ -90,7 +89,7 @@ def version_number(registry: Registry, given: str, newest: Mapping[str, str]) ->
     if not number and name.startswith("@"):
         problem = f"{terminal_line(name)} points to no version"
     elif not number and name in ADAPTERS:
-        problem = f"{name} has no version: it was not trained yet, or failed"
+        problem = f"{name} has no version: it was not trained yet, or its training failed"
     raise VersionError(f"{problem}; {_listed(registry, versions)}")
 
 
@@ -98,10 +97,10 @@ def _listed(registry: Registry, versions: Mapping[str, Mapping[str, str]]) -> st
     aliases = {name: registry.alias(name) for name in (CHAMPION, CHALLENGER)}
     shown = [
         f"{number} ({', '.join([_made_by(tags), *(f'@{name}' for name, at in aliases.items() if at == number)])})"
-        for number, tags in list(versions.items())[-LISTED:]
+        for number, tags in list(versions.items())[-MAX_LISTED:]
     ]
-    earlier = f"{len(versions) - LISTED} earlier and " if len(versions) > LISTED else ""
-    return f"the versions are {earlier}{', '.join(shown)}" if shown else "nothing was registered yet: synth run"
+    earlier = f"{len(versions) - MAX_LISTED} earlier and " if len(versions) > MAX_LISTED else ""
+    return f"the versions are {earlier}{', '.join(shown)}" if shown else "no version was registered yet: synth run"
 
 
 def _made_by(tags: Mapping[str, str]) -> str:
@@ -109,17 +108,20 @@ def _made_by(tags: Mapping[str, str]) -> str:
 
 
 def promotion_candidate(registry: Registry, version: str, approved_by: str = "") -> PromotionCandidate:
-    """A version of the registered model; KeyError where it does not exist or no adapter asset registered it.
+    """Return a version of the registered model as a promotion candidate.
 
     Args:
-        registry: holds the version.
-        version: "" is the base model, which is no version.
-        approved_by: who says yes to it now; else the version's own tag counts.
+        registry: the model registry.
+        version: version number; "" is the base model.
+        approved_by: who approves it in this run; defaults to the version's tag.
+
+    Raises:
+        KeyError: the version does not exist, or no adapter asset registered it.
     """
     if not version:
         return PromotionCandidate(BASE, "", "")
     tags = registry.version_tags(version)
-    if missing := REGISTERED_WITH - tags.keys():
+    if missing := REQUIRED_TAGS - tags.keys():
         raise KeyError(f"version {version} was not registered by an adapter asset: it has no tag {min(missing)}")
     return PromotionCandidate(
         name=tags["asset"],
@@ -135,7 +137,7 @@ def promotion_candidate(registry: Registry, version: str, approved_by: str = "")
 def compared_candidate(
     registry: Registry, comparison: Comparison, adapters: Sequence[AdapterRecord], approved_by: str = ""
 ) -> PromotionCandidate | None:
-    """The comparison's candidate as registered; None where there is none or it failed to train."""
+    """Return the comparison's candidate as registered; None if there is none or its training failed."""
     for record in adapters:
         if record.name == comparison.candidate and not record.failure:
             if record.model_version:
@@ -146,55 +148,55 @@ def compared_candidate(
 
 @dataclass(frozen=True)
 class Scores:
-    """What contenders scored on today's items; whoever was not asked them all is asked.
+    """Scores of candidates on today's items; missing ones are computed.
 
     Args:
-        registry: holds what was scored before.
+        registry: holds earlier scores.
         table: ITEM_SCORES of today.
-        comparison: its metrics name the items.
-        examiner: asks.
+        comparison: its metrics name the hash of the items.
+        scorer: scores a model on missing items.
     """
 
     registry: Registry
     table: pl.DataFrame
     comparison: Comparison
-    examiner: OnDemandScorer
+    scorer: OnDemandScorer
 
-    def has(self, one: PromotionCandidate) -> bool:
-        """Whether it was scored today."""
-        return not self._today(one).is_empty()
+    def has(self, candidate: PromotionCandidate) -> bool:
+        """Return whether the candidate was scored today."""
+        return not self._today(candidate).is_empty()
 
-    def of(self, one: PromotionCandidate) -> pl.DataFrame:
-        """Its ITEM_SCORES of today, or of the run that scored it on the same items, or made now.
+    def of(self, candidate: PromotionCandidate) -> pl.DataFrame:
+        """Return ITEM_SCORES of today, or of an earlier run on the same items, or computed now.
 
         Raises:
-            WeightsError: it has to be asked and cannot be.
+            WeightsError: scores are missing and the model cannot be loaded.
         """
-        today = self._today(one)
-        if not one.version or self._all_asked(today):
+        today = self._today(candidate)
+        if not candidate.version or self._is_complete(today):
             return today
         items = {metric.data_hash for metric in self.comparison.metrics}
-        tags = self.registry.version_tags(one.version)
+        tags = self.registry.version_tags(candidate.version)
         runs = [score.facts["run_id"] for score in attached_scores(tags) if score.facts.get("data_hash") in items]
-        runs += [tags[f"{ASKED_AGAIN}{items_hash}"] for items_hash in items if f"{ASKED_AGAIN}{items_hash}" in tags]
+        runs += [tags[f"{RESCORED}{items_hash}"] for items_hash in items if f"{RESCORED}{items_hash}" in tags]
         for run_id in dict.fromkeys(runs):
-            before = self.registry.scored_items(run_id).filter(fingerprint=one.fingerprint)
-            if self._all_asked(before):
+            before = self.registry.scored_items(run_id).filter(fingerprint=candidate.fingerprint)
+            if self._is_complete(before):
                 return before
-        return self.examiner.test_scores(one, self._asked(self.table))
+        return self.scorer.test_scores(candidate, self._test_items(self.table))
 
-    def sealed(self, one: PromotionCandidate) -> pl.DataFrame:
-        """Its ITEM_SCORES on the sealed items, made once; no rows where there is none; errors as in `of`."""
-        return self.examiner.sealed_scores(one)
+    def sealed(self, candidate: PromotionCandidate) -> pl.DataFrame:
+        """Return ITEM_SCORES on the sealed items, computed once; empty without sealed items. Errors as in `of`."""
+        return self.scorer.sealed_scores(candidate)
 
-    def _today(self, one: PromotionCandidate) -> pl.DataFrame:
-        if one.name == BASE:
+    def _today(self, candidate: PromotionCandidate) -> pl.DataFrame:
+        if candidate.name == BASE:
             return self.table.filter(model=BASE)
-        return self.table.filter(fingerprint=one.fingerprint)
+        return self.table.filter(fingerprint=candidate.fingerprint)
 
-    def _asked(self, scores: pl.DataFrame) -> pl.DataFrame:
-        asked = scores.filter(split="test").select("suite", "item_id", "metric", "cluster")
-        return asked.unique().sort(asked.columns)
+    def _test_items(self, scores: pl.DataFrame) -> pl.DataFrame:
+        items = scores.filter(split="test").select("suite", "item_id", "metric", "cluster")
+        return items.unique().sort(items.columns)
 
-    def _all_asked(self, scores: pl.DataFrame) -> bool:
-        return self._asked(scores).equals(self._asked(self.table))
+    def _is_complete(self, scores: pl.DataFrame) -> bool:
+        return self._test_items(scores).equals(self._test_items(self.table))

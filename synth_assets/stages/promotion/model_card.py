@@ -1,4 +1,4 @@
-"""The card of a model version, in the hub's format, from what the registry and the checks say and nothing else."""
+"""Model card of a registered version in the Hugging Face Hub format, built from the registry and the check results."""
 
 import json
 import re
@@ -9,22 +9,22 @@ from typing import Any
 from synth_assets.reporting.escaping import CELL_BYTES, escaped, metadata_line
 from synth_assets.schemas.records import AdapterRecord, Clause, Decision, RecordedDecision
 
-SCORE = "score."  # of the tags that synth_assets/registry/tags.py writes: score.<suite>.<split>.<metric>
+SCORE = "score."  # prefix of the tags that synth_assets/registry/tags.py writes: score.<suite>.<split>.<metric>
 SCORE_FACTS = {"value", "n", "ci_low", "ci_high", "interval", "run_id"}
 NAME = re.compile(r"[A-Za-z0-9][\w.@\[\]-]*", re.ASCII)
 REASON_BYTES = 2_000
-SHOWN_SETTINGS = ("learning_rate", "epochs", "schedule", "batch_size", "accumulation", "rank", "alpha", "beta", "seed")
+CARD_SETTINGS = ("learning_rate", "epochs", "schedule", "batch_size", "accumulation", "rank", "alpha", "beta", "seed")
 
 
 @dataclass(frozen=True)
 class AttachedScore:
-    """A score as the registry holds it for one version.
+    """A score that the registry holds for one version.
 
     Args:
-        suite: what was asked.
-        split: of the suite.
-        metric: of the suite, 0..1.
-        facts: value, n, ci_low, ci_high, interval, run_id of the MLflow run that holds the items.
+        suite: benchmark suite.
+        split: split of the suite.
+        metric: metric of the suite, 0..1.
+        facts: value, n, ci_low, ci_high, interval, and run_id of the MLflow run that holds the per-item scores.
     """
 
     suite: str
@@ -34,7 +34,7 @@ class AttachedScore:
 
 
 def attached_scores(tags: Mapping[str, str]) -> list[AttachedScore]:
-    """The scores among the tags of a version, by suite, split and metric; a tag that a person set otherwise is none."""
+    """Return the scores in a version's tags by suite, split and metric; tags that do not parse are skipped."""
     scores: list[AttachedScore] = []
     for name, text in sorted(tags.items()):
         parts, facts = name.removeprefix(SCORE).split(".", 2), _facts(text)
@@ -59,24 +59,24 @@ def model_card(
     data_versions: Mapping[str, str],
     earlier: Sequence[RecordedDecision] = (),
 ) -> str:
-    """Markdown with the hub's header: base model, data, settings, cost, scores with n and interval, the decision.
+    """Return Markdown with the Hub's YAML header: base, data, settings, cost, scores with intervals, decision.
 
-    Text that a person typed or set as a tag is shown as text: it is no Markdown and no HTML here.
+    Text from people or registry tags is escaped: it is rendered neither as Markdown nor as HTML.
 
     Args:
         record: the adapter.
-        tags: of its version in the registry.
-        decision: the one by which it serves, else the last one on it.
-        checks: how many of the checks on its data and scores ended how.
-        data_versions: all that it was made from, by asset.
-        earlier: other decisions on it, oldest first.
+        tags: tags of its version in the registry.
+        decision: the decision by which it serves, else the last decision about it.
+        checks: number of checks on its data and scores, by status.
+        data_versions: data version of everything upstream, by asset.
+        earlier: other decisions about it, oldest first.
     """
     scores = attached_scores(tags)
     sections = [
         _header(record, scores),
         f"# {_name(record.name)}, version {_text(decision.candidate_version)}\n\n{record.method} on "
-        f"{_code(record.base)} (revision {_code(record.base_revision)}). This card was written from the registry and "
-        "the checks.",
+        f"{_code(record.base)} (revision {_code(record.base_revision)}). This card is generated from the registry and "
+        "the check results.",
         _scores(scores),
         _decision(decision, checks),
         *([_earlier(earlier)] if earlier else []),
@@ -114,7 +114,7 @@ def _header(record: AdapterRecord, scores: Sequence[AttachedScore]) -> str:
 
 def _scores(scores: Sequence[AttachedScore]) -> str:
     if not scores:
-        return "## Scores\n\nIt was not scored."
+        return "## Scores\n\nNot scored."
     rows = [
         f"| {_name(s.suite)} | {_name(s.split)} | {_name(s.metric)} | {s.facts['value']:.3f} | {_n(s)} "
         f"| {s.facts['ci_low']:.3f} to {s.facts['ci_high']:.3f} ({_text(str(s.facts['interval']))}) "
@@ -126,7 +126,7 @@ def _scores(scores: Sequence[AttachedScore]) -> str:
 
 
 def _n(score: AttachedScore) -> str:
-    """Return the number of items, and how many are left out because the model cannot take them."""
+    """Return the number of items, and how many are left out because the model cannot answer them."""
     left_out = score.facts.get("unanswerable", 0)
     return f"{score.facts['n']:,}" + (f", {left_out:,} left out" if left_out else "")
 
@@ -139,7 +139,7 @@ def _decision(decision: Decision, checks: Mapping[str, int]) -> str:
 
 
 def clause_table(clauses: Sequence[Clause]) -> str:
-    """Clauses as a Markdown table."""
+    """Return clauses as a Markdown table."""
     rows = [
         f"| {_text(each.name)} | {'yes' if each.passed else 'no'} | {_text(each.actual)} | {_text(each.expected)} |"
         for each in clauses
@@ -147,14 +147,15 @@ def clause_table(clauses: Sequence[Clause]) -> str:
     return "\n".join(["| clause | passed | actual | expected |", "|---|---|---|---|", *rows])
 
 
-def _earlier(judged: Sequence[RecordedDecision]) -> str:
-    """Every other decision in a line, and the clauses of the last promotion among them."""
+def _earlier(records: Sequence[RecordedDecision]) -> str:
+    """Return one line for each earlier decision, and the clauses of the last promotion among them."""
     lines = [
-        f"- {_text(one.at)}, asked for by {_text(one.by)}: {one.decision.outcome} against {_against(one.decision)}: "
-        f"{_text(one.decision.reason, REASON_BYTES)}"
-        for one in judged
+        f"- {_text(record.at)}, requested by {_text(record.by)}: {record.decision.outcome} against "
+        f"{_against(record.decision)}: {_text(record.decision.reason, REASON_BYTES)}"
+        for record in records
     ]
-    promoted = [one.decision.clauses for one in judged if one.decision.outcome == "promoted" and one.decision.clauses]
+    decisions = [record.decision for record in records]
+    promoted = [decision.clauses for decision in decisions if decision.outcome == "promoted" and decision.clauses]
     return "\n\n".join(["## Earlier decisions", "\n".join(lines), *map(clause_table, promoted[-1:])])
 
 
@@ -163,12 +164,12 @@ def _against(decision: Decision) -> str:
 
 
 def _text(text: str, limit_bytes: int = CELL_BYTES) -> str:
-    """A text escaped, its addresses no links; a `>` stays, which opens nothing inside a line."""
+    """Return text escaped for Markdown, without turning addresses into links; `>` inside a line needs no escape."""
     return escaped(text, limit_bytes, addresses=False).replace("&gt;", ">")
 
 
 def _name(text: str) -> str:
-    """A name of ours as it is, anything else escaped."""
+    """Return a plain name unchanged, anything else escaped."""
     return text if NAME.fullmatch(text) else _text(text)
 
 
@@ -177,10 +178,10 @@ def _code(text: str) -> str:
 
 
 def _training(record: AdapterRecord) -> str:
-    settings = [f"- {name}: {record.spec[name]}" for name in SHOWN_SETTINGS if name in record.spec]
+    settings = [f"- {name}: {record.spec[name]}" for name in CARD_SETTINGS if name in record.spec]
     facts = [
         f"- trainable parameters: {record.trainable_parameters:,} of {record.total_parameters:,}",
-        f"- seconds: {record.seconds:,.0f}, at {record.tokens_per_s:,.0f} tokens/s without padding",
+        f"- seconds: {record.seconds:,.0f}, at {record.tokens_per_s:,.0f} tokens/s, padding excluded",
         f"- peak memory: {record.peak_memory_bytes / 2**20:,.0f} MiB, {record.peak_memory_kind}",
         f"- price: {record.cost_usd:.2f} USD",
     ]
@@ -189,4 +190,4 @@ def _training(record: AdapterRecord) -> str:
 
 def _data(data_versions: Mapping[str, str]) -> str:
     rows = [f"- {_name(name)}: {_code(version)}" for name, version in sorted(data_versions.items())]
-    return "\n".join(["## Made from\n", *rows, "\nThe rows behind each are found by `synth trace`."])
+    return "\n".join(["## Data\n", *rows, "\n`synth trace` lists the rows behind each version."])

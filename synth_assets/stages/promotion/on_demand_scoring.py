@@ -1,6 +1,6 @@
-"""Contenders asked what a decision needs and nobody asked them before: new test items, sealed items."""
+"""Score candidates on items they have no results for: new test items and sealed items."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,63 +9,143 @@ from typing import Any
 import polars as pl
 
 from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, metrics, score_model, sealed_scores
-from synth_assets.schemas.records import Metric
+from synth_assets.evals.suite import SEALED
+from synth_assets.registry.mlflow_tracker import MlflowTracker
+from synth_assets.registry.model_versions import adapter_record, restore_adapter
+from synth_assets.schemas.records import AdapterRecord, Metric, ModelRecord
+from synth_assets.stages.promotion.model_card import attached_scores
 from synth_assets.stages.promotion.policy import PromotionCandidate
 from synth_assets.storage.blocks import Progress
 from synth_assets.storage.budgets import WorkBudget
-from synth_assets.storage.manifests import content_hash
+from synth_assets.storage.lineage import LineageError
+from synth_assets.storage.manifests import ManifestError, content_hash
+
+RESCORED = "asked."  # tag prefix, followed by the hash of newer items; the value is the MLflow run with their scores
+SEALED_TAG = "sealed_items"  # of MLflow runs that hold scores on sealed items: the hash of those items
 
 
 class WeightsError(RuntimeError):
-    """A contender cannot be asked; the message says why and what to do."""
+    """A candidate's model cannot be loaded; the message gives the cause and the remedy."""
 
 
 @dataclass(frozen=True)
 class OnDemandScorer:
-    """Asks one contender at a time; answers that exist under the same weights are not made again.
+    """Score one candidate at a time; responses that exist for the same weights are reused.
 
     Args:
         items: BENCHMARK_ITEMS of today.
-        spec: how today's scores were made.
-        folder: where blocks of answers are kept.
-        subject: a contender as a model that can be asked; raises WeightsError.
-        keep: tells the registry what a contender scored, with the items that prove it.
-        models_asked: how many models the registry has scores of on these sealed items.
-        turn: held while a model runs.
-        progress: receives a line each few seconds.
-        budget: is asked before each block of answers.
+        spec: settings of today's evaluation.
+        folder: folder of the stored response blocks.
+        load_model: returns a candidate's model; raises WeightsError.
+        record_scores: logs a candidate's metrics in the registry with the per-item scores that prove them.
+        count_scored_models: returns how many models have scores on these sealed items in the registry.
+        gpu_slot: context manager held while a model runs.
+        progress: receives a line every few seconds.
+        budget: checked before each block of responses.
     """
 
     items: pl.DataFrame
     spec: EvaluationSpec
     folder: Path
-    subject: Callable[[PromotionCandidate], EvaluatedModel]
-    keep: Callable[[PromotionCandidate, list[Metric], pl.DataFrame], None]
-    models_asked: Callable[[], int]
-    turn: Callable[[], AbstractContextManager[None]]
+    load_model: Callable[[PromotionCandidate], EvaluatedModel]
+    record_scores: Callable[[PromotionCandidate, list[Metric], pl.DataFrame], None]
+    count_scored_models: Callable[[], int]
+    gpu_slot: Callable[[], AbstractContextManager[None]]
     progress: Progress
     budget: WorkBudget | None = None
 
-    def test_scores(self, one: PromotionCandidate, asked: pl.DataFrame) -> pl.DataFrame:
-        """ITEM_SCORES on the test items whose `item_id` is in `asked`."""
-        subject = self.subject(one)
-        items = self.items.filter(split="test").join(asked, on="item_id", how="semi", maintain_order="left")
-        everything = replace(self.spec, test_items=0)
-        with self.turn():
-            scores = score_model(subject, items, everything, **self._where())
-        return self._kept(one, subject, scores)
+    def test_scores(self, candidate: PromotionCandidate, item_ids: pl.DataFrame) -> pl.DataFrame:
+        """Return ITEM_SCORES on the test items whose `item_id` is in `item_ids`."""
+        model = self.load_model(candidate)
+        items = self.items.filter(split="test").join(item_ids, on="item_id", how="semi", maintain_order="left")
+        all_items = replace(self.spec, test_items=0)
+        with self.gpu_slot():
+            scores = score_model(model, items, all_items, **self._options())
+        return self._recorded(candidate, model, scores)
 
-    def sealed_scores(self, one: PromotionCandidate) -> pl.DataFrame:
-        """ITEM_SCORES on every sealed item; no rows where there is none."""
-        subject = self.subject(one)
-        with self.turn():
-            scores = sealed_scores(subject, self.items, self.spec, **self._where())
-        return self._kept(one, subject, scores) if scores.height else scores
+    def sealed_scores(self, candidate: PromotionCandidate) -> pl.DataFrame:
+        """Return ITEM_SCORES on every sealed item; empty if there are no sealed items."""
+        model = self.load_model(candidate)
+        with self.gpu_slot():
+            scores = sealed_scores(model, self.items, self.spec, **self._options())
+        return self._recorded(candidate, model, scores) if scores.height else scores
 
-    def _where(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         return {"folder": self.folder, "progress": self.progress, "budget": self.budget}
 
-    def _kept(self, one: PromotionCandidate, subject: EvaluatedModel, scores: pl.DataFrame) -> pl.DataFrame:
-        found = metrics(scores, engines={subject.name: subject.engine}, data_hash=content_hash(self.items))
-        self.keep(one, found, scores)
+    def _recorded(self, candidate: PromotionCandidate, model: EvaluatedModel, scores: pl.DataFrame) -> pl.DataFrame:
+        measured = metrics(scores, engines={model.name: model.engine}, data_hash=content_hash(self.items))
+        self.record_scores(candidate, measured, scores)
         return scores
+
+
+def load_version(
+    tracker: MlflowTracker,
+    version: str,
+    base: ModelRecord,
+    root: Path,
+    load: Callable[[AdapterRecord | None], EvaluatedModel],
+) -> EvaluatedModel:
+    """Return the model of a version; adapter files that are missing under `root` are restored from MLflow.
+
+    Args:
+        tracker: the model registry.
+        version: version number; "" for the base model.
+        base: the present base model.
+        root: SYNTH_HOME.
+        load: returns the base model for None, else the base with that adapter; raises ManifestError.
+
+    Raises:
+        WeightsError: the version belongs to another base, or its files cannot be restored.
+    """
+    if not version:
+        return load(None)
+    try:
+        record = adapter_record(tracker, version)
+        if record.base_revision != base.revision:
+            raise LineageError(
+                f"it was trained on {record.base} {record.base_revision}, the base is now {base.revision}"
+            )
+        try:
+            return load(record)
+        except ManifestError:
+            restore_adapter(tracker, version, root / record.path)
+            return load(record)
+    except (LineageError, ManifestError) as error:
+        raise WeightsError(
+            f"version {version} must be scored but cannot be loaded: {error}. Restore its files, or take it out of "
+            "service: synth rollback"
+        ) from error
+
+
+def log_new_scores(
+    tracker: MlflowTracker,
+    tracker_with: Callable[[Mapping[str, str]], MlflowTracker],
+    sealed_tags: Mapping[str, str],
+    candidate: PromotionCandidate,
+    measured: list[Metric],
+    scores: pl.DataFrame,
+) -> None:
+    """Log new scores of a candidate in MLflow and link them to its version.
+
+    A version that has scores of the same suite and split keeps its score tags: they are the evidence by which it was
+    promoted or refused. The run with the newer scores is linked by a tag of its own.
+
+    Args:
+        tracker: the model registry.
+        tracker_with: returns a tracker whose runs have additional tags.
+        sealed_tags: tags of runs with scores on sealed items.
+        candidate: the scored version, or the base model.
+        measured: its metrics, all of one suite and split.
+        scores: its ITEM_SCORES.
+    """
+    first = measured[0]
+    tags = sealed_tags if first.split == SEALED else {}
+    scored_before = candidate.version != "" and any(
+        (score.suite, score.split) == (first.suite, first.split)
+        for score in attached_scores(tracker.version_tags(candidate.version))
+    )
+    versions = {first.model: candidate.version} if candidate.version and not scored_before else {}
+    run_id = tracker_with(tags).log_scores(measured, scores, versions)
+    if scored_before:
+        tracker.tag_version(candidate.version, {f"{RESCORED}{first.data_hash}": run_id})

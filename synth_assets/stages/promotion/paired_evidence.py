@@ -1,4 +1,4 @@
-"""Opponent and candidate on the same items."""
+"""Compare opponent and candidate on the same items, and apply the promotion policy to the result."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,28 +28,29 @@ def evaluate_promotion(
     candidate: PromotionCandidate | None,
     opponent: PromotionCandidate,
     scores: Scores,
-    verdicts: Sequence[CheckResult],
+    check_results: Sequence[CheckResult],
     policy: PromotionPolicy,
 ) -> Decision:
-    """The policy's decision; a contender is asked what is missing, and sealed items where nothing else refuses.
+    """Return the policy's decision, scoring models on missing items and, if nothing else refuses, on sealed items.
 
     Args:
-        candidate: None where no adapter was trained that may serve.
+        candidate: None if no adapter that may serve was trained.
         opponent: the champion, or the base model.
-        scores: of both.
-        verdicts: as in `decide`.
+        scores: scores of both.
+        check_results: as in `decide`.
         policy: the thresholds.
     """
     if candidate is None or (candidate.version and candidate.version == opponent.version):
-        return decide(candidate, opponent, PairedEvidence(), verdicts, policy)
-    trial = _tried(candidate, opponent, scores, policy)
-    decision = decide(candidate, opponent, trial, verdicts, policy)
-    if not needs_sealed_items(decision, trial):
+        return decide(candidate, opponent, PairedEvidence(), check_results, policy)
+    evidence = _test_evidence(candidate, opponent, scores, policy)
+    decision = decide(candidate, opponent, evidence, check_results, policy)
+    if not needs_sealed_items(decision, evidence):
         return decision
-    return decide(candidate, opponent, _with_sealed(trial, candidate, opponent, scores, policy), verdicts, policy)
+    evidence = _with_sealed_items(evidence, candidate, opponent, scores, policy)
+    return decide(candidate, opponent, evidence, check_results, policy)
 
 
-def _tried(
+def _test_evidence(
     candidate: PromotionCandidate, opponent: PromotionCandidate, scores: Scores, policy: PromotionPolicy
 ) -> PairedEvidence:
     suite = str(scores.table["suite"][0])
@@ -57,15 +58,15 @@ def _tried(
         both = scores.of(opponent), scores.of(candidate)
     except WeightsError as error:
         return PairedEvidence(missing=str(error))
-    duel = paired_comparison(*both, policy, (suite, SUITES[suite].metrics[0]))
-    if duel is None:
-        left_out = [unanswerable_text(one) for one in count_unanswerable(pl.concat(both)) if one.split == SPLIT]
-        return PairedEvidence(missing="; ".join(left_out))
-    return PairedEvidence(duel=duel, guards=losses(*both, policy.margins))
+    test = paired_comparison(*both, policy, (suite, SUITES[suite].metrics[0]))
+    if test is None:
+        counts = [count for count in count_unanswerable(pl.concat(both)) if count.split == SPLIT]
+        return PairedEvidence(missing="; ".join(map(unanswerable_text, counts)))
+    return PairedEvidence(paired_test=test, guards=losses(*both, policy.margins))
 
 
-def _with_sealed(
-    trial: PairedEvidence,
+def _with_sealed_items(
+    evidence: PairedEvidence,
     candidate: PromotionCandidate,
     opponent: PromotionCandidate,
     scores: Scores,
@@ -74,22 +75,22 @@ def _with_sealed(
     try:
         both = scores.sealed(opponent), scores.sealed(candidate)
     except WeightsError as error:
-        return replace(trial, missing=str(error))
-    asked = scores.examiner.models_asked()
-    return replace(trial, sealed=sealed_losses(*both, policy.sealed_margin), models_asked=asked)
+        return replace(evidence, missing=str(error))
+    models_scored = scores.scorer.count_scored_models()
+    return replace(evidence, sealed=sealed_losses(*both, policy.sealed_margin), models_scored=models_scored)
 
 
 def paired_comparison(
     opponent: pl.DataFrame, candidate: pl.DataFrame, policy: PromotionPolicy, default: tuple[str, str]
 ) -> PairedTest | None:
-    """The paired test on the test split of the suite that decides; None where the two share no scored item.
+    """Return the paired test on the test split of the deciding suite; None without common scored items.
 
-    The two were asked the same items or there is no test: an item that only one of them has makes it None. Items that
-    one of them cannot take are left out for both, and counted.
+    Both must have rows for the same items: an item that only one of them has gives None. Items that one of them cannot
+    answer are left out for both, and counted.
 
     Args:
         opponent: ITEM_SCORES rows of one model.
-        candidate: the same of the other.
+        candidate: ITEM_SCORES rows of the other.
         policy: names suite and metric, or leaves them open.
         default: suite and metric where the policy leaves them open.
     """

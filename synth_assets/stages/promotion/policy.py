@@ -1,4 +1,4 @@
-"""When a candidate becomes the champion: the whole policy, in one place."""
+"""Promotion policy: the thresholds and the clauses that decide whether a candidate becomes the champion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,31 +9,32 @@ from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, left_out_share
 from synth_assets.schemas.records import CheckResult, Clause, Decision, PairedTest
 from synth_assets.schemas.serialization import fingerprint
 
-SHOWN_CHECKS = 5  # of those that failed, in a clause's text
+MAX_SHOWN_CHECKS = 5  # failed checks listed in a clause
 SEALED_CLAUSE = "sealed items"
+TAINT_CLAUSE = "no recalled rows"
 
 
 @dataclass(frozen=True)
 class PromotionPolicy:
-    """What a candidate must show against its opponent on the test items.
+    """Thresholds that a candidate must meet against its opponent on the test items.
 
     Args:
         suite: the suite that decides; empty: the first suite that was scored.
-        metric: of that suite; empty: its first.
-        minimum_effect: how much better the mean score must be at least, 0..1. Smaller gains are real at times and
-            not worth a new model in service.
-        alpha: the paired test's p-value must not exceed it.
-        minimum_items: fewer paired items show nothing.
-        maximum_left_out: of the items that decide and of the sealed ones, the share, 0..1, that may be left out
-            because one of the two models cannot take them. With more the suite is no basis for a decision. A guard
-            of which more than MAX_LEFT_OUT_SHARE is left out is not shown to hold.
-        safety_margin: how much of a mean score that guards safety may be lost, 0..1. That no more is lost must be
-            shown: a harm that few items cannot rule out is not ruled out.
-        knowledge_margin: the same for knowledge.
-        sealed_margin: how much worse a candidate may be on the sealed items, 0..1. A candidate that comes so far has
-            shown that it is better; they are asked only whether that was an accident of items seen too often.
-        minimum_sealed_items: fewer confirm nothing; 0: sealed items are not asked.
-        approval: "human": a person must have said yes to this very version.
+        metric: metric of that suite; empty: its first metric.
+        minimum_effect: smallest gain of the mean score, 0..1. Smaller gains may be real but do not justify a new
+            model in service.
+        alpha: largest p-value of the paired test, 0..1.
+        minimum_items: smallest number of paired items.
+        maximum_left_out: largest share, 0..1, of the deciding and of the sealed items that may be left out because
+            one of the two models cannot answer them. A guard with more than MAX_LEFT_OUT_SHARE left out is
+            inconclusive.
+        safety_margin: non-inferiority margin of metrics that guard safety, in mean score, 0..1. Non-inferiority must
+            be shown: too few items to rule out a loss count as inconclusive.
+        knowledge_margin: non-inferiority margin of metrics that guard knowledge.
+        sealed_margin: non-inferiority margin on the sealed items, 0..1. They are scored last, to detect a candidate
+            that only overfits the test items.
+        minimum_sealed_items: smallest number of sealed items; 0: sealed items are not used.
+        approval: "human": a person must have approved this version.
     """
 
     suite: str = ""
@@ -49,35 +50,35 @@ class PromotionPolicy:
     approval: Literal["automatic", "human"] = "automatic"
 
     def __post_init__(self) -> None:
-        """ValueError naming the field."""
+        """Raise ValueError with the name of a field that is out of range."""
         for name in ("minimum_effect", "alpha", "maximum_left_out"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} lies within 0..1, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("safety_margin", "knowledge_margin", "sealed_margin"):
             if not 0.0 < getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} lies within (0, 1], not {getattr(self, name)}")
+                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
         for name, lowest in (("minimum_items", 1), ("minimum_sealed_items", 0)):
             if getattr(self, name) < lowest:
-                raise ValueError(f"{name} is at least {lowest}, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
 
     @property
     def margins(self) -> dict[str, float]:
-        """What a suite may guard, to how much of it may be lost."""
+        """Non-inferiority margin by kind of guard."""
         return {"safety": self.safety_margin, "knowledge": self.knowledge_margin}
 
 
 @dataclass(frozen=True)
 class PromotionCandidate:
-    """A version that may serve; the base model has no version.
+    """A model version that may serve, or the base model, which has no version.
 
     Args:
         name: the adapter asset, or "base".
-        version: of the registered model.
-        fingerprint: of the adapter; the revision for the base.
+        version: version number in the model registry; empty for the base.
+        fingerprint: fingerprint of the adapter; the revision for the base.
         role: as in `AdapterRecord`.
-        approved_by: who said yes to this version; empty where nobody did.
-        rolled_back: it was champion and was taken back.
-        tainted: which recalled rows it was trained on; empty where there is none.
+        approved_by: who approved this version; empty without an approval.
+        rolled_back: whether it was champion before and was rolled back.
+        tainted: description of the recalled rows it was trained on; empty if there are none.
     """
 
     name: str
@@ -91,79 +92,77 @@ class PromotionCandidate:
 
 @dataclass(frozen=True)
 class PairedEvidence:
-    """What opponent and candidate did on the same items.
+    """Results of opponent and candidate on the same items.
 
     Args:
-        duel: opponent first, candidate second, on the test items; None where there are no such scores.
-        missing: why there are none, and what to do.
-        guards: of every metric that guards something, on the test items.
-        sealed: of every suite with sealed items; empty where they were not asked.
-        models_asked: how many models these sealed items have judged so far, these two among them.
+        paired_test: test on the test items, opponent first, candidate second; None without paired scores.
+        missing: why there are no paired scores, and the remedy.
+        guards: results of every guarded metric on the test items.
+        sealed: results of every suite with sealed items; empty if they were not scored.
+        models_scored: number of models scored on these sealed items so far, including these two.
     """
 
-    duel: PairedTest | None = None
+    paired_test: PairedTest | None = None
     missing: str = ""
     guards: Sequence[GuardResult] = ()
     sealed: Sequence[GuardResult] = ()
-    models_asked: int = 0
+    models_scored: int = 0
 
 
 def decide(
     candidate: PromotionCandidate | None,
     opponent: PromotionCandidate,
-    trial: PairedEvidence,
-    verdicts: Sequence[CheckResult],
+    evidence: PairedEvidence,
+    check_results: Sequence[CheckResult],
     policy: PromotionPolicy,
 ) -> Decision:
-    """Promoted where every clause holds; `unchanged` where the candidate is the champion already.
+    """Apply the policy: promote the candidate if every clause passes.
 
-    A champion that was trained on a recalled row is replaced by whoever is not clearly worse: by no more than the
-    minimum effect, whatever the p-value, and where no guard is lost.
-
-    Sealed items are asked last: their clause is there where they were asked, or where nothing else speaks against the
-    candidate.
+    The outcome is "unchanged" if the candidate is the champion already. A champion that was trained on a recalled row
+    is replaced by any candidate that loses no guard and is at most the minimum effect worse, whatever the p-value.
+    The clause on sealed items is added last: only if they were scored, or if every other clause passes.
 
     Args:
-        candidate: None where no adapter was trained that may serve.
-        opponent: the champion, or the base model where there is none.
-        trial: what both did on the same items.
-        verdicts: of all checks on the data that made the candidate and on what measured it.
+        candidate: None if no adapter that may serve was trained.
+        opponent: the champion, or the base model without a champion.
+        evidence: results of both on the same items.
+        check_results: results of all checks on the candidate's data and on its evaluation.
         policy: the thresholds.
     """
     if candidate is None:
-        clause = Clause("candidate", passed=False, actual="none", expected="an adapter that was trained and scored")
+        clause = Clause("candidate", passed=False, actual="none", expected="a trained and scored adapter")
         return _decision("refused", None, opponent, [clause])
     if candidate.version and candidate.version == opponent.version:
         return _decision("unchanged", candidate, opponent, [])
     clauses = [
         Clause("role", candidate.role == "candidate", candidate.role, "candidate"),
         Clause("registered", bool(candidate.version), candidate.version or "no version", "a registered version"),
-        *_measured(trial, opponent, policy),
-        *(_guarded(kind, trial.guards, candidate, opponent, policy) for kind in policy.margins),
-        _checked(verdicts),
-        _approved(candidate, policy),
+        *_paired_clauses(evidence, opponent, policy),
+        *(_guard_clause(kind, evidence.guards, candidate, opponent, policy) for kind in policy.margins),
+        _checks_clause(check_results),
+        _approval_clause(candidate, policy),
         Clause(
             "not rolled back",
             not candidate.rolled_back or bool(candidate.approved_by),
             "rolled back before" if candidate.rolled_back else "never rolled back",
             "never rolled back, or approved since",
         ),
-        Clause("not tainted", not candidate.tainted, candidate.tainted or "no recalled row", "no recalled row in it"),
+        taint_clause(candidate),
     ]
-    if policy.minimum_sealed_items and (trial.sealed or all(clause.passed for clause in clauses)):
-        clauses.append(_sealed(trial, policy))
+    if policy.minimum_sealed_items and (evidence.sealed or all(clause.passed for clause in clauses)):
+        clauses.append(_sealed_clause(evidence, policy))
     return _decision("promoted" if all(c.passed for c in clauses) else "refused", candidate, opponent, clauses)
 
 
-def needs_sealed_items(decision: Decision, trial: PairedEvidence) -> bool:
-    """Whether only the sealed items, which were not asked yet, stand between the candidate and its promotion."""
-    return not trial.sealed and [c.name for c in decision.clauses if not c.passed] == [SEALED_CLAUSE]
+def needs_sealed_items(decision: Decision, evidence: PairedEvidence) -> bool:
+    """Return whether every other clause passes and the sealed items have not been scored yet."""
+    return not evidence.sealed and [c.name for c in decision.clauses if not c.passed] == [SEALED_CLAUSE]
 
 
 def outcome_version(decision: Decision) -> str:
-    """The data version of a decision: what follows from it.
+    """Return the data version of a decision, derived from its consequence.
 
-    Who is promoted and who is found to be champion already is the same outcome, or carrying a decision out would
+    "promoted" and "unchanged" for the same version have the same data version: otherwise applying a decision would
     change it.
     """
     if decision.outcome == "refused":
@@ -171,90 +170,100 @@ def outcome_version(decision: Decision) -> str:
     return fingerprint("serves", decision.candidate, decision.candidate_version)
 
 
-def _measured(trial: PairedEvidence, opponent: PromotionCandidate, policy: PromotionPolicy) -> list[Clause]:
-    duel = trial.duel
-    wanted = f"at least {policy.minimum_items} items scored by both"
-    if duel is None:
-        shown = f"{opponent.name} version {opponent.version}" if opponent.version else opponent.name
-        found = trial.missing or f"no scores of {shown} on these items"
-        return [Clause("same items", passed=False, actual=found, expected=wanted)]
-    where = f"{duel.suite} {duel.metric}"
+def guard_clause_name(kind: str) -> str:
+    """Return the name of the clause on one kind of guard: "safety" or "knowledge"."""
+    return f"non-inferiority: {kind}"
+
+
+def taint_clause(candidate: PromotionCandidate) -> Clause:
+    """Return the clause that a version was trained on no recalled row."""
+    return Clause(TAINT_CLAUSE, not candidate.tainted, candidate.tainted or "none", "none in the training data")
+
+
+def _paired_clauses(evidence: PairedEvidence, opponent: PromotionCandidate, policy: PromotionPolicy) -> list[Clause]:
+    test = evidence.paired_test
+    enough_items = f"at least {policy.minimum_items} items scored by both"
+    if test is None:
+        name = f"{opponent.name} version {opponent.version}" if opponent.version else opponent.name
+        actual = evidence.missing or f"no scores of {name} on these items"
+        return [Clause("paired items", passed=False, actual=actual, expected=enough_items)]
+    metric = f"{test.suite} {test.metric}"
     least = -policy.minimum_effect if opponent.tainted else policy.minimum_effect
-    relieved = " of a champion that must go: it is tainted" if opponent.tainted else ""
-    by_chance = f"p <= {policy.alpha:g}" if not opponent.tainted else "any p: the champion is tainted"
-    share = left_out_share(duel.left_out, duel.n)
+    relaxed = ", relaxed: the champion has recalled rows" if opponent.tainted else ""
+    significance = f"p <= {policy.alpha:g}" if not opponent.tainted else "any p: the champion has recalled rows"
+    share = left_out_share(test.left_out, test.n)
     return [
-        Clause("same items", duel.n >= policy.minimum_items, f"{duel.n} items of {where}", wanted),
+        Clause("paired items", test.n >= policy.minimum_items, f"{test.n} items of {metric}", enough_items),
         Clause(
-            "items answered",
+            "item coverage",
             share <= policy.maximum_left_out,
-            f"{duel.left_out} of {duel.left_out + duel.n} left out ({share:.1%}): one of the two cannot take them"
-            if duel.left_out
+            f"{test.left_out} of {test.left_out + test.n} left out ({share:.1%}): one of the models cannot answer them"
+            if test.left_out
             else "none left out",
             f"at most {policy.maximum_left_out:.0%} left out",
         ),
-        Clause("effect", duel.difference >= least, f"{duel.difference:+.3f} on {where}", f">= {least:+.3f}{relieved}"),
+        Clause("effect", test.difference >= least, f"{test.difference:+.3f} on {metric}", f">= {least:+.3f}{relaxed}"),
         Clause(
-            "not by chance",
-            duel.p_value <= policy.alpha or bool(opponent.tainted),
-            f"p = {duel.p_value:.2g} ({duel.test})",
-            by_chance,
+            "significance",
+            test.p_value <= policy.alpha or bool(opponent.tainted),
+            f"p = {test.p_value:.2g} ({test.test})",
+            significance,
         ),
     ]
 
 
-def _guarded(
+def _guard_clause(
     kind: str,
     guards: Sequence[GuardResult],
     candidate: PromotionCandidate,
     opponent: PromotionCandidate,
     policy: PromotionPolicy,
 ) -> Clause:
-    """Lost fails; not shown fails as well, unless a person answers for it or the champion must go."""
-    mine = [guard for guard in guards if guard.guards == kind]
-    borne = {"held", "not shown"} if candidate.approved_by or opponent.tainted else {"held"}
-    accepted = f", accepted by {candidate.approved_by}" if candidate.approved_by else ""
-    found = [_kept(g) + (accepted if g.found.verdict == "not shown" else "") for g in mine]
-    wanted = f"shown to lose less than {policy.margins[kind]:g}, or not shown to and approved by a person"
-    passed = all(guard.found.verdict in borne for guard in mine)
-    return Clause(f"{kind} kept", passed, "; ".join(found) or f"no suite guards {kind}", wanted)
+    """Fail on a regression; fail on an inconclusive result unless a person approved it or the champion is tainted."""
+    results = [guard for guard in guards if guard.guards == kind]
+    accepted = {"held", "not shown"} if candidate.approved_by or opponent.tainted else {"held"}
+    approval = f", accepted by {candidate.approved_by}" if candidate.approved_by else ""
+    actual = [_guard_text(g) + (approval if g.found.verdict == "not shown" else "") for g in results]
+    expected = f"loss shown to be below {policy.margins[kind]:g}, or human approval if inconclusive"
+    passed = all(guard.found.verdict in accepted for guard in results)
+    return Clause(guard_clause_name(kind), passed, "; ".join(actual) or f"no suite guards {kind}", expected)
 
 
-def _sealed(trial: PairedEvidence, policy: PromotionPolicy) -> Clause:
-    n = sum(one.found.n for one in trial.sealed)
-    answered = all(left_out_share(one.left_out, one.found.n) <= policy.maximum_left_out for one in trial.sealed)
-    kept = all(one.found.verdict != "lost" for one in trial.sealed)
-    passed = n >= policy.minimum_sealed_items and answered and kept
-    found = "; ".join(map(_kept, trial.sealed)) or trial.missing or "no scores on sealed items"
-    asked = f"; {trial.models_asked} models asked so far" if trial.models_asked else ""
-    wanted = (
-        f"at least {policy.minimum_sealed_items} sealed items, on none of their suites {policy.sealed_margin:g} worse, "
+def _sealed_clause(evidence: PairedEvidence, policy: PromotionPolicy) -> Clause:
+    n = sum(guard.found.n for guard in evidence.sealed)
+    covered = all(left_out_share(guard.left_out, guard.found.n) <= policy.maximum_left_out for guard in evidence.sealed)
+    lost = any(guard.found.verdict == "lost" for guard in evidence.sealed)
+    passed = n >= policy.minimum_sealed_items and covered and not lost
+    actual = "; ".join(map(_guard_text, evidence.sealed)) or evidence.missing or "no scores on sealed items"
+    models = f"; {evidence.models_scored} models scored so far" if evidence.models_scored else ""
+    expected = (
+        f"at least {policy.minimum_sealed_items} sealed items, no suite worse by {policy.sealed_margin:g} or more, "
         f"at most {policy.maximum_left_out:.0%} of a suite left out"
     )
-    return Clause(SEALED_CLAUSE, passed, found + asked, wanted)
+    return Clause(SEALED_CLAUSE, passed, actual + models, expected)
 
 
-def _kept(one: GuardResult) -> str:
-    found = one.found
-    numbers = f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}), n {found.n}"
-    left_out = f", {one.left_out} left out" if one.left_out else ""
-    return f"{one.suite} {one.metric} {numbers}{left_out}: {found.verdict}"
+def _guard_text(guard: GuardResult) -> str:
+    result = guard.found
+    numbers = f"{result.difference:+.3f} ({result.low:+.3f} to {result.high:+.3f}), n {result.n}"
+    left_out = f", {guard.left_out} left out" if guard.left_out else ""
+    return f"{guard.suite} {guard.metric} {numbers}{left_out}: {result.verdict}"
 
 
-def _checked(verdicts: Sequence[CheckResult]) -> Clause:
-    bad = [verdict for verdict in verdicts if verdict.status in ("failed", "missing")]
-    warned = sum(verdict.status == "warned" for verdict in verdicts)
-    shown = "; ".join(f"{v.asset} {v.check}: {v.status}" for v in bad[:SHOWN_CHECKS])
-    more = f"; {len(bad) - SHOWN_CHECKS} more" if len(bad) > SHOWN_CHECKS else ""
-    good = f"{len(verdicts) - len(bad)} of {len(verdicts)} passed, {warned} of them with a warning"
-    found = f"{good}; {shown}{more}" if bad else good
-    return Clause("checks", bool(verdicts) and not bad, found, "every check passed on the data of the candidate")
+def _checks_clause(check_results: Sequence[CheckResult]) -> Clause:
+    bad = [result for result in check_results if result.status in ("failed", "missing")]
+    warned = sum(result.status == "warned" for result in check_results)
+    shown = "; ".join(f"{result.asset} {result.check}: {result.status}" for result in bad[:MAX_SHOWN_CHECKS])
+    more = f"; {len(bad) - MAX_SHOWN_CHECKS} more" if len(bad) > MAX_SHOWN_CHECKS else ""
+    counts = f"{len(check_results) - len(bad)} of {len(check_results)} passed, {warned} of them with a warning"
+    actual = f"{counts}; {shown}{more}" if bad else counts
+    return Clause("checks", bool(check_results) and not bad, actual, "every check passed on the candidate's data")
 
 
-def _approved(candidate: PromotionCandidate, policy: PromotionPolicy) -> Clause:
+def _approval_clause(candidate: PromotionCandidate, policy: PromotionPolicy) -> Clause:
     passed = policy.approval == "automatic" or bool(candidate.approved_by)
-    found = f"approved by {candidate.approved_by}" if candidate.approved_by else "nobody was asked"
-    return Clause("approval", passed, found, "a person's yes" if policy.approval == "human" else "none needed")
+    actual = f"approved by {candidate.approved_by}" if candidate.approved_by else "not approved"
+    return Clause("approval", passed, actual, "human approval" if policy.approval == "human" else "none required")
 
 
 def _decision(
@@ -263,12 +272,14 @@ def _decision(
     opponent: PromotionCandidate,
     clauses: list[Clause],
 ) -> Decision:
-    failed = [f"{clause.name} ({clause.actual}; wanted {clause.expected})" for clause in clauses if not clause.passed]
-    yes = f"; approved by {candidate.approved_by}" if candidate and candidate.approved_by else ""
+    failed = [
+        f"{clause.name} ({clause.actual}; required: {clause.expected})" for clause in clauses if not clause.passed
+    ]
+    approval = f"; approved by {candidate.approved_by}" if candidate and candidate.approved_by else ""
     reason = {
-        "promoted": f"every clause of the policy holds{yes}",
+        "promoted": f"every clause of the policy passes{approval}",
         "refused": f"refused by {', '.join(failed)}",
-        "unchanged": "the candidate is the champion already",
+        "unchanged": "the candidate is already the champion",
     }[outcome]
     return Decision(
         outcome=outcome,

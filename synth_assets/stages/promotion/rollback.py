@@ -1,4 +1,4 @@
-"""Back to a version that served before: which one, by what right, and what was skipped on the way."""
+"""Roll back to a version that served before: choose it, check it and record what was skipped."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,20 +7,26 @@ from synth_assets.reporting.escaping import metadata_line
 from synth_assets.schemas.records import BASE, Clause, Decision
 from synth_assets.stages.promotion.candidates import Registry, promotion_candidate
 from synth_assets.stages.promotion.policy import PromotionCandidate
-from synth_assets.stages.promotion.service_history import Service, ServiceHistoryError, exists, services, way_back
+from synth_assets.stages.promotion.service_history import (
+    Service,
+    ServiceHistoryError,
+    rollback_targets,
+    services,
+    version_exists,
+)
 
-ROLLBACK = "rollback asked for"
-FILES = "files intact"  # the clause that no person can answer for: without its files a version cannot serve
+ROLLBACK_CLAUSE = "rollback requested"
+FILES_CLAUSE = "files intact"  # cannot be overridden: without its files a version cannot serve
 
 
 @dataclass(frozen=True)
-class Rollback:
-    """What a person asks of a rollback.
+class RollbackRequest:
+    """A person's request for a rollback.
 
     Args:
         version: a version that served before, or "base"; empty: the last one that may serve.
-        force: go to that version although a clause that protects users fails; the person answers for it.
-        reason: why; wanted with `force`.
+        force: accept that version although a clause that protects users fails.
+        reason: reason of the rollback; required with `force`.
     """
 
     version: str = ""
@@ -31,114 +37,114 @@ class Rollback:
 def rollback_decision(
     registry: Registry,
     who: str,
-    asked: Rollback | None = None,
+    request: RollbackRequest | None = None,
     protections: Callable[[PromotionCandidate], Sequence[Clause]] = lambda _: (),
 ) -> Decision:
-    """Go back to the last version that served before the present one, still exists and fails no clause.
+    """Decide to return to the last version that served before, still exists and fails no clause.
 
-    Where there is none, the base model. The reason names each version that was skipped, and why. A version that is
-    asked for by its number is not skipped: the decision is refused where a clause of it fails.
+    The base model serves if there is none. The reason lists each skipped version with its cause. A version that is
+    requested by number is not skipped: the decision is refused if one of its clauses fails.
 
     Args:
-        registry: MLflow.
-        who: the person.
-        asked: as `Rollback` says.
-        protections: the clauses that protect users of a version.
+        registry: the model registry.
+        who: the person who requests it.
+        request: the request; by default the last version that may serve.
+        protections: returns the clauses that protect users of a version.
 
     Raises:
-        SuccessionError: nothing served before, or not the version that was asked for.
+        ServiceHistoryError: no version served before, or the requested one did not.
     """
-    asked = asked or Rollback()
-    if asked.force and not (asked.version and asked.reason.strip()):
+    request = request or RollbackRequest()
+    if request.force and not (request.version and request.reason.strip()):
         raise ServiceHistoryError(
-            "a forced rollback names its version and says why: synth rollback VERSION --force --reason"
+            "a forced rollback needs a version and a reason: synth rollback VERSION --force --reason TEXT"
         )
-    past = services(registry)
-    if not past:
+    history = services(registry)
+    if not history:
         raise ServiceHistoryError("there is no champion to roll back: nothing was promoted yet")
-    present, skipped = _present(registry, past[-1]), list[str]()
-    for service in _asked_services(asked, way_back(past)):
-        candidate, clauses = _examined(registry, service, protections)
+    current, skipped = _serving_candidate(registry, history[-1]), list[str]()
+    for service in _requested_services(request, rollback_targets(history)):
+        candidate, clauses = _candidate_with_clauses(registry, service, protections)
         if candidate is None:
             skipped.append(f"version {service.version} ({clauses[0].actual})")
             continue
-        answered = [_answered_for(clause, asked, who) for clause in clauses]
-        failed = [clause for clause in answered if not clause.passed]
+        accepted = [_with_force(clause, request, who) for clause in clauses]
+        failed = [clause for clause in accepted if not clause.passed]
         if not failed:
-            return _back(present, candidate, answered, (who, asked.reason), skipped)
-        if asked.version:
-            return _refused(present, candidate, answered, who)
+            return _rolled_back(current, candidate, accepted, (who, request.reason), skipped)
+        if request.version:
+            return _refused(current, candidate, accepted, who)
         skipped.append(f"version {service.version} ({'; '.join(f'{c.name}: {c.actual}' for c in failed)})")
-    if asked.version not in ("", BASE):
-        raise ServiceHistoryError(f"there is no way back to {skipped[0]}")
-    if not past[-1].version:
+    if request.version not in ("", BASE):
+        raise ServiceHistoryError(f"cannot roll back to {skipped[0]}")
+    if not history[-1].version:
         tried = f"; skipped {', '.join(skipped)}" if skipped else ""
         raise ServiceHistoryError(
             "there is no champion to roll back: the base model serves, and no version that served before is left"
             f"{tried}"
         )
-    return _back(present, PromotionCandidate(BASE, "", ""), [], (who, asked.reason), skipped)
+    return _rolled_back(current, PromotionCandidate(BASE, "", ""), [], (who, request.reason), skipped)
 
 
 def is_rollback(decision: Decision) -> bool:
-    """Whether a decision is a person's wish to go back, not a judgement by the policy."""
-    return any(clause.name == ROLLBACK for clause in decision.clauses)
+    """Return whether a decision is a rollback that a person requested, not one by the policy."""
+    return any(clause.name == ROLLBACK_CLAUSE for clause in decision.clauses)
 
 
-def _asked_services(asked: Rollback, way: Sequence[Service]) -> Sequence[Service]:
-    if not asked.version:
-        return way
-    if asked.version == BASE:
+def _requested_services(request: RollbackRequest, targets: Sequence[Service]) -> Sequence[Service]:
+    if not request.version:
+        return targets
+    if request.version == BASE:
         return []
-    if chosen := [service for service in way if service.version == asked.version]:
-        return chosen
-    known = ", ".join(service.version for service in way) or "none"
+    if matching := [service for service in targets if service.version == request.version]:
+        return matching
+    versions = ", ".join(service.version for service in targets) or "none"
     raise ServiceHistoryError(
-        f"a rollback goes to a version that served before the present one ({known}) or to base, not to version "
-        f"{metadata_line(asked.version, 40)}: synth promote judges any other"
+        f"a rollback goes to a version that served before the present one ({versions}) or to base, got version "
+        f"{metadata_line(request.version, 40)}: use synth promote for any other version"
     )
 
 
-def _examined(
+def _candidate_with_clauses(
     registry: Registry, service: Service, protections: Callable[[PromotionCandidate], Sequence[Clause]]
 ) -> tuple[PromotionCandidate | None, Sequence[Clause]]:
-    """The version of a service with its clauses; None and the clause that says why where it cannot serve at all."""
-    registered = "a version that an adapter asset registered"
-    if not exists(registry, service):
-        return None, [Clause("registered", passed=False, actual="deleted in MLflow", expected=registered)]
+    """Return the version of a service with its clauses; None and the failed clause if it cannot serve at all."""
+    expected = "a version that an adapter asset registered"
+    if not version_exists(registry, service):
+        return None, [Clause("registered", passed=False, actual="deleted in MLflow", expected=expected)]
     try:
         candidate = promotion_candidate(registry, service.version)
     except KeyError as error:
-        return None, [Clause("registered", passed=False, actual=str(error.args[0]), expected=registered)]
+        return None, [Clause("registered", passed=False, actual=str(error.args[0]), expected=expected)]
     return candidate, protections(candidate)
 
 
-def _answered_for(clause: Clause, asked: Rollback, who: str) -> Clause:
-    """A clause that fails holds where a person forces the rollback and it is about harm, not about missing files."""
-    if clause.passed or not asked.force or clause.name == FILES:
+def _with_force(clause: Clause, request: RollbackRequest, who: str) -> Clause:
+    """Pass a failed clause if the rollback is forced, unless the clause is about missing files."""
+    if clause.passed or not request.force or clause.name == FILES_CLAUSE:
         return clause
-    return replace(clause, passed=True, actual=f"{clause.actual}; accepted by {who}: {asked.reason.strip()}")
+    return replace(clause, passed=True, actual=f"{clause.actual}; accepted by {who}: {request.reason.strip()}")
 
 
-def _present(registry: Registry, service: Service) -> PromotionCandidate:
-    """The version that serves, whoever registered it."""
+def _serving_candidate(registry: Registry, service: Service) -> PromotionCandidate:
+    """Return the serving version, whoever registered it."""
     tags = registry.version_tags(service.version) if service.version else {}
     return PromotionCandidate(
         tags.get("asset", "unknown") if service.version else BASE, service.version, service.fingerprint
     )
 
 
-def _back(
-    present: PromotionCandidate,
+def _rolled_back(
+    current: PromotionCandidate,
     candidate: PromotionCandidate,
     clauses: Sequence[Clause],
-    asked_by: tuple[str, str],
+    requested_by: tuple[str, str],
     skipped: Sequence[str],
 ) -> Decision:
-    who, reason = asked_by
-    left = f"version {present.version}" if present.version else "the base model"
-    where = f"version {candidate.version}" if candidate.version else "the base model"
-    parts = [f"rolled back by {who} from {left} to {where}{': ' if reason.strip() else ''}{reason.strip()}"]
+    who, reason = requested_by
+    source = f"version {current.version}" if current.version else "the base model"
+    target = f"version {candidate.version}" if candidate.version else "the base model"
+    parts = [f"rolled back by {who} from {source} to {target}{': ' if reason.strip() else ''}{reason.strip()}"]
     if skipped:
         parts.append(f"skipped {', '.join(skipped)}")
     if not candidate.version:
@@ -147,23 +153,25 @@ def _back(
         outcome="promoted",
         candidate=candidate.name,
         candidate_version=candidate.version,
-        opponent=present.name,
-        opponent_version=present.version,
-        clauses=[Clause(ROLLBACK, passed=True, actual=who, expected="a person who asks"), *clauses],
+        opponent=current.name,
+        opponent_version=current.version,
+        clauses=[Clause(ROLLBACK_CLAUSE, passed=True, actual=who, expected="requested by a person"), *clauses],
         reason="; ".join(parts),
     )
 
 
 def _refused(
-    present: PromotionCandidate, candidate: PromotionCandidate, clauses: Sequence[Clause], who: str
+    current: PromotionCandidate, candidate: PromotionCandidate, clauses: Sequence[Clause], who: str
 ) -> Decision:
-    failed = [f"{clause.name} ({clause.actual}; wanted {clause.expected})" for clause in clauses if not clause.passed]
+    failed = [
+        f"{clause.name} ({clause.actual}; required: {clause.expected})" for clause in clauses if not clause.passed
+    ]
     return Decision(
         outcome="refused",
         candidate=candidate.name,
         candidate_version=candidate.version,
-        opponent=present.name,
-        opponent_version=present.version,
-        clauses=[Clause(ROLLBACK, passed=True, actual=who, expected="a person who asks"), *clauses],
-        reason=f"refused by {', '.join(failed)}; a person may answer for it: --force --reason TEXT",
+        opponent=current.name,
+        opponent_version=current.version,
+        clauses=[Clause(ROLLBACK_CLAUSE, passed=True, actual=who, expected="requested by a person"), *clauses],
+        reason=f"refused by {', '.join(failed)}; to override it: --force --reason TEXT",
     )

@@ -1,4 +1,4 @@
-"""The rules that every instruction row must pass, in the order in which the first one that fails gives the reason."""
+"""Rules that every instruction row must pass, in order: the first rule that fails gives the reason."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ class Rule:
     """One reason to reject a row.
 
     Attributes:
-        reason: what `rejected_instructions` says.
+        reason: the reason in `rejected_instructions`.
         family: the kind of defect.
-        measure: the value of each row of a chunk, shape (rows,); NaN where the rule has nothing to say.
-        limit: the field of FilterSpec, or `context_tokens` of the base, that the value is held against; empty where
-            any value above 0 is a defect.
-        least: the limit is the smallest value that passes; otherwise it is the largest.
-        graded: the distance to the limit says something about quality, and enters the score.
-        evidence: the regular expression whose match is shown beside the value.
-        side: the text that `evidence` is looked for in.
-        told: what is shown of each row instead of its value.
+        measure: returns the value of each row of a chunk, shape (rows,); NaN where the rule does not apply.
+        limit: field of FilterSpec, or `context_tokens` of the base, that the value is compared with; empty if any value
+            above 0 fails.
+        least: whether the limit is the smallest value that passes; otherwise it is the largest.
+        graded: whether the distance to the limit reflects quality and enters the score.
+        evidence: regular expression whose match is shown with the value.
+        side: the text that `evidence` is searched in.
+        explanations: returns the text that is shown of each row instead of its value.
     """
 
     reason: str
@@ -39,29 +39,29 @@ class Rule:
     graded: bool = False
     evidence: str = ""
     side: Side = "instruction"
-    told: Callable[[Features], Sequence[str]] | None = None
+    explanations: Callable[[Features], Sequence[str]] | None = None
 
     def threshold(self, rows: Features) -> float:
-        """The limit's value."""
+        """Return the limit's value."""
         if self.limit == "context_tokens":
             return float(rows.context_tokens)
         return float(getattr(rows.spec, self.limit)) if self.limit else 0.0
 
     def fails(self, rows: Features, values: Floats) -> Flags:
-        """Where the values are beyond the limit; NaN never is."""
+        """Return where the values are beyond the limit; NaN never is."""
         limit = self.threshold(rows)
         return values < limit if self.least else values > limit
 
-    def explain(self, rows: Features, place: int, value: float) -> str:
-        """The value beside its limit, and what was found; a user reads it beside the rejected row."""
-        if self.told is not None:
-            return self.told(rows)[place]
+    def explain(self, rows: Features, index: int, value: float) -> str:
+        """Return the value with its limit and the matched evidence, shown to users with the rejected row."""
+        if self.explanations is not None:
+            return self.explanations(rows)[index]
         relation = "below" if self.least else "above"
-        shown = f"{value:.4g} is {relation} {self.threshold(rows):g}"
+        comparison = f"{value:.4g} is {relation} {self.threshold(rows):g}"
         if not self.evidence:
-            return shown
-        found = rows.text(self.side).slice(place, 1).str.extract(f"({self.evidence})", 1)[0] or ""
-        return f"{shown}: {' '.join(found.split())[:EVIDENCE_CHARACTERS]}"
+            return comparison
+        match = rows.text(self.side).slice(index, 1).str.extract(f"({self.evidence})", 1)[0] or ""
+        return f"{comparison}: {' '.join(match.split())[:EVIDENCE_CHARACTERS]}"
 
 
 def _words(side: Side) -> Callable[[Features], Floats]:
@@ -74,17 +74,17 @@ def _characters(rows: Features) -> Floats:
 
 
 def _mean_word_bytes(rows: Features) -> Floats:
-    """The larger mean of both sides; encoded data and runs of one character have words of any length."""
+    """Return the larger mean of both sides; encoded data and runs of one character give very long words."""
     return np.maximum(*(rows.words(side).letters() / np.maximum(rows.word_counts(side), 1) for side in SIDES))
 
 
 def _base_tokens(rows: Features) -> Floats:
-    """Tokens of the conversation and of the template around it, where they may exceed the base's context."""
+    """Return the tokens of the conversation with its template, if they may exceed the base's context."""
     return rows.conversation_tokens(rows.context_tokens - rows.spec.template_tokens) + rows.spec.template_tokens
 
 
 def _refused(rows: Features) -> Floats:
-    """1 where the base's chat template takes no such conversation."""
+    """Return 1 where the base's chat template refuses the conversation."""
     return np.array([bool(reason) for reason in rows.refusals()], np.float64)
 
 
@@ -100,15 +100,15 @@ RULES: tuple[Rule, ...] = (
     Rule("response_too_long", "length", _words("response"), "max_response_words"),
     Rule("too_many_instruction_tokens", "length", _tokens("instruction"), "max_instruction_tokens"),
     Rule("too_many_response_tokens", "length", _tokens("response"), "max_response_tokens"),
-    Rule("control_token_in_instruction", "format", markup.control_marks_asked,
+    Rule("control_token_in_instruction", "format", markup.instruction_control_marks,
          evidence=markup.CONTROL_MARK),
     Rule("control_token_in_response", "format", lambda rows: rows.matches("response", markup.CONTROL_MARK),
          evidence=markup.CONTROL_MARK, side="response"),
     Rule("carries_solution", "content", content.carries_solution,
          evidence=f"{content.CARRIED_SOLUTION}|{content.DERIVATION}"),
     Rule("instruction_is_an_answer", "content", content.is_an_answer, evidence=content.ASSISTANT_OPENING),
-    Rule("truncated_instruction", "format", partial(markup.finished_early, side="instruction")),
-    Rule("truncated_response", "format", partial(markup.finished_early, side="response")),
+    Rule("truncated_instruction", "format", partial(markup.stopped_by_length, side="instruction")),
+    Rule("truncated_response", "format", partial(markup.stopped_by_length, side="response")),
     Rule("instruction_looks_cut_off", "format", partial(truncation.looks_cut_off, side="instruction")),
     Rule("response_looks_cut_off", "format", partial(truncation.looks_cut_off, side="response")),
     Rule("unbalanced_fences", "format", markup.unbalanced_fences),
@@ -124,10 +124,10 @@ RULES: tuple[Rule, ...] = (
     Rule("repeated_3gram", "repetition", repetition.top_3gram_share, "max_top_3gram_share", graded=True),
     Rule("duplicate_5grams", "repetition", repetition.duplicate_5gram_share, "max_duplicate_5gram_share", graded=True),
     Rule("obscene", "safety", safety.obscene_words),
-    Rule("helps_to_harm", "safety", safety.harm_complied_with),
+    Rule("helps_to_harm", "safety", safety.complies_with_harm),
     Rule("personal_data", "safety", safety.personal_data),
     Rule("not_english", "language", language.foreign_probability, "max_foreign_probability", graded=True),
     Rule("words_too_long", "length", _mean_word_bytes, "max_mean_word_bytes"),
     Rule("too_long_for_base", "length", _base_tokens, "context_tokens"),
-    Rule("refused_by_chat_template", "format", _refused, told=Features.refusals),
+    Rule("refused_by_chat_template", "format", _refused, explanations=Features.refusals),
 )  # fmt: skip

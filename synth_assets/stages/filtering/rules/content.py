@@ -1,10 +1,10 @@
-"""Whether there is a task, whether the instruction leaves it open, and whether the response does it."""
+"""Content rules: the instruction states an open task, and the response does it."""
 
 import re
 
 import numpy as np
 
-from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats, Side, found
+from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats, Side, matching
 from synth_assets.stages.filtering.rules.instruction_cues import (
     ASKS,
     ENDS_WITH_A_REQUEST,
@@ -26,7 +26,7 @@ STATED_ANSWER = (
     r"(?is:(?:\bfinal answer (?:is|:)|\bthe answer is:? \S|\n\W*(?:answer|solution)\W*: *\S"
     r"|\bthe (?:correct|best|right) (?:answer|option|choice) is\b)(?:[^?]*[^?:\s])?\s*\z)"
 )
-"""With neither a question nor an open label after it; otherwise it belongs to an example that the task gives."""
+"""Not followed by a question or an open label: those make it part of an example in the task."""
 DERIVATION = (
     r"(?i:(?:\A|[.,;:!?]|\n)\s*(?:and )?(?:therefore|hence|thus|consequently|so)\b,? [^.?\n]*[=\d$]"
     r"|(?:\A|[.,;:!?]|\n)\s*(?:so|then|now|and|that|here|first|next)?,? ?we (?:get|have|obtain|find|know that"
@@ -93,7 +93,7 @@ TALK_ABOUT_MESSAGE = (
     r"(?:cut off|missing|incomplete|unfinished|forgot|accidentally|empty|blank|placeholder|mistake|typo|repeating)\b"
     r"|\bcorrect the response\b"
 )
-TALK_CHARACTERS = 400  # later, such words belong to an answer that does the task
+TALK_CHARACTERS = 400  # further on, such words are part of an answer that does the task
 REFUSAL = (
     r"(?i)\A\W*(?:(?:i'?m|i am|we are) (?:(?:really|very|so|truly) )?(?:unable|not able|not capable)"
     r"|(?:(?:i'?m|i am|we are) (?:\w+ )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e|unfortunately)\b"
@@ -135,15 +135,15 @@ SIGNS = r"[^\s.\x{2026}_*#`~'\"-]|[.][^.]*-|-[^-]*[.]"  # dots and dashes togeth
 
 
 def empty(rows: Features, side: Side) -> Floats:
-    """Words of a text; placeholders such as "<noinput>" and "..." count as none, other signs alone ("+") as one."""
+    """Return the words of a text; placeholders such as "<noinput>" and "..." count as 0, other signs ("+") as 1."""
     words = rows.word_counts(side).astype(np.float64)
     signs = np.flatnonzero(words == 0)
-    words[signs] = found(rows.text(side).gather(signs), SIGNS)
+    words[signs] = matching(rows.text(side).gather(signs), SIGNS)
     return np.where(rows.contains(side, PLACEHOLDER, words < PLACEHOLDER_WORDS), 0.0, words)
 
 
 def carries_solution(rows: Features) -> Floats:
-    """Marks of a worked solution or of an answered question in the instruction."""
+    """Count marks of a worked solution or of an answered question in the instruction."""
     calculates = rows.lacking("instruction", ENDS_OPEN, rows.contains("instruction", r"[=$]|\d"))
     calculates = rows.lacking("instruction", ENDS_WITH_A_REQUEST, calculates)
     marks = rows.matches("instruction", DERIVATION, calculates)
@@ -154,32 +154,32 @@ def carries_solution(rows: Features) -> Floats:
 
 
 def _answers_itself(rows: Features) -> Flags:
-    """Where a question is followed by a text that takes up its longer words: one of them, or two after a blank line.
+    """Return where a question is followed by a text with one of its longer words, or two after a blank line.
 
-    What a task is about stands behind a blank line, too, and may share a word with the question.
+    A text after a blank line may be the task's input, which may share a word with the question.
     """
     texts = rows.text("instruction")
     lines = rows.holds("instruction", "?") & rows.holds("instruction", "\n")
     answered = rows.contains("instruction", ANSWERED_QUESTION, lines)
     for exempt in (OPTIONS, REFERS_TO_TEXT):
         answered = rows.lacking("instruction", exempt, answered)
-    for place in np.flatnonzero(answered).tolist():
-        question, _, rest = texts[place].lower().partition("?")
-        asked = set(STEM.findall(question))
+    for index in np.flatnonzero(answered).tolist():
+        question, _, rest = texts[index].lower().partition("?")
+        stems = set(STEM.findall(question))
         needed = 2 if BLANK_LINE.match(rest) else 1
-        answered[place] = len(asked & set(STEM.findall(rest))) >= min(needed, max(len(asked), 1))
+        answered[index] = len(stems & set(STEM.findall(rest))) >= min(needed, max(len(stems), 1))
     return answered
 
 
 def is_an_answer(rows: Features) -> Floats:
-    """1 where the instruction opens as an assistant does and asks nothing."""
+    """Return 1 where the instruction opens like an assistant's answer and asks nothing."""
     return rows.matches("instruction", ASSISTANT_OPENING)
 
 
 def states_no_task(rows: Features) -> Floats:
-    """1 where an instruction of some length has no question, no imperative and no wish.
+    """Return 1 where an instruction of some length has no question, imperative or request.
 
-    An unknown first word may be an imperative: only openings that no imperative has count.
+    An unknown first word may be an imperative: only openings that cannot be one count.
     """
     long = rows.word_counts("instruction") >= STATEMENT_WORDS
     states = rows.contains("instruction", OPENS_A_STATEMENT, long)
@@ -187,33 +187,34 @@ def states_no_task(rows: Features) -> Floats:
 
 
 def lacks_its_figure(rows: Features) -> Floats:
-    """1 where the instruction speaks of a figure that is not in it."""
+    """Return 1 where the instruction refers to a figure that it does not contain."""
     missing = rows.contains("instruction", MISSING_FIGURE)
     return rows.lacking("instruction", FIGURE, missing).astype(np.float64)
 
 
 def echo_similarity(rows: Features) -> Floats:
-    """How much the response is the instruction again: Jaccard similarity of their sets of 5-word shingles, 0..1.
+    """Return the Jaccard similarity of the 5-word shingles of instruction and response, 0..1.
 
-    NaN where the lengths alone exclude an echo, and where the instruction has under three words: a greeting may be
+    NaN where the lengths alone exclude an echo, and where the instruction has fewer than three words: a greeting may be
     answered by the same greeting.
     """
-    asked, answered = rows.word_counts("instruction"), rows.word_counts("response")
-    alike = np.minimum(asked, answered) >= np.maximum(asked, answered) * rows.spec.max_echo_similarity / 4
-    places = np.flatnonzero(alike & (asked >= 3))
+    instruction_words, response_words = rows.word_counts("instruction"), rows.word_counts("response")
+    shorter, longer = np.minimum(instruction_words, response_words), np.maximum(instruction_words, response_words)
+    similar_length = shorter >= longer * rows.spec.max_echo_similarity / 4
+    indices = np.flatnonzero(similar_length & (instruction_words >= 3))
     similarity = np.full(len(rows), np.nan)
-    similarity[places] = _jaccard(*(hash_words(rows.text(side).gather(places).to_list()) for side in SIDES))
+    similarity[indices] = _jaccard(*(hash_words(rows.text(side).gather(indices).to_list()) for side in SIDES))
     return similarity
 
 
 def talks_about_message(rows: Features) -> Floats:
-    """1 where a response begins by speaking of the request, its form or its gaps, and no message was to be written."""
-    talks = found(rows.text("response").str.head(TALK_CHARACTERS), TALK_ABOUT_MESSAGE)
+    """Return 1 where the response begins with comments on the request, unless the task is to write a message."""
+    talks = matching(rows.text("response").str.head(TALK_CHARACTERS), TALK_ABOUT_MESSAGE)
     return rows.lacking("instruction", ASKS_FOR_A_MESSAGE, talks).astype(np.float64)
 
 
 def refuses_harmless_task(rows: Features) -> Floats:
-    """1 where the response opens with a refusal, does not go on to the task, and nothing harmful was asked."""
+    """Return 1 where the response refuses and does not do the task, although the request is harmless."""
     refused = rows.contains("response", REFUSAL)
     refused = rows.lacking("response", PIVOT, refused)
     refused = rows.lacking("instruction", ASKS_FOR_A_MESSAGE, refused)
@@ -221,7 +222,7 @@ def refuses_harmless_task(rows: Features) -> Floats:
 
 
 def trivial_answer(rows: Features) -> Floats:
-    """1 where the response is a polite filler, or a word or two where prose was asked for."""
+    """Return 1 where the response is a polite filler, or has only a few words although the task asks for prose."""
     words = rows.word_counts("response")
     short = rows.contains("instruction", ASKS_FOR_PROSE, words < PROSE_WORDS)
     short = rows.lacking("instruction", r"(?i)\bwords?\b", short)

@@ -1,29 +1,8 @@
-"""How an instruction sounds: its verbs, its questions, its wishes; and how a mere statement begins."""
+"""Patterns of instructions (verbs, questions, requests) and of plain statements."""
 
-TASK_VERBS = (
-    "abbreviate accept act adapt add address advise alphabetize alter amend analyse analyze answer append apply "
-    "approximate argue arrange articulate ask assess assign assume average balance blend book brainstorm bring build "
-    "calculate capitalise capitalize categorise categorize change characterise characterize check choose cite clarify "
-    "classify clean code collect combine come comment compare compile complete compose compress compute concatenate "
-    "conclude condense conduct conjugate connect consider construct contrast convert convince copy correct count "
-    "craft create critique cut debate debug decide decipher decode decrease deduce define delete demonstrate depict "
-    "derive describe design detail detect determine develop devise diagnose differentiate discuss display dissect "
-    "distinguish divide do document draft dramatize draw edit elaborate eliminate encode encrypt enhance enumerate "
-    "establish estimate evaluate examine execute expand explain explore express extend extract factor fill filter "
-    "find finish fix forecast form format formulate gather generate get give group guess guide help highlight "
-    "hypothesize identify illustrate imagine implement improve include incorporate indicate infer insert inspect "
-    "integrate interpret introduce invent investigate itemize join judge justify label lengthen link list locate look "
-    "make map mark match measure mention merge minimize modify multiply name narrate negate offer optimise optimize "
-    "order organise organize outline output paraphrase parse perform personify persuade pick plan play point pose "
-    "predict prepare present print prioritize process produce pronounce proofread propose prove provide pull "
-    "punctuate put quote rank rate read rearrange recall recite recommend reconstruct record reduce refactor reflect "
-    "reformat reformulate reframe relate remove rename reorder reorganize repeat rephrase replace reply report "
-    "request research resolve respond restate restructure retrieve return reverse review revise reword rewrite round "
-    "run say schedule search select separate sequence set share shorten show simplify simulate sing sketch solve sort "
-    "speak specify spell split state structure study submit substitute subtract suggest sum summarise summarize "
-    "survey swap synthesize tabulate tag take teach tell test think trace transcribe transform translate traverse "
-    "turn type understand unscramble update use utilize validate verify visualise visualize weigh welcome work write"
-)
+from synth_assets.stages.filtering.rules.word_lists import word_list
+
+TASK_VERBS = " ".join(word_list("task_verbs"))
 _VERB = "|".join(TASK_VERBS.split())
 QUESTION_WORDS = (
     "what|which|who|whose|whom|when|where|why|how|can you|could you|would you|will you|is|are|does|did|do|should"
@@ -45,10 +24,10 @@ OPENS_A_STATEMENT = (
     r"|from|to|note|notice|however|thus|therefore|so|but|and|with|by|you|your|\w+(?:ing|ed|tion))\b"
     r"|(?:\w+ ){1,3}(?:is|are|was|were|has|have|had|can|will|may|must|consists?|contains?)\b)"
 )
-STATEMENT_WORDS = 12  # a shorter text that asks for nothing is a greeting, a wish or a fragment and may be answered
+STATEMENT_WORDS = 12  # a shorter text without a request is a greeting, a wish or a fragment, which may be answered
 REFERS_TO_TEXT = (
     r"(?i)\A[^\n]*\b(?:following|below|above|this|these|those|the given|passage|paragraph|article|text|sentences?"
     r"|statements?|code|story|poem|input|options|list|table|data|diagram|figure|email|review|tweet|quote|dialogue"
     r"|conversation|scenario|situation|phrase)\b"
 )
-"""What follows the first line is then what the task is about, not its answer."""
+"""The text after the first line is then the task's input, not its answer."""

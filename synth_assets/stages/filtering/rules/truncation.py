@@ -1,9 +1,9 @@
-"""Whether a text whose finish reason nobody stored, an imported one, stops in the middle of something."""
+"""Truncation rules for imported texts, whose finish reason is not known."""
 
 import numpy as np
 import polars as pl
 
-from synth_assets.stages.filtering.features import Features, Flags, Floats, Side, found
+from synth_assets.stages.filtering.features import Features, Flags, Floats, Side, matching
 from synth_assets.stages.filtering.rules.instruction_cues import ENDS_WITH_A_REQUEST
 from synth_assets.stages.filtering.rules.markup import unbalanced_mathematics
 from synth_assets.text.words import Integers
@@ -34,59 +34,61 @@ STEPS = r"(?im)^#+ *\**step \d"
 CONCLUDES = r"(?i)\b(?:answer|therefore|thus|hence|boxed|conclu\w+|finally|solution is)\b"
 TAIL_CHARACTERS = 1000
 LONG_WORDS = 80  # a shorter text may end without a full stop: titles, names, lists, commands
-HANGING_LEAST = 6  # words; a very short answer may be a word such as "the"
-STRANDED_LEAST = 30  # words; "It depends on which country you are in" is a whole answer
-LEAST_WORDS = {"instruction": 12, "response": 2}  # a shorter text may end with any sign
+HANGING_MIN_WORDS = 6  # a very short answer may be a word such as "the"
+STRANDED_MIN_WORDS = 30  # "It depends on which country you are in" is a complete answer
+MIN_WORDS = {"instruction": 12, "response": 2}  # a shorter text may end with any sign
 
 
 def looks_cut_off(rows: Features, side: Side) -> Floats:
-    """1 where a text of unknown finish reason stops in the middle of something; NaN where the reason is known."""
+    """Return 1 where a text of unknown finish reason looks truncated; NaN where the reason is known."""
     known = rows.rows[f"{side}_finish_reason"].is_not_null().to_numpy()
     cut = unbalanced_mathematics(rows, side).astype(bool)
     tails = rows.text(side).str.tail(TAIL_CHARACTERS)
-    places = np.flatnonzero(
-        ~known & (~found(tails, SENTENCE_END) | found(tails, HANGING_SIGN) | found(tails, PROMISES))
+    indices = np.flatnonzero(
+        ~known & (~matching(tails, SENTENCE_END) | matching(tails, HANGING_SIGN) | matching(tails, PROMISES))
     )
-    if places.size:
-        ends_midway = _asked_midway if side == "instruction" else _answered_midway
-        cut[places] |= ends_midway(rows.text(side).gather(places), tails.gather(places), rows.word_counts(side)[places])
+    if indices.size:
+        ends_midway = _instruction_cut_off if side == "instruction" else _response_cut_off
+        cut[indices] |= ends_midway(
+            rows.text(side).gather(indices), tails.gather(indices), rows.word_counts(side)[indices]
+        )
     if side == "response":
         cut |= _unfinished_steps(rows)
     return np.where(known, np.nan, cut)
 
 
 def _hangs(tails: pl.Series, words: Integers, least: int) -> Flags:
-    """Where the last sign or word wants another one."""
-    word = found(tails, HANGING_WORDS) & (words >= HANGING_LEAST)
-    word |= found(tails, STRANDED_WORDS) & (words >= STRANDED_LEAST)
-    return (found(tails, HANGING_SIGN) | word) & (words >= least)
+    """Return where the last sign or word needs a continuation."""
+    word = matching(tails, HANGING_WORDS) & (words >= HANGING_MIN_WORDS)
+    word |= matching(tails, STRANDED_WORDS) & (words >= STRANDED_MIN_WORDS)
+    return (matching(tails, HANGING_SIGN) | word) & (words >= least)
 
 
 def _stops_in_prose(texts: pl.Series, tails: pl.Series, words: Integers) -> Flags:
-    """Where a long text lacks its full stop, and not because it ends with a list of such lines."""
-    prose = ~found(tails, SENTENCE_END) & (words >= LONG_WORDS) & found(tails, LAST_LINE_WORDS)
-    in_list = found(tails, LIST_LINE) & ~(found(tails, LONG_LIST_LINE) & found(texts, ENDED_LIST_LINE))
+    """Return where a long text has no full stop at its end and does not end with a list of such lines."""
+    prose = ~matching(tails, SENTENCE_END) & (words >= LONG_WORDS) & matching(tails, LAST_LINE_WORDS)
+    in_list = matching(tails, LIST_LINE) & ~(matching(tails, LONG_LIST_LINE) & matching(texts, ENDED_LIST_LINE))
     return prose & ~in_list
 
 
-def _asked_midway(texts: pl.Series, tails: pl.Series, words: Integers) -> Flags:
-    """An instruction may end with what the model is to go on with."""
-    broken = ~found(tails, SENTENCE_END) & found(tails, LAST_LINE_LONG) & found(tails, BREAKS_OFF)
-    broken &= ~found(tails, ENDS_WITH_A_REQUEST)
-    hanging = _hangs(tails, words, LEAST_WORDS["instruction"])
-    return (hanging | broken | _stops_in_prose(texts, tails, words)) & ~found(texts, MAY_END_OPEN)
+def _instruction_cut_off(texts: pl.Series, tails: pl.Series, words: Integers) -> Flags:
+    """Return where an instruction looks truncated, unless it asks the model to continue its text."""
+    broken = ~matching(tails, SENTENCE_END) & matching(tails, LAST_LINE_LONG) & matching(tails, BREAKS_OFF)
+    broken &= ~matching(tails, ENDS_WITH_A_REQUEST)
+    hanging = _hangs(tails, words, MIN_WORDS["instruction"])
+    return (hanging | broken | _stops_in_prose(texts, tails, words)) & ~matching(texts, MAY_END_OPEN)
 
 
-def _answered_midway(texts: pl.Series, tails: pl.Series, words: Integers) -> Flags:
-    hanging = _hangs(tails, words, LEAST_WORDS["response"]) | found(tails, PROMISES)
+def _response_cut_off(texts: pl.Series, tails: pl.Series, words: Integers) -> Flags:
+    hanging = _hangs(tails, words, MIN_WORDS["response"]) | matching(tails, PROMISES)
     return hanging | _stops_in_prose(texts, tails, words)
 
 
 def _unfinished_steps(rows: Features) -> Flags:
-    """Where a calculation under headings of steps never comes to its answer."""
+    """Return where a calculation under step headings has no conclusion."""
     texts = rows.text("response")
     unfinished = np.zeros(len(rows), bool)
-    places = np.flatnonzero(rows.holds("response", "#"))
-    steps = texts.gather(places)
-    unfinished[places] = found(steps, STEPS) & found(steps, r"[=$]") & ~found(steps, CONCLUDES)
+    indices = np.flatnonzero(rows.holds("response", "#"))
+    steps = texts.gather(indices)
+    unfinished[indices] = matching(steps, STEPS) & matching(steps, r"[=$]") & ~matching(steps, CONCLUDES)
     return unfinished
