@@ -23,6 +23,7 @@ from synth_assets.llm.loading import load_adapter
 from synth_assets.llm.prompt_formats import family_of
 from synth_assets.llm.protocols import Completion, Message, Refusal, Sampling, TextGenerator
 from synth_assets.llm.roofline import Roofline, roofline
+from synth_assets.llm.sources.packages import PACKAGE
 from synth_assets.llm.transformers_generator import TransformersGenerator
 from synth_assets.llm.vllm_generator import VllmGenerator
 from synth_assets.schemas.records import ModelRecord
@@ -54,7 +55,8 @@ class Inference(dg.ConfigurableResource):
         shipped = location.startswith(model_files.EMBEDDED)
         if not shipped:
             check_architecture(folder, location)
-        own = not shipped and model_files.local_folder(location) is not None
+        packaged = location.startswith(PACKAGE)
+        own = not (shipped or packaged) and model_files.local_folder(location) is not None
         return ModelRecord(
             role=role,
             location=str(folder) if own else location.partition("@")[0],

@@ -21,6 +21,7 @@ from synth_assets.llm.folder_checks import (
     check_description_files,
     check_links,
 )
+from synth_assets.llm.sources.packages import PACKAGE, packaged_folder
 from synth_assets.llm.weight_files import INDEX, SINGLE, check_weights, indexed_names
 from synth_assets.storage.manifests import folder_hash
 from synth_assets.text.redaction import redact, without_secrets
@@ -92,6 +93,8 @@ def local_folder(location: str) -> Path | None:
         if not (folder / CONFIG).is_file():
             raise ModelFilesError(f"{location} is not in this installation; `synth embedded build` makes it")
         return folder
+    if location.startswith(PACKAGE):
+        return packaged_folder(location)
     path = Path(location).expanduser()
     if location and path.is_dir():
         return path.resolve()
