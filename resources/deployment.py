@@ -21,6 +21,7 @@ FIRST_START_S = 120.0  # another process may be making the tables of a new home
 MARK = "# Written by synth at each start; to keep a dagster.yaml of your own, point DAGSTER_HOME at its folder."
 SERVED = ("storage", "compute_logs", "local_artifact_storage")
 """Sections of docker/dagster.yaml that suit containers alone."""
+CPU_TIERS = ("cpu", "laptop")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -50,11 +51,12 @@ def find_workspace() -> Path | None:
 def set_up_process(home: Path, tier: str) -> None:
     """Set the environment that every process of this deployment inherits; what a user set wins.
 
-    On the `cpu` tier, whose models are shipped, no library may look anything up on a hub.
+    On the tiers of CPU_TIERS, whose models are shipped or fetched from a package index, no library may look anything up
+    on a hub. Threads that wait sleep: spinning ones take the cores of whatever runs beside them.
     """
     defaults = {"SYNTH_HOME": str(home), "SYNTH_TIER": tier, "DAGSTER_HOME": str(home / "dagster")}
-    if tier == "cpu":
-        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1"}
+    if tier in CPU_TIERS:
+        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     dagster = Path(os.environ["DAGSTER_HOME"])

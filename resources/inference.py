@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from resources.hardware import Hardware, Role
+from synth_assets.evals.program_rewards import program_reward
 from synth_assets.llm import loading, model_files
 from synth_assets.llm.architecture import context_tokens
 from synth_assets.llm.chat_encoding import template_refusal
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+PROGRAM_CONTEXT = 2**31 - 1  # a program reads texts of any length
 COUNT_BLOCK = 1_000  # texts tokenised in one call
 
 
@@ -50,6 +52,8 @@ class Inference(dg.ConfigurableResource):
         """
         self.hardware.limits()
         location = self.hardware.location(role)
+        if location.startswith(model_files.PROGRAM):
+            return _program(role, location)
         revision, folder = model_files.resolve(location)
         config = read_json(folder / model_files.CONFIG, location)
         shipped = location.startswith(model_files.EMBEDDED)
@@ -206,6 +210,14 @@ class LazyGenerator:
         completions = generator.generate(prompts, seeds, sampling)
         self.writing_s += time.monotonic() - started
         return completions
+
+
+def _program(role: Role, location: str) -> ModelRecord:
+    """The record of a reward that a program computes."""
+    if role != "reward":
+        raise model_files.ModelFilesError(f"{location} is a reward and cannot be the {role} model: name a model")
+    reward = program_reward(location)
+    return ModelRecord(role, location, reward.revision, family="program", context_tokens=PROGRAM_CONTEXT)
 
 
 def _full_name(model: ModelRecord, adapter: Path | None) -> str:

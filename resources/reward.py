@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 
 from resources.hardware import Hardware
+from synth_assets.evals.program_rewards import program_reward
 from synth_assets.llm import loading, model_files
 from synth_assets.llm.chat_encoding import ChatTemplateError, encode_chat
 from synth_assets.llm.protocols import Message, RewardModel
@@ -117,6 +118,8 @@ class RewardModels(dg.ConfigurableResource):
 
     def load(self, record: ModelRecord) -> RewardModel:
         """The reward model of a record; ValueError where nobody knows how its family reads text."""
+        if record.location.startswith(model_files.PROGRAM):
+            return program_reward(record.location)
         if record.family not in REWARD_INPUT_FORMATS:
             raise ValueError(
                 f"how {record.location} reads an instruction is not known for {record.family!r}: add a row to FORMS in "

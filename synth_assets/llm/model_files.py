@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 EMBEDDED = "embedded:"
+PROGRAM = "program:"
+"""Prefix of a reward that a program computes (evals/program_rewards.py)."""
 REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 DESCRIPTION_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "*.spm"]
 WEIGHT_FILES = ["*.safetensors"]

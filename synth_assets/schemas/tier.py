@@ -28,4 +28,6 @@ class Tier:
     grouping: Literal["length", "packing"] = "length"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec -> field -> value, over the model's
     suites: tuple[str, ...] = ()  # empty: those of the base's size
+    model_steps: int = 1  # steps that run a model beside each other
+    threads: int = 1  # of torch in each of these steps, on a CPU
     tested: str = ""  # where and when it ran; empty: nobody ran it
