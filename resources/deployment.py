@@ -24,6 +24,7 @@ FIRST_START_S = 120.0  # another process may be creating the tables of a new hom
 MARK = "# Written by synth at each start; to keep a dagster.yaml of your own, point DAGSTER_HOME at its folder."
 CONTAINER_SECTIONS = ("storage", "compute_logs", "local_artifact_storage")
 """Sections of docker/dagster.yaml for containers only."""
+CPU_TIERS = ("cpu", "laptop")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -53,11 +54,12 @@ def find_workspace() -> Path | None:
 def set_up_process(home: Path, tier: str) -> None:
     """Set the environment inherited by every process of this deployment; variables set by the user win.
 
-    On the `cpu` tier, whose models are bundled, libraries are offline.
+    On the tiers of CPU_TIERS, whose models are bundled or fetched from a package index, libraries are offline. Waiting
+    threads sleep, because spinning ones take cores from other processes.
     """
     defaults = {"SYNTH_HOME": str(home), "SYNTH_TIER": tier, "DAGSTER_HOME": str(home / "dagster")}
-    if tier == "cpu":
-        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1"}
+    if tier in CPU_TIERS:
+        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     dagster = Path(os.environ["DAGSTER_HOME"])

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
+import psutil
 
 from synth_assets.llm.architecture import described_folder, linear_modules
 from synth_assets.llm.catalog import MODELS, SEPARATE, model_at
 from synth_assets.llm.model_files import EMBEDDED
 from synth_assets.llm.size_settings import ROLES, Role, SizeOfModel, settings_for, size_of
+from synth_assets.llm.topics import SMALL_MODEL_TOPICS
 from synth_assets.schemas.tier import Tier
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="DataclassInstance")
 GPU_POOL = "gpu"
-"""Dagster pool of the steps that run a model; `steps_at_once` in orchestration/jobs.py sets its size."""
+"""Dagster pool of the steps that run a model; `Tier.model_steps` is its size."""
 
 DEBERTA = "OpenAssistant/reward-model-deberta-v3-large-v2"
 LLAMA = {
@@ -65,6 +67,35 @@ HOPPER = replace(AMPERE, batch_size=16, accumulation=1, capability=(9, 0))
 # usd_per_hour: on-demand list prices of 2025 for one card, rounded, taxes and storage not included. t4 and l4 are AWS
 # g4dn.xlarge and g6.xlarge, the others marketplace offers (RunPod, Lambda). Rough values; set your own price.
 # bandwidth_gb_s: NVIDIA's data sheets of T4, RTX 3060 12 GB, RTX 3090, L4, A100 40 GB, H100 SXM and H200.
+LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an hour
+    device="cpu",
+    memory_gb=0,
+    dtype="float32",
+    quantisation="none",
+    attention="sdpa",
+    engine="transformers",
+    teacher=MODELS["smollm2"].repository,
+    base=MODELS["smollm2"].repository,
+    reward="program:constraints",
+    batch_size=8,
+    accumulation=2,
+    samples=512,  # 8 whole blocks
+    min_rows=50,
+    usd_per_hour=0.0,
+    suites=("instruction_following",),
+    overrides={
+        "MagpieSpec": {
+            "max_instruction_tokens": 96,
+            "max_response_tokens": 128,
+            "topics": SMALL_MODEL_TOPICS,
+            "constrained_share": 0.6,
+        },
+        "CandidateSpec": {"instructions": 128, "max_response_tokens": 128},
+        "OnPolicyCandidateSpec": {"instructions": 128, "max_response_tokens": 128},
+        "EvaluationSpec": {"max_tokens": 64, "validation_items": 96},
+    },
+)
+
 TIERS: dict[str, Tier] = {
     "cpu": Tier(
         device="cpu",
@@ -81,8 +112,10 @@ TIERS: dict[str, Tier] = {
         samples=1_536,  # 24 whole blocks
         min_rows=50,
         usd_per_hour=0.0,
+        model_steps=2,
         tested="demo on 2 x86-64 cores, 2026-11-20, docs/results.md",
     ),
+    "laptop": LAPTOP,
     "t4": replace(  # Turing: neither bfloat16 nor FlashAttention 2
         AMPERE,
         memory_gb=16,
@@ -158,7 +191,10 @@ class Hardware(dg.ConfigurableResource):
         row = TIERS[self.name()]
         models: dict[str, Any] = {**self.locations()}
         suites = row.suites or self.size("base").row.suites
-        return replace(row, **models, suites=suites, quantisation=self.quantisation or row.quantisation)
+        row = replace(row, **models, suites=suites, quantisation=self.quantisation or row.quantisation)
+        if row.device == "cpu" and not all(models[role].startswith(EMBEDDED) for role in ("teacher", "base")):
+            return replace(row, model_steps=1, threads=cores())
+        return row
 
     def limits(self) -> Tier:
         """Return the row after checking that this machine can run it.
@@ -237,6 +273,12 @@ def detect() -> str:
         if row.device == "cuda" and row.memory_gb <= gpu.memory_gb and row.capability <= gpu.capability
     ]
     return max(fitting, key=lambda fit: fit[:3])[3] if fitting else "cpu"
+
+
+def cores() -> int:
+    """How many physical cores this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, psutil.cpu_count(logical=False) or 1))
 
 
 def find_gpu() -> Gpu | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from resources.hardware import Hardware, Role
+from synth_assets.evals.program_rewards import program_reward
 from synth_assets.llm import loading, model_files
 from synth_assets.llm.architecture import context_tokens
 from synth_assets.llm.chat_encoding import template_refusal
@@ -23,6 +24,7 @@ from synth_assets.llm.loading import load_adapter
 from synth_assets.llm.prompt_formats import family_of
 from synth_assets.llm.protocols import Completion, Message, Refusal, Sampling, TextGenerator
 from synth_assets.llm.roofline import Roofline, roofline
+from synth_assets.llm.sources.packages import PACKAGE
 from synth_assets.llm.transformers_generator import TransformersGenerator
 from synth_assets.llm.vllm_generator import VllmGenerator
 from synth_assets.schemas.records import ModelRecord
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+PROGRAM_CONTEXT = 2**31 - 1  # a program reads texts of any length
 COUNT_BLOCK = 1_000  # texts per tokenizer call
 
 
@@ -49,12 +52,15 @@ class Inference(dg.ConfigurableResource):
         """
         self.hardware.limits()
         location = self.hardware.location(role)
+        if location.startswith(model_files.PROGRAM):
+            return _program(role, location)
         revision, folder = model_files.resolve(location)
         config = read_json(folder / model_files.CONFIG, location)
         shipped = location.startswith(model_files.EMBEDDED)
         if not shipped:
             check_architecture(folder, location)
-        is_local = not shipped and model_files.local_folder(location) is not None
+        packaged = location.startswith(PACKAGE)
+        is_local = not (shipped or packaged) and model_files.local_folder(location) is not None
         return ModelRecord(
             role=role,
             location=str(folder) if is_local else location.partition("@")[0],
@@ -204,6 +210,14 @@ class LazyGenerator:
         completions = generator.generate(prompts, seeds, sampling)
         self.writing_s += time.monotonic() - started
         return completions
+
+
+def _program(role: Role, location: str) -> ModelRecord:
+    """The record of a reward that a program computes."""
+    if role != "reward":
+        raise model_files.ModelFilesError(f"{location} is a reward and cannot be the {role} model: name a model")
+    reward = program_reward(location)
+    return ModelRecord(role, location, reward.revision, family="program", context_tokens=PROGRAM_CONTEXT)
 
 
 def _full_name(model: ModelRecord, adapter: Path | None) -> str:

@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 
 from resources.hardware import Hardware
+from synth_assets.evals.program_rewards import program_reward
 from synth_assets.llm import loading, model_files
 from synth_assets.llm.chat_encoding import ChatTemplateError, encode_chat
 from synth_assets.llm.protocols import Message, RewardModel
@@ -118,6 +119,8 @@ class RewardModels(dg.ConfigurableResource):
 
     def load(self, record: ModelRecord) -> RewardModel:
         """Load the reward model of a record. Raise ValueError for an unknown input format."""
+        if record.location.startswith(model_files.PROGRAM):
+            return program_reward(record.location)
         if record.family not in REWARD_INPUT_FORMATS:
             raise ValueError(
                 f"no input format for the reward model {record.location} ({record.family!r}): add a row to "

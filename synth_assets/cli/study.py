@@ -18,7 +18,7 @@ from synth_assets.cli.run import execute
 from synth_assets.cli.session import Session
 from synth_assets.cli.watch import describe
 from synth_assets.cli.workers import run_each
-from synth_assets.orchestration.jobs import PRELOADED, steps_at_once
+from synth_assets.orchestration.jobs import PRELOADED
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.grid import RANKS, wanted_variants
@@ -158,7 +158,7 @@ def make_variants(session: Session, names: Sequence[str], tell: Tell) -> bool:
         told = outcome_of(session, name) if code == 0 else f"FAILED {why_failed(session, name, token, code)}"
         tell(f"{spent:5.0f} s  {name:22} {told}; {len(codes)} of {len(names)}, about {left:.0f} min left")
 
-    run_each(names, start, steps_at_once(session.tier.device), ended, lambda: close_dead_runs(session.instance))
+    run_each(names, start, session.tier.model_steps, ended, lambda: close_dead_runs(session.instance))
     return not any(codes)
 
 

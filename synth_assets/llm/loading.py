@@ -24,9 +24,9 @@ PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>")
 
 
 def prepare_libraries(tier: Tier) -> None:
-    """Make the model libraries silent, and on a CPU single-threaded, before the first of them is used.
+    """Make the model libraries silent, and set the threads of the tier, before the first of them is used.
 
-    Two steps run side by side on the cpu tier; several threads each would fight over the cores.
+    Two steps of embedded models run side by side with one thread each: several would fight over the cores.
     """
     silence_libraries()
     import torch
@@ -35,7 +35,7 @@ def prepare_libraries(tier: Tier) -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     if tier.device == "cpu":
-        torch.set_num_threads(1)
+        torch.set_num_threads(tier.threads)
     elif not torch.cuda.is_available():
         raise ValueError("a GPU is here but this torch cannot use it; install the CUDA build of torch, or the tier cpu")
 

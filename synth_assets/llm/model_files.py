@@ -21,6 +21,7 @@ from synth_assets.llm.folder_checks import (
     check_description_files,
     check_links,
 )
+from synth_assets.llm.sources.packages import PACKAGE, packaged_folder
 from synth_assets.llm.weight_files import INDEX, SINGLE, check_weights, indexed_names
 from synth_assets.storage.manifests import folder_hash
 from synth_assets.text.redaction import redact, without_secrets
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 EMBEDDED = "embedded:"
+PROGRAM = "program:"
+"""Prefix of a reward that a program computes (evals/program_rewards.py)."""
 REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 DESCRIPTION_FILES = ["*.json", "*.jinja", "*.txt", "tokenizer.model", "*.spm"]
 WEIGHT_FILES = ["*.safetensors"]
@@ -92,6 +95,8 @@ def local_folder(location: str) -> Path | None:
         if not (folder / CONFIG).is_file():
             raise ModelFilesError(f"{location} is not in this installation; `synth embedded build` makes it")
         return folder
+    if location.startswith(PACKAGE):
+        return packaged_folder(location)
     path = Path(location).expanduser()
     if location and path.is_dir():
         return path.resolve()

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from synth_assets.llm.architecture import described_folder, parameters_of
 from synth_assets.llm.catalog import model_at
-from synth_assets.llm.model_files import EMBEDDED
+from synth_assets.llm.model_files import EMBEDDED, PROGRAM
 
 Role = Literal["teacher", "base", "reward"]
 ROLES: tuple[Role, ...] = ("teacher", "base", "reward")
@@ -154,7 +154,7 @@ class ModelSize:
     measured: str = ""
 
 
-EMBEDDED_SIZE = "embedded"
+EMBEDDED_SIZE, PROGRAM_SIZE = "embedded", "program"
 SIZES: Mapping[str, ModelSize] = {
     EMBEDDED_SIZE: ModelSize(
         below=0,  # by location alone: another model of a million parameters has another vocabulary and world
@@ -186,6 +186,14 @@ SIZES: Mapping[str, ModelSize] = {
         },
         suites=EMBEDDED_SUITES,
         measured="validation items of the embedded world; larger models diverge at these rates",
+    ),
+    PROGRAM_SIZE: ModelSize(
+        below=0,  # by location alone: a program has no parameters
+        reward={
+            "PairSpec": {"margin": 0.5, "max_pairs": 160, "strategy": "best_worst"},
+            "PreferenceSpec": {"items": 0},  # it reads constraints of training prompts, which test items do not have
+        },
+        measured="margin: one of two constraints",
     ),
     "below 500M": ModelSize(
         below=0.5e9,
@@ -249,6 +257,8 @@ def size_of(location: str, role: Role) -> SizeOfModel:
     """
     if location.startswith(EMBEDDED):
         return SizeOfModel(EMBEDDED_SIZE, None, "shipped model")
+    if location.startswith(PROGRAM):
+        return SizeOfModel(PROGRAM_SIZE, None, "shipped model")
     if known := model_at(location):
         return SizeOfModel(class_of(known.parameters), known.parameters, "catalog")
     folder = described_folder(location)

@@ -48,7 +48,7 @@ promote = dg.define_asset_job(
 
 
 def steps_at_once(device: str) -> int:
-    """How many steps run beside each other: one torch thread each on the CPU; on a GPU each fills the card."""
+    """How many steps run beside each other; those that run a model are limited further by `Tier.model_steps`."""
     return 2 if device == "cpu" else 1
 
 

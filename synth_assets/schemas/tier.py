@@ -28,4 +28,6 @@ class Tier:
     grouping: Literal["length", "packing"] = "length"
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec -> field -> value
     suites: tuple[str, ...] = ()  # empty: the suites of the base model's size class
+    model_steps: int = 1  # steps that run a model at the same time
+    threads: int = 1  # torch threads of each of these steps on a CPU
     tested: str = ""  # where and when it was tested; empty: untested

@@ -37,7 +37,7 @@ def test_the_published_count_is_that_of_the_shape(row: Model) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    kind = {"llama3": "llama", "zephyr": "llama"}.get(row.family, row.family)
+    kind = {"llama3": "llama", "zephyr": "llama", "smollm2": "llama"}.get(row.family, row.family)
     shape = row.shape
     config = AutoConfig.for_model(
         kind,

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from resources import hardware
+from resources.deployment import CPU_TIERS
 from resources.hardware import PRESETS, TIER_FIELDS, TIERS, Gpu, Hardware, detect, find_gpu
 from resources.inference import Inference
 from synth_assets.evals import scoring
@@ -19,6 +20,7 @@ from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, Prom
 
 DRIVERLESS = """
 import sys
+from resources.deployment import CPU_TIERS
 from resources.hardware import Hardware
 assert Hardware().name() == "cpu"
 Hardware().limits()
@@ -47,9 +49,9 @@ class Overrides(dg.Config):
 
 
 def test_tiers() -> None:
-    assert list(TIERS) == ["cpu", "t4", "rtx12", "rtx24", "l4", "a100", "h100", "h200"]
+    assert list(TIERS) == ["cpu", "laptop", "t4", "rtx12", "rtx24", "l4", "a100", "h100", "h200"]
     for name, row in TIERS.items():
-        assert (row.device == "cpu") == (name == "cpu")
+        assert (row.device == "cpu") == (name in CPU_TIERS)
         assert row.batch_size * row.accumulation == 16
         assert row.grouping == "length" or row.attention == "flash_attention_2"
         assert row.capability >= (8, 0) or row.dtype != "bfloat16"
@@ -107,7 +109,7 @@ def test_without_driver_torch_is_not_imported() -> None:
 
 
 def test_an_unknown_tier_names_the_tiers() -> None:  # fault 27
-    with pytest.raises(ValueError, match=r"unknown tier 'h1000'; expected auto, cpu, t4, .*, h200$"):
+    with pytest.raises(ValueError, match=r"unknown tier 'h1000'; expected auto, cpu, laptop, t4, .*, h200$"):
         Hardware(tier="h1000").limits()
 
 

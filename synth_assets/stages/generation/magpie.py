@@ -6,19 +6,20 @@ the one with fewer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from synth_assets.evals.training_constraints import with_constraints
 from synth_assets.llm.chat_encoding import ChatTemplateError
 from synth_assets.llm.prompt_formats import PromptFormat, family
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.generation.seeds import row_id, row_seed
-from synth_assets.stages.generation.spec import MagpieSpec, drawn_by, topic_of, turns_of
+from synth_assets.stages.generation.spec import MagpieSpec, constraints_of, drawn_by, topic_of, turns_of
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
 
@@ -152,7 +153,7 @@ class _RowMaker:
             going = [one for one in block if one.goes_on]
             if turn:
                 going = self._with_room(going)
-            asked = self._instructions(going, turn)
+            asked = self._constrained(going, self._instructions(going, turn))
             answered = self._responses(going, asked, turn)
             for one, said, answer in zip(going, asked, answered, strict=True):
                 exchange = Exchange(said, answer)
@@ -189,6 +190,15 @@ class _RowMaker:
         )
         seeds = [row_seed(one.seed, "instruction", turn) if turn else one.seed for one in going]
         return self.generator.generate([self._opening(one) for one in going], seeds, sampling) if going else []
+
+    def _constrained(self, going: Sequence[Conversation], asked: Sequence[Completion]) -> list[Completion]:
+        """The instructions, with their constraints where a row of one exchange has some."""
+        found = []
+        for one, completion in zip(going, asked, strict=True):
+            text = completion.text.strip()
+            constraints = constraints_of(one.seed, self.spec) if one.wanted == 1 and text else []
+            found.append(replace(completion, text=with_constraints(text, constraints)) if constraints else completion)
+        return found
 
     def _responses(
         self, going: Sequence[Conversation], asked: Sequence[Completion], turn: int

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
+from synth_assets.evals.training_constraints import Asked, draw_constraints
 from synth_assets.schemas.settings import setting
 from synth_assets.stages.generation.seeds import row_seed
 
 SEEDS = 2**63
-FIELDS_SINCE_V2 = ("topics", "topic_weights", "turns", "turn_weights")
+FIELDS_SINCE_V2 = ("topics", "topic_weights", "turns", "turn_weights", "constrained_share")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class MagpieSpec:
         topic_weights: name -> weight of a topic against the others; 1 where it is not named.
         turns: exchanges of a conversation, at most.
         turn_weights: of conversations of 1, 2, ... `turns` exchanges; empty: all have `turns`.
+        constrained_share: of instructions of one exchange, those that get constraints which a program verifies
+            (evals/training_constraints.py), before they are answered.
     """
 
     samples: int = setting(1_500, "Rows of a batch.")
@@ -51,6 +54,9 @@ class MagpieSpec:
     turn_weights: tuple[float, ...] = setting(
         (), "Weights of conversations of 1, 2, ... exchanges; empty: all have the most."
     )
+    constrained_share: float = setting(
+        0.0, "Share of instructions that get a constraint which a program verifies, 0 to 1."
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, naming the field."""
@@ -62,6 +68,8 @@ class MagpieSpec:
                 raise ValueError(f"MagpieSpec.{name} is {getattr(self, name)}; it must be within 0 and 2")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"MagpieSpec.top_p is {self.top_p}; it must be above 0 and at most 1")
+        if not 0 <= self.constrained_share <= 1:
+            raise ValueError(f"MagpieSpec.constrained_share is {self.constrained_share}; it must be within 0 and 1")
         if unknown := sorted(set(self.topic_weights) - set(self.topics)):
             raise ValueError(f"MagpieSpec.topic_weights names {', '.join(unknown)}, of which topics knows no prompt")
         if self.turn_weights and len(self.turn_weights) != self.turns:
@@ -97,6 +105,13 @@ def topic_of(seed: int, spec: MagpieSpec) -> str | None:
 def turns_of(seed: int, spec: MagpieSpec) -> int:
     """How many exchanges the row with a seed is to have, at most."""
     return 1 + _drawn(row_seed(seed, "turns", 0), spec.turn_weights) if spec.turn_weights else spec.turns
+
+
+def constraints_of(seed: int, spec: MagpieSpec) -> list[Asked]:
+    """The constraints of the row with a seed; none where it is not among the constrained share."""
+    if not spec.constrained_share or row_seed(seed, "constrained", 0) / SEEDS >= spec.constrained_share:
+        return []
+    return draw_constraints(row_seed(seed, "constraints", 0))
 
 
 def _drawn(seed: int, weights: Sequence[float]) -> int:
