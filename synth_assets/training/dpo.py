@@ -52,7 +52,7 @@ def train_dpo(
     (model, tokenizer), (pairs, reference) = base, data
     train, validation = (encode_pairs(part, tokenizer, setting.context_tokens) for part in by_split(pairs))
     check_answers(answer for pair in (*train, *validation) for answer in (pair.chosen, pair.rejected))
-    adapted = load_adapter(model, adapter, trained_further=True)
+    adapted = load_adapter(model, adapter, is_trainable=True)
     columns = reference.select(REFERENCE_LOGPROBS.names())
     known = {pair_id: (chosen, rejected) for pair_id, chosen, rejected in columns.iter_rows()}
     rows = Rows(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_assets.llm.costs import CHECKPOINT_ACTIVATIONS_BELOW_GB
-from synth_assets.llm.loading import peft_quieted
+from synth_assets.llm.loading import suppress_peft_warning
 from synth_assets.schemas.tier import Tier
 from synth_assets.storage.blocks import Progress
 from synth_assets.training.budget import UNLIMITED, Budget
@@ -140,5 +140,5 @@ def new_adapter(model: "PreTrainedModel", config: "PeftConfig", seed: int) -> "P
     from transformers import set_seed
 
     set_seed(seed)
-    with peft_quieted():
+    with suppress_peft_warning():
         return get_peft_model(model, config)  # pyright: ignore[reportReturnType]

@@ -69,7 +69,7 @@ def train_on_best(
     model, tokenizer = base
     train, validation = by_split(best_responses(pairs))
     examples = tuple(encode_rows(part, tokenizer, setting.context_tokens) for part in (train, validation))
-    adapted = load_adapter(model, adapter, trained_further=True)
+    adapted = load_adapter(model, adapter, is_trainable=True)
     return fit_sft((adapted, tokenizer), examples, train, spec, setting)
 
 

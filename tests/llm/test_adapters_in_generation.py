@@ -84,7 +84,7 @@ def test_rows_of_any_length_hear_the_adapter_as_peft_gives_it(
     assert isinstance(generator, TransformersGenerator)
     prompts = prompts_of(generator)
     said = [c.text for c in generator.generate(prompts, [0] * len(prompts), GREEDY)]
-    assert said == said_one_by_one(model, tokenizer, prompts, set(generator._own_stops))
+    assert said == said_one_by_one(model, tokenizer, prompts, set(generator._default_stops))
     plain = inference.load_generator(base)
     assert said != [c.text for c in plain.generate(prompts, [0] * len(prompts), GREEDY)]
     assert generator.model == "embedded:base+some-adapter"
@@ -96,7 +96,7 @@ def test_virtual_tokens_count_towards_the_context(inference: Inference, base: Mo
     network, _ = inference.load_base(base)
     save(network, config_of("prompt_tuning")[0], tmp_path / "adapter", 0.1)
     generator = inference.load_generator(base, tmp_path / "adapter")
-    with pytest.raises(ValueError, match="takes 1 to 248"):  # 256 - 7 virtual - 1 new
+    with pytest.raises(ValueError, match="must have 1 to 248 tokens, got 249"):  # 256 - 7 virtual - 1 new
         generator.generate([[5] * 249], [0], GREEDY)
     assert generator.generate([[5] * 248], [0], GREEDY)[0].completion_tokens <= 1
 

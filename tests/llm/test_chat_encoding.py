@@ -112,7 +112,7 @@ def test_a_tokenizer_without_template_takes_that_of_its_control_tokens(tokenizer
 def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer: "PreTrainedTokenizerBase") -> None:
     odd = copy.deepcopy(tokenizer)
     odd.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(ValueError, match="changes the prompt"):
+    with pytest.raises(ValueError, match="renders the prompt differently"):
         encode_chat(odd, user("Hi"), answer="Ho")
 
 
@@ -150,22 +150,22 @@ ALTERNATE = (
     [
         (ALTERNATE, (), "Yes.", ""),
         (ALTERNATE, ("user", "assistant"), "Yes.", ""),
-        (ALTERNATE, ("system",), "Yes.", "refuses the turns system, user: Conversation roles must alternate"),
-        (ALTERNATE, ("user",), "Yes.", "refuses the turns user, user: Conversation roles must alternate"),
-        ("{{ messages[-1]['content'] / 2 }}", (), "Yes.", "refuses the turns user: unsupported operand"),
-        ("{{ messages[0]['nothing']['at all'] }}", (), "Yes.", "refuses the turns user: .*nothing"),
+        (ALTERNATE, ("system",), "Yes.", "rejects the turns system, user: Conversation roles must alternate"),
+        (ALTERNATE, ("user",), "Yes.", "rejects the turns user, user: Conversation roles must alternate"),
+        ("{{ messages[-1]['content'] / 2 }}", (), "Yes.", "rejects the turns user: unsupported operand"),
+        ("{{ messages[0]['nothing']['at all'] }}", (), "Yes.", "rejects the turns user: .*nothing"),
         # what an answer says may matter as well
         (
             "{% for m in messages %}{% if 'Yes' in m.content %}{{ raise_exception('No!') }}{% endif %}{% endfor %}",
             (),
             "Yes.",
-            "refuses the turns user, assistant: No!",
+            "rejects the turns user, assistant: No!",
         ),
         (
             "{% if messages|length == 1 %}a{% else %}b{% endif %}",
             (),
             "Yes.",
-            "changes the prompt once an answer follows",
+            "renders the prompt differently when an answer follows",
         ),
     ],
 )

@@ -145,7 +145,7 @@ def test_the_hub_s_refusals_come_with_a_remedy(hub: str, tmp_path: Path) -> None
     assert "set HF_TOKEN" in found["org/token"]
     assert "not on the hub, or is private" in found["org/unknown"]
     assert "only pickles (pytorch_model.bin)" in found["org/pickled"]
-    assert "wants to run its own code" in found["org/code"]
+    assert "requires custom code" in found["org/code"]
     assert not any("\n" in answer for answer in found.values())
 
 
@@ -154,10 +154,10 @@ def test_offline_what_was_fetched_before_is_used(hub: str, tmp_path: Path) -> No
     nowhere = "http://127.0.0.1:9"
     again = ask(nowhere, tmp_path, "org/good", "org/gated", "weights of org/good", offline=True)
     assert again["org/good"] == COMMIT
-    assert "out of reach (HF_HUB_OFFLINE is set): connect, name a local folder" in again["org/gated"]
-    assert "out of reach" in again["weights of org/good"]
+    assert "unreachable (HF_HUB_OFFLINE is set): connect, use a local folder" in again["org/gated"]
+    assert "unreachable" in again["weights of org/good"]
     assert ask(nowhere, tmp_path, "org/good") == {"org/good": COMMIT}
-    assert "the hub is out of reach: connect" in ask(nowhere, tmp_path / "new", "org/good")["org/good"]
+    assert "the hub is unreachable: connect" in ask(nowhere, tmp_path / "new", "org/good")["org/good"]
 
 
 def test_weights_are_fetched_at_the_commit(hub: str, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_weights_may_be_missing_altogether() -> None:
 
 @pytest.mark.parametrize("location", ["/no/such/folder", "../up/and/away", "name", "", "a/b/c", "./a"])
 def test_what_is_neither_folder_nor_repository_is_refused(location: str) -> None:  # fault 29
-    with pytest.raises(ModelFilesError, match="no folder here, no hub repository"):
+    with pytest.raises(ModelFilesError, match="must be a local folder, a hub repository"):
         local_folder(location)
 
 

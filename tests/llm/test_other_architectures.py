@@ -20,7 +20,7 @@ from synth_assets.llm.catalog import SEPARATE
 from synth_assets.llm.errors import ModelFilesError
 from synth_assets.llm.loading import load_tokenizer
 from synth_assets.llm.protocols import Sampling
-from synth_assets.llm.roofline import parameters
+from synth_assets.llm.roofline import count_parameters
 from synth_assets.schemas.tables import TURN
 from synth_assets.training.engine import TrainingSetup
 from synth_assets.training.errors import TrainingError
@@ -62,7 +62,7 @@ def trained(folder: Path, rows: pl.DataFrame, adapter: Path) -> tuple[Inference,
     weights = read_weights(adapter)
     assert wrong_modules(weights, spec.target_modules) == ""
     assert wrong_count(weights, {"rank": spec.rank}, result.outcome.trainable_parameters) == ""
-    assert result.outcome.total_parameters - result.outcome.trainable_parameters == parameters(folder)
+    assert result.outcome.total_parameters - result.outcome.trainable_parameters == count_parameters(folder)
     return inference, result.outcome.events, spec
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from synth_assets.embedded import model_path
 from synth_assets.llm.chat_encoding import encode_chat, encode_user_turn
-from synth_assets.llm.prompt_formats import FAMILIES, check_template, family_of, opens_like, pre_query_of_template
+from synth_assets.llm.prompt_formats import FAMILIES, check_template, family_of, matches_pre_query, template_pre_query
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -173,7 +173,7 @@ def test_the_next_user_turn_is_where_the_whole_chat_has_it(tokenizer_of: Make, n
 def test_a_system_prompt_stands_before_the_users_words_where_the_family_has_one(tokenizer_of: Make, name: str) -> None:
     tokenizer = tokenizer_of(name)
     if not FAMILIES[WRITTEN[name][0]].system:
-        with pytest.raises(ValueError, match=r"refuses the turns system, user: System role not supported"):
+        with pytest.raises(ValueError, match=r"rejects the turns system, user: System role not supported"):
             encode_user_turn(tokenizer, [SYSTEM])
         return
     text = said(tokenizer, encode_user_turn(tokenizer, [SYSTEM]))
@@ -200,13 +200,13 @@ def test_a_system_prompt_cannot_forge_a_turn(tokenizer_of: Make) -> None:
 def test_missing_stop_tokens_do_not_fit(tokenizer_of: Make) -> None:
     tokenizer = tokenizer_of("TinyLlama-1.1B-Chat-v1.0")
     found = check_template("phi3", tokenizer)
-    assert opens_like(FAMILIES["phi3"], found.derived)
+    assert matches_pre_query(FAMILIES["phi3"], found.derived)
     assert found.missing_stops == ("<|end|>", "<|endoftext|>")
     assert not found.fits
 
 
 def test_a_missing_begin_of_text_does_not_pass() -> None:
-    assert not opens_like(FAMILIES["llama3"], "<|start_header_id|>user<|end_header_id|>\n\n")
+    assert not matches_pre_query(FAMILIES["llama3"], "<|start_header_id|>user<|end_header_id|>\n\n")
 
 
 def test_a_template_that_drops_the_words_is_refused() -> None:
@@ -214,8 +214,8 @@ def test_a_template_that_drops_the_words_is_refused() -> None:
         def apply_chat_template(self, conversation: Sequence[dict[str, str]], *, tokenize: bool) -> str:
             return self.before
 
-    with pytest.raises(ValueError, match="does not write the user's words"):
-        pre_query_of_template(Mute("x"))
+    with pytest.raises(ValueError, match="does not render the user message"):
+        template_pre_query(Mute("x"))
 
 
 def test_what_was_never_compared_is_said_so() -> None:

@@ -23,8 +23,8 @@ from synth_assets.llm.size_settings import (
     BaseSettings,
     RewardSettings,
     TeacherSettings,
-    class_of,
-    concerned_role,
+    role_of_spec,
+    size_class,
     size_of,
 )
 from synth_assets.stages.efficiency import latencies, variants
@@ -84,7 +84,7 @@ def test_every_setting_is_a_field_of_its_spec() -> None:
     ],
 )
 def test_edges_of_the_classes(parameters: int, name: str) -> None:
-    assert class_of(parameters) == name
+    assert size_class(parameters) == name
 
 
 def test_a_folder_is_counted_by_the_headers_of_its_weights(write_model: WriteModel) -> None:
@@ -109,7 +109,7 @@ def test_listed_models_are_known_without_a_file_and_others_are_said_to_be_unknow
     assert size_of("Qwen/Qwen2.5-7B-Instruct@main", "teacher").name == "7-14B"
     unknown = size_of("nobody/never-fetched", "base")
     assert (unknown.name, unknown.source) == ("1-4B", "unknown")
-    assert "size unknown until the model is fetched" in unknown.text()
+    assert "size unknown until the model is downloaded" in unknown.text()
 
 
 def test_a_real_model_on_a_cpu_gets_what_suits_it(small: str) -> None:
@@ -132,7 +132,7 @@ def test_each_spec_takes_what_suits_the_model_that_it_concerns(small: str) -> No
     embedded = Hardware(tier="cpu")
     for own in (Hardware(tier="cpu", base=small), Hardware(tier="cpu", teacher=small)):
         for kind, spec in SPECS.items():
-            role = concerned_role(kind)
+            role = role_of_spec(kind)
             assert role is not None
             default: Any = spec()
             same = own.location(role) == embedded.location(role)

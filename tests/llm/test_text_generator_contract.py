@@ -102,7 +102,7 @@ def test_banned_tokens_do_not_come_first(engine: TextGenerator, prompts: list[li
 
 
 def test_seeds_and_prompts_must_match(engine: TextGenerator, prompts: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="4 prompts but 3 seeds"):
+    with pytest.raises(ValueError, match="got 4 prompts and 3 seeds"):
         engine.generate(prompts, [1, 2, 3], WARM)
 
 

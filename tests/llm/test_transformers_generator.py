@@ -66,8 +66,8 @@ def test_out_of_memory_makes_the_forward_batches_smaller(
     assert network.batches[:3] == [48, 32, 16]
     assert max(network.batches[2:]) == 16
     assert [record.getMessage().split(";")[1].split(",")[0] for record in caplog.records] == [
-        " forward batches of 32 rows from here on",
-        " forward batches of 16 rows from here on",
+        " batch size reduced to 32 rows",
+        " batch size reduced to 16 rows",
     ]
     assert [c.text for c in made] == [c.text for c in generator.generate(prompts, range(48), SAMPLING)]
 
