@@ -28,7 +28,7 @@ def load(inference: Inference, base: ModelRecord) -> Callable[[], LoadedBase]:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> TrainingContext:
+def context(tmp_path: Path) -> TrainingContext:
     return TrainingContext(tmp_path, tmp_path / "adapters", tmp_path / "shards", TIERS["cpu"], lambda _: None)
 
 

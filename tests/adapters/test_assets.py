@@ -165,7 +165,7 @@ def test_a_failed_training_materialises_with_its_reason(
     assert result.success
     assert notebook.trainings == []
     assert "match no layer" in record_of(tmp_path, "lora_adapter").failure
-    assert record_of(tmp_path, "dpo_adapter").failure.startswith("lora_adapter failed: ")
+    assert record_of(tmp_path, "dpo_adapter").failure.startswith("lora_adapter failed to train: ")
     assert pl.read_parquet(tmp_path / "tables" / "reference_logprobs.parquet").height == 0
 
 

@@ -7,10 +7,10 @@ from synth_assets.embedded.build import COST, PARTS, Part, run_parts
 
 def test_a_failed_part_stops_the_build_and_a_second_run_keeps_what_was_complete(tmp_path: Path) -> None:
     student_without_rows = Part(("tokenizer",), PARTS["student"].make)
-    wanted = {"tokenizer": PARTS["tokenizer"], "student": student_without_rows}
+    expected = {"tokenizer": PARTS["tokenizer"], "student": student_without_rows}
     lines: list[str] = []
     with pytest.raises(FileNotFoundError, match=r"rows\.json"):
-        run_parts(wanted, tmp_path, lines.append)
+        run_parts(expected, tmp_path, lines.append)
     assert "tokenizer: done" in lines
     assert not (tmp_path / "student").exists()
     written = (tmp_path / "tokenizer" / COST).stat().st_mtime_ns

@@ -132,11 +132,11 @@ def test_what_is_listed_says_what_nobody_ran() -> None:
         assert ("gated" in line) == bool(row.gate)
         assert len(line) <= 120
     assert "derived" in text.lower()
-    told = chosen_text(Hardware(tier="t4", preset="llama", teacher="qwen2.5-7b-instruct"))
-    assert "teacher Qwen/Qwen2.5-7B-Instruct: licence apache-2.0, never run by us" in told
-    assert "in float16 (t4)" in told
-    assert "base meta-llama/Llama-3.2-3B" in told
-    assert "HF_TOKEN" in told
+    message = chosen_text(Hardware(tier="t4", preset="llama", teacher="qwen2.5-7b-instruct"))
+    assert "teacher Qwen/Qwen2.5-7B-Instruct: licence apache-2.0, never run by us" in message
+    assert "in float16 (t4)" in message
+    assert "base meta-llama/Llama-3.2-3B" in message
+    assert "HF_TOKEN" in message
     assert chosen_text(Hardware(tier="cpu")).startswith("neither")
 
 

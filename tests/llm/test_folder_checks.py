@@ -40,8 +40,8 @@ def sharded(folder: Path, name: str = "model-00001-of-00001.safetensors") -> Pat
 def test_a_usable_folder_is_taken_with_one_file_or_with_an_index(folder: Path) -> None:
     assert resolve(str(folder)).folder == folder
     sharded(folder)
-    found = resolve(str(folder))
-    assert weights_folder(str(folder), found.revision) == folder
+    actual = resolve(str(folder))
+    assert weights_folder(str(folder), actual.revision) == folder
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_links_that_leave_the_folder_are_refused(folder: Path, tmp_path: Path, t
     (outside / "other.safetensors").write_bytes(b"x")
     place = {"file": outside / "other.safetensors", "folder": outside, "nothing": folder / "gone"}[target]
     (folder / "link").symlink_to(place)
-    with pytest.raises(ModelFilesError, match="link (links to|is a broken link)"):
+    with pytest.raises(ModelFilesError, match=r"link (links to|is a broken link)"):
         resolve(str(folder))
 
 
@@ -225,9 +225,7 @@ def test_heads_divide_the_width() -> None:
 
 def test_values_of_a_nested_configuration_are_checked_too(folder: Path) -> None:
     edit(folder / "config.json", text_config={"num_attention_heads": 0})
-    with pytest.raises(
-        ModelFilesError, match=r"text_config\.num_attention_heads must be an integer above 0, got 0"
-    ):
+    with pytest.raises(ModelFilesError, match=r"text_config\.num_attention_heads must be an integer above 0, got 0"):
         resolve(str(folder))
 
 

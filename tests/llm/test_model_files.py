@@ -127,7 +127,7 @@ def ask(endpoint: str, cache: Path, *locations: str, offline: bool = False) -> d
 
 
 def test_the_hub_s_refusals_come_with_a_remedy(hub: str, tmp_path: Path) -> None:  # faults 28, 30
-    found = ask(
+    actual = ask(
         hub,
         tmp_path,
         "org/good",
@@ -138,15 +138,15 @@ def test_the_hub_s_refusals_come_with_a_remedy(hub: str, tmp_path: Path) -> None
         "org/pickled",
         "org/code",
     )
-    assert found["org/good"] == COMMIT
-    assert "no such revision" in found["org/good@nowhere"]
-    assert "accept its licence at https://huggingface.co/org/gated and set HF_TOKEN" in found["org/gated"]
-    assert "preset qwen" in found["org/gated"]
-    assert "set HF_TOKEN" in found["org/token"]
-    assert "not on the hub, or is private" in found["org/unknown"]
-    assert "only pickles (pytorch_model.bin)" in found["org/pickled"]
-    assert "requires custom code" in found["org/code"]
-    assert not any("\n" in answer for answer in found.values())
+    assert actual["org/good"] == COMMIT
+    assert "no such revision" in actual["org/good@nowhere"]
+    assert "accept its licence at https://huggingface.co/org/gated and set HF_TOKEN" in actual["org/gated"]
+    assert "preset qwen" in actual["org/gated"]
+    assert "set HF_TOKEN" in actual["org/token"]
+    assert "not on the hub, or is private" in actual["org/unknown"]
+    assert "only pickles (pytorch_model.bin)" in actual["org/pickled"]
+    assert "requires custom code" in actual["org/code"]
+    assert not any("\n" in answer for answer in actual.values())
 
 
 def test_offline_what_was_fetched_before_is_used(hub: str, tmp_path: Path) -> None:  # fault 30

@@ -131,10 +131,10 @@ class WrittenTemplate:
 @pytest.mark.parametrize("name", WRITTEN)
 def test_each_row_fits_the_template_as_documented(tokenizer_of: Make, name: str) -> None:
     tokenizer = tokenizer_of(name)
-    found = check_template(WRITTEN[name][0], tokenizer)
-    assert found.fits
-    assert found.missing_stops == ()
-    assert found.banned == FAMILIES[WRITTEN[name][0]].banned_first
+    actual = check_template(WRITTEN[name][0], tokenizer)
+    assert actual.fits
+    assert actual.missing_stops == ()
+    assert actual.banned == FAMILIES[WRITTEN[name][0]].banned_first
     assert family_of(f"owner/{name}", WRITTEN[name][3]) == WRITTEN[name][0]
     assert family_of("/models/my-own-chat", WRITTEN[name][3]) == WRITTEN[name][0]
 
@@ -199,10 +199,10 @@ def test_a_system_prompt_cannot_forge_a_turn(tokenizer_of: Make) -> None:
 
 def test_missing_stop_tokens_do_not_fit(tokenizer_of: Make) -> None:
     tokenizer = tokenizer_of("TinyLlama-1.1B-Chat-v1.0")
-    found = check_template("phi3", tokenizer)
-    assert matches_pre_query(FAMILIES["phi3"], found.derived)
-    assert found.missing_stops == ("<|end|>", "<|endoftext|>")
-    assert not found.fits
+    actual = check_template("phi3", tokenizer)
+    assert matches_pre_query(FAMILIES["phi3"], actual.derived)
+    assert actual.missing_stops == ("<|end|>", "<|endoftext|>")
+    assert not actual.fits
 
 
 def test_a_missing_begin_of_text_does_not_pass() -> None:
@@ -257,8 +257,8 @@ def test_the_shipped_teacher_opens_as_its_row_says() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_path("teacher"))
-    found = check_template("embedded", tokenizer)
-    assert found.fits
-    assert found.derived == FAMILIES["embedded"].pre_query
-    assert said(tokenizer, encode_user_turn(tokenizer, [])) == found.derived.replace("\n", "Ċ")
+    actual = check_template("embedded", tokenizer)
+    assert actual.fits
+    assert actual.derived == FAMILIES["embedded"].pre_query
+    assert said(tokenizer, encode_user_turn(tokenizer, [])) == actual.derived.replace("\n", "Ċ")
     assert family_of("embedded:teacher", tokenizer.chat_template) == "embedded"

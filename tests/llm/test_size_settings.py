@@ -88,11 +88,11 @@ def test_edges_of_the_classes(parameters: int, name: str) -> None:
 
 
 def test_a_folder_is_counted_by_the_headers_of_its_weights(write_model: WriteModel) -> None:
-    found = size_of(str(write_model()), "base")
+    actual = size_of(str(write_model()), "base")
     # by hand: 49,152 x 576 embeddings, 30 blocks of 576 x (2 x 576 + 2 x 192 + 3 x 1,536) + 2 x 576, a last norm
-    assert found.parameters == 49_152 * 576 + 30 * (576 * (2 * 576 + 2 * 192 + 3 * 1_536) + 2 * 576) + 576
-    assert (found.name, found.source) == ("below 500M", "weights")
-    assert found.text() == "below 500M (1.35e+08 parameters, from its weights)"
+    assert actual.parameters == 49_152 * 576 + 30 * (576 * (2 * 576 + 2 * 192 + 3 * 1_536) + 2 * 576) + 576
+    assert (actual.name, actual.source) == ("below 500M", "weights")
+    assert actual.text() == "below 500M (1.35e+08 parameters, from its weights)"
 
 
 def test_without_weights_the_shapes_of_the_configuration_are_counted(write_model: WriteModel) -> None:
@@ -100,8 +100,8 @@ def test_without_weights_the_shapes_of_the_configuration_are_counted(write_model
     path = folder / "config.json"
     large = {"hidden_size": 4_096, "intermediate_size": 14_336, "num_attention_heads": 32, "num_key_value_heads": 8}
     path.write_text(json.dumps(json.loads(path.read_text()) | large))
-    found = size_of(str(folder), "base")
-    assert (found.name, found.source) == ("7-14B", "config")
+    actual = size_of(str(folder), "base")
+    assert (actual.name, actual.source) == ("7-14B", "config")
 
 
 def test_listed_models_are_known_without_a_file_and_others_are_said_to_be_unknown() -> None:

@@ -61,7 +61,7 @@ def test_out_of_memory_makes_the_forward_batches_smaller(
     small, network = cramped(inference, teacher, rows=20)
     prompts = block(small)
     with caplog.at_level(logging.WARNING):
-        made = small.generate(prompts, range(48), SAMPLING)
+        result = small.generate(prompts, range(48), SAMPLING)
     assert small.batch_rows == 16
     assert network.batches[:3] == [48, 32, 16]
     assert max(network.batches[2:]) == 16
@@ -69,7 +69,7 @@ def test_out_of_memory_makes_the_forward_batches_smaller(
         " batch size reduced to 32 rows",
         " batch size reduced to 16 rows",
     ]
-    assert [c.text for c in made] == [c.text for c in generator.generate(prompts, range(48), SAMPLING)]
+    assert [c.text for c in result] == [c.text for c in generator.generate(prompts, range(48), SAMPLING)]
 
 
 def test_out_of_memory_with_one_row_says_what_to_do(inference: Inference, teacher: ModelRecord) -> None:
@@ -86,9 +86,9 @@ def test_other_errors_are_not_taken_for_memory(inference: Inference, teacher: Mo
 
 def test_more_rows_than_a_batch_are_cut_into_batches(generator: TransformersGenerator) -> None:
     prompts = block(generator, 70)
-    made = generator.generate(prompts, range(70), SAMPLING)
-    assert made[:64] == generator.generate(prompts[:64], range(64), SAMPLING)
-    assert made[64:] == generator.generate(prompts[64:], range(64, 70), SAMPLING)
+    result = generator.generate(prompts, range(70), SAMPLING)
+    assert result[:64] == generator.generate(prompts[:64], range(64), SAMPLING)
+    assert result[64:] == generator.generate(prompts[64:], range(64, 70), SAMPLING)
 
 
 def test_the_global_generator_is_neither_read_nor_moved(generator: TransformersGenerator) -> None:
@@ -96,8 +96,8 @@ def test_the_global_generator_is_neither_read_nor_moved(generator: TransformersG
 
     def draw(seed: int) -> tuple[list[Completion], float]:
         torch.manual_seed(seed)
-        made = generator.generate(block(generator, 8), range(8), SAMPLING)
-        return made, torch.rand(1).item()
+        result = generator.generate(block(generator, 8), range(8), SAMPLING)
+        return result, torch.rand(1).item()
 
     first, second = draw(1), draw(2)
     torch.manual_seed(1)
@@ -114,8 +114,8 @@ def test_samples_agree_with_the_model_own_distribution(inference: Inference, tea
     prompt = generator.encode_template("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n")
     with torch.inference_mode():
         shares = network(input_ids=torch.tensor([prompt])).logits[0, -1].double().softmax(0).numpy()
-    made = generator.generate([prompt] * 2_000, range(2_000), Sampling(1.0, 1.0, 1))
-    drawn = [tokenizer.encode(c.text, add_special_tokens=False)[0] if c.text else 0 for c in made]
+    result = generator.generate([prompt] * 2_000, range(2_000), Sampling(1.0, 1.0, 1))
+    drawn = [tokenizer.encode(c.text, add_special_tokens=False)[0] if c.text else 0 for c in result]
     common = np.flatnonzero(shares * 2_000 >= 5)
     counts = np.bincount(drawn, minlength=len(shares))
     observed = [*counts[common], 2_000 - counts[common].sum()]

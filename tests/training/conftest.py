@@ -16,7 +16,7 @@ QUICK_LORA = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_siz
 
 
 @pytest.fixture(scope="session")
-def setting() -> TrainingSetup:
+def setup() -> TrainingSetup:
     return TrainingSetup("an_adapter", "embedded:base", 256, TIERS["cpu"], lambda _: None)
 
 
@@ -63,8 +63,8 @@ def pairs(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def lora(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup) -> Trained:
-    return train_lora(load(), rows, QUICK_LORA, setting)
+def lora(load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup) -> Trained:
+    return train_lora(load(), rows, QUICK_LORA, setup)
 
 
 @pytest.fixture(scope="session")

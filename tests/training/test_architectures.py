@@ -42,10 +42,10 @@ def tiny(family: str) -> LoadedBase:
 
 
 @pytest.mark.parametrize("family", KINDS)
-def test_the_row_s_modules_are_trained_for_a_step(family: str, rows: pl.DataFrame, setting: TrainingSetup) -> None:
+def test_the_row_s_modules_are_trained_for_a_step(family: str, rows: pl.DataFrame, setup: TrainingSetup) -> None:
     row = replace(KINDS[family], shape=TINY)
     spec = replace(ONE_STEP, target_modules=row.targets)
-    outcome = train_lora(tiny(family), rows, spec, setting).outcome
+    outcome = train_lora(tiny(family), rows, spec, setup).outcome
     assert outcome.steps == 1
     assert outcome.trainable_parameters == lora_parameters(row, spec.rank)
 

@@ -34,7 +34,7 @@ def test_a_number_that_is_not_finite_ends_the_training(name: str, value: float) 
 
 
 def test_float16_may_overflow_a_few_times_in_a_row() -> None:
-    curve = Curve("a", lambda _: None, overflows=2)
+    curve = Curve("a", lambda _: None, max_overflows=2)
     for norm in (math.inf, math.inf, 1.0, math.inf, math.inf):
         curve.add(1, 9, {"loss": 1.0, "grad_norm": norm})
     with pytest.raises(TrainingError, match="gradient norm"):
@@ -42,10 +42,10 @@ def test_float16_may_overflow_a_few_times_in_a_row() -> None:
 
 
 def test_the_last_step_is_always_told() -> None:
-    told: list[str] = []
-    curve = Curve("lora_adapter", told.append)
+    lines: list[str] = []
+    curve = Curve("lora_adapter", lines.append)
     curve.add(1, 2, {"loss": 1.5})
     curve.add(2, 2, {"loss": 1.25})
-    (line,) = told
+    (line,) = lines
     assert line.startswith("lora_adapter: step 2 of 2, loss 1.250")
     assert line.endswith("0 s left")

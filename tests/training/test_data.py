@@ -117,7 +117,7 @@ def test_a_pair_without_reference_is_refused() -> None:
     table = pair_table(pairs, {"a": (-1.0, -2.0), "b": (-3.0, -4.0)})
     assert table["ref_rejected_logps"][:] == [-2.0, -4.0]
     assert table["length"][:] == [2, 3]
-    with pytest.raises(TrainingError, match="1 pairs have no reference log-probability, such as b"):
+    with pytest.raises(TrainingError, match="1 pairs have no reference log-probabilities, such as b"):
         pair_table(pairs, {"a": (-1.0, -2.0)})
 
 
