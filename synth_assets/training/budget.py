@@ -25,7 +25,7 @@ class Budget:
     source: str = ""
     of_run: bool = False
 
-    def refuse(self, predicted_s: float | None) -> None:
+    def check_prediction(self, predicted_s: float | None) -> None:
         """Raise OverBudgetError if the predicted time exceeds the budget, or if the budget is used up."""
         if self.seconds is not None and self.seconds <= 0:
             raise OverBudgetError(f"{self.source} is used up; training did not start")

@@ -77,7 +77,7 @@ def fit(make: "Callable[[S, Path], Trainer]", spec: S, setup: TrainingSetup, row
     predicted = predicted_cost(
         sum(rows.lengths) * _passes(spec, rows, setup.tier), setup.expected_tokens_per_s, setup.tier
     )
-    setup.budget.refuse(predicted.get("seconds"))
+    setup.budget.check_prediction(predicted.get("seconds"))
     checkpoint = setup.checkpoints.newest(setup.progress) if setup.checkpoints else None
     if checkpoint:
         spec = _restore_batch(spec, checkpoint)

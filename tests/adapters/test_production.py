@@ -22,7 +22,7 @@ def never() -> LoadedBase:
     raise AssertionError("the base was loaded although there was nothing to train")
 
 
-def test_a_record_tells_what_was_made(
+def test_record_describes_the_trained_adapter(
     rows: pl.DataFrame, base: ModelRecord, context: TrainingContext, load: Callable[[], LoadedBase]
 ) -> None:
     request = TrainingRequest("lora_adapter", QUICK, base, rows)
@@ -39,7 +39,7 @@ def test_a_record_tells_what_was_made(
     assert reused.reused
 
 
-def test_another_row_is_another_adapter(
+def test_changed_row_changes_the_fingerprint(
     rows: pl.DataFrame, base: ModelRecord, context: TrainingContext, load: Callable[[], LoadedBase]
 ) -> None:
     first, _ = train_or_load_adapter(TrainingRequest("lora_adapter", QUICK, base, rows), context, load)
@@ -50,7 +50,7 @@ def test_another_row_is_another_adapter(
     assert first.fingerprint != second.fingerprint
 
 
-def test_adapters_that_continue(
+def test_continued_adapters_are_trained(
     rows: pl.DataFrame,
     pairs: pl.DataFrame,
     base: ModelRecord,
@@ -81,7 +81,7 @@ def test_adapters_that_continue(
 
 
 # fault 17
-def test_a_failed_training_is_a_record_and_fails_what_continues_it(
+def test_failed_training_gives_a_failure_record_and_fails_its_children(
     rows: pl.DataFrame,
     pairs: pl.DataFrame,
     base: ModelRecord,
@@ -123,7 +123,7 @@ def test_a_spec_that_cannot_work_is_a_failure(
 
 
 # fault 19
-def test_what_needs_no_model_is_refused_before_one_is_loaded(
+def test_invalid_requests_fail_before_the_model_is_loaded(
     rows: pl.DataFrame, base: ModelRecord, context: TrainingContext
 ) -> None:
     warm = TrainingRequest("lora_adapter", replace(QUICK, warmup_ratio=0.9), base, rows)
@@ -136,7 +136,7 @@ def test_what_needs_no_model_is_refused_before_one_is_loaded(
     )
 
 
-def test_a_parent_whose_files_changed_is_not_continued(
+def test_changed_parent_files_raise_manifest_error(
     rows: pl.DataFrame,
     pairs: pl.DataFrame,
     base: ModelRecord,
@@ -152,7 +152,7 @@ def test_a_parent_whose_files_changed_is_not_continued(
         )
 
 
-def test_a_budget_ends_a_training_that_would_exceed_it(
+def test_budget_stops_a_training_that_would_exceed_it(
     rows: pl.DataFrame, base: ModelRecord, context: TrainingContext, load: Callable[[], LoadedBase]
 ) -> None:
     frugal = replace(context, budget=budget_of(1e-4, None, 0.0))
@@ -171,7 +171,7 @@ def test_a_budget_ends_a_training_that_would_exceed_it(
     assert result.tokens_per_s > 0
 
 
-def test_checkpoints_are_gone_once_the_adapter_exists(
+def test_checkpoints_are_removed_after_training(
     rows: pl.DataFrame, base: ModelRecord, context: TrainingContext, load: Callable[[], LoadedBase]
 ) -> None:
     request, often = TrainingRequest("lora_adapter", QUICK, base, rows), replace(context, checkpoint_every_s=0.0)

@@ -5,7 +5,7 @@ import pytest
 from synth_assets.embedded.build import COST, PARTS, Part, run_parts
 
 
-def test_a_failed_part_stops_the_build_and_a_second_run_keeps_what_was_complete(tmp_path: Path) -> None:
+def test_failed_part_stops_the_build_and_a_rerun_reuses_completed_parts(tmp_path: Path) -> None:
     student_without_rows = Part(("tokenizer",), PARTS["student"].make)
     expected = {"tokenizer": PARTS["tokenizer"], "student": student_without_rows}
     lines: list[str] = []
@@ -20,5 +20,5 @@ def test_a_failed_part_stops_the_build_and_a_second_run_keeps_what_was_complete(
     assert (tmp_path / "tokenizer" / COST).stat().st_mtime_ns == written
 
 
-def test_every_need_is_a_part() -> None:
+def test_every_dependency_is_a_part() -> None:
     assert {need for part in PARTS.values() for need in part.needs} <= set(PARTS)

@@ -83,7 +83,7 @@ def test_text_that_holds_a_placeholder_survives(tokenizer: "PreTrainedTokenizerB
     assert text in tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def test_markers_that_are_not_special_are_control_tokens_in_shape(
+def test_added_markers_count_as_control_tokens(
     tokenizer: "PreTrainedTokenizerBase",
 ) -> None:  # fault 11
     marked = copy.deepcopy(tokenizer)
@@ -116,7 +116,7 @@ def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer: "PreTrainedTo
         encode_chat(odd, user("Hi"), answer="Ho")
 
 
-def test_what_follows_the_end_of_the_turn_is_left_off(tokenizer: "PreTrainedTokenizerBase") -> None:
+def test_text_after_the_end_of_turn_is_dropped(tokenizer: "PreTrainedTokenizerBase") -> None:
     chatml = copy.deepcopy(tokenizer)
     chatml.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     chatml.chat_template = (
@@ -169,7 +169,7 @@ ALTERNATE = (
         ),
     ],
 )
-def test_a_refusal_says_why(
+def test_template_refusal_returns_the_reason(
     tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...], answer: str, reason: str
 ) -> None:
     strict = copy.deepcopy(tokenizer)

@@ -1,4 +1,4 @@
-"""What a model's folder may not hold: each refusal names the file and the field, before anything is loaded."""
+"""Invalid model folders raise before loading, with the file and the field in the message."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ ENDLESS = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A usable model of a user's."""
+    """Return a valid local model folder."""
     return Path(shutil.copytree(model_path("base"), tmp_path / "mine"))
 
 
@@ -30,14 +30,14 @@ def edit(path: Path, **values: object) -> None:
 
 
 def sharded(folder: Path, name: str = "model-00001-of-00001.safetensors") -> Path:
-    """Give a folder an index whose tensors all lie in one file."""
+    """Add an index that maps all tensors of a folder to one file."""
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": {"model.norm.weight": name}}))
     return index
 
 
-def test_a_usable_folder_is_taken_with_one_file_or_with_an_index(folder: Path) -> None:
+def test_valid_folder_is_accepted_with_one_file_or_an_index(folder: Path) -> None:
     assert resolve(str(folder)).folder == folder
     sharded(folder)
     actual = resolve(str(folder))
@@ -108,7 +108,7 @@ def test_links_that_leave_the_folder_are_refused(folder: Path, tmp_path: Path, t
         resolve(str(folder))
 
 
-def test_links_within_the_folder_and_within_a_hub_s_cache_are_taken(folder: Path, tmp_path: Path) -> None:
+def test_links_within_the_folder_or_the_hub_cache_are_accepted(folder: Path, tmp_path: Path) -> None:
     (folder / "again.safetensors").symlink_to("model.safetensors")
     assert resolve(str(folder)).folder == folder
     (folder / "again.safetensors").unlink()
@@ -305,7 +305,7 @@ def test_a_chat_template_without_end_is_refused(
         resolve(str(folder))
 
 
-def test_templates_that_refuse_some_chats_and_mark_answers_are_taken() -> None:
+def test_templates_that_reject_some_chats_or_mark_answers_are_accepted() -> None:
     alternate = (
         "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{% for m in messages %}{% if loop.index0 > 40 %}{% break %}{% endif %}{% generation %}{{ m | tojson }}"

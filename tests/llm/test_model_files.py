@@ -50,7 +50,7 @@ print(json.dumps(answers))
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as finding a model needs; each repository goes wrong in its own way."""
+    """Fake hub with the routes that resolving a model needs; most repositories fail in some way."""
 
     def do_GET(self) -> None:
         self.answer()
@@ -109,7 +109,7 @@ def hub() -> Iterator[str]:
 
 
 def ask(endpoint: str, cache: Path, *locations: str, offline: bool = False) -> dict[str, str]:
-    """What a new process finds; the hub's address is read when its library is imported."""
+    """Resolve models in a new process, because the hub library reads its address on import."""
     environment = {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(cache),
@@ -126,7 +126,7 @@ def ask(endpoint: str, cache: Path, *locations: str, offline: bool = False) -> d
     return json.loads(done.stdout)
 
 
-def test_the_hub_s_refusals_come_with_a_remedy(hub: str, tmp_path: Path) -> None:  # faults 28, 30
+def test_hub_errors_name_the_remedy(hub: str, tmp_path: Path) -> None:  # faults 28, 30
     actual = ask(
         hub,
         tmp_path,
@@ -149,7 +149,7 @@ def test_the_hub_s_refusals_come_with_a_remedy(hub: str, tmp_path: Path) -> None
     assert not any("\n" in answer for answer in actual.values())
 
 
-def test_offline_what_was_fetched_before_is_used(hub: str, tmp_path: Path) -> None:  # fault 30
+def test_cached_files_are_used_offline(hub: str, tmp_path: Path) -> None:  # fault 30
     assert ask(hub, tmp_path, "org/good") == {"org/good": COMMIT}
     nowhere = "http://127.0.0.1:9"
     again = ask(nowhere, tmp_path, "org/good", "org/gated", "weights of org/good", offline=True)
@@ -166,7 +166,7 @@ def test_weights_are_fetched_at_the_commit(hub: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == FILES["org/good"]
 
 
-def test_a_partial_download_leaves_nothing_that_looks_whole(hub: str, tmp_path: Path) -> None:  # fault 30
+def test_partial_download_is_not_taken_as_complete(hub: str, tmp_path: Path) -> None:  # fault 30
     assert "run it again" in ask(hub, tmp_path, "org/broken")["org/broken"]
     assert not list(tmp_path.rglob("snapshots/*/config.json"))
 
@@ -203,7 +203,7 @@ def test_a_folder_with_code_of_its_own_is_refused(folder: Path, name: str) -> No
         resolve(str(folder))
 
 
-def test_code_that_transformers_has_itself_is_left_aside(folder: Path) -> None:  # as in Phi-3's repository
+def test_code_of_builtin_classes_is_ignored(folder: Path) -> None:  # as in Phi-3's repository
     config = json.loads((folder / "config.json").read_text())
     own = {"AutoConfig": "configuration_llama.LlamaConfig", "AutoModelForCausalLM": "modeling_llama.LlamaForCausalLM"}
     (folder / "config.json").write_text(json.dumps({**config, "auto_map": own}))
@@ -227,7 +227,7 @@ def test_weights_may_be_missing_altogether() -> None:
 
 
 @pytest.mark.parametrize("location", ["/no/such/folder", "../up/and/away", "name", "", "a/b/c", "./a"])
-def test_what_is_neither_folder_nor_repository_is_refused(location: str) -> None:  # fault 29
+def test_invalid_location_is_rejected(location: str) -> None:  # fault 29
     with pytest.raises(ModelFilesError, match="must be a local folder, a hub repository"):
         local_folder(location)
 

@@ -93,7 +93,7 @@ def test_a_base_is_trained_generates_and_is_scored(
 
 
 def chosen(inference: Inference, items: list[Item], adapter: Path) -> list[str]:
-    """What lm-eval's harness takes for the most likely choices of the adapted model."""
+    """Return the most likely choices of the adapted model according to the lm-eval harness."""
     pair = inference.load_adapted(inference.resolve("base"), adapter)
     return list(lm_eval_harness.score_choices(pair, SUITES["world_choice"], items, batch_size=4))
 

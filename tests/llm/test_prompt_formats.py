@@ -1,4 +1,4 @@
-"""Each family's row beside a small tokenizer whose chat template is written in the shape its makers document."""
+"""Compare each row of FAMILIES with a small tokenizer that has the documented chat template."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ Make = Callable[[str], "PreTrainedTokenizerBase"]
 
 @pytest.fixture
 def tokenizer_of() -> Make:
-    """A tokenizer of the words these tests use, with the control tokens and the chat template of a model."""
+    """Build a small tokenizer with the control tokens and the chat template of a model."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -118,7 +118,7 @@ def said(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
 
 
 class WrittenTemplate:
-    """A tokenizer whose template is a text before and a text after the user's words."""
+    """Tokenizer whose chat template adds a prefix and a suffix to the user message."""
 
     def __init__(self, before: str, after: str = "<end>") -> None:
         self.before, self.after = before, after
@@ -218,8 +218,8 @@ def test_a_template_that_drops_the_words_is_refused() -> None:
         template_pre_query(Mute("x"))
 
 
-def test_what_was_never_compared_is_said_so() -> None:
-    """`docs/tested.md` lists each row and the tokenizer it was compared with."""
+def test_documentation_marks_unverified_rows() -> None:
+    """docs/tested.md lists each row and the tokenizer it was compared with."""
     text = (Path(__file__).parents[2] / "docs" / "tested.md").read_text("utf-8")
     listed = dict(re.findall(r"^\| `([a-z0-9]+)` \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE))
     assert listed == {key: row.compared_with or "never compared with a real tokenizer" for key, row in FAMILIES.items()}
@@ -248,12 +248,12 @@ def test_a_template_wins_over_a_name() -> None:
     assert family_of("someone/Llama-3-Qwen-merge", "<|im_start|>") == "qwen2"
 
 
-def test_no_family_says_where_to_add_one() -> None:
+def test_unknown_family_error_names_the_file_to_edit() -> None:
     with pytest.raises(ValueError, match="add a row to FAMILIES"):
         family_of("someone/unheard-of")
 
 
-def test_the_shipped_teacher_opens_as_its_row_says() -> None:
+def test_shipped_teacher_matches_its_row() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_path("teacher"))

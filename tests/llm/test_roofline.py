@@ -32,5 +32,5 @@ def test_the_processors_bandwidth_is_measured(folder: Path) -> None:
     assert 0.1 < copy_bandwidth_gb_s() < 2_000
 
 
-def test_every_gpu_tier_says_its_bandwidth() -> None:
+def test_every_gpu_tier_has_a_bandwidth() -> None:
     assert all((row.bandwidth_gb_s > 0) == (row.device == "cuda") for row in TIERS.values())

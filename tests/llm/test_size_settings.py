@@ -1,4 +1,4 @@
-"""What suits a model follows from its size, whatever tier it runs on."""
+"""Default settings depend on the model's size, not on the tier."""
 
 import json
 from collections.abc import Callable
@@ -56,7 +56,7 @@ SPECS = {
 
 @pytest.fixture
 def small(write_model: WriteModel) -> str:
-    """A folder with the shapes of SmolLM2-135M."""
+    """Return a folder with the dimensions of SmolLM2-135M."""
     return str(write_model())
 
 
@@ -104,7 +104,7 @@ def test_without_weights_the_shapes_of_the_configuration_are_counted(write_model
     assert (actual.name, actual.source) == ("7-14B", "config")
 
 
-def test_listed_models_are_known_without_a_file_and_others_are_said_to_be_unknown() -> None:
+def test_catalog_models_need_no_file_and_others_are_unknown() -> None:
     assert size_of("qwen2.5-1.5b", "base").text() == "1-4B (1.54e+09 parameters, from the catalog)"
     assert size_of("Qwen/Qwen2.5-7B-Instruct@main", "teacher").name == "7-14B"
     unknown = size_of("nobody/never-fetched", "base")
@@ -112,7 +112,7 @@ def test_listed_models_are_known_without_a_file_and_others_are_said_to_be_unknow
     assert "size unknown until the model is downloaded" in unknown.text()
 
 
-def test_a_real_model_on_a_cpu_gets_what_suits_it(small: str) -> None:
+def test_model_on_a_cpu_gets_settings_of_its_size(small: str) -> None:
     own = Hardware(tier="cpu", teacher=small, base=small, reward=small)
     drawn = own.spec(magpie.MagpieSpec())
     assert (drawn.temperature, drawn.top_p) == (1.0, 0.95)
@@ -128,7 +128,7 @@ def test_a_real_model_on_a_cpu_gets_what_suits_it(small: str) -> None:
     assert own.row().suites == SUITES
 
 
-def test_each_spec_takes_what_suits_the_model_that_it_concerns(small: str) -> None:
+def test_each_spec_takes_settings_of_its_own_model(small: str) -> None:
     embedded = Hardware(tier="cpu")
     for own in (Hardware(tier="cpu", base=small), Hardware(tier="cpu", teacher=small)):
         for kind, spec in SPECS.items():
@@ -159,7 +159,7 @@ def test_commands_show_the_size_in_use(small: str) -> None:
     assert "about 3.6 GB (derived)" in chosen_text(own)
 
 
-def test_a_folder_brings_the_modules_of_its_architecture(write_model: WriteModel, small: str) -> None:
+def test_target_modules_come_from_the_architecture(write_model: WriteModel, small: str) -> None:
     assert Hardware(tier="cpu", base=small).spec(specs.LoraSpec()).target_modules == specs.ATTENTION + specs.MLP
     gpt = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "vocab_size": 1_024}
     folder = write_model(gpt, "gpt", weights=False)

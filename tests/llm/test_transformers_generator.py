@@ -20,7 +20,7 @@ TOO_MUCH = 2**60  # bytes; no machine has them
 
 
 class CrampedNetwork:
-    """The model, on a machine that has memory for `rows` rows: beyond, it asks the allocator for too much."""
+    """The model with memory for `rows` rows; a larger batch makes the allocator fail."""
 
     def __init__(self, network: "PreTrainedModel", rows: int) -> None:
         self.network, self.rows = network, rows
@@ -72,13 +72,13 @@ def test_out_of_memory_makes_the_forward_batches_smaller(
     assert [c.text for c in result] == [c.text for c in generator.generate(prompts, range(48), SAMPLING)]
 
 
-def test_out_of_memory_with_one_row_says_what_to_do(inference: Inference, teacher: ModelRecord) -> None:
+def test_out_of_memory_with_one_row_names_the_remedy(inference: Inference, teacher: ModelRecord) -> None:
     small, _ = cramped(inference, teacher, rows=0)
     with pytest.raises(RuntimeError, match="out of memory with one row; take a smaller model"):
         small.generate(block(small, 3), range(3), SAMPLING)
 
 
-def test_other_errors_are_not_taken_for_memory(inference: Inference, teacher: ModelRecord) -> None:
+def test_other_errors_are_raised(inference: Inference, teacher: ModelRecord) -> None:
     generator = inference.load_generator(teacher)
     with pytest.raises(IndexError, match="out of range"):
         generator.generate([[5, 10_000]], [1], SAMPLING)
@@ -91,7 +91,7 @@ def test_more_rows_than_a_batch_are_cut_into_batches(generator: TransformersGene
     assert result[64:] == generator.generate(prompts[64:], range(64, 70), SAMPLING)
 
 
-def test_the_global_generator_is_neither_read_nor_moved(generator: TransformersGenerator) -> None:
+def test_global_random_state_is_unused(generator: TransformersGenerator) -> None:
     import torch
 
     def draw(seed: int) -> tuple[list[Completion], float]:
@@ -106,7 +106,7 @@ def test_the_global_generator_is_neither_read_nor_moved(generator: TransformersG
 
 
 def test_samples_agree_with_the_model_own_distribution(inference: Inference, teacher: ModelRecord) -> None:
-    """First tokens of 2,000 rows against the softmax that the model itself gives for the prompt."""
+    """Compare first tokens of 2,000 rows with the model's softmax for the prompt."""
     import torch
 
     generator = inference.load_generator(teacher)

@@ -22,7 +22,7 @@ def setup() -> TrainingSetup:
 
 @pytest.fixture(scope="session")
 def load() -> Callable[[], LoadedBase]:
-    """The embedded base, loaded afresh: training changes the model it is given."""
+    """Load the embedded base anew for each training, which modifies the model."""
 
     def loaded() -> LoadedBase:
         prepare_libraries(TIERS["cpu"])
@@ -34,7 +34,7 @@ def load() -> Callable[[], LoadedBase]:
 
 @pytest.fixture(scope="session")
 def rows() -> pl.DataFrame:
-    """32 rows of unequal length, 28 to train on."""
+    """Return 32 rows of unequal length, 28 of them in the train split."""
     numbers = range(32)
     return pl.DataFrame(
         {

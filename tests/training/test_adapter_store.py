@@ -18,7 +18,7 @@ OUTCOME = Outcome([{"step": 1.0, "loss": 2.0}], 2.0, 1, 10, 5.0, 2.0, 3, 30, 100
 
 @dataclass
 class Trainer:
-    """Stands for a training: counts how often it ran and leaves one file."""
+    """Fake training that counts its runs and saves one file."""
 
     runs: int = 0
     file: str = "adapter_model.safetensors"
@@ -75,7 +75,7 @@ def test_a_damaged_adapter_is_set_aside_and_trained_again(
     assert len(list(tmp_path.glob(".*.old.tmp"))) == 1
 
 
-def test_the_faster_of_two_processes_publishes(tmp_path: Path) -> None:
+def test_first_of_two_processes_stores_the_adapter(tmp_path: Path) -> None:
     faster = Trainer()
 
     def slower() -> Trained:
@@ -102,7 +102,7 @@ def test_only_safetensors_are_published(tmp_path: Path) -> None:
 
 
 # fault 4
-def test_drafts_of_killed_writers_are_swept_once_stale(tmp_path: Path) -> None:
+def test_stale_drafts_are_removed(tmp_path: Path) -> None:
     old, new = tmp_path / ".a.1.1.tmp", tmp_path / ".b.1.1.tmp"
     for folder in (old, new):
         folder.mkdir()
@@ -126,7 +126,7 @@ def test_drafts_of_killed_writers_are_swept_once_stale(tmp_path: Path) -> None:
         replace(RECIPE, spec=LoraSpec(max_steps=5)),
     ],
 )
-def test_whatever_changes_an_adapter_changes_its_fingerprint(other: Recipe) -> None:
+def test_changed_input_changes_the_fingerprint(other: Recipe) -> None:
     assert RECIPE.fingerprint() == replace(RECIPE).fingerprint()
     assert other.fingerprint() != RECIPE.fingerprint()
 

@@ -49,7 +49,7 @@ def test_a_curriculum_within_a_budget_orders_the_batches() -> None:
     assert list(order) == [[1, 5], [4, 2], [3, 0]]
 
 
-def test_an_epoch_is_repeated_where_a_training_resumes() -> None:
+def test_resumed_epoch_is_repeated() -> None:
     order = batches(SPEC)
     first = list(order)
     again = batches(SPEC, resumed=first)

@@ -32,7 +32,7 @@ def test_a_prompt_is_trained_and_loads(
     assert sum(answer_logprobs(load_adapter(model, tmp_path), examples, batch_size=8)) > before
 
 
-def test_rows_that_do_not_fit_beside_the_prompt_are_told(
+def test_rows_too_long_for_the_soft_prompt_are_dropped_and_reported(
     load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     _, tokenizer = load()

@@ -11,7 +11,7 @@ from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
 
-def test_four_bit_training_validates_and_goes_on(lora: Trained, rows: pl.DataFrame, setup: TrainingSetup) -> None:
+def test_four_bit_training_continues_after_validation(lora: Trained, rows: pl.DataFrame, setup: TrainingSetup) -> None:
     pytest.importorskip("bitsandbytes")
     tier = replace(TIERS["cpu"], quantisation="nf4")
     prepare_libraries(tier)

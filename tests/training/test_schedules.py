@@ -60,7 +60,7 @@ def test_the_other_schedules_warm_up(schedule: str, expected: list[float]) -> No
     assert phase_at(phases_of(spec, 4), 3).number == 2
 
 
-def test_the_rate_gives_way_to_a_loss_that_does_not_fall() -> None:
+def test_rate_is_reduced_when_the_loss_stalls() -> None:
     plan = AdaptiveRate(replace(THREE, reduce_patience=2), 100)
     before = plan.factor(0)
     assert [plan.observe(loss) for loss in (2.0, 1.9, 1.8)] == [False] * 3  # it falls
@@ -71,7 +71,7 @@ def test_the_rate_gives_way_to_a_loss_that_does_not_fall() -> None:
     assert plan.scale == pytest.approx(1 / 1.5)
 
 
-def test_the_rate_stops_at_a_tenth_of_its_plan() -> None:
+def test_rate_reduction_stops_at_the_floor() -> None:
     plan = AdaptiveRate(replace(THREE, reduce_patience=1), 100)
     plan.observe(1.0)
     reductions = sum(plan.observe(2.0) for _ in range(20))
@@ -79,7 +79,7 @@ def test_the_rate_stops_at_a_tenth_of_its_plan() -> None:
     assert (reductions, plan.scale) == (6, 0.1)
 
 
-def test_the_loss_lowers_no_rate_unless_asked() -> None:
+def test_rate_reduction_is_off_by_default() -> None:
     plan = AdaptiveRate(LoraSpec(), 100)
     assert not any(plan.observe(loss) for loss in [1.0, *[2.0] * 50])
     assert AdaptiveRate(THREE, 100).spec.effective_reduce_patience == 20

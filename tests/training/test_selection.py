@@ -15,7 +15,7 @@ from synth_assets.training.specs import LoraSpec
 SPEC = LoraSpec(stop_patience=2, stop_threshold=0.1)
 
 
-def test_the_best_weights_are_kept_and_patience_ends() -> None:
+def test_best_weights_are_kept_and_patience_stops_training() -> None:
     import torch
 
     layer = torch.nn.Linear(1, 1, bias=False)
@@ -34,7 +34,7 @@ def test_the_best_weights_are_kept_and_patience_ends() -> None:
     assert layer.weight.item() == 3.0
 
 
-def test_the_last_weights_stay_where_the_best_are_not_wanted() -> None:
+def test_last_weights_are_kept_without_keep_best() -> None:
     import torch
 
     layer = torch.nn.Linear(1, 1)
@@ -49,15 +49,15 @@ def test_the_tighter_limit_is_the_budget() -> None:
     assert budget_of(None, 1.0, 0.0) == UNLIMITED  # a machine that costs nothing
 
 
-def test_a_budget_refuses_what_would_exceed_it() -> None:
+def test_budget_rejects_a_prediction_above_it() -> None:
     budget = Budget(10.0, "max_minutes 0.17")
-    budget.refuse(None)  # nobody knows
-    budget.refuse(10.0)
+    budget.check_prediction(None)  # nobody knows
+    budget.check_prediction(10.0)
     with pytest.raises(TrainingError, match="predicted to take 11 s, more than the 10 s allowed by max_minutes"):
-        budget.refuse(11.0)
+        budget.check_prediction(11.0)
 
 
-def test_a_budget_stops_what_exceeds_it() -> None:
+def test_budget_stops_a_training_above_it() -> None:
     curve, budget = Curve("a", lambda _: None), Budget(60.0, "max_minutes 1")
     curve.started -= 6.0  # six seconds
     budget.check(10, 90, curve)  # 54 s in all
@@ -80,7 +80,7 @@ def test_one_row_that_does_not_fit_is_an_error_with_advice() -> None:
         shrink_batch(LoraSpec(batch_size=1, accumulation=16))
 
 
-def test_what_out_of_memory_looks_like() -> None:
+def test_out_of_memory_errors_are_detected() -> None:
     import torch
 
     with pytest.raises(RuntimeError) as caught:
@@ -91,7 +91,7 @@ def test_what_out_of_memory_looks_like() -> None:
 
 
 class Evaluating:
-    """A trainer whose validation needs more memory than there is for more than four rows."""
+    """Fake trainer whose validation runs out of memory for batches of more than four rows."""
 
     def __init__(self) -> None:
         self.args = SimpleNamespace(per_device_eval_batch_size=16, per_device_train_batch_size=16)
@@ -104,13 +104,13 @@ class Evaluating:
         return {"eval_loss": loss}
 
 
-class Watched(TrainerMixin, Evaluating):
-    """As TRL's trainers are put together."""
+class ExtendedTrainer(TrainerMixin, Evaluating):
+    """Combination of mixin and trainer, as in sft.py and dpo.py."""
 
 
 # fault 16
-def test_memory_that_runs_out_in_validation_shrinks_its_batch_alone() -> None:
-    trainer = Watched()
+def test_out_of_memory_in_validation_shrinks_only_its_batch() -> None:
+    trainer = ExtendedTrainer()
     trainer.session = Session(SPEC, Curve("a", lambda _: None), None, UNLIMITED, ())
     assert trainer.evaluate(1.5) == {"eval_loss": 1.5}
     assert (trainer.args.per_device_eval_batch_size, trainer.args.per_device_train_batch_size) == (4, 16)

@@ -18,7 +18,7 @@ from synth_assets.training.specs import LoraSpec, RejectionSamplingSpec
 SPEC = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
 
 
-def test_the_outcome_says_what_was_measured(lora: Trained) -> None:
+def test_outcome_has_the_measurements(lora: Trained) -> None:
     outcome = lora.outcome
     losses = [point["loss"] for point in outcome.curve if "loss" in point]
     assert len(losses) == outcome.steps == 8  # 28 rows in batches of 8, twice
@@ -92,7 +92,7 @@ def test_packed_batches_hold_the_rows_of_a_batch(setup: TrainingSetup) -> None:
 
 
 # fault 17
-def test_rows_that_are_not_packed_although_the_tier_would_are_told_of(
+def test_unpacked_rows_on_a_packing_tier_are_reported(
     load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     lines: list[str] = []
@@ -113,7 +113,7 @@ def test_a_training_that_diverges_stops(
         train_lora(load(), rows, replace(SPEC, learning_rate=1e30), setup)
 
 
-def test_rejection_sampling_goes_on_from_the_adapter(
+def test_rejection_sampling_continues_the_adapter(
     lora: Trained, lora_folder: Path, load: Callable[[], LoadedBase], pairs: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     spec = RejectionSamplingSpec(learning_rate=1e-3, batch_size=8)

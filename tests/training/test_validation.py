@@ -132,7 +132,7 @@ def test_a_training_in_another_order_and_budget(
     assert outcome.fill_rate > 0.9
 
 
-def test_packing_is_refused_where_rows_would_see_each_other(
+def test_packing_raises_without_attention_that_separates_rows(
     load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     with pytest.raises(TrainingError, match="packing needs flash_attention_2"):
