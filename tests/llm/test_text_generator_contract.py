@@ -108,7 +108,7 @@ def test_seeds_and_prompts_must_match(engine: TextGenerator, prompts: list[list[
 
 def test_a_prompt_needs_a_token_and_room_for_one(engine: TextGenerator) -> None:
     for length in (0, 256):
-        with pytest.raises(ValueError, match=f"has {length} tokens"):
+        with pytest.raises(ValueError, match=f"must have 1 to 255 tokens, got {length}"):
             engine.generate([[1] * length], [0], WARM)
 
 

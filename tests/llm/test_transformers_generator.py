@@ -74,7 +74,7 @@ def test_out_of_memory_makes_the_forward_batches_smaller(
 
 def test_out_of_memory_with_one_row_names_the_remedy(inference: Inference, teacher: ModelRecord) -> None:
     small, _ = cramped(inference, teacher, rows=0)
-    with pytest.raises(RuntimeError, match="out of memory with one row; take a smaller model"):
+    with pytest.raises(RuntimeError, match="out of memory with one row; use a smaller model"):
         small.generate(block(small, 3), range(3), SAMPLING)
 
 
