@@ -164,7 +164,7 @@ def plain_dpo(pairs: pl.DataFrame, adapter: Path, spec: DpoSpec, folder: Path) -
     examples = encode_pairs(pairs, tokenizer, BASE.context_tokens)
     table = pair_table(examples, {example.pair_id: (0.0, 0.0) for example in examples})
     trainer = Encoded(
-        model=load_adapter(model, adapter, trained_further=True),
+        model=load_adapter(model, adapter, is_trainable=True),
         args=DPOConfig(**plain_arguments(spec, folder), beta=spec.beta),
         train_dataset=table.remove_columns(["length", "ref_chosen_logps", "ref_rejected_logps"]),
         processing_class=tokenizer,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 import psutil
 
-from synth_assets.llm.architecture import described_folder, linear_modules
+from synth_assets.llm.architecture import linear_modules, local_config_folder
 from synth_assets.llm.catalog import MODELS, SEPARATE, model_at
 from synth_assets.llm.model_files import EMBEDDED
 from synth_assets.llm.size_settings import ROLES, Role, SizeOfModel, settings_for, size_of
@@ -315,7 +315,7 @@ def _target_modules(default: object, base: str) -> dict[str, Any]:
         return {}
     if model := model_at(base):
         return {"target_modules": model.targets}
-    folder = described_folder(base)
+    folder = local_config_folder(base)
     modules = linear_modules(folder) if folder else ()
     return {"target_modules": modules} if modules else {}
 

@@ -5,10 +5,10 @@ from typing import Literal
 import psutil
 
 from resources.hardware import Hardware
-from synth_assets.llm.architecture import described_model
+from synth_assets.llm.architecture import model_from_folder
 from synth_assets.llm.catalog import MODELS, ROWS_AT_ONCE, TRAINED_TOKENS, Model, fits, memory_estimate, model_at
 from synth_assets.llm.model_files import EMBEDDED
-from synth_assets.llm.size_settings import class_of
+from synth_assets.llm.size_settings import size_class
 from synth_assets.schemas.tier import Tier
 from synth_assets.training.specs import LoraSpec
 
@@ -56,7 +56,7 @@ def chosen_text(hardware: Hardware) -> str:
 def _described(hardware: Hardware, role: Literal["teacher", "base"], tier: Tier) -> list[str]:
     """What the files of a model that is not listed say of the memory that it needs; nothing for shipped ones."""
     location = hardware.location(role)
-    row = None if location.startswith(EMBEDDED) else described_model(location, role)
+    row = None if location.startswith(EMBEDDED) else model_from_folder(location, role)
     if row is None:
         return []
     needed = memory_estimate(row, tier, LoraSpec().rank)
@@ -91,7 +91,7 @@ def _cells(name: str, row: Model, tier: Tier) -> tuple[str, ...]:
         name,
         ", ".join(row.roles),
         f"{row.parameters / 1e9:.2f}e9",
-        class_of(row.parameters),
+        size_class(row.parameters),
         f"{row.context_tokens:,}",
         row.licence + (" (gated)" if row.gate else ""),
         *sizes,

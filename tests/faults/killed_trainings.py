@@ -24,7 +24,7 @@ from synth_assets.training import sft
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.dpo import train_dpo
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter, save_adapter
-from synth_assets.training.loop import Supervised
+from synth_assets.training.loop import TrainerMixin
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.specs import DpoSpec, LoraSpec, OptimizationSpec, PromptTuningSpec, RejectionSamplingSpec
 
@@ -146,7 +146,7 @@ class Kill:
 
     def arm(self) -> None:
         """Put the kill into every trainer that is made from now on."""
-        training_step, evaluate = Supervised.training_step, Supervised.evaluate
+        training_step, evaluate = TrainerMixin.training_step, TrainerMixin.evaluate
 
         def step(trainer: Any, *arguments: Any) -> Any:  # noqa: ANN401
             done = trainer.state.global_step
@@ -160,7 +160,7 @@ class Kill:
                 self.strike(trainer.state.global_step)
             return evaluate(trainer, *arguments, **named)
 
-        Supervised.training_step, Supervised.evaluate = step, evaluation
+        TrainerMixin.training_step, TrainerMixin.evaluate = step, evaluation
 
     def strike(self, done: int) -> None:
         """End the process where the steps are those."""

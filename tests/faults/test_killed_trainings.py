@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from synth_assets.training.engine import Outcome
-from synth_assets.training.loop import Supervised
+from synth_assets.training.loop import TrainerMixin
 from synth_assets.training.session import TrainingInterruptedError
 from tests.faults import killed_trainings as killed
 
@@ -81,14 +81,14 @@ def test_a_killed_training_ends_as_one_that_was_not(
     survivors: Path, undisturbed: Callable[[str], Result], name: str
 ) -> None:
     resumed, lines = finished(name, survivors / name)
-    assert any("goes on from the checkpoint" in line for line in lines)
+    assert any("resuming from checkpoint" in line for line in lines)
     check_same(resumed, undisturbed(name))
 
 
 def test_a_signal_in_the_last_step_leads_to_no_further_step(
     homes: Path, undisturbed: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, training_step = homes / "signal", Supervised.training_step
+    folder, training_step = homes / "signal", TrainerMixin.training_step
 
     def step(trainer: Any, *arguments: Any) -> Any:  # noqa: ANN401
         if trainer.state.global_step == 9:
@@ -97,7 +97,7 @@ def test_a_signal_in_the_last_step_leads_to_no_further_step(
 
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        monkeypatch.setattr(Supervised, "training_step", step)
+        monkeypatch.setattr(TrainerMixin, "training_step", step)
         with pytest.raises(TrainingInterruptedError, match="written at step 10"):
             killed.train("max_steps", folder, NEVER)
     finally:

@@ -119,7 +119,7 @@ def test_an_input_of_dolly_stands_after_the_instruction(hub: Path, take_in: Call
 
 
 def test_without_a_network_the_remedy_is_named(take_in: Callable[..., str]) -> None:  # fault 30
-    with pytest.raises(ModelFilesError, match=r"out of reach \(HF_HUB_OFFLINE is set\): connect, or download https://"):
+    with pytest.raises(ModelFilesError, match=r"unreachable \(HF_HUB_OFFLINE is set\): connect, or download https://"):
         take_in("hub:alpaca")
 
 

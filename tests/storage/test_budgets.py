@@ -104,9 +104,9 @@ def test_a_training_has_the_tighter_of_two_limits(
 
 
 def test_training_does_not_start_without_budget() -> None:
-    with pytest.raises(OverBudgetError, match="the run's max_minutes 1 is used up; nothing was trained"):
-        Budget(-5.0, "the run's max_minutes 1").refuse(None)
-    Budget(5.0, "max_minutes 1").refuse(None)
+    with pytest.raises(OverBudgetError, match="the run's max_minutes 1 is used up; training did not start"):
+        Budget(-5.0, "the run's max_minutes 1").check_prediction(None)
+    Budget(5.0, "max_minutes 1").check_prediction(None)
 
 
 class StepConfig(dg.Config):
