@@ -17,8 +17,10 @@ MAX_MINUTES, MAX_COST = "synth/max_minutes", "synth/max_cost"
 class BudgetConfig(dg.Config):
     """Limits of one step."""
 
-    max_minutes: float | None = Field(None, description="Most wall time in minutes; finished blocks are kept.")
-    max_cost: float | None = Field(None, description="Most US dollars at the tier's price; finished blocks are kept.")
+    max_minutes: float | None = Field(None, description="Limit of the wall time in minutes; finished blocks are kept.")
+    max_cost: float | None = Field(
+        None, description="Limit of the cost in US dollars, at the tier's price; finished blocks are kept."
+    )
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def null_values(scores: pl.DataFrame, items: pl.DataFrame) -> dict[str, Mapping[
         suite.name: (suite, _scored_items(_scored(scores, suite.name, SPLIT, suite.metrics[0]), items, suite))
         for suite in _suites(scores)
     }
-    return {name: _nulls(suite, table) for name, (suite, table) in scored_items.items() if not table.is_empty()}
+    return {name: _nulls(suite, rows) for name, (suite, rows) in scored_items.items() if not rows.is_empty()}
 
 
 def detectable_table(effects: Sequence[DetectableEffect]) -> str:

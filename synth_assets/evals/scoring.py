@@ -36,19 +36,21 @@ class EvaluationSpec:
     Attributes:
         temperature: sampling temperature; 0 is greedy, so that a score is a property of the weights.
         top_p: nucleus of the sampling, in (0, 1]; no effect at temperature 0.
-        max_tokens: longest answer in tokens; a truncated one is scored as it is.
+        max_tokens: maximum length of an answer in tokens; a truncated one is scored as it is.
         batch_size: sequences per forward pass of a multiple-choice suite.
-        validation_items: most validation items of the first suite, selected by hash; 0 takes all.
-        test_items: most test items of each suite, selected by hash; 0 takes all.
+        validation_items: maximum number of validation items of the first suite, selected by hash; 0 takes all.
+        test_items: maximum number of test items per suite, selected by hash; 0 takes all.
         seed: sampling seed; no effect at temperature 0.
     """
 
     temperature: float = setting(0.0, "Sampling temperature of answers; 0 is greedy.")
     top_p: float = setting(1.0, "Nucleus of the sampling; no effect at temperature 0.")
-    max_tokens: int = setting(512, "Longest answer in tokens; a truncated one is scored as it is.")
-    batch_size: int = setting(64, "Sequences of one forward pass of a multiple-choice suite.")
-    validation_items: int = setting(0, "Most validation items of the first suite, selected by hash; 0: all.")
-    test_items: int = setting(0, "Most test items of each suite, selected by hash; 0: all.")
+    max_tokens: int = setting(512, "Maximum length of an answer in tokens; a truncated one is scored as it is.")
+    batch_size: int = setting(64, "Sequences per forward pass of a multiple-choice suite.")
+    validation_items: int = setting(
+        0, "Maximum number of validation items of the first suite, selected by hash; 0: all."
+    )
+    test_items: int = setting(0, "Maximum number of test items per suite, selected by hash; 0: all.")
     seed: int = setting(42, "Seed of sampled answers.")
 
     def __post_init__(self) -> None:
