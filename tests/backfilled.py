@@ -4,12 +4,10 @@ Each step leaves a line in SYNTH_HOME/steps: the run's batch and the step.
 """
 
 import sys
-import time
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 
+from resources.dagster_private import BACKFILL_ID_TAG, add_partition_backfill
 from resources.deployment import home_folder, set_up_process, write_instance_settings
 from resources.storage import AssetStorage, SynthHome
 from synth_assets.orchestration.jobs import executor_for
@@ -67,11 +65,7 @@ def main() -> int:
     write_instance_settings(home_folder())
     with dg.DagsterInstance.get() as instance:
         instance.add_dynamic_partitions(BATCHES_NAME, ["a", "b"])  # the run of c brings c, as a scheduled run does
-        instance.add_backfill(
-            PartitionBackfill(
-                "few", BulkActionStatus.REQUESTED, False, {}, time.time(), partition_names=list(BATCHES_MADE)
-            )
-        )
+        add_partition_backfill(instance, "few", BATCHES_MADE)
         worked = True
         for batch in BATCHES_MADE:
             tags = {BACKFILL_ID_TAG: "few", "dagster/partition": batch}

@@ -46,7 +46,7 @@ def stateless_definitions() -> Iterator[None]:
 
     Dagster's contexts for tests close their instances when they are collected, in no order: the last one may be gone.
     """
-    from dagster._core.storage.defs_state.base import DefsStateStorage
+    from resources.dagster_private import DefsStateStorage
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DefsStateStorage, "get", staticmethod(lambda: None))

@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import yaml
-from dagster._cli.proxy_server_manager import ProxyServerManager
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 
+from resources.dagster_private import DAEMON_MODULE, code_servers, workspace_process
 from synth_assets.cli.request_guard import RequestGuard, allowed_hosts
 from synth_assets.orchestration.yaml_numbers import read_exponents_in_launchpad
 
@@ -70,8 +68,7 @@ def _webserver(
 
     read_exponents_in_launchpad()
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW)
-    target = WorkspaceFileTarget([str(workspace)])
-    with WorkspaceProcessContext(instance, target, version=__version__) as context:
+    with workspace_process(instance, workspace, __version__) as context:
         app = RequestGuard(create_app_from_workspace_process_context(context), hosts)
         yield uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
 
@@ -80,7 +77,7 @@ def _webserver(
 def _code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[Path]:
     """Start the code servers of a workspace file, and yield a file that names their sockets."""
     with (
-        ProxyServerManager(instance, WorkspaceFileTarget([str(workspace)]), code_server_log_level="WARNING") as servers,
+        code_servers(instance, workspace) as servers,
         tempfile.TemporaryDirectory() as folder,
     ):
         served = Path(folder) / "workspace.yaml"
@@ -90,7 +87,7 @@ def _code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[Pat
 
 @contextmanager
 def _daemon(workspace: Path) -> Iterator[subprocess.Popen[bytes]]:
-    daemon = subprocess.Popen([sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)])
+    daemon = subprocess.Popen([sys.executable, "-m", DAEMON_MODULE, "run", "-w", str(workspace)])
     try:
         yield daemon
     finally:

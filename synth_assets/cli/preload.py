@@ -3,8 +3,7 @@
 Measured: a step that does nothing takes 0.8 CPU-seconds instead of 2.2.
 """
 
-import dagster._core.workspace.autodiscovery  # noqa: F401 - Dagster imports it in each step process
-import upath  # noqa: F401 - likewise
+import upath  # noqa: F401 - Dagster imports it in each step process
 
 import synth_assets.cli.run  # noqa: F401 - where the job of a step is found by name
 from synth_assets.definitions import defs

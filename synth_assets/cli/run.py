@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.events import RunFailureReason
 from rich.console import Console
 
+from resources.dagster_private import RunFailureReason
 from resources.inference import Inference
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.step_meter import MAX_COST, MAX_MINUTES

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.dependency import NodeHandle
 
+from resources.dagster_private import NodeHandle
 from synth_assets.orchestration.failures import one_line
 from synth_assets.orchestration.yaml_numbers import load_value
 from synth_assets.text.redaction import holds_secret

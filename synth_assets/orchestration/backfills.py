@@ -5,11 +5,15 @@ partitions, so that only the last of these runs has to make them; the others sto
 """
 
 import dagster as dg
-from dagster._core.execution.context.system import PlanOrchestrationContext
-from dagster._core.execution.plan.plan import ExecutionPlan
-from dagster._core.execution.plan.step import ExecutionStep
-from dagster._core.storage.tags import BACKFILL_ID_TAG, PARTITION_NAME_TAG
-from dagster._core.system_config.objects import ResolvedRunConfig
+
+from resources.dagster_private import (
+    BACKFILL_ID_TAG,
+    PARTITION_NAME_TAG,
+    ExecutionPlan,
+    ExecutionStep,
+    PlanOrchestrationContext,
+    ResolvedRunConfig,
+)
 
 MADE_TAG = "synth/partition_made"
 

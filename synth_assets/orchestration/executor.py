@@ -6,17 +6,19 @@ from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
-from dagster._core.execution.plan.objects import StepRetryData
-from dagster._core.execution.plan.plan import ExecutionPlan
-from dagster._core.execution.plan.state import KnownExecutionState
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.child_process_executor import ChildProcessCrashException
-from dagster._core.executor.multiprocess import MultiprocessExecutor
-from dagster._utils.interrupts import check_captured_interrupt
 from dagster_shared.error import SerializableErrorInfo
 
+from resources.dagster_private import (
+    ChildProcessCrashException,
+    ExecutionPlan,
+    IStepContext,
+    KnownExecutionState,
+    MultiprocessExecutor,
+    PlanOrchestrationContext,
+    RetryMode,
+    StepRetryData,
+    check_captured_interrupt,
+)
 from resources.deployment import home_folder
 from resources.run_processes import PROCESS_TAG, this_process
 from synth_assets.orchestration.backfills import mark_partition_made, steps_of_this_run
@@ -64,7 +66,7 @@ class StepExecutor(MultiprocessExecutor):
                 yield event
         except (EOFError, ConnectionError) as error:  # of a fork server that is gone
             if interrupted:
-                raise DagsterExecutionInterruptedError from error
+                raise dg.DagsterExecutionInterruptedError from error
             raise
 
     def log_failure_or_retry_event_after_error(
@@ -80,7 +82,7 @@ class StepExecutor(MultiprocessExecutor):
 
 def _stop_where_interrupted() -> None:
     if check_captured_interrupt():
-        raise DagsterExecutionInterruptedError
+        raise dg.DagsterExecutionInterruptedError
 
 
 def start_fork_server(preloaded: Sequence[str]) -> None:

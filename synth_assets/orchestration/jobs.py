@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from resources.dagster_private import STEP_MODULES
 from synth_assets.orchestration.executor import step_executor
 from synth_assets.orchestration.run_queue import QUEUED
 
@@ -17,9 +18,7 @@ PRELOADED = [
     "mlflow",
     "great_expectations",
     "lm_eval.models.huggingface",
-    "dagster._core.instance.factory",
-    "dagster._core.storage.sqlite_storage",
-    "dagster._core.storage.local_compute_log_manager",
+    *STEP_MODULES,
     "synth_assets.cli.preload",
 ]
 """What the process loads that steps are forked from, in order; none of it may touch CUDA."""

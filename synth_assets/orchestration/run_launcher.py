@@ -1,8 +1,8 @@
 """Dagster's run launcher of one machine, which also knows when the process of a run was killed."""
 
-from dagster import DagsterRun
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster import DagsterRun, DefaultRunLauncher
 
+from resources.dagster_private import CheckRunHealthResult, WorkerStatus
 from resources.run_processes import GONE, is_gone
 
 

@@ -1,7 +1,6 @@
 """Fault 23: a step ends with its worker, and one that was killed is started once more; what the killed run left."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -13,11 +12,8 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
-from dagster._core.events import RunFailureReason
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import EmptyWorkspaceTarget
-from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
+from resources.dagster_private import RunFailureReason, monitor_runs_once
 from resources.deployment import write_instance_settings
 from resources.hardware import GPU_POOL
 from resources.run_processes import PROCESS_TAG, close_dead_runs
@@ -171,13 +167,10 @@ def test_run_monitoring_closes_a_run_whose_process_is_gone(own_home: Path) -> No
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     machine, _, begun = json.loads(run_tags("b", "cpu")[PROCESS_TAG])
-    with (
-        dg.DagsterInstance.get() as instance,
-        WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace,
-    ):
+    with dg.DagsterInstance.get() as instance:
         for pid in (gone.pid, os.getpid()):
             tags = {PROCESS_TAG: json.dumps([machine, pid, begun])}
             instance.add_run(dg.DagsterRun("pipeline", tags=tags, status=dg.DagsterRunStatus.STARTED))
-        list(execute_run_monitoring_iteration(workspace, logging.getLogger()))
+        monitor_runs_once(instance)
         statuses = {json.loads(run.tags[PROCESS_TAG])[1]: run.status for run in instance.get_runs()}
     assert statuses == {gone.pid: dg.DagsterRunStatus.FAILURE, os.getpid(): dg.DagsterRunStatus.STARTED}

@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import numpy as np
 import pytest
-from dagster._core.definitions.sensor_definition import SensorExecutionData
 from safetensors.numpy import save_file
 
+from resources.dagster_private import SensorExecutionData
 from resources.hardware import Hardware
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
