@@ -21,7 +21,7 @@ from resources.deployment import PROJECT
 SYNTH = [sys.executable, "-c", "from synth_assets.cli.app import main; main()"]
 READY_WITHIN_S = 240.0  # 11 s on an idle machine with two cores
 END_WITHIN_S = 60.0
-LAST_LINE = "Ctrl-C ends both."
+LAST_LINE = "Press Ctrl-C to stop both."
 
 
 @dataclass(frozen=True)

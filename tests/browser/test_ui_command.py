@@ -76,8 +76,8 @@ def test_a_second_one_says_where_the_first_is(start_ui: StartUi, own_home: Path,
         second = subprocess.run(SYNTH_UI, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
         assert second.returncode == 2
         assert second.stdout == ""
-        wanted = f"Dagster {ui.dagster}, MLflow {ui.mlflow}, process {ui.process.pid}"
-        assert second.stderr == f"synth: the UIs are running already: {wanted}\n"
+        addresses = f"Dagster {ui.dagster}, MLflow {ui.mlflow}, process {ui.process.pid}"
+        assert second.stderr == f"synth: the UIs are already running: {addresses}\n"
         assert ui.process.poll() is None
 
         started = ui.descendants()
@@ -106,7 +106,7 @@ def test_a_ui_that_ends_by_itself_ends_the_command(start_ui: StartUi, own_home: 
         assert ui.left_running(started) == []
     last = (own_home / "ui.log").read_text().splitlines()[-1]
     log = own_home / "logs" / "mlflow-ui.log"
-    assert last == f"synth: a UI ended by itself with code -9; its last words are in {log}"
+    assert last == f"synth: a UI exited unexpectedly with code -9; see the end of {log}"
 
 
 def test_a_free_port_is_the_wanted_one_or_another() -> None:

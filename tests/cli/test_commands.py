@@ -20,7 +20,7 @@ def test_a_named_model_replaces_the_tiers_own(monkeypatch: pytest.MonkeyPatch) -
 def test_a_plan_scales_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SYNTH_PRESET", raising=False)
     plan = make_plan(open_session("cpu"), 100)
-    assert (plan.rows, plan.tokens_at_most) == (100, 100 * (64 + 64))
+    assert (plan.rows, plan.max_tokens) == (100, 100 * (64 + 64))
 
 
 def test_the_first_plan_of_a_home_has_the_shipped_minutes_and_no_price(monkeypatch: pytest.MonkeyPatch) -> None:

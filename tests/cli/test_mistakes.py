@@ -85,7 +85,7 @@ OPTIONS = [
     ([*RUN, "--samples", "0"], "got 0"),
     ([*RUN, "--max-minutes", "0"], "max_minutes must be above 0, got 0"),
     ([*RUN, "--max-cost", "-2"], "max_cost must be above 0, got -2"),
-    ([*RUN, "--max-cost", "2"], "this tier costs 0 USD an hour: use --max-minutes"),
+    ([*RUN, "--max-cost", "2"], "got one at 0 USD an hour; use --max-minutes"),
     ([*RUN, "--set", "benchmark_items.suites=[world_instructions, domain]"], "no file domain.jsonl in"),
     (["plan", "--samples", "-5"], "--samples must be 1 to 100,000,000, got -5"),
     (["plan", "--samples", "100000001"], "got 100,000,001"),

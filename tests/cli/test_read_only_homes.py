@@ -104,7 +104,7 @@ def test_a_read_only_copy_is_shown_and_not_written(made: Path, tmp_path: Path) -
     for name in ("status", "champion", "history", "why", "plan"):
         assert "ERROR" not in printed[name], printed[name]
     for name in ("import", "run", "rollback", "recall"):
-        assert f"ERROR {copy} cannot be written" in printed[name], printed[name]
+        assert f"ERROR {copy} is not writable" in printed[name], printed[name]
     assert f"FAIL state          SYNTH_HOME {copy} cannot be written" in printed["doctor"]
 
 
@@ -114,4 +114,4 @@ def test_a_database_that_cannot_be_written_is_named(made: Path, tmp_path: Path) 
     (home / "mlflow.db").chmod(0o400)
     printed = synth(["champion"], ["rollback"], home=home)
     assert printed["champion"].startswith("serves")
-    assert f"ERROR {home / 'mlflow.db'} cannot be written" in printed["rollback"]
+    assert f"ERROR {home / 'mlflow.db'} is not writable" in printed["rollback"]

@@ -26,7 +26,7 @@ def test_loopback_names_with_the_port_in_use_and_what_the_user_adds(names: list[
 
 @pytest.mark.parametrize("name", ["*", "*.internal", "http://dagster.internal", "a/b", "a b", "a:b", "", "a:123456"])
 def test_what_is_no_host_name_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="an allowed host is a name or name:port"):
+    with pytest.raises(ValueError, match="an allowed host must be a name or name:port"):
         allowed_hosts(3000, [name])
 
 

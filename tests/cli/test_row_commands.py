@@ -9,7 +9,7 @@ from rich.console import Console
 
 from resources.storage import SynthHome
 from synth_assets.cli.recall import Request, reach_text, recall, recalls_text
-from synth_assets.cli.rows import WIDTH, row_story, rows_made
+from synth_assets.cli.rows import WIDTH, generated_rows, row_story
 from synth_assets.cli.session import Session, open_session
 from synth_assets.cli.trace import trace_text
 from synth_assets.cli.why import why_text
@@ -112,14 +112,14 @@ def test_an_imported_row_names_its_file_and_line(session: Session, tmp_path: Pat
 def test_a_row_of_a_table_that_was_replaced_is_found_in_the_generators_blocks(session: Session) -> None:
     folder = session.storage.shards("generation")
     pl.DataFrame([row("old1", "Name a tree.")], schema=INSTRUCTIONS).write_parquet(folder / "a-b.parquet")
-    assert rows_made(session.home, ["old1", "aa11"])["instruction"].to_list() == ["Name a bird.", "Name a tree."]
+    assert generated_rows(session.home, ["old1", "aa11"])["instruction"].to_list() == ["Name a bird.", "Name a tree."]
 
 
 def test_a_recall_shows_its_reach_and_needs_a_reason(session: Session) -> None:
     told = reach_text(session, ["aa11", "ab22"], [])
     assert "filtered_instructions (1), sft_dataset (1), preference_pairs (1)" in told
     assert "ab22 is rejected already (echo: 0.93 is above 0.8)" in told
-    with pytest.raises(ValueError, match="say why"):
+    with pytest.raises(ValueError, match="needs a reason"):
         recall(session, Request(["aa11"]), Console())
     with pytest.raises(LineageError, match="no row"):
         recall(session, Request(["aa11", "zz"], "wrong"), Console())

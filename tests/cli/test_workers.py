@@ -83,7 +83,7 @@ def test_a_signal_ends_all_of_them(number: signal.Signals) -> None:
     foreman = Foreman()
     before = signal.getsignal(signal.SIGTERM)
     threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
-    with pytest.raises(StoppedError, match="run again to go on"):
+    with pytest.raises(StoppedError, match="run again to resume"):
         foreman.run("never ends:1", "never ends:2", "works")
     assert len(foreman.started) == 2
     assert not any(process.is_alive() for process in foreman.started)

@@ -133,7 +133,7 @@ def test_what_is_listed_says_what_nobody_ran() -> None:
         assert len(line) <= 120
     assert "derived" in text.lower()
     told = chosen_text(Hardware(tier="t4", preset="llama", teacher="qwen2.5-7b-instruct"))
-    assert "teacher Qwen/Qwen2.5-7B-Instruct: licence apache-2.0, never run by us" in told
+    assert "teacher Qwen/Qwen2.5-7B-Instruct: licence apache-2.0, untested" in told
     assert "in float16 (t4)" in told
     assert "base meta-llama/Llama-3.2-3B" in told
     assert "HF_TOKEN" in told

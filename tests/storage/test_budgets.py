@@ -171,7 +171,7 @@ def test_a_plan_says_whether_a_limit_is_expected_to_end_the_run() -> None:
 def test_limits_of_a_run_are_its_tags() -> None:
     assert limit_tags(Launch(), TIERS["cpu"]) == {}
     assert limit_tags(Launch(max_minutes=90, max_cost=2.5), TIERS["h100"]) == {MAX_MINUTES: "90", MAX_COST: "2.5"}
-    with pytest.raises(ValueError, match="this tier costs 0 USD an hour: use --max-minutes"):
+    with pytest.raises(ValueError, match="got one at 0 USD an hour; use --max-minutes"):
         limit_tags(Launch(max_cost=1.0), TIERS["cpu"])
     with pytest.raises(ValueError, match="max_minutes must be above 0, got -1"):
         limit_tags(Launch(max_minutes=-1), TIERS["cpu"])
