@@ -90,7 +90,7 @@ def test_a_rank_that_vllm_cannot_load_is_refused_where_vllm_scores(monkeypatch: 
     check_settings(config("lora_adapter", rank=1024), card)  # without vLLM, Transformers scores
     monkeypatch.setattr(run_validation, "find_spec", lambda _: True)
     check_settings(config("lora_adapter", rank=512), card)
-    with pytest.raises(SettingsError, match=r"lora_adapter\.rank must be at most 512 .*got 1024: lower it"):
+    with pytest.raises(SettingsError, match=r"lora_adapter\.rank must be at most 512 .*got 1024\. Lower it"):
         check_settings(config("lora_adapter", rank=1024), card)
 
 

@@ -304,15 +304,15 @@ def test_a_notice_is_repeated_until_the_webhook_takes_it(
         ticks = Ticks(sensor, instance, service.webhook)
         cause(instance)
         assert ticks() == (
-            f"1 wait, next attempt in 30 s; the webhook at http://127.0.0.1:{service.server.server_port} "
+            f"1 pending, next attempt in 30 s; the webhook at http://127.0.0.1:{service.server.server_port} "
             "did not take the notice: status 503"
         )
-        assert ticks() == "1 wait, next attempt in 30 s"
+        assert ticks() == "1 pending, next attempt in 30 s"
         clock.now += 30
         assert "next attempt in 60 s" in ticks()
         cause(instance)  # a second one does not wait for the first
         service.status = 200
-        assert ticks() == "sent 1 notice; 1 wait, next attempt in 60 s"
+        assert ticks() == "sent 1 notice; 1 pending, next attempt in 60 s"
         clock.now += 60
         assert ticks() == "sent 1 notice"
         assert ticks() == "no new event"
@@ -325,9 +325,9 @@ def test_a_server_that_is_gone_costs_one_attempt_for_all(instance: dg.DagsterIns
         pass  # closed
     ticks = Ticks(sensors.failure_notice, instance, service.webhook)
     runs = [fail_run(instance) for _ in range(3)]
-    assert ticks().startswith("3 wait, next attempt in 30 s")
+    assert ticks().startswith("3 pending, next attempt in 30 s")
     clock.now += 30
-    assert ticks().startswith("3 wait, next attempt in 60 s")
+    assert ticks().startswith("3 pending, next attempt in 60 s")
     clock.now += 60
     with Service(200) as back:
         ticks.webhook = back.webhook
@@ -338,11 +338,11 @@ def test_a_server_that_is_gone_costs_one_attempt_for_all(instance: dg.DagsterIns
 def test_more_failures_than_a_cursor_holds_wait_in_the_event_log(
     instance: dg.DagsterInstance, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "MAX_WAITING", 2)
+    monkeypatch.setattr(outbox, "MAX_PENDING", 2)
     with Service(503) as service:
         ticks = Ticks(sensors.failure_notice, instance, service.webhook)
         runs = [fail_run(instance) for _ in range(3)]
-        assert ticks().startswith("2 wait")
+        assert ticks().startswith("2 pending")
         service.status = 200
         service.received.clear()
         clock.now += 30
@@ -355,7 +355,7 @@ def test_a_deleted_run_is_not_told(instance: dg.DagsterInstance, clock: Clock) -
     with Service(503) as service:
         ticks = Ticks(sensors.decision_notice, instance, service.webhook)
         run_id = decide(instance)
-        assert ticks().startswith("1 wait")
+        assert ticks().startswith("1 pending")
         instance.delete_run(run_id)
         clock.now += 30
         assert ticks() == "no new event"
