@@ -1,8 +1,8 @@
-"""The rules of synth_assets.filtering as a plain loop does them: row by row, with `re`, sets and Counters.
+"""Implement the filter rules as a plain loop: row by row, with `re`, sets and Counters.
 
-The baseline of perf/filtering.py: the same patterns on the same texts in the same order, each compiled once, the words
-of a text split once, a text searched only where the rule asks for it, and nothing after the first objection. Language
-and personal data are left out. A test holds its verdicts against the rules' own.
+The baseline of perf/filtering.py. It applies the same patterns to the same texts in the same order, compiles each once,
+splits the words of a text once, searches a text only if the rule needs it, and stops at the first reason. Language and
+personal data are left out. tests/filtering/test_plain_rules.py compares its decisions with those of the rules.
 """
 
 import re
@@ -20,8 +20,8 @@ OBSCENE = frozenset(safety.OBSCENE_WORDS.split())
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Rust's syntax in Python's: the end of a text, and characters by number."""
-    by_number = re.sub(r"\\x\{([0-9a-f]+)\}", lambda found: f"\\u{int(found[1], 16):04x}", pattern)
+    """Compile a pattern in the syntax of Rust: translate the end of a text and characters by code point."""
+    by_number = re.sub(r"\\x\{([0-9a-f]+)\}", lambda match: f"\\u{int(match[1], 16):04x}", pattern)
     return re.compile(by_number.replace(r"\z", r"\Z"))
 
 
@@ -35,7 +35,7 @@ SEARCH: dict[str, Callable[[str], object]] = {
 
 
 def objection(asked: str, answered: str, context_bytes: int) -> str:
-    """The first reason of the rules against a row that somebody imported, or an empty text."""
+    """Return the first reason to reject an imported row; empty if it passes."""
     asked, answered = asked.replace("\u2019", "'"), answered.replace("\u2019", "'")
     words: dict[Side, list[str]] = {
         "instruction": WORD.findall(fold(asked).lower()),
