@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 TESTED = $(VENV)/installed-dev
 
-# Every library is told to stay off the network and quiet; the embedded models need neither.
+# Disable telemetry. The embedded models need no network.
 export DAGSTER_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export GX_ANALYTICS_ENABLED = false
@@ -17,28 +17,28 @@ export OMP_NUM_THREADS ?= 1
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Make the data, train, score and promote on the embedded models (3 to 7 minutes on 2 idle cores)
+demo: $(INSTALLED) ## Run the whole pipeline on the embedded models (3 to 7 minutes on 2 idle cores)
 	@$(BIN)/synth run --yes
 
-ui: $(INSTALLED) ## Open the Dagster and MLflow UIs over the same state
+ui: $(INSTALLED) ## Serve the Dagster and MLflow UIs
 	@$(BIN)/synth ui
 
-test: $(TESTED) lint ## Lint, types, import rules and all tests but those marked gpu and slow
+test: $(TESTED) lint ## Run lint and all tests except those marked gpu or slow
 	@$(BIN)/pytest -q
 
-test-slow: $(TESTED) ## The tests marked slow (about an hour)
+test-slow: $(TESTED) ## Run the tests marked slow (about an hour)
 	@$(BIN)/pytest -q -m "slow and not gpu"
 
-lint: $(TESTED) ## Style, types and import rules
+lint: $(TESTED) ## Check style, types and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
-scoreboard: $(INSTALLED) ## Write the last run's scoreboard and its per-item scores into README and docs
+scoreboard: $(INSTALLED) ## Write the scoreboard of the last run into README.md and its per-item scores into docs/
 	@$(BIN)/synth scoreboard --write
 
-clean: ## Remove the environment and everything that runs made
+clean: ## Remove the virtual environment, the state of all runs and the caches
 	rm -rf $(VENV) .synth build *.egg-info .pytest_cache .ruff_cache .import_linter_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -51,7 +51,7 @@ $(TESTED): $(INSTALLED)
 	@$(call install,-e '.[dev]')
 	@touch $@
 
-# Install with pip: a line of progress each half minute, all that pip says in a log file, its end where pip fails.
+# Install with pip: print progress every 30 s, log the output of pip to a file, and print its end if pip fails.
 LOG = $(VENV)/install.log
 define install
 $(BIN)/pip install --disable-pip-version-check --no-color --progress-bar off -c constraints.txt $(1) > $(LOG) 2>&1 & pip=$$!; \

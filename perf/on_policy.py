@@ -150,11 +150,13 @@ def report(scores: Mapping[tuple[str, int], pl.DataFrame], decoding: str) -> Non
             for x in (ON_POLICY, other)
         )
         bootstrap = paired_bootstrap(baseline, on_policy, clusters)
-        exact = [
+        p_values = [
             mcnemar([*(scores[other, s]["score"] == 1)], [*(scores[ON_POLICY, s]["score"] == 1)]).p_value for s in seeds
         ]
-        print(f"  {ON_POLICY} over {other:20} {bootstrap.difference:+.3f}, "
-              f"bootstrap by cluster p = {bootstrap.p_value:.4f}; McNemar by seed p = {', '.join(f'{p:.3f}' for p in exact)}", flush=True)  # fmt: skip
+        line = f"  {ON_POLICY} over {other:20} {bootstrap.difference:+.3f}"
+        line += f", bootstrap by cluster p = {bootstrap.p_value:.4f}"
+        line += f"; McNemar by seed p = {', '.join(f'{p:.3f}' for p in p_values)}"
+        print(line, flush=True)
 
 
 def main() -> None:

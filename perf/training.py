@@ -33,11 +33,12 @@ from synth_assets.embedded.world import tasks
 from synth_assets.llm.loading import load_adapter
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import PAIRS, SFT_ROWS
-from synth_assets.stages.adapters.assets import lora_adapter
+from synth_assets.stages.adapters.assets import adapter_asset
 from synth_assets.training.data import by_split, encode_pairs, encode_rows, pair_table, sft_table
 from synth_assets.training.dpo import train_dpo
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
+from synth_assets.training.methods import METHODS
 from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import DpoSpec, LoraSpec, OptimizationSpec
@@ -229,7 +230,7 @@ def materialise(rows: pl.DataFrame, spec: LoraSpec, home_folder: Path) -> None:
     home = SynthHome(folder=str(home_folder))
     config = {"learning_rate": spec.learning_rate, "epochs": spec.epochs, "scored_rows": 0}
     dg.materialize(
-        [sft_dataset, base_model, lora_adapter],
+        [sft_dataset, base_model, adapter_asset(METHODS["lora"])],
         resources={
             "io_manager": AssetStorage(home=home),
             "inference": INFERENCE,

@@ -146,7 +146,7 @@ def test_what_was_made_before_a_removal_keeps_its_lineage(session: Session) -> N
 
 def test_only_what_is_there_is_removed_and_not_during_a_run(session: Session) -> None:
     session.instance.add_dynamic_partitions(BATCHES_NAME, ["first"])
-    with pytest.raises(ValueError, match=r"no batch 'frist'; there are 'first'"):
+    with pytest.raises(ValueError, match=r"batch 'frist' does not exist; the batches are 'first'"):
         remove_batches(session, ["frist"])
     with run_slot(session.home, "run 1234", print), pytest.raises(ValueError, match="run 1234 is writing"):
         remove_batches(session, ["first"])

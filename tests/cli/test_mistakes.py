@@ -68,7 +68,7 @@ def refused(answer: Answer, expected: str) -> None:
     assert len(lines) == 1, answer.error
     assert expected in lines[0]
     assert lines[0].startswith("synth: ")
-    assert "defect" not in lines[0]
+    assert "unexpected error" not in lines[0]
     assert lines[0].isprintable()
 
 
@@ -95,7 +95,7 @@ OPTIONS = [
     (["models", "--tier", "h900"], "h900"),
     (["preview", "--samples", "-1"], "--samples must be"),
     (["preview", "--batch", "my batch"], "no batch can be named 'my batch'"),
-    (["preview", "--set", "lora_adapter.rank=3"], "a preview makes raw_instructions alone"),
+    (["preview", "--set", "lora_adapter.rank=3"], "must be a setting of raw_instructions in a preview"),
     (["preview", "--set", "raw_instructions.sampels=3"], "sampels"),
     (["preview", "--set", "raw_instructions.samples=many"], "samples"),
     (["preview", "--set", "raw_instructions.top_p=1.4"], "top_p"),
@@ -107,7 +107,7 @@ OPTIONS = [
     (["why"], "Missing argument 'row'"),
     (["why", "abc"], "abc"),
     (["trace"], "Missing argument 'version'"),
-    (["trace", "99"], "nothing was registered yet: synth run"),
+    (["trace", "99"], "nothing was registered yet; run `synth run` first"),
     (["trace", "nope"], "synth run"),
     (["champion"], "synth run"),
     (["rollback"], "nothing was promoted yet"),
@@ -129,12 +129,12 @@ OPTIONS = [
     (["study", "--ranks", "four"], "four"),
     (["study", "--ranks", "4,5"], "rank 5"),
     (["study"], "synth run"),
-    (["batches", "--remove", "frist"], "no batch 'frist'; there are none"),
+    (["batches", "--remove", "frist"], "batch 'frist' does not exist; the batches are none"),
     (["batches", "--remove"], "--remove"),
     (["embedded", "nope"], "nope"),
     (["ui", "--port", "3000"], "--port"),
     (["webserver", "--workspace", "none.yaml", "--port", "99999"], "--port must be 1 to 65,535, got 99,999"),
-    (["webserver", "--workspace", "none.yaml"], "--workspace none.yaml is no file"),
+    (["webserver", "--workspace", "none.yaml"], "--workspace must be a workspace.yaml file, got none.yaml"),
     (["import"], "Missing argument 'source'"),
     (["import", "no-such-file.jsonl"], "no-such-file.jsonl"),
     (["import", "hub:nope"], "nope"),
@@ -262,7 +262,7 @@ def test_a_defect_is_one_line_with_its_traceback_in_a_file(
     answer = synth(["status"], home, capsys)
     assert answer.code == 2
     (line,) = answer.error.splitlines()
-    assert "defect of synth-assets" in line
+    assert "unexpected error, please report it" in line
     assert "KeyError: 'missing'" in line
     assert "Traceback" not in answer.out + answer.error
     assert "Traceback" in (home / "logs" / "errors.log").read_text()

@@ -118,7 +118,7 @@ def test_a_row_of_a_table_that_was_replaced_is_found_in_the_generators_blocks(se
 def test_a_recall_shows_its_reach_and_needs_a_reason(session: Session) -> None:
     told = reach_text(session, ["aa11", "ab22"], [])
     assert "filtered_instructions (1), sft_dataset (1), preference_pairs (1)" in told
-    assert "ab22 is rejected already (echo: 0.93 is above 0.8)" in told
+    assert "ab22 is already rejected (echo: 0.93 is above 0.8)" in told
     with pytest.raises(ValueError, match="needs a reason"):
         recall(session, Request(["aa11"]), Console())
     with pytest.raises(LineageError, match="no row"):
