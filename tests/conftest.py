@@ -1,4 +1,4 @@
-"""Shared fixtures: the folder of real data, a quiet offline process, a home per test, and a count of deselected tests."""
+"""Shared fixtures: a quiet offline process, a home per test, real data, and a count of the deselected tests."""
 
 import os
 from collections import Counter
