@@ -161,11 +161,11 @@ def test_a_limit_that_is_no_number_is_named(instance: dg.DagsterInstance) -> Non
 
 def test_a_plan_says_whether_a_limit_is_expected_to_end_the_run() -> None:
     assert limits_text(6.7, None, None, 0.0) == ""
-    shorter = "shorter than expected; what is finished is kept"
+    shorter = "shorter than the expected duration; finished work is kept"
     assert limits_text(6.7, 5, None, 0.0) == f"limit    5.0 minutes (the run's max_minutes 5): {shorter}"
     cost = limits_text(6.7, 60, 0.3, 3.0)
     assert cost == f"limit    6.0 minutes (the run's max_cost 0.3 USD at 3 USD an hour): {shorter}"
-    assert limits_text(None, 5, None, 0.0).endswith("(the run's max_minutes 5): what is finished is kept")
+    assert limits_text(None, 5, None, 0.0).endswith("(the run's max_minutes 5): finished work is kept")
 
 
 def test_limits_of_a_run_are_its_tags() -> None:
