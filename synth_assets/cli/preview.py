@@ -101,7 +101,7 @@ def preview_text(preview: Preview, samples: int | None = None) -> str:
     rejected = Counter(reason for reason in preview.reasons if reason)
     counts = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
     parts.append(
-        f"{kept} of {len(preview.reasons)} rows pass the filter rules{f' (rejected: {counts})' if counts else ''}.\n"
+        f"{kept} of {len(preview.reasons)} rows pass the rules{f' (rejected: {counts})' if counts else ''}.\n"
         f"{_speed_text(preview, samples or preview.spec.samples)}\n"
         f"The block is cached: a run with the same settings reuses it."
     )
@@ -124,7 +124,7 @@ def _row_text(number: int, row: dict[str, object], reason: str) -> str:
 
 def _speed_text(preview: Preview, samples: int) -> str:
     if preview.tokens_per_s is None or preview.rows_per_s is None:
-        return "The block was cached, so the speed was not measured. `synth plan` estimates from earlier runs."
+        return "The block was cached, so no speed was measured; see `synth plan`."
     minutes = samples / preview.rows_per_s / 60
     return (
         f"{preview.tokens_per_s:,.0f} tokens/s, {preview.rows_per_s:.1f} rows/s; {samples:,} raw instructions take\n"

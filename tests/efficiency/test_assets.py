@@ -194,5 +194,5 @@ def test_the_command_says_what_a_variant_gave_or_why_it_failed(deployment: Deplo
     finally:
         table.with_suffix(".away").rename(table)
     assert "sft_dataset was never materialised" in failure_reason(session, name, LAUNCHED, 1)
-    assert failure_reason(session, name, LAUNCHED, -9) == "its process was killed by signal 9"
+    assert failure_reason(session, name, LAUNCHED, -9) == "the process was killed by signal 9"
     assert outcome_of(session, name) == "failed: not stored"
