@@ -121,7 +121,7 @@ def _last_decision(record: ChampionRecord | None) -> list[str]:
         else display_name(last.candidate) or "no candidate"
     )
     return [
-        entry("decision", f"last decision: {last.outcome} {candidate}"),
+        entry("decision", f"last decision: {candidate} {last.outcome}"),
         entry("at", f"{_time_text(last.at)} by {terminal_line(last.asked_by)}, run {last.dagster_run_id[:8]}"),
         entry("because", terminal_line(last.reason, MAX_REASON_CHARACTERS)),
     ]

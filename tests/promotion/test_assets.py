@@ -650,10 +650,10 @@ def test_the_evidence_of_the_champion_outlives_every_other_decision(deployment: 
     is_unharmed()
     assert deployment.promote(version="1", approve=True).outcome == "unchanged"
     is_unharmed()
-    assert "last decision: unchanged version 1" in champion_words(deployment)
+    assert "last decision: version 1 unchanged" in champion_words(deployment)
     assert deployment.run(Week(data="week 2", right=90)).outcome == "refused"
     is_unharmed()
-    assert "last decision: refused version 2" in champion_words(deployment)
+    assert "last decision: version 2 refused" in champion_words(deployment)
     assert "| effect | no |" in card_of(deployment, "2")
 
 
@@ -668,7 +668,7 @@ def test_months_of_moves_and_what_is_said_after_each(deployment: Deployment) -> 
     words = champion_words(deployment)
     assert "serves version 3" in words, "before any decision saw the move"
     assert "because @champion was moved to version 3 in MLflow" in words
-    assert "last decision: refused version 3" in words
+    assert "last decision: version 3 refused" in words
 
     deployment.promote(rollback=True, reason="too terse")
     words = champion_words(deployment)
