@@ -66,7 +66,7 @@ def change_words(prompt: str, share: float, random: np.random.Generator) -> str:
     return " ".join(words)
 
 
-def own_8grams(texts: list[str]) -> np.ndarray:
+def distinct_8grams(texts: list[str]) -> np.ndarray:
     """Return the distinct 8-grams of each text, with the index of the text in the upper bits."""
     words = hash_words(texts)
     hashes, first = ngrams(words, NGRAM_WORDS)
@@ -75,17 +75,17 @@ def own_8grams(texts: list[str]) -> np.ndarray:
 
 def boilerplate(prompts: list[str]) -> np.ndarray:
     """Return the 8-grams, without a text index, that more than BOILERPLATE_ITEMS prompts share."""
-    grams, spread = np.unique(own_8grams(prompts) & GRAM_MASK, return_counts=True)
+    grams, spread = np.unique(distinct_8grams(prompts) & GRAM_MASK, return_counts=True)
     return grams[spread > BOILERPLATE_ITEMS]
 
 
 def surviving(prompts: list[str], planted: list[str], common: np.ndarray) -> np.ndarray:
     """Return the share of each prompt's own 8-grams that its planted copy contains; NaN if it has none."""
-    own, left = own_8grams(prompts), own_8grams(planted)
-    own = own[~np.isin(own & GRAM_MASK, common)]
-    text = (own >> TEXT_BITS).astype(np.int64)
+    grams, planted_grams = distinct_8grams(prompts), distinct_8grams(planted)
+    grams = grams[~np.isin(grams & GRAM_MASK, common)]
+    text = (grams >> TEXT_BITS).astype(np.int64)
     sizes = np.bincount(text, minlength=len(prompts))
-    kept = np.bincount(text, np.isin(own, left), len(prompts))
+    kept = np.bincount(text, np.isin(grams, planted_grams), len(prompts))
     return np.divide(kept, sizes, out=np.full(len(prompts), np.nan), where=sizes > 0)
 
 
@@ -113,14 +113,14 @@ def show(cases: pl.DataFrame) -> None:
     print("| words changed | planted | found |\n|---:|---:|---:|")
     for (share,), part in cases.group_by("words changed", maintain_order=True):
         print(f"| {share:.0%} | {part.height} | {part['found'].mean():.2%} |")
-    own = cases.filter(pl.col("cover").is_not_nan())
+    covered = cases.filter(pl.col("cover").is_not_nan())
     print("\n| surviving cover | planted | found |\n|---|---:|---:|")
     for low, high in bands:
         last = high > 0.95
-        part = own.filter((pl.col("cover") >= low) & (last | (pl.col("cover") < high)))
+        part = covered.filter((pl.col("cover") >= low) & (last | (pl.col("cover") < high)))
         if part.height:
             print(f"| {low:.1f} to {high:.1f} | {part.height} | {part['found'].mean():.2%} |")
-    half, none = own.filter(pl.col("cover") >= 0.5), cases.filter(pl.col("cover").is_nan())
+    half, none = covered.filter(pl.col("cover") >= 0.5), cases.filter(pl.col("cover").is_nan())
     print(f"\ncover .5 or more: {half['found'].sum()} of {half.height} found")
     print(f"prompts without an 8-gram of their own: {none['found'].sum()} of {none.height} found")
     for cover, planted in half.filter(~pl.col("found")).select("cover", "planted").unique().sort("planted").iter_rows():

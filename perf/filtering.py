@@ -134,10 +134,13 @@ def main() -> None:
         speed = rows_per_s(lambda slow=slow: run_rules(rows, slow=slow), count, REPEATS)
         print(f"{name}: {speed:,.0f} rows/s, {speed / plain:.1f} x a plain loop ({plain:,.0f})")
     started = time.process_time()
-    found = near(texts)
+    duplicates = near(texts)
     speed = count / (time.process_time() - started)
     planted = original >= 0
-    recall, precision = (found & planted).sum() / planted.sum(), (found & planted).sum() / max(found.sum(), 1)
+    recall, precision = (
+        (duplicates & planted).sum() / planted.sum(),
+        (duplicates & planted).sum() / max(duplicates.sum(), 1),
+    )
     print(f"near-duplicates: {speed:,.0f} rows/s, recall {recall:.4f}, precision {precision:.4f}")
     try:
         slow_speed = rows_per_s(lambda: near_datasketch(texts[:few]), few)

@@ -227,7 +227,7 @@ def batches(
 ) -> None:
     """List the batches of raw instructions, or remove some of them.
 
-    Datasets and adapters that were made from a removed batch keep their lineage.
+    Datasets and adapters of a removed batch keep their lineage.
     """
     from synth_assets.cli import batches as command
     from synth_assets.cli.session import open_session

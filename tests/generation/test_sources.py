@@ -172,7 +172,7 @@ def test_a_folder_without_a_usable_file_is_refused(tmp_path: Path, take_in: Call
 
 
 def test_what_is_neither_is_refused(take_in: Callable[..., str]) -> None:
-    with pytest.raises(ValueError, match="must be a file, a folder or hub:<name>, got .*nowhere"):
+    with pytest.raises(ValueError, match=r"must be a file, a folder or hub:<name>, got .*nowhere"):
         take_in("nowhere")
 
 
