@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 
+from resources.dagster_private import InstanceConcurrencyContext
 from resources.hardware import GPU_POOL
 from resources.run_processes import PROCESS_TAG, is_gone, this_process
 

@@ -1,4 +1,4 @@
-"""`synth scoreboard`: show the last run's result, or write it into README and docs/ with its evidence."""
+"""`synth scoreboard`: show the results of the last run, or write them into README.md and docs/ with their evidence."""
 
 import json
 import os
@@ -22,50 +22,50 @@ BEGIN, END = "<!-- scoreboard: written by make scoreboard -->", "<!-- end of sco
 README, RESULTS = Path("README.md"), Path("docs") / "results.md"
 EVIDENCE = Path("docs") / "scoreboard.json"
 ITEMS = Path("docs") / "scoreboard-items.parquet"
-REPEATS_WITHIN = 0.01
-"""Of a score of the published scoreboard that is measured anew on another processor, where sums are rounded in another
-order: the largest difference of 40 scores was .0074 between two x86-64 machines (docs/results.md)."""
-SHOWN_COLUMNS = ["model", "suite", "split", "item_id", "cluster", "metric", "score"]
+REPRODUCIBILITY_TOLERANCE = 0.01
+"""Largest accepted difference of a mean score on another processor, which rounds sums in another order. The largest of
+40 differences between two x86-64 machines was .0074 (docs/results.md)."""
+ITEM_COLUMNS = ["model", "suite", "split", "item_id", "cluster", "metric", "score"]
 
 
 def scoreboard_text(session: Session) -> str:
-    """Scores, tests, answers and decision of the last run, then where everything lies and what to open next.
+    """Return the scores, tests, answers and decision of the last run, with the paths and next commands.
 
     Raises:
-        ValueError: nothing was compared yet.
+        ValueError: no models have been compared.
     """
-    found = session.record("comparison", Comparison)
-    if found is None:
-        raise ValueError("nothing was compared yet: synth run")
+    comparison = session.record("comparison", Comparison)
+    if comparison is None:
+        raise ValueError("no models have been compared yet; run `synth run` first")
     decision = session.record("promotion_decision", Decision)
     items = read_table(session.home / "tables" / "benchmark_items.parquet").filter(pl.col("split") == "test")
     nulls = {
         name: null_scores(SUITES[name], items_of(rows))
         for (name,), rows in items.partition_by("suite", as_dict=True, maintain_order=True).items()
     }
-    return f"{scoreboard(found, decision, null_scores=nulls)}\n{_where(session.home)}"
+    return f"{scoreboard(comparison, decision, null_scores=nulls)}\n{_next_steps(session.home)}"
 
 
-def unrepeated(published: pl.DataFrame, scores: pl.DataFrame) -> list[str]:
-    """Return which published mean scores another run does not repeat within REPEATS_WITHIN.
+def irreproducible_scores(published: pl.DataFrame, scores: pl.DataFrame) -> list[str]:
+    """List the published mean scores that another run does not reproduce within REPRODUCIBILITY_TOLERANCE.
 
     Args:
-        published: the per-item scores beside the scoreboard.
-        scores: ITEM_SCORES of another run with the same models and data; what only one of the two measured is left out.
+        published: the published per-item scores.
+        scores: ITEM_SCORES of another run with the same models and data. Items that only one side has are ignored.
     """
     keys = ["model", "suite", "split", "metric"]
-    both = published.join(scores.select(*keys, "item_id", again="score"), on=[*keys, "item_id"])
-    means = both.group_by(keys, maintain_order=True).agg(pl.col("score").mean(), pl.col("again").mean())
-    apart = means.filter((pl.col("score") - pl.col("again")).abs() > REPEATS_WITHIN)
+    both = published.join(scores.select(*keys, "item_id", repeated="score"), on=[*keys, "item_id"])
+    means = both.group_by(keys, maintain_order=True).agg(pl.col("score").mean(), pl.col("repeated").mean())
+    different = means.filter((pl.col("score") - pl.col("repeated")).abs() > REPRODUCIBILITY_TOLERANCE)
     return [
         f"{row['model']} {row['suite']} {row['split']} {row['metric']}: expected {row['score']:.4f} within "
-        f"{REPEATS_WITHIN:g}, got {row['again']:.4f}"
-        for row in apart.iter_rows(named=True)
+        f"{REPRODUCIBILITY_TOLERANCE:g}, got {row['repeated']:.4f}"
+        for row in different.iter_rows(named=True)
     ]
 
 
 def compared_since(session: Session, moment: float) -> bool:
-    """Whether models were compared after `moment`, in seconds since the epoch."""
+    """Return True if models were compared after `moment`, in seconds since the epoch."""
     path = session.home / "tables" / "comparison.json"
     return path.is_file() and path.stat().st_mtime >= moment
 
@@ -74,11 +74,11 @@ def write_scoreboard(session: Session) -> str:
     """Write the first suite's table into README.md, the scoreboard into docs/results.md and its evidence beside that.
 
     Raises:
-        ValueError: nothing was compared yet, or one of the two pages has lost its marks.
+        ValueError: no models have been compared, or one of the two pages lacks the marker lines.
     """
     comparison = session.record("comparison", Comparison)
     if comparison is None:
-        raise ValueError("nothing was compared yet: synth run")
+        raise ValueError("no models have been compared yet; run `synth run` first")
     decision = session.record("promotion_decision", Decision)
     run = {
         "commit": _git("rev-parse", "--short=12", "HEAD"),
@@ -95,7 +95,7 @@ def write_scoreboard(session: Session) -> str:
     texts = {path: with_block((PROJECT / path).read_text("utf-8"), text, origin) for path, text in pages.items()}
     if unmarked := [str(path) for path, text in texts.items() if not text]:
         raise ValueError(f"{', '.join(unmarked)}: expected the lines {BEGIN!r} and {END!r}; put them back")
-    scores = read_table(session.home / "tables" / "benchmark_scores.parquet").select(SHOWN_COLUMNS)
+    scores = read_table(session.home / "tables" / "benchmark_scores.parquet").select(ITEM_COLUMNS)
     evidence = {
         "run": run,
         "metrics": [asdict(metric) for metric in comparison.metrics],
@@ -120,11 +120,11 @@ def with_block(page: str, text: str, origin: str) -> str:
     return f"{before}{BEGIN}\n```text\n{text}```\n{origin}\n{END}{after}" if begin and end else ""
 
 
-def _where(home: Path) -> str:
+def _next_steps(home: Path) -> str:
     return "\n".join(
         [
             f"Tables, adapters, registry and history: {home}",
-            "Next: make ui                 the asset graph, checks, lineage and the registry",
+            "Next: make ui                 open the asset graph, checks, lineage and the registry",
             "      synth ask 'What is the capital of France?'",
             "      synth status | champion | import FILE | run --batch second",
         ]
@@ -132,11 +132,10 @@ def _where(home: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: _filled(temporary, text))
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, "utf-8")
 
-
-def _filled(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+    write_atomically(path, write)
 
 
 def _git(*arguments: str) -> str:

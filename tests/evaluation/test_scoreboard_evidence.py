@@ -18,10 +18,10 @@ from synth_assets.cli.scoreboard import (
     EVIDENCE,
     ITEMS,
     README,
-    REPEATS_WITHIN,
+    REPRODUCIBILITY_TOLERANCE,
     RESULTS,
+    irreproducible_scores,
     key_lines,
-    unrepeated,
     with_block,
 )
 from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, score_model
@@ -139,9 +139,9 @@ def test_another_run_may_differ_by_what_was_measured_and_no_more() -> None:
         first = changed & (changed.cast(pl.Int32).cum_sum() <= count)
         return published.with_columns(score=pl.when(first).then(0.0).otherwise(pl.col("score")))
 
-    assert unrepeated(published, published) == []
-    assert unrepeated(published, flipped(6)) == []  # 6 of 680: .0088
-    (line,) = unrepeated(published, flipped(7))  # .0103
+    assert irreproducible_scores(published, published) == []
+    assert irreproducible_scores(published, flipped(6)) == []  # 6 of 680: .0088
+    (line,) = irreproducible_scores(published, flipped(7))  # .0103
     strict = dpo & (pl.col("metric") == "strict")
     expected, actual = (table.filter(strict)["score"].mean() for table in (published, flipped(7)))
     assert line.startswith(
@@ -160,5 +160,5 @@ def test_the_shipped_base_repeats_its_published_scores(tmp_path: Path) -> None:
     items = item_table(find_suites(["world_instructions"])).filter(split="test")
     scores = score_model(subject, items, spec, folder=tmp_path, progress=lambda _: None)
     assert scores["item_id"].n_unique() == 192
-    assert unrepeated(published, scores) == []
-    assert pytest.approx(0.01) == REPEATS_WITHIN
+    assert irreproducible_scores(published, scores) == []
+    assert pytest.approx(0.01) == REPRODUCIBILITY_TOLERANCE

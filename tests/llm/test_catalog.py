@@ -128,16 +128,16 @@ def test_listing_marks_untested_models() -> None:
     for name, row in MODELS.items():
         line = next(line for line in text.splitlines() if line.startswith(name + " "))
         assert row.licence in line
-        assert line.endswith(row.tested or "never")
+        assert line.endswith(row.tested or "untested")
         assert ("gated" in line) == bool(row.gate)
         assert len(line) <= 120
     assert "derived" in text.lower()
-    message = chosen_text(Hardware(tier="t4", preset="llama", teacher="qwen2.5-7b-instruct"))
-    assert "teacher Qwen/Qwen2.5-7B-Instruct: licence apache-2.0, never run by us" in message
-    assert "in float16 (t4)" in message
-    assert "base meta-llama/Llama-3.2-3B" in message
-    assert "HF_TOKEN" in message
-    assert chosen_text(Hardware(tier="cpu")).startswith("neither")
+    text = chosen_text(Hardware(tier="t4", preset="llama", teacher="qwen2.5-7b-instruct"))
+    assert "teacher Qwen/Qwen2.5-7B-Instruct: licence apache-2.0, untested" in text
+    assert "in float16 (t4)" in text
+    assert "base meta-llama/Llama-3.2-3B" in text
+    assert "HF_TOKEN" in text
+    assert chosen_text(Hardware(tier="cpu")).startswith("the teacher and the base are not in the catalog")
 
 
 def test_the_documentation_has_every_row() -> None:

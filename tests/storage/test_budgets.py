@@ -161,17 +161,17 @@ def test_limit_that_is_not_a_number_raises(instance: dg.DagsterInstance) -> None
 
 def test_a_plan_says_whether_a_limit_is_expected_to_end_the_run() -> None:
     assert limits_text(6.7, None, None, 0.0) == ""
-    shorter = "shorter than expected; what is finished is kept"
+    shorter = "shorter than the expected duration; finished work is kept"
     assert limits_text(6.7, 5, None, 0.0) == f"limit    5.0 minutes (the run's max_minutes 5): {shorter}"
     cost = limits_text(6.7, 60, 0.3, 3.0)
     assert cost == f"limit    6.0 minutes (the run's max_cost 0.3 USD at 3 USD an hour): {shorter}"
-    assert limits_text(None, 5, None, 0.0).endswith("(the run's max_minutes 5): what is finished is kept")
+    assert limits_text(None, 5, None, 0.0).endswith("(the run's max_minutes 5): finished work is kept")
 
 
 def test_limits_of_a_run_are_its_tags() -> None:
     assert limit_tags(Launch(), TIERS["cpu"]) == {}
     assert limit_tags(Launch(max_minutes=90, max_cost=2.5), TIERS["h100"]) == {MAX_MINUTES: "90", MAX_COST: "2.5"}
-    with pytest.raises(ValueError, match="this tier costs 0 USD an hour: use --max-minutes"):
+    with pytest.raises(ValueError, match="got one at 0 USD an hour; use --max-minutes"):
         limit_tags(Launch(max_cost=1.0), TIERS["cpu"])
     with pytest.raises(ValueError, match="max_minutes must be above 0, got -1"):
         limit_tags(Launch(max_minutes=-1), TIERS["cpu"])
