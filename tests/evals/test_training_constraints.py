@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from synth_assets.evals.constraints import CONSTRAINTS, asks
+from synth_assets.evals.constraints import CONSTRAINTS, instruction
 from synth_assets.evals.suites.instruction_following import items
 from synth_assets.evals.training_constraints import (
     TRAINING_CONSTRAINTS,
@@ -61,7 +61,7 @@ def test_constraints_are_found_again_at_the_end(instruction: str) -> None:
 def test_an_instruction_without_constraints_stays_as_it_is() -> None:
     assert with_constraints("Name a planet", []) == "Name a planet"
     assert split_constraints("Name a planet.") == ("Name a planet.", [])
-    assert not ends_with_constraint(f"Name a planet. {asks('lines', 3)}")
+    assert not ends_with_constraint(f"Name a planet. {instruction('lines', 3)}")
     assert not ends_with_constraint("Put in at least one colon. Why?")
     assert ends_with_constraint("Why? Put in at least one colon. ")
 

@@ -32,7 +32,7 @@ ROWS = 27  # 24 to train on: 6 steps of 4 rows in each epoch
 COMMON: dict[str, Any] = {"batch_size": 4, "learning_rate": 5e-3, "epochs": 3.0, "scored_rows": 0}
 LORA: dict[str, Any] = {**COMMON, "rank": 4, "alpha": 8, "dropout": 0.1}
 HALVES: dict[str, Any] = {"batch_size": 2, "accumulation": 2}
-PACKS = sft.packs
+PACKS = sft.uses_packing
 BASE, PARENT = "base", "parent"  # folders next to those of the cases: a small model, and an adapter to continue
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 
@@ -124,7 +124,7 @@ def train(name: str, folder: Path, every_s: float, progress: Callable[[str], Non
     setup = TrainingSetup(name, "small", 256, TIERS["cpu"], progress, checkpoints)
     spec, base, parent = case.spec, load(folder.parent / BASE), folder.parent / PARENT
     # without FlashAttention, packed rows attend to each other; resuming is the same
-    sft.packs = (lambda *_: True) if case.packs else PACKS
+    sft.uses_packing = (lambda *_: True) if case.packs else PACKS
     if isinstance(spec, PromptTuningSpec):
         return train_prompt(base, rows(), spec, setup)
     if isinstance(spec, DpoSpec):
