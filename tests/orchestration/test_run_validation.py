@@ -53,7 +53,7 @@ def config(asset: str, **values: object) -> dict[str, Any]:
         ("preference_pairs", {"margin": -1.0}, "preference_pairs.margin is -1.0"),
         ("on_policy_pairs", {"strategy": "random"}, "on_policy_pairs.strategy is 'random'"),
         ("benchmark_scores", {"temperature": NO_NUMBER}, "benchmark_scores.temperature must be finite"),
-        ("benchmark_items", {"suites": ["chess"]}, "benchmark_items: no suite 'chess'"),
+        ("benchmark_items", {"suites": ["chess"]}, "benchmark_items: unknown suite 'chess'"),
         ("comparison", {"tie": -1.0}, "comparison.tie must be at least 0"),
         ("promotion_decision", {"alpha": 2.0}, "promotion_decision.alpha lies within"),
         ("variant_latencies", {"prompts": 0}, "variant_latencies.prompts must be at least 1"),
