@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from checks.adapters import read_weights, count_problem, module_problem
+from checks.adapters import count_problem, module_problem, read_weights
 from resources.hardware import Hardware
 from resources.inference import Inference
 from synth_assets.evals import lm_eval_harness
