@@ -151,8 +151,9 @@ def _too_long(report: ImportReport) -> list[str]:
     else:
         many = f"{too_long.rows:,} of the first {too_long.measured:,} rows (of {report.rows:,}) need"
     return [
-        f"  too_long_for_base: {many} more than the {too_long.context_tokens:,} tokens of {too_long.base}, chat template "
-        "included: the filter will reject them. To train on them, set SYNTH_BASE to a model with a longer context; "
+        f"  too_long_for_base: {many} more than the {too_long.context_tokens:,} tokens of {too_long.base}, chat "
+        "template included: the filter will reject them. To train on them, set SYNTH_BASE to a model with a longer "
+        "context; "
         "`synth models` lists some"
     ]
 
