@@ -133,7 +133,8 @@ def _costs(study: Frontier) -> Iterator[str]:
 def _pareto(study: Frontier) -> Iterator[str]:
     for name, cells in study.pareto.items():
         quality, _, cost = name.partition(" against ")
-        yield f"By means, the frontier of {METRIC_NAMES[quality]} against {cost.replace('_', ' ')}: {' → '.join(cells)}."
+        axes = f"{METRIC_NAMES[quality]} against {cost.replace('_', ' ')}"
+        yield f"By means, the frontier of {axes}: {' → '.join(cells)}."
 
 
 def _latency(timed: pl.DataFrame) -> Iterator[str]:

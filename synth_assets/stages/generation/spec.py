@@ -61,7 +61,7 @@ class MagpieSpec:
             if not 0 <= getattr(self, name) <= 2:
                 raise ValueError(f"MagpieSpec.{name} must be in [0, 2], got {getattr(self, name)}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"MagpieSpec.top_p is {self.top_p}; it must be above 0 and at most 1")
+            raise ValueError(f"MagpieSpec.top_p must be in (0, 1], got {self.top_p}")
         if unknown := sorted(set(self.topic_weights) - set(self.topics)):
             raise ValueError(
                 f"MagpieSpec.topic_weights names {', '.join(unknown)}, which MagpieSpec.topics does not have"
