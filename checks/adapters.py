@@ -99,7 +99,7 @@ DESCRIPTIONS = {
     "curve_is_finite": "Every value of the training curve is finite.",
     "rates_are_as_configured": "Each step used the learning rate that its schedule and the earlier losses give.",
     "target_modules_are_adapted": "Each configured target module has its matrices, and no other module has any.",
-    "trained_count_is_the_closed_form": "The count of trained parameters follows from rank or virtual tokens and shapes.",
+    "trained_count_is_the_closed_form": "The number of trained parameters matches rank or virtual tokens and shapes.",
     "a_small_share_was_trained": "Some but not all parameters were trained.",
     "loss_fell": "The loss of the last tenth of the steps is below that of the first tenth.",
     "chosen_became_likelier": "At the end the policy prefers the chosen responses more than the reference does.",

@@ -184,7 +184,7 @@ def _result(
     metadata: dict[str, Any] = {"rows_checked": rows}
     if report is None:
         missing = ", ".join(sorted(set(expectation.columns()) - set(columns)))
-        exception = f"no column {missing}; the columns are {', '.join(columns)}"
+        exception = f"no column {missing}; there are {', '.join(columns)}"
     else:
         metadata |= _evidence(report["result"])
         exception = _exception(report.get("exception_info") or {})

@@ -9,12 +9,12 @@ from checks import great_expectations
 from checks.great_expectations import (
     Expectation,
     between,
-    draw,
     evaluate,
     expectation_checks,
     of_this_run,
     one_of,
     present,
+    sample_rows,
     unique,
     written,
 )
@@ -80,8 +80,10 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 def test_draws_at_most_so_many_rows_by_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(great_expectations, "MAX_ROWS", 10)
     rows = table(100).collect()
-    drawn = set(draw(rows.lazy(), ["row_id"], row_id="row_id")["row_id"])
-    shuffled = set(draw(rows.sample(fraction=1, shuffle=True, seed=1).lazy(), ["row_id"], row_id="row_id")["row_id"])
+    drawn = set(sample_rows(rows.lazy(), ["row_id"], row_id="row_id")["row_id"])
+    shuffled = set(
+        sample_rows(rows.sample(fraction=1, shuffle=True, seed=1).lazy(), ["row_id"], row_id="row_id")["row_id"]
+    )
     assert len(drawn) == 10
     assert drawn == shuffled
     [result] = evaluate("table", rows.lazy(), [between("share", "shares_are_low", 0, 2)])
@@ -91,12 +93,12 @@ def test_draws_at_most_so_many_rows_by_their_ids(monkeypatch: pytest.MonkeyPatch
 def test_draws_rows_of_equal_ids_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(great_expectations, "MAX_ROWS", 10)
     twice = pl.concat([table(100), table(100)])
-    drawn = draw(twice, ["row_id"], row_id="row_id")["row_id"]
+    drawn = sample_rows(twice, ["row_id"], row_id="row_id")["row_id"]
     assert sorted(drawn.value_counts()) == [2] * 5
 
 
 def test_reads_only_the_columns_that_are_named() -> None:
-    sample = draw(table().with_columns(large=pl.lit("x" * 100)), ["share"], row_id="row_id")
+    sample = sample_rows(table().with_columns(large=pl.lit("x" * 100)), ["share"], row_id="row_id")
     assert list(sample.columns) == ["share"]
 
 

@@ -302,8 +302,8 @@ TABLE_CHECKS: dict[tuple[str, str], Mutation] = {
     (BY_BATCH, "instructions_are_diverse"): column(
         BY_BATCH, "instruction", pl.concat_str(pl.lit("Say "), pl.int_range(pl.len()) // 2)
     ),
-    **{(BY_BATCH, name): mutation(BY_BATCH) for name, mutation in PROFILE_MUTATIONS.items() if name != "texts_are_whole"},
-    **{("imported_instructions", name): mutation("imported_instructions") for name, mutation in PROFILE_MUTATIONS.items()},
+    **{(BY_BATCH, name): mutate(BY_BATCH) for name, mutate in PROFILE_MUTATIONS.items() if name != "texts_are_whole"},
+    **{("imported_instructions", name): mutate("imported_instructions") for name, mutate in PROFILE_MUTATIONS.items()},
     ("imported_instructions", "imports_are_not_replayed"): replayed_imports,
     ("imported_instructions", "imports_are_diverse"): column(
         "imported_instructions",

@@ -54,7 +54,7 @@ def test_partitions_are_readable_and_the_default_ones_come_first() -> None:
     assert VARIANTS["r8-qkvo-none-s43"] == (cell_of(8, "qkvo", "none"), 43)
 
 
-def test_what_is_wanted() -> None:
+def test_partitions_of_a_study() -> None:
     assert wanted_variants() == DEFAULT_VARIANTS
     assert wanted_variants(seeds=1, ranks=[4, 64]) == ("r4-all-none-s42", "r64-all-none-s42")
     assert len(wanted_variants(full=True, seeds=2)) == 150
@@ -62,8 +62,8 @@ def test_what_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "names"), [({"seeds": 0}, "not 0"), ({"seeds": 6}, "not 6"), ({"ranks": [5]}, "rank 5")]
+    ("wrong", "names"), [({"seeds": 0}, "got 0"), ({"seeds": 6}, "got 6"), ({"ranks": [5]}, "rank 5")]
 )
-def test_what_the_grid_lacks_is_refused(wrong: dict[str, object], names: str) -> None:
+def test_unknown_ranks_and_seeds_are_an_error(wrong: dict[str, object], names: str) -> None:
     with pytest.raises(ValueError, match=names):
         wanted_variants(**wrong)  # pyright: ignore[reportArgumentType]

@@ -7,7 +7,14 @@ import pytest
 
 from checks.efficiency import MAX_OTHER_CORES
 from synth_assets.llm.protocols import Completion, Message, Sampling
-from synth_assets.stages.efficiency.latencies import LATENCIES, LatencySpec, OtherLoad, Timed, latencies, percentiles
+from synth_assets.stages.efficiency.latencies import (
+    LATENCIES,
+    LatencySpec,
+    OtherLoad,
+    TimedVariant,
+    latencies,
+    percentiles,
+)
 
 PROMPTS = ["one", "two", "three"]
 SPEC = LatencySpec(prompts=3, warm_up=2, max_tokens=7)
@@ -37,18 +44,18 @@ class Slow:
 
 
 def test_percentiles_by_hand() -> None:
-    found = percentiles([float(i) for i in range(1, 102)])
-    assert found == {"p50_s": 51.0, "p95_s": 96.0, "p99_s": 100.0}
+    result = percentiles([float(i) for i in range(1, 102)])
+    assert result == {"p50_s": 51.0, "p95_s": 96.0, "p99_s": 100.0}
 
 
 def test_one_prompt_at_a_time_greedily_after_a_warm_up(tmp_path: Path) -> None:
     generator = Slow()
-    timed = Timed("r8-all-none-s42", "r8-all-none", "w", "fake", lambda: generator)
-    found = latencies([timed], PROMPTS, SPEC, folder=tmp_path, progress=lambda _: None, again="")
-    assert found.schema == LATENCIES
+    timed = TimedVariant("r8-all-none-s42", "r8-all-none", "w", "fake", lambda: generator)
+    result = latencies([timed], PROMPTS, SPEC, folder=tmp_path, progress=lambda _: None, again="")
+    assert result.schema == LATENCIES
     assert [rows for rows, _ in generator.asked] == [1] * (2 + 3)
     assert {(s.temperature, s.max_tokens) for _, s in generator.asked} == {(0.0, 7)}
-    row = found.row(0, named=True)
+    row = result.row(0, named=True)
     assert (row["prompts"], row["new_tokens"]) == (3, 15)
     assert 0.01 <= row["p50_s"] <= row["p95_s"] <= row["p99_s"] < 1.0
     assert 15 / 3 < row["tokens_per_s"] <= 15 / 0.03
@@ -56,11 +63,11 @@ def test_one_prompt_at_a_time_greedily_after_a_warm_up(tmp_path: Path) -> None:
 
 def test_equal_weights_are_timed_once_under_whatever_name(tmp_path: Path) -> None:
     generator = Slow()
-    timed = Timed("r8-all-none-s42", "r8-all-none", "w", "fake", lambda: generator)
+    timed = TimedVariant("r8-all-none-s42", "r8-all-none", "w", "fake", lambda: generator)
 
-    def measure(one: Timed, again: str = "") -> dict[str, object]:
-        found = latencies([one], PROMPTS, SPEC, folder=tmp_path, progress=lambda _: None, again=again)
-        return found.row(0, named=True)
+    def measure(variant: TimedVariant, again: str = "") -> dict[str, object]:
+        result = latencies([variant], PROMPTS, SPEC, folder=tmp_path, progress=lambda _: None, again=again)
+        return result.row(0, named=True)
 
     first = measure(timed)
     asked = len(generator.asked)

@@ -53,12 +53,12 @@ def test_the_frontiers_line_joins_its_cells(study: Frontier) -> None:
 @pytest.mark.parametrize(
     ("draw", "names"),
     [
-        (lambda study: factor_comparison(study, "quantisation"), "1 of its levels"),
+        (lambda study: factor_comparison(study, "quantisation"), "at least 2 measured levels, got 1"),
         (lambda _: answer_times(LATENCIES.to_frame()), "nothing was timed"),
         (lambda _: pareto_frontier(compare({}, NAMES, BASIS), "score"), "no cell"),
     ],
 )
-def test_a_figure_without_data_is_refused(study: Frontier, draw: Callable[[Frontier], object], names: str) -> None:
+def test_a_figure_without_data_is_an_error(study: Frontier, draw: Callable[[Frontier], object], names: str) -> None:
     with pytest.raises(ValueError, match=names):
         draw(study)
 

@@ -15,12 +15,12 @@ from synth_assets.stages.efficiency.grid import cell_of
 from synth_assets.stages.efficiency.variants import (
     StudySpec,
     Variant,
-    losses,
+    data_version_of,
+    held_out_losses,
     missing_support,
     study_items,
     study_of,
     study_rows,
-    version_of,
 )
 from synth_assets.training.specs import LoraSpec
 
@@ -70,7 +70,7 @@ def test_the_halves_do_not_depend_on_the_order_of_the_rows() -> None:
 
 
 def test_one_group_cannot_be_divided() -> None:
-    with pytest.raises(ValueError, match="5 validation rows form 1 group"):
+    with pytest.raises(ValueError, match="at least 2 groups of validation rows, got 1 of 5 rows"):
         study_rows(sft(10, [5]), StudySpec())
 
 
@@ -111,12 +111,12 @@ def test_a_cell_changes_its_factors_alone() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"train_rows": -1}, {"items": -1}, {"epochs": 0.0}])
-def test_a_study_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+def test_an_invalid_study_is_an_error(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         StudySpec(**wrong)  # pyright: ignore[reportArgumentType]
 
 
-def test_quantisation_without_its_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantisation_without_its_library_gives_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "find_spec", lambda _: None)
     assert missing_support("none") == ""
     assert "bitsandbytes" in missing_support("nf4")
@@ -136,7 +136,7 @@ def test_losses_are_of_each_half_and_measured_once(tmp_path: Path) -> None:
 
     def measure(weights: str, table: pl.DataFrame) -> pl.DataFrame:
         subject = (load, weights)
-        return losses(subject, table, 256, 2, folder=tmp_path, progress=lambda _: None)  # pyright: ignore[reportArgumentType]
+        return held_out_losses(subject, table, 256, 2, folder=tmp_path, progress=lambda _: None)  # pyright: ignore[reportArgumentType]
 
     found = measure("w", rows)
     assert found["split"].to_list() == ["validation", "test"]
@@ -151,6 +151,6 @@ def test_losses_are_of_each_half_and_measured_once(tmp_path: Path) -> None:
 def test_a_variant_survives_its_storage(made: Callable[..., Variant]) -> None:
     variant = made("r8-qkvo-nf4-s42")
     assert from_json(Variant, to_json(variant)) == variant
-    assert version_of(replace(variant, mlflow_run_id="another")) == version_of(variant)
-    assert version_of(made("r8-qkvo-nf4-s42", test_loss=0.4)) != version_of(variant)
+    assert data_version_of(replace(variant, mlflow_run_id="another")) == data_version_of(variant)
+    assert data_version_of(made("r8-qkvo-nf4-s42", test_loss=0.4)) != data_version_of(variant)
     assert variant.cell == "r8-qkvo-nf4"

@@ -1,7 +1,7 @@
 """The rules on hand-labelled rows of the kinds that occur in real runs.
 
-The rules were tuned on the half "tuned". The half "held out" was written afterwards and only counted: 30 of 30 good rows
-kept, 23 of 25 junk rows and 35 of 35 rows in other languages rejected.
+The rules were tuned on the half "tuned". The half "held out" was written afterwards and only counted: 30 of 30 good
+rows kept, 23 of 25 junk rows and 35 of 35 rows in other languages rejected.
 """
 
 import json

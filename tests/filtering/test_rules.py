@@ -224,13 +224,13 @@ def test_a_repeated_long_passage(first_reason: FirstReason) -> None:
 
 
 def test_good_rows_of_the_embedded_world_pass(
-    judged: Callable[..., FilterResult], rows_of: Callable[..., pl.DataFrame]
+    filtered: Callable[..., FilterResult], rows_of: Callable[..., pl.DataFrame]
 ) -> None:
     random = Random(0)
     tasks = random.sample(list(catalogue().values()), 2000)
-    verdicts = judged(rows_of(*((task.instruction, good_answer(task, random)) for task in tasks)))
-    assert set(verdicts.reasons) <= {"near_duplicate"}
-    assert verdicts.reasons.get("near_duplicate", 0) <= 20
+    result = filtered(rows_of(*((task.instruction, good_answer(task, random)) for task in tasks)))
+    assert set(result.reasons) <= {"near_duplicate"}
+    assert result.reasons.get("near_duplicate", 0) <= 20
 
 
 def test_luhn() -> None:

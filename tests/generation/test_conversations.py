@@ -184,9 +184,7 @@ def test_rows_of_another_prompt_have_other_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["embedded", "gemma2"])
 def test_topics_are_refused_where_the_family_knows_no_system_prompt(tmp_path: Path, family: str) -> None:
     teacher = Teacher()
-    with pytest.raises(
-        ValueError, match=f"topics steer by a system prompt and models of the family {family} know none"
-    ):
+    with pytest.raises(ValueError, match=f"topics needs system prompts, which the family {family} does not support"):
         make(teacher, tmp_path, family=family)
     assert teacher.calls == []
     no_prompt = replace(SPEC, topics={"plain": ""}, topic_weights={})
@@ -196,15 +194,18 @@ def test_topics_are_refused_where_the_family_knows_no_system_prompt(tmp_path: Pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"turns": 0}, "MagpieSpec.turns is 0"),
-        ({"turns": 2}, "turn_weights has 3 weights for conversations of 1 to 2 exchanges"),
-        ({"turn_weights": (0.0, 0.0, 0.0)}, r"turn_weights gives the weights \[0.0, 0.0, 0.0\]"),
-        ({"turn_weights": (1.0, -1.0, 1.0)}, "turn_weights gives the weights"),
-        ({"topic_weights": {"birds": 1.0}}, "topic_weights names birds, of which topics knows no prompt"),
-        ({"topic_weights": {"mathematics": float("nan")}}, "topic_weights gives the weights"),
+        ({"turns": 0}, "MagpieSpec.turns must be at least 1, got 0"),
+        ({"turns": 2}, "turn_weights must have 2 weights, one for each number of exchanges, got 3"),
+        (
+            {"turn_weights": (0.0, 0.0, 0.0)},
+            r"turn_weights must be at least 0, with one above 0, got \[0.0, 0.0, 0.0\]",
+        ),
+        ({"turn_weights": (1.0, -1.0, 1.0)}, "turn_weights must be at least 0"),
+        ({"topic_weights": {"birds": 1.0}}, "topic_weights names birds, which MagpieSpec.topics does not have"),
+        ({"topic_weights": {"mathematics": float("nan")}}, "topic_weights must be at least 0"),
     ],
 )
-def test_a_spec_that_cannot_work_says_why(changes: dict[str, object], message: str) -> None:
+def test_an_invalid_spec_names_the_field(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SPEC, **changes)
 

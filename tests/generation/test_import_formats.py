@@ -294,7 +294,7 @@ def test_rows_of_weight_zero_are_rejected_and_numbers_are_reported(tmp_path: Pat
     rows = [{"prompt": Q, "completion": A, "w": weight, "s": weight} for weight in (0, 0.5, "2", "heavy")]
     imported = read(tmp_path, *rows, columns={"weight": "w", "score": "s"})
     assert imported.report.rejected == {"weight_zero": 1, "weight_not_a_number": 1}
-    assert "w: 3 numbers from 0 to 2, no trainer uses them" in "\n".join(report_lines(imported.report))
+    assert "w: 3 numbers from 0 to 2, not used in training" in "\n".join(report_lines(imported.report))
 
 
 def test_every_unused_column_and_turn_field_is_named(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_file_that_changes_while_it_is_imported_is_refused(tmp_path: Path) -> 
         jsonl(source, ALPACA, ALPACA)
         return None
 
-    with pytest.raises(RecordFileError, match="changed while it was imported"):
+    with pytest.raises(RecordFileError, match="changed during the import"):
         import_file(ImportRequest(source), folder, count)
     assert names(folder) == []
 

@@ -8,7 +8,7 @@ import pytest
 from synth_assets.record_files.records import MAX_RECORD_BYTES, RecordFileError
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
 from synth_assets.stages.generation import imports
-from synth_assets.stages.generation.import_report import LINES_SHOWN
+from synth_assets.stages.generation.import_report import MAX_LINES
 from synth_assets.stages.generation.imports import ImportOptions, read_file
 
 
@@ -272,7 +272,7 @@ def test_copies_of_a_row_get_ids_of_their_own(tmp_path: Path) -> None:
 def test_counts_are_exact_and_lines_are_limited(tmp_path: Path) -> None:
     report = read_file(jsonl(tmp_path / "a.jsonl", ALPACA, *[[]] * 50)).report
     assert report.rejected == {"not_an_object": 50}
-    assert report.lines == {"not_an_object": list(range(2, 2 + LINES_SHOWN))}
+    assert report.lines == {"not_an_object": list(range(2, 2 + MAX_LINES))}
 
 
 def test_chunks_on_disk_give_the_table_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

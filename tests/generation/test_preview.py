@@ -57,9 +57,9 @@ def test_texts_of_a_model_cannot_act_on_the_terminal(made: Preview) -> None:
     ("setting", "message"),
     [
         ("raw_instructions.sampels=3", "no such field; did you mean samples"),
-        ("raw_instructions.turns=0", "MagpieSpec.turns is 0"),
+        ("raw_instructions.turns=0", "MagpieSpec.turns must be at least 1, got 0"),
         ("lora_adapter.rank=4", "must be a setting of raw_instructions in a preview, got one of lora_adapter"),
-        ("raw_instructions.topics={birds: You know birds.}", "models of the family embedded know none"),
+        ("raw_instructions.topics={birds: You know birds.}", "the family embedded does not support"),
     ],
 )
 def test_wrong_settings_are_explained(session: Session, setting: str, message: str) -> None:

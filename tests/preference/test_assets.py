@@ -142,22 +142,22 @@ def test_candidates_and_pairs_are_stored_with_versions_and_manifests(home: Synth
         assert (home.manifests() / name / f"{version}.parquet").exists()
 
 
-def test_pairs_say_what_was_dropped_and_how_lengths_differ(home: SynthHome) -> None:
+def test_pairs_report_dropped_candidates_and_length_bias(home: SynthHome) -> None:
     made = prefer(home).asset_materializations_for_node("preference_pairs")[0]
     assert {"dropped", "length_difference_characters", "chosen_longer_rate", "validation_rows"} <= made.metadata.keys()
     assert "<b>" not in str(made.metadata["sample"].value)
 
 
-def test_rewards_that_are_not_numbers_leave_only_what_was_brought(home: SynthHome) -> None:  # fault 18
+def test_rewards_that_are_not_finite_leave_only_imported_pairs(home: SynthHome) -> None:  # fault 18
     prefer(home, broken=True)
     pairs = pl.read_parquet(home.tables() / "preference_pairs.parquet")
     assert pairs["source"].to_list() == ["mine.jsonl"]
     assert pl.read_parquet(home.tables() / "response_candidates.parquet")["reward"].is_nan().all()
 
 
-def test_without_a_pair_nothing_is_stored_and_the_reasons_are_shown(home: SynthHome) -> None:  # fault 8
+def test_without_a_pair_nothing_is_stored_and_the_reasons_are_listed(home: SynthHome) -> None:  # fault 8
     add_recalls(home.recalls(), [Recall("i", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
-    with pytest.raises(ValueError, match=r"not one preference pair is left(.|\n)*reward_not_finite"):
+    with pytest.raises(ValueError, match=r"no preference pair is left(.|\n)*reward_not_finite"):
         prefer(home, broken=True)
     assert not list(home.tables().glob("preference_pairs*"))
 

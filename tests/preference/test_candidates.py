@@ -98,7 +98,7 @@ def test_each_instruction_gets_one_response_per_temperature(tmp_path: Path) -> N
     assert table["reward"].to_list() == [float(len(text)) for text in table["response"]]
 
 
-def test_draws_at_the_same_temperature_are_different_draws(tmp_path: Path) -> None:
+def test_samples_at_the_same_temperature_differ(tmp_path: Path) -> None:
     spec = replace(SPEC, temperatures=(1.0, 1.0, 1.0))
     (path,) = sample_candidates(many(2), Teacher(), spec, tmp_path, silent).paths
     table = pl.read_parquet(path)
@@ -111,12 +111,12 @@ def test_nan_rewards_stay_nan(tmp_path: Path) -> None:  # fault 18
     assert rewards.is_nan().to_list() == [True, True, False, False]
 
 
-def test_validation_rows_get_none() -> None:
+def test_validation_rows_get_no_candidates() -> None:
     rows = pl.concat([sft("train"), sft("held out", split="validation")])
     assert instructions_to_sample(rows.lazy(), SPEC)["instruction"].to_list() == ["train"]
 
 
-def test_earlier_turns_are_answered_and_judged_with_their_instruction(tmp_path: Path) -> None:
+def test_earlier_turns_are_part_of_the_prompt_and_of_the_score(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     teacher, judge = Teacher(), Judge()
     rows = candidates(teacher, judge, pl.concat([sft("And then?", history=turns), sft("Alone")]), tmp_path)
@@ -126,14 +126,14 @@ def test_earlier_turns_are_answered_and_judged_with_their_instruction(tmp_path: 
     assert sorted(len(history) for history in judge.histories) == [0, 0, 2, 2]
 
 
-def test_an_instruction_without_room_in_the_context_gets_none(tmp_path: Path) -> None:
+def test_an_instruction_that_fills_the_context_gets_no_candidates(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     rows = pl.concat([sft("x" * 255), sft("y" * 256), sft("short", history=turns)])
     table = candidates(Teacher(), Judge(), rows, tmp_path)  # the fake has a token a character, and 256 in all
     assert set(table["instruction"]) == {"x" * 255, "short"}
 
 
-def test_an_instruction_that_the_chat_template_refuses_gets_none(tmp_path: Path) -> None:
+def test_an_instruction_that_the_chat_template_refuses_gets_no_candidates(tmp_path: Path) -> None:
     system = [{"role": "system", "content": "Be short."}]
     table = candidates(Teacher(), Judge(), pl.concat([sft("one", history=system), sft("two")]), tmp_path)
     assert set(table["instruction"]) == {"two"}
@@ -155,7 +155,7 @@ def test_a_second_run_computes_nothing(tmp_path: Path) -> None:
     assert (teacher.rows_asked, judge.pairs_scored) == ([], 0)
 
 
-def test_a_removed_row_costs_one_block(tmp_path: Path) -> None:
+def test_a_removed_row_changes_one_block(tmp_path: Path) -> None:
     rows = many(600)
     candidates(Teacher(), Judge(), rows, tmp_path)
     teacher = Teacher()
@@ -183,7 +183,7 @@ def test_another_reward_model_scores_the_same_responses(tmp_path: Path) -> None:
     assert_frame_equal(first, second)
 
 
-def test_a_damaged_shard_alone_is_made_again(tmp_path: Path) -> None:  # fault 2
+def test_only_a_damaged_block_is_computed_again(tmp_path: Path) -> None:  # fault 2
     rows = many(600)
     before = candidates(Teacher(), Judge(), rows, tmp_path)
     shards = sample_candidates(rows, Teacher(), SPEC, tmp_path, silent).paths
@@ -210,6 +210,6 @@ def test_no_instructions_give_an_empty_table(tmp_path: Path) -> None:
         ("top_p", 2),
     ],
 )
-def test_a_spec_that_cannot_work_names_its_field(field_name: str, value: object) -> None:
+def test_an_invalid_spec_names_its_field(field_name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"CandidateSpec.{field_name}"):
         replace(CandidateSpec(), **{field_name: value})

@@ -158,18 +158,18 @@ def table(home: SynthHome, name: str) -> pl.DataFrame:
 
 
 def test_the_policy_answers_train_instructions_and_is_named_by_its_weights(home: SynthHome) -> None:
-    made = prefer(home).asset_materializations_for_node("on_policy_candidates")[0]
+    materialization = prefer(home).asset_materializations_for_node("on_policy_candidates")[0]
     candidates = table(home, "on_policy_candidates")
     assert (candidates.height, candidates.schema) == (4 * ROWS, CANDIDATES)
     assert set(candidates["model"]) == {f"embedded:base+{KEY}"}
     assert set(candidates["row_id"]) == {f"r{n}" for n in range(ROWS)}
-    version = (made.tags or {})["dagster/data_version"]
+    version = (materialization.tags or {})["dagster/data_version"]
     assert (home.manifests() / "on_policy_candidates" / f"{version}.parquet").exists()
-    assert made.metadata["new_tokens"].value == 2 * 4 * ROWS
+    assert materialization.metadata["new_tokens"].value == 2 * 4 * ROWS
 
 
-def test_pairs_set_the_worst_of_the_policys_against_the_best_of_all(home: SynthHome) -> None:
-    made = prefer(home).asset_materializations_for_node("on_policy_pairs")[0]
+def test_pairs_have_the_best_and_the_worst_of_all_responses(home: SynthHome) -> None:
+    materialization = prefer(home).asset_materializations_for_node("on_policy_pairs")[0]
     pairs, candidates = table(home, "on_policy_pairs"), table(home, "on_policy_candidates")
     assert (pairs.height, pairs.schema) == (ROWS, PAIRS)
     assert set(pairs["chosen"]) == {"best"}
@@ -177,34 +177,34 @@ def test_pairs_set_the_worst_of_the_policys_against_the_best_of_all(home: SynthH
     joined = pairs.join(worst, on="row_id")
     assert joined["rejected_reward"].to_list() == joined["reward"].to_list()
     # every chosen text has 4 characters, and every rejected one is a longer number
-    assert made.metadata["chosen_longer_rate"].value == 0.0
+    assert materialization.metadata["chosen_longer_rate"].value == 0.0
 
 
-def test_what_was_answered_before_is_not_asked_again(home: SynthHome) -> None:
+def test_stored_responses_are_reused(home: SynthHome) -> None:
     prefer(home)
     before = table(home, "on_policy_pairs")
-    made = prefer(home).asset_materializations_for_node("on_policy_candidates")[0]
-    assert made.metadata["new_tokens"].value == 0
+    materialization = prefer(home).asset_materializations_for_node("on_policy_candidates")[0]
+    assert materialization.metadata["new_tokens"].value == 0
     assert table(home, "on_policy_pairs").equals(before)
 
 
-def test_other_weights_answer_anew(home: SynthHome) -> None:
+def test_new_weights_generate_new_responses(home: SynthHome) -> None:
     prefer(home)
     other = replace(POLICY, fingerprint="b" * 16, path="adapters/" + "b" * 16)
     (home.root() / POLICY.path).rename(home.root() / other.path)
-    made = prefer(home, other).asset_materializations_for_node("on_policy_candidates")[0]
-    assert made.metadata["new_tokens"].value == 2 * 4 * ROWS
+    materialization = prefer(home, other).asset_materializations_for_node("on_policy_candidates")[0]
+    assert materialization.metadata["new_tokens"].value == 2 * 4 * ROWS
     assert set(table(home, "on_policy_candidates")["model"]) == {"embedded:base+" + "b" * 16}
 
 
-def test_a_policy_that_failed_answers_nothing_and_stops_nothing(home: SynthHome) -> None:
+def test_a_failed_policy_gives_empty_tables(home: SynthHome) -> None:
     assert prefer(home, replace(POLICY, path="", fingerprint="", failure="the loss was NaN")).success
     assert table(home, "on_policy_candidates").is_empty()
     pairs = table(home, "on_policy_pairs")
     assert (pairs.height, pairs.schema) == (0, PAIRS)
 
 
-def test_a_damaged_policy_answers_nothing(home: SynthHome) -> None:
+def test_a_damaged_policy_is_an_error(home: SynthHome) -> None:
     (home.root() / POLICY.path / "adapter_config.json").write_text("[]", "utf-8")
     with pytest.raises(ManifestError, match=r"adapter_config\.json"):
         prefer(home)
@@ -212,8 +212,8 @@ def test_a_damaged_policy_answers_nothing(home: SynthHome) -> None:
 
 def test_recalled_rows_are_in_no_pair(home: SynthHome) -> None:
     add_recalls(home.recalls(), [Recall("r3", "recalled", "wrong", "ada", "2026-11-20T12:00:00")])
-    made = prefer(home).asset_materializations_for_node("on_policy_pairs")[0]
+    materialization = prefer(home).asset_materializations_for_node("on_policy_pairs")[0]
     assert "r3" not in set(table(home, "on_policy_pairs")["row_id"])
-    version = (made.tags or {})["dagster/data_version"]
+    version = (materialization.tags or {})["dagster/data_version"]
     fates = pl.read_parquet(home.manifests() / "on_policy_pairs" / f"{version}.parquet")
     assert fates.filter(fate="recalled")["row_id"].to_list() == ["r3"]

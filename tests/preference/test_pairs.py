@@ -10,8 +10,8 @@ from synth_assets.stages.preference.pairs import (
     PairSpec,
     build_pairs,
     length_bias,
+    non_empty_pairs,
     reasons_text,
-    some_pairs,
 )
 
 SPEC = PairSpec(margin=0.5, validation_share=0.0)
@@ -114,23 +114,23 @@ def test_ties_are_dropped() -> None:  # fault 18
     assert dict(built.fates.rows())["a"] == "tie"
 
 
-def test_no_usable_response_at_all_is_a_fate() -> None:
+def test_an_instruction_without_usable_response_has_an_outcome() -> None:
     rows = table(candidate("a", "x", float("nan")), *GOOD)
     assert dict(build_pairs(rows, NO_IMPORTS, SPEC).fates.rows())["a"] == "no_usable_response"
 
 
-def test_zero_pairs_fail_and_show_why() -> None:  # faults 8 and 18
+def test_zero_pairs_are_an_error_with_the_reasons() -> None:  # faults 8 and 18
     rows = table(candidate("a", "x", 1.0), candidate("a", "y", float("nan")))
-    with pytest.raises(ValueError, match=r"not one preference pair.*\n.*not_finite +1\n.*one_usable_response +1"):
-        some_pairs(build_pairs(rows, NO_IMPORTS, SPEC))
+    with pytest.raises(ValueError, match=r"no preference pair.*\n.*not_finite +1\n.*one_usable_response +1"):
+        non_empty_pairs(build_pairs(rows, NO_IMPORTS, SPEC))
 
 
-def test_nothing_to_pair_says_so() -> None:
-    with pytest.raises(ValueError, match="there was nothing to pair"):
-        some_pairs(build_pairs(table(), NO_IMPORTS, SPEC))
+def test_no_candidates_are_an_error() -> None:
+    with pytest.raises(ValueError, match="there were no candidates and no imported pairs"):
+        non_empty_pairs(build_pairs(table(), NO_IMPORTS, SPEC))
 
 
-def test_a_group_is_on_one_side_and_the_share_is_near_the_wish() -> None:
+def test_a_group_is_in_one_split_and_the_share_is_near_the_setting() -> None:
     rows = table(
         *(
             candidate(f"{n}", text, reward, group=f"g{n // 2}")
@@ -155,7 +155,7 @@ def test_the_limit_is_exact_counted_and_does_not_depend_on_order() -> None:
     assert set(turned.pairs["pair_id"]) == set(built.pairs["pair_id"])
 
 
-def test_imported_pairs_join_with_the_groups_that_the_filter_gave_them() -> None:
+def test_imported_pairs_keep_the_groups_of_the_filter() -> None:
     built = build_pairs(table(*GOOD), imported(brought("Add 1 and 2.", "3", "4")), SPEC)
     row = built.pairs.filter(pl.col("source") == "mine.jsonl").row(0, named=True)
     assert (row["chosen"], row["rejected"], row["margin"], row["split"]) == ("3", "4", None, "train")
@@ -168,7 +168,7 @@ def test_length_bias_by_hand() -> None:
     assert length_bias(pairs) == pytest.approx({"length_difference_characters": -1 / 3, "chosen_longer_rate": 2 / 3})
 
 
-def test_reasons_read_as_a_table() -> None:
+def test_reasons_as_a_table() -> None:
     reasons = pl.DataFrame({"of": ["pairs"], "reason": ["tie"], "count": [12]})
     assert reasons_text(reasons).split() == ["pairs", "tie", "12"]
 
@@ -177,7 +177,7 @@ def test_reasons_read_as_a_table() -> None:
     ("field", "value"),
     [("margin", -0.1), ("margin", float("nan")), ("max_pairs", 0), ("strategy", "random"), ("validation_share", 1.0)],
 )
-def test_a_spec_that_cannot_work_names_its_field(field: str, value: object) -> None:
+def test_an_invalid_spec_names_its_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"PairSpec.{field}"):
         replace(PairSpec(), **{field: value})
 

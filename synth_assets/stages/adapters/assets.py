@@ -1,4 +1,4 @@
-"""Assets of the stage adapters: one for each adapter of METHODS, and the reference log-probabilities of DPO."""
+"""Assets of the stage adapters: one per adapter of METHODS, and the reference log-probabilities of DPO."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from synth_assets.schemas.preference_rounds import ROUNDS, PreferenceRound
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import REFERENCE_LOGPROBS
-from synth_assets.stages.adapters.training_artifacts import curves_image, logged, trained_on, write_curves
+from synth_assets.stages.adapters.training_artifacts import curves_image, logged_curve, row_manifest, write_curves
 from synth_assets.storage.manifests import content_hash, folder_hash
 from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.budget import budget_of, tighter
@@ -28,7 +28,7 @@ from synth_assets.training.plan import CHECKPOINT_EVERY_S, TrainingContext, Trai
 from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
 
 CURVES = "training"  # folder of the run's artifacts
-SHOWN_EVENTS = 20
+MAX_SHOWN_EVENTS = 20
 ASSET_DEFAULTS: Any = {
     "group_name": "adapters",
     "owners": ["team:training"],
@@ -37,15 +37,15 @@ ASSET_DEFAULTS: Any = {
 
 
 class TrainingConfig(BudgetConfig):
-    """Settings of one training that no spec has."""
+    """Settings of one training that are not part of a spec."""
 
     max_minutes: float | None = Field(
-        None, gt=0, description="Most wall time in minutes; a training that would take more is refused or stopped."
+        None, gt=0, description="Most wall time in minutes; a longer training is refused or stopped."
     )
     max_cost: float | None = Field(
         None,
         gt=0,
-        description="Most US dollars at the tier's price; refused or stopped likewise.",
+        description="Most US dollars at the tier's price; a more expensive training is refused or stopped.",
     )
     force: bool = Field(False, description="Train again although the adapter exists.")
     checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0, description="Seconds between checkpoints.")
@@ -69,8 +69,8 @@ def adapter_asset(method: Method, *, control: bool = False) -> dg.AssetsDefiniti
     description = method.description
     if control:
         description = (
-            f"The control of the {display_name(method.adapter)} adapter: the same rows and steps without the method's "
-            "own loss. Scored, never a candidate."
+            f"Control of the {display_name(method.adapter)} adapter: the same rows and steps without the method's "
+            "loss. Scored, never a candidate."
         )
 
     @dg.asset(
@@ -94,20 +94,20 @@ def adapter_asset(method: Method, *, control: bool = False) -> dg.AssetsDefiniti
             spec = method.control(spec)
         role = "control" if control else "candidate"
         request = TrainingRequest(name, spec, base_model, **upstream, role=role)  # pyright: ignore[reportArgumentType]
-        return _materialised(context, request, config, inference, tracking)
+        return _train_and_register(context, request, config, inference, tracking)
 
     return trained  # pyright: ignore[reportReturnType] - the overload is lost behind **
 
 
-def reference_asset(one: PreferenceRound) -> dg.AssetsDefinition:
-    """Return the asset of the log-probabilities that both DPO adapters of a round compare with."""
+def reference_asset(round_: PreferenceRound) -> dg.AssetsDefinition:
+    """Return the asset of the reference log-probabilities of a round's DPO trainings."""
 
     @dg.asset(
-        name=one.reference,
-        ins={"pairs": dg.AssetIn(one.pairs), "policy": dg.AssetIn(one.policy)},
+        name=round_.reference,
+        ins={"pairs": dg.AssetIn(round_.pairs), "policy": dg.AssetIn(round_.policy)},
         kinds={"transformers", "parquet"},
-        description=f"Log-probabilities of both responses of each pair under the {display_name(one.policy)} adapter; "
-        "every DPO run compares with them.\n\nWithout rows where that adapter failed to train.",
+        description=f"Log-probabilities of both responses of each pair under the {display_name(round_.policy)} "
+        "adapter: the reference of every DPO training.\n\nEmpty if the training of that adapter failed.",
         code_version=REFERENCE_CODE_VERSION,
         **ASSET_DEFAULTS,
     )
@@ -156,14 +156,14 @@ def _training_context(
     )
 
 
-def _materialised(
+def _train_and_register(
     context: dg.AssetExecutionContext,
     request: TrainingRequest,
     config: TrainingConfig,
     inference: Inference,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    """Train or load the adapter, then register it: its files are complete before the registry names them."""
+    """Train or load the adapter, then register its complete files."""
     tier = inference.hardware.limits()
     training = replace(
         _training_context(context, inference, tracking),
@@ -183,13 +183,13 @@ def _materialised(
         return dg.MaterializeResult(value=record, data_version=version, metadata={"failure": record.failure})
     tracker = tracking.tracker(context, tier=inference.hardware.name())
     tags = {"method": record.method, "role": record.role}
-    run_id, version = tracker.log_training(record, stored.folder, logged(stored.outcome), tags)
+    run_id, version = tracker.log_training(record, stored.folder, logged_curve(stored.outcome), tags)
     record = replace(record, mlflow_run_id=run_id, model_version=version)
     data_version = folder_hash(stored.folder)
     curves = tracking.home.card(request.name, data_version)
     write_curves(record, stored.outcome, curves)
     tracker.attach(run_id, curves, CURVES)
-    manifest = tracking.home.leave_row_manifest(request.name, data_version, trained_on(request.rows))
+    manifest = tracking.home.leave_row_manifest(request.name, data_version, row_manifest(request.rows))
     return dg.MaterializeResult(
         value=record,
         data_version=dg.DataVersion(data_version),
@@ -222,7 +222,7 @@ def _metadata(record: AdapterRecord, stored: StoredAdapter) -> dict[str, Any]:
         **{f"predicted_{name}": value for name, value in outcome.predicted.items()},
         **{f"validation_{name}": value for name, value in outcome.validation.items()},
         "phases": dg.MetadataValue.json(outcome.phases),
-        "events": dg.MetadataValue.json(outcome.events[-SHOWN_EVENTS:]),
+        "events": dg.MetadataValue.json(outcome.events[-MAX_SHOWN_EVENTS:]),
         "trained_before": stored.reused,
         "spec": dg.MetadataValue.json(dict(record.spec)),
         "record": dg.MetadataValue.json({"fingerprint": record.fingerprint, "path": record.path}),

@@ -1,4 +1,4 @@
-"""What an adapter leaves beside its numbers: the rows it was trained on, what is logged of it, its curves drawn."""
+"""Artifacts of a training: row manifest, logged curve and figures."""
 
 import json
 from dataclasses import asdict
@@ -13,18 +13,18 @@ from synth_assets.storage.atomic import write_atomically
 from synth_assets.training.engine import Outcome
 from synth_assets.training.methods import METHODS
 
-CHOSEN_BY = ("pair_id", "source", "batch", "group", "score", "chosen_reward", "rejected_reward", "margin")
+SELECTION_COLUMNS = ("pair_id", "source", "batch", "group", "score", "chosen_reward", "rejected_reward", "margin")
 SCHEDULE = "schedule.json"
 
 
-def trained_on(rows: pl.DataFrame) -> pl.DataFrame:
-    """The row manifest of a training: each row's split, and what it was chosen by."""
-    told = [name for name in CHOSEN_BY if name in rows.columns]
-    return rows.select("row_id", pl.col("split").alias("fate"), *told)
+def row_manifest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the row manifest of a training: each row's split, and the columns that it was selected by."""
+    columns = [name for name in SELECTION_COLUMNS if name in rows.columns]
+    return rows.select("row_id", pl.col("split").alias("fate"), *columns)
 
 
-def logged(outcome: Outcome) -> list[dict[str, float]]:
-    """The curve, and after it what the whole training took and reached."""
+def logged_curve(outcome: Outcome) -> list[dict[str, float]]:
+    """Return the curve, followed by the totals of the training."""
     totals = {"fill_rate": outcome.fill_rate, "host_peak_bytes": float(outcome.host_peak_bytes)}
     totals |= {f"predicted_{name}": value for name, value in outcome.predicted.items()}
     totals |= {f"validation_{name}": value for name, value in outcome.validation.items()}
@@ -32,9 +32,9 @@ def logged(outcome: Outcome) -> list[dict[str, float]]:
 
 
 def write_curves(record: AdapterRecord, outcome: Outcome, folder: Path) -> None:
-    """Into a folder: the curves as a picture, the phases of the schedule, and what happened to the training."""
-    told = {"schedule": record.spec.get("schedule"), "phases": outcome.phases, "events": outcome.events}
-    write_atomically(folder / SCHEDULE, lambda path: _write(path, json.dumps(told, indent=1).encode()))
+    """Write the figure of the curves, the phases of the schedule and the events of a training."""
+    facts = {"schedule": record.spec.get("schedule"), "phases": outcome.phases, "events": outcome.events}
+    write_atomically(folder / SCHEDULE, lambda path: _write(path, json.dumps(facts, indent=1).encode()))
     if drawn := training_curves(METHODS[record.method].curves, [training_of(record.name, asdict(outcome))]):
         name, figure = drawn
         image = png(figure)
@@ -42,7 +42,7 @@ def write_curves(record: AdapterRecord, outcome: Outcome, folder: Path) -> None:
 
 
 def curves_image(record: AdapterRecord, outcome: Outcome) -> dict[str, str]:
-    """The curves under the figure's name, in Markdown; nothing where an older version left none."""
+    """Return the curves as a Markdown image by name; empty if an older version stored none."""
     drawn = training_curves(METHODS[record.method].curves, [training_of(record.name, asdict(outcome))])
     if drawn is None:
         return {}

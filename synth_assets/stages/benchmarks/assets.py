@@ -1,4 +1,4 @@
-"""The asset of the stage benchmarks: what models are examined with, and what training must not contain."""
+"""Asset of the stage benchmarks: the items that models are scored on and training data must not contain."""
 
 import dagster as dg
 import polars as pl
@@ -15,20 +15,20 @@ SAMPLE_ROWS = 5
 
 
 class BenchmarksConfig(dg.Config):
-    """What a run may examine models with instead of the tier's suites; the first suite chooses the candidate.
+    """Suites of one run instead of the tier's; the first suite selects the candidate.
 
-    `sealed` names those whose items are all kept for promotions.
+    All items of the suites in `sealed` are reserved for promotions.
     """
 
     suites: list[str] | None = Field(
-        None, description="Suites to evaluate on; the first chooses the candidate. Unset: the tier's."
+        None, description="Suites to evaluate on; the first selects the candidate. Unset: the tier's."
     )
-    sealed: list[str] | None = Field(None, description="Suites whose items are all sealed: asked at a promotion only.")
+    sealed: list[str] | None = Field(None, description="Suites whose items are all sealed: scored at a promotion only.")
 
 
 @dg.asset(group_name="benchmarks", kinds={"polars", "parquet"}, owners=["team:evaluation"])
 def benchmark_items(config: BenchmarksConfig, hardware: Hardware, home: SynthHome) -> dg.MaterializeResult:
-    """All items of the suites, of every split; filtering removes what is too near to one of them."""
+    """Collect all items of the suites, of every split; filtering rejects rows that contain one of them."""
     names = hardware.limits().suites if config.suites is None else config.suites
     items = item_table(find_suites(names), home.benchmarks(), config.sealed or ())
     version, test = content_hash(items), items.filter(split="test")

@@ -1,4 +1,4 @@
-"""Assets of the stage efficiency: the variants one by one, their latencies in a pass of its own, and what follows."""
+"""Assets of the stage efficiency: LoRA variants, their latencies, and the efficiency frontier."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -26,20 +26,20 @@ from synth_assets.stages.efficiency.figures import figures
 from synth_assets.stages.efficiency.findings import findings
 from synth_assets.stages.efficiency.frontier import Frontier, compare
 from synth_assets.stages.efficiency.grid import DEFAULT_SEEDS, VARIANTS, Cell, wanted_variants
-from synth_assets.stages.efficiency.latencies import PERCENTILES, LatencySpec, Timed, latencies
+from synth_assets.stages.efficiency.latencies import PERCENTILES, LatencySpec, TimedVariant, latencies
 from synth_assets.stages.efficiency.report import write_study
 from synth_assets.stages.efficiency.variants import (
-    TESTING,
+    TEST,
     Study,
     StudySpec,
     Variant,
-    losses,
+    data_version_of,
+    held_out_losses,
+    identity_of,
     measured_variant,
     missing_support,
-    settings_of,
     study_of,
     variant_of,
-    version_of,
 )
 from synth_assets.storage.blocks import Progress
 from synth_assets.storage.budgets import WorkBudget
@@ -54,14 +54,14 @@ from synth_assets.training.specs import LoraSpec
 from synth_assets.training.train_or_load import train_or_load_adapter
 
 CELLS = dg.StaticPartitionsDefinition(list(VARIANTS))
-"""One key per variant; those of the default grid come first."""
+"""One key per variant, those of the default grid first."""
 
 ASSET_DEFAULTS: Any = {"group_name": "efficiency", "owners": ["team:training"]}
-SHOWN_FIGURES = ("rank_comparison", "pareto_test_loss")  # an event stays under 100 kB; the report has them all
+METADATA_FIGURES = ("rank_comparison", "pareto_test_loss")  # keeps an event below 100 kB; the report has all figures
 
 
 class VariantConfig(dg.Config):
-    """Settings of one run of a variant; what all variants share is in the tier's row."""
+    """Settings of one run of a variant; settings common to all variants are in the tier's row."""
 
     force: bool = Field(False, description="Train again although the adapter exists.")
 
@@ -69,11 +69,11 @@ class VariantConfig(dg.Config):
 class LatencyConfig(config_of(LatencySpec)):
     """Overrides of LatencySpec for one run."""
 
-    again: str = Field("", description="Any new text: measure latencies again that are stored for these weights.")
+    again: str = Field("", description="A new text here repeats latency measurements that are stored already.")
 
 
 class FrontierConfig(dg.Config):
-    """Which variants the study is of; what of them is missing is named."""
+    """Variants of the study; missing ones are listed in the report."""
 
     full: bool = Field(False, description="Every combination instead of one-factor sweeps.")
     seeds: int = Field(DEFAULT_SEEDS, description="Trainings of each cell, with seeds 1, 2, ...")
@@ -81,7 +81,7 @@ class FrontierConfig(dg.Config):
 
 
 class NotRunError(RuntimeError):
-    """This machine cannot load the base as a cell wants it."""
+    """This machine cannot load the base with a cell's quantisation."""
 
 
 @dg.asset(
@@ -100,7 +100,7 @@ def lora_variant(
     inference: Inference,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    """One LoRA variant: trained, then its losses, score, size and cost. Not registered: it is studied, never served."""
+    """Train one LoRA variant and measure losses, score, size and cost. Variants are not registered and never served."""
     study = _study(inference, base_model, sft_dataset, benchmark_items)
     cell, seed = VARIANTS[context.partition_key]
     variant, stored = variant_of(cell, seed, study.basis), None
@@ -108,15 +108,17 @@ def lora_variant(
         variant = replace(variant, not_run=reason)
     else:
         try:
-            own = inference.quantised(cell.quantisation)
+            quantised = inference.quantised(cell.quantisation)
             limits = step_meter(context, inference.hardware.row()).budget
-            variant, stored = _measure(study, variant, own, (tracking.home, context.log.info, limits), config.force)
+            variant, stored = _train_and_measure(
+                study, variant, quantised, (tracking.home, context.log.info, limits), config.force
+            )
         except NotRunError as error:
             variant = replace(variant, not_run=str(error))
     metadata: dict[str, Any] = {"not_run": variant.not_run, "failure": variant.failure}
     if stored is not None:
         tracker = tracking.tracker(context, STUDY_EXPERIMENT, tier=inference.hardware.name())
-        identity = {**settings_of(variant), "data_version": version_of(variant)}
+        identity = {**identity_of(variant), "data_version": data_version_of(variant)}
         run_id = log_variant(tracker, identity, variant.numbers, stored.outcome.curve, variant.spec)
         variant = replace(variant, mlflow_run_id=run_id)
         metadata = {
@@ -127,8 +129,8 @@ def lora_variant(
         }
     return dg.MaterializeResult(
         value=variant,
-        data_version=dg.DataVersion(version_of(variant)),
-        metadata={**{name: value for name, value in metadata.items() if value != ""}, **settings_of(variant)},
+        data_version=dg.DataVersion(data_version_of(variant)),
+        metadata={**{name: value for name, value in metadata.items() if value != ""}, **identity_of(variant)},
     )
 
 
@@ -143,13 +145,13 @@ def variant_latencies(
     inference: Inference,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    """The time of one answer and tokens a second of each cell's first seed, one after the other, nothing beside it."""
+    """Measure latency and throughput of each cell's first seed, one variant at a time."""
     study = _study(inference, base_model, sft_dataset, benchmark_items)
     spec = inference.hardware.spec(LatencySpec(), config)
-    chosen = _first_seeds(lora_variant, study.basis)
-    prompts = study.rows.filter(split=TESTING).sort("row_id")["instruction"].head(spec.prompts).to_list()
+    variants = _first_seeds(lora_variant, study.basis)
+    prompts = study.rows.filter(split=TEST).sort("row_id")["instruction"].head(spec.prompts).to_list()
     timed = latencies(
-        [_timed(variant, base_model, inference, tracking) for variant in chosen],
+        [_timed(variant, base_model, inference, tracking) for variant in variants],
         prompts,
         spec,
         folder=tracking.home.shards("efficiency"),
@@ -157,7 +159,7 @@ def variant_latencies(
         again=config.again,
     )
     tracker = tracking.tracker(context, STUDY_EXPERIMENT)
-    for variant, row in zip(chosen, timed.iter_rows(named=True), strict=True):
+    for variant, row in zip(variants, timed.iter_rows(named=True), strict=True):
         numbers = {f"answer_{name}": row[name] for name in PERCENTILES}
         add_numbers(tracker, variant.mlflow_run_id, numbers | {"answer_tokens_per_s": row["tokens_per_s"]})
     return dg.MaterializeResult(
@@ -183,27 +185,27 @@ def efficiency_frontier(
     inference: Inference,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    """Rank, target modules and quantisation compared over seeds, the Pareto frontiers, and what follows."""
+    """Compare rank, target modules and quantisation over seeds, with Pareto frontiers and findings."""
     study = _study(inference, base_model, sft_dataset, benchmark_items)
-    wanted = wanted_variants(full=config.full, seeds=config.seeds, ranks=config.ranks)
-    found = compare(lora_variant, wanted, study.basis)
-    timed = variant_latencies.filter(pl.col("cell").is_in(found.cells))
-    found = replace(found, findings=findings(found, timed))
-    data_version = fingerprint(to_json(found), content_hash(timed))
+    names = wanted_variants(full=config.full, seeds=config.seeds, ranks=config.ranks)
+    frontier = compare(lora_variant, names, study.basis)
+    timed = variant_latencies.filter(pl.col("cell").is_in(frontier.cells))
+    frontier = replace(frontier, findings=findings(frontier, timed))
+    data_version = fingerprint(to_json(frontier), content_hash(timed))
     folder = tracking.home.report(data_version)
-    links = {run: tracking.run_url(run, STUDY_EXPERIMENT) for run in found.runs.values()}
-    write_study(found, lora_variant, timed, links, folder)
+    links = {run: tracking.run_url(run, STUDY_EXPERIMENT) for run in frontier.runs.values()}
+    write_study(frontier, lora_variant, timed, links, folder)
     tracker = tracking.tracker(context, STUDY_EXPERIMENT)
-    run_id = log_dataset(tracker, "efficiency_frontier", data_version, {"cells": float(len(found.cells))}, folder)
+    run_id = log_dataset(tracker, "efficiency_frontier", data_version, {"cells": float(len(frontier.cells))}, folder)
     return dg.MaterializeResult(
-        value=found,
+        value=frontier,
         data_version=dg.DataVersion(data_version),
         metadata={
-            "cells": len(found.cells),
-            "variants": len(found.runs),
-            "missing": dg.MetadataValue.json(dict(found.missing)),
-            "findings": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in found.findings)),
-            **_shown(found, timed),
+            "cells": len(frontier.cells),
+            "variants": len(frontier.runs),
+            "missing": dg.MetadataValue.json(dict(frontier.missing)),
+            "findings": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in frontier.findings)),
+            **_figure_metadata(frontier, timed),
             "report": tracking.home.relative(folder / "report.html"),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id, STUDY_EXPERIMENT)),
         },
@@ -216,34 +218,34 @@ def _study(inference: Inference, base: ModelRecord, rows: pl.LazyFrame, items: p
     return study_of(base, (rows.collect(), items), specs, hardware.limits())
 
 
-def _measure(
-    study: Study, variant: Variant, inference: Inference, place: tuple[SynthHome, Progress, WorkBudget], force: bool
+def _train_and_measure(
+    study: Study, variant: Variant, inference: Inference, services: tuple[SynthHome, Progress, WorkBudget], force: bool
 ) -> tuple[Variant, StoredAdapter | None]:
-    """Train the variant unless its adapter exists, then measure what was not measured before."""
+    """Train the variant unless its adapter is stored, then compute missing measurements."""
     cell, seed = VARIANTS[variant.name]
-    home, progress, limits = place
+    home, progress, limits = services
     tier, base = inference.hardware.limits(), study.base
     budget = tighter(UNLIMITED, limits.tightest())
-    workshop = TrainingContext(home.root(), home.adapters(), home.shards("adapters"), tier, progress, budget)
-    seen = study.rows.filter(pl.col("split") != TESTING)
-    order = TrainingRequest("lora_variant", study.training_of(cell, seed), base, seen)
-    record, stored = train_or_load_adapter(order, workshop, _loader(inference, base), force=force)
+    training_context = TrainingContext(home.root(), home.adapters(), home.shards("adapters"), tier, progress, budget)
+    training_rows = study.rows.filter(pl.col("split") != TEST)
+    request = TrainingRequest("lora_variant", study.training_of(cell, seed), base, training_rows)
+    record, stored = train_or_load_adapter(request, training_context, _loader(inference, base), force=force)
     if stored is None:
         return replace(variant, failure=record.failure), None
-    subject = with_adapter(inference, base, stored.folder, (variant.name, record.fingerprint))
-    held_out = losses(
-        (subject.pair, subject.weights),
+    model = with_adapter(inference, base, stored.folder, (variant.name, record.fingerprint))
+    held_out = held_out_losses(
+        (model.pair, model.weights),
         study.rows,
         base.context_tokens,
-        batch_rows(order.spec, tier)[0],
+        batch_rows(request.spec, tier)[0],
         folder=home.shards("efficiency"),
         progress=progress,
     )
     spec = replace(inference.hardware.spec(EvaluationSpec()), validation_items=study.spec.items)
-    where: Any = {"folder": home.shards("evaluation"), "progress": progress, "budget": limits}
-    scores = score_model(subject, study.items, spec, **where)
+    options: Any = {"folder": home.shards("evaluation"), "progress": progress, "budget": limits}
+    scores = score_model(model, study.items, spec, **options)
     if scores["score"].drop_nulls().is_empty():
-        return replace(variant, failure="the base can take none of the validation items"), None
+        return replace(variant, failure="the base cannot answer any validation item"), None
     variant = replace(variant, rows=dict(study.rows["split"].value_counts(sort=True).iter_rows()))
     return measured_variant(variant, record, stored.folder, held_out, _score(scores)), stored
 
@@ -252,36 +254,36 @@ def _loader(inference: Inference, base: ModelRecord) -> Callable[[], LoadedBase]
     def load() -> LoadedBase:
         try:
             return inference.load_base(base)
-        except (ImportError, RuntimeError) as error:  # bitsandbytes without a kernel for this device, or no memory
+        except (ImportError, RuntimeError) as error:  # bitsandbytes without a kernel for this device, or out of memory
             quantisation = inference.hardware.limits().quantisation
-            raise NotRunError(f"the base cannot be loaded here, quantisation {quantisation}: {error}") from error
+            raise NotRunError(f"the base cannot be loaded with quantisation {quantisation}: {error}") from error
 
     return load
 
 
 def _score(scores: pl.DataFrame) -> tuple[str, str, float, int]:
-    """Suite, its deciding metric, the mean over the items it applies to, and how many those are."""
+    """Return suite, deciding metric, mean over the items with a score, and their number."""
     suite, metric = primary(scores)
     values = scores.filter(metric=metric)["score"].drop_nulls()
     return suite, metric, float(values.sum()) / len(values), len(values)
 
 
 def _first_seeds(variants: Mapping[str, Variant], basis: str) -> list[Variant]:
-    """One measured variant of each cell, in the order of the grid."""
-    chosen: dict[Cell, Variant] = {}
+    """Return one measured variant of each cell, in the order of the grid."""
+    by_cell: dict[Cell, Variant] = {}
     for name, (cell, _) in VARIANTS.items():
         variant = variants.get(name)
         if variant and variant.measured and variant.basis == basis:
-            chosen.setdefault(cell, variant)
-    return list(chosen.values())
+            by_cell.setdefault(cell, variant)
+    return list(by_cell.values())
 
 
-def _timed(variant: Variant, base: ModelRecord, inference: Inference, tracking: MlflowTracking) -> Timed:
+def _timed(variant: Variant, base: ModelRecord, inference: Inference, tracking: MlflowTracking) -> TimedVariant:
     folder = tracking.home.root() / variant.path
-    subject = with_adapter(inference.quantised(variant.quantisation), base, folder, (variant.name, variant.adapter))
-    return Timed(variant.name, variant.cell, subject.weights, subject.engine, subject.generator)
+    model = with_adapter(inference.quantised(variant.quantisation), base, folder, (variant.name, variant.adapter))
+    return TimedVariant(variant.name, variant.cell, model.weights, model.engine, model.generator)
 
 
-def _shown(found: Frontier, timed: pl.DataFrame) -> dict[str, dg.MetadataValue]:
-    drawn = figures(found, timed)
-    return {name: dg.MetadataValue.md(markdown_image(*drawn[name])) for name in SHOWN_FIGURES if name in drawn}
+def _figure_metadata(frontier: Frontier, timed: pl.DataFrame) -> dict[str, dg.MetadataValue]:
+    drawn = figures(frontier, timed)
+    return {name: dg.MetadataValue.md(markdown_image(*drawn[name])) for name in METADATA_FIGURES if name in drawn}

@@ -1,4 +1,4 @@
-"""Figures of a study: what was measured and nothing else, each mean with its interval over seeds."""
+"""Figures of a study: measured means with their intervals over seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -30,18 +30,18 @@ BY_FACTOR = {
 
 
 def factor_comparison(study: Frontier, factor: str) -> "Figure":
-    """A panel for each number of BY_FACTOR: the levels of one sweep, each mean with its interval.
+    """Draw a panel for each metric of BY_FACTOR: the levels of one sweep, each mean with its interval.
 
     Raises:
         ValueError: fewer than two levels were measured.
     """
     swept = levels(factor, study.cells)
     if len(swept) < 2:
-        raise ValueError(f"{factor} comparison: {len(swept)} of its levels were measured; two are wanted")
+        raise ValueError(f"{factor} comparison needs at least 2 measured levels, got {len(swept)}")
     figure, panels = blank_panels(len(BY_FACTOR[factor]), height=2.8)
     for panel, metric in zip(panels, BY_FACTOR[factor], strict=True):
-        for place, cell in enumerate(swept.values()):
-            _draw(panel, place, _of(study, cell, metric), COLOURS[0])
+        for position, cell in enumerate(swept.values()):
+            _draw(panel, position, _mean_of_cell(study, cell, metric), COLOURS[0])
         panel.set_xticks(range(len(swept)), list(swept))
         panel.set_xlim(-0.5, len(swept) - 0.5)
         panel.set_xlabel(factor)
@@ -50,7 +50,7 @@ def factor_comparison(study: Frontier, factor: str) -> "Figure":
 
 
 def pareto_frontier(study: Frontier, quality: str) -> "Figure":
-    """A panel for each cost: every cell's mean quality over it, and the frontier of the means as a line.
+    """Draw a panel for each cost: every cell's mean quality over it, and the frontier of the means as a line.
 
     Raises:
         ValueError: no cell was measured.
@@ -59,13 +59,16 @@ def pareto_frontier(study: Frontier, quality: str) -> "Figure":
         raise ValueError("pareto frontier: no cell was measured")
     figure, panels = blank_panels(len(COSTS), height=3.6)
     for panel, cost in zip(panels, COSTS, strict=True):
-        on = study.pareto[f"{quality} against {cost}"]
-        line = [(_scaled(_of(study, cell, cost)).mean, _of(study, cell, quality).mean) for cell in on]
+        frontier = study.pareto[f"{quality} against {cost}"]
+        line = [
+            (_scaled(_mean_of_cell(study, cell, cost)).mean, _mean_of_cell(study, cell, quality).mean)
+            for cell in frontier
+        ]
         panel.plot(*zip(*line, strict=True), color=INK, linewidth=1, zorder=1)
         for number, cell in enumerate(study.cells):
             colour, marker = COLOURS[number % len(COLOURS)], "os^D"[number // len(COLOURS) % 4]
-            place = _scaled(_of(study, cell, cost)).mean
-            _draw(panel, place, _of(study, cell, quality), colour, label=cell, marker=marker)
+            position = _scaled(_mean_of_cell(study, cell, cost)).mean
+            _draw(panel, position, _mean_of_cell(study, cell, quality), colour, label=cell, marker=marker)
         if cost == "trainable_parameters":
             _logarithmic(panel)
         panel.set_xlabel(_axis(study, cost), fontsize=8)
@@ -76,7 +79,7 @@ def pareto_frontier(study: Frontier, quality: str) -> "Figure":
 
 
 def answer_times(timed: pl.DataFrame) -> "Figure":
-    """Percentiles of the time of one answer, a group of marks for each cell.
+    """Draw percentiles of the time of one answer for each cell.
 
     Raises:
         ValueError: nothing was timed.
@@ -100,24 +103,24 @@ def answer_times(timed: pl.DataFrame) -> "Figure":
 
 
 def figures(study: Frontier, timed: pl.DataFrame) -> "Mapping[str, tuple[str, Figure]]":
-    """Name to caption and figure, of all for which there are data."""
-    found: dict[str, tuple[str, Figure]] = {}
+    """Return caption and figure by name; figures without data are left out."""
+    drawn: dict[str, tuple[str, Figure]] = {}
     for factor in BY_FACTOR:
         if len(levels(factor, study.cells)) > 1:
-            found[f"{factor}_comparison"] = (f"{factor}: means over seeds", factor_comparison(study, factor))
+            drawn[f"{factor}_comparison"] = (f"{factor}: means over seeds", factor_comparison(study, factor))
     for quality in ("test_loss", "score") if study.cells else ():
-        caption = f"{quality.replace('_', ' ')} against what it costs; the line joins the frontier of the means"
-        found[f"pareto_{quality}"] = (caption, pareto_frontier(study, quality))
+        caption = f"{quality.replace('_', ' ')} against cost; the line is the frontier of the means"
+        drawn[f"pareto_{quality}"] = (caption, pareto_frontier(study, quality))
     if not timed.is_empty():
-        found["answer_times"] = ("time of one answer by percentile", answer_times(timed))
-    return found
+        drawn["answer_times"] = ("time of one answer by percentile", answer_times(timed))
+    return drawn
 
 
-def _draw(panel: "Axes", place: float, one: SeedMean, colour: str, *, label: str = "", marker: str = "o") -> None:
-    one = _scaled(one)
-    error = None if one.low is None or one.high is None else [[one.mean - one.low], [one.high - one.mean]]
+def _draw(panel: "Axes", position: float, mean: SeedMean, colour: str, *, label: str = "", marker: str = "o") -> None:
+    mean = _scaled(mean)
+    error = None if mean.low is None or mean.high is None else [[mean.mean - mean.low], [mean.high - mean.mean]]
     panel.errorbar(
-        [place], [one.mean], yerr=error, fmt=marker, color=colour, ecolor=INK, elinewidth=1, capsize=3, label=label
+        [position], [mean.mean], yerr=error, fmt=marker, color=colour, ecolor=INK, elinewidth=1, capsize=3, label=label
     )
 
 
@@ -132,18 +135,18 @@ def _logarithmic(panel: "Axes") -> None:
 
 
 def _axis(study: Frontier, metric: str) -> str:
-    seeds: Sequence[int] = sorted({one.n for one in study.means})
+    seeds: Sequence[int] = sorted({mean.n for mean in study.means})
     n = " to ".join(map(str, sorted({seeds[0], seeds[-1]})))
-    told = f"{study.suite.replace('_', ' ')} {study.metric}" if metric == "score" else AXES[metric]
+    label = f"{study.suite.replace('_', ' ')} {study.metric}" if metric == "score" else AXES[metric]
     kind = f" ({study.memory_kind})" if metric == "peak_memory_bytes" else ""
-    return f"{told}{kind}" if metric == "trainable_parameters" else f"{told}{kind}, n={n}"
+    return f"{label}{kind}" if metric == "trainable_parameters" else f"{label}{kind}, n={n}"
 
 
-def _of(study: Frontier, cell: str, metric: str) -> SeedMean:
-    return next(one for one in study.means if (one.cell, one.metric) == (cell, metric))
+def _mean_of_cell(study: Frontier, cell: str, metric: str) -> SeedMean:
+    return next(mean for mean in study.means if (mean.cell, mean.metric) == (cell, metric))
 
 
-def _scaled(one: SeedMean) -> SeedMean:
-    scale = SCALE.get(one.metric, 1.0)
-    low, high = (None if end is None else end * scale for end in (one.low, one.high))
-    return SeedMean(one.cell, one.metric, one.n, one.mean * scale, low, high)
+def _scaled(mean: SeedMean) -> SeedMean:
+    scale = SCALE.get(mean.metric, 1.0)
+    low, high = (None if end is None else end * scale for end in (mean.low, mean.high))
+    return SeedMean(mean.cell, mean.metric, mean.n, mean.mean * scale, low, high)

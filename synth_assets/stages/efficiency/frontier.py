@@ -1,4 +1,4 @@
-"""The variants of a study side by side: means over seeds with intervals, paired differences, Pareto frontiers."""
+"""Compare the variants of a study: means over seeds with intervals, paired differences, Pareto frontiers."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,20 +10,20 @@ from synth_assets.stages.efficiency.variants import Variant
 from synth_assets.stats.intervals import t_interval
 
 QUALITIES: Mapping[str, bool] = {"test_loss": False, "score": True}
-"""What a study is for, to whether more of it is better."""
+"""Quality metric -> whether a larger value is better."""
 COSTS = ("trainable_parameters", "peak_memory_bytes", "seconds")
 METRICS = (
     *("test_loss", "test_perplexity", "validation_loss", "validation_perplexity", "score"),
     *("trainable_parameters", "adapter_bytes", "peak_memory_bytes", "tokens_per_s", "seconds"),
 )
-COMPARED = ("test_loss", "score", "seconds")
-NEVER = "never materialised"
-OTHER_BASIS = "made from other data, settings or code than this study: materialise it again"
+COMPARED_METRICS = ("test_loss", "score", "seconds")
+NOT_MATERIALISED = "never materialised"
+OTHER_BASIS = "computed from other data, settings or code than this study: materialise it again"
 
 
 @dataclass(frozen=True)
 class SeedMean:
-    """A cell's mean of one number over `n` seeds, with Student's 95 % interval (None: one seed)."""
+    """A cell's mean of one metric over `n` seeds, with Student's 95 % interval (None for one seed)."""
 
     cell: str
     metric: str
@@ -35,9 +35,9 @@ class SeedMean:
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first cell, paired by seed, with Student's 95 % interval (None: one common seed)."""
+    """Second minus first cell, paired by seed, with Student's 95 % interval (None for one common seed)."""
 
-    factor: str  # in which they differ
+    factor: str  # factor in which the cells differ
     first: str
     second: str
     metric: str
@@ -48,28 +48,28 @@ class Difference:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """What a study found.
+    """Results of a study.
 
     Args:
-        wanted: the variants it was asked for.
-        missing: of these, those without numbers, and why.
-        cells: measured, in the order of the grid.
+        wanted: requested variants.
+        missing: requested variants without results, with the reason.
+        cells: measured cells, in the order of the grid.
         means: METRICS of each cell.
-        differences: from the reference, and from the best cell by each quality.
-        pareto: "quality against cost" to its frontier, by means and rising cost.
-        rows: split to number of rows, and "test_tokens".
-        suite: whose `metric` is the score, on `items` validation items.
-        metric: of the suite.
-        items: how many.
+        differences: differences from the reference, and from the best cell by each quality.
+        pareto: "quality against cost" -> its frontier, by means and rising cost.
+        rows: number of rows by split, and "test_tokens".
+        suite: suite of the score.
+        metric: metric of the score.
+        items: number of validation items of the score.
         memory_kind: "measured" or "derived".
-        runs: variant to its MLflow run.
-        findings: what follows, in sentences.
+        runs: MLflow run by variant.
+        findings: findings as sentences.
     """
 
     wanted: list[str]
@@ -88,20 +88,20 @@ class Frontier:
 
 
 def compare(variants: Mapping[str, Variant], wanted: Sequence[str], basis: str) -> Frontier:
-    """The study without its findings.
+    """Return the study without its findings.
 
     Args:
-        variants: every one that was made.
-        wanted: those that the study was asked for.
-        basis: what they share; the others are left out by name.
+        variants: all materialised variants.
+        wanted: names of the requested variants.
+        basis: fingerprint of the study's basis; variants of another basis are listed as missing.
     """
     missing = {name: reason for name in wanted if (reason := _unusable(variants.get(name), basis))}
-    used = [variants[name] for name in wanted if name not in missing]
+    measured = [variants[name] for name in wanted if name not in missing]
     by_cell: dict[str, dict[int, Variant]] = defaultdict(dict)
-    for variant in used:
+    for variant in measured:
         by_cell[variant.cell][variant.seed] = variant
     means = [_mean(cell, metric, list(by_seed.values())) for cell, by_seed in by_cell.items() for metric in METRICS]
-    one = used[0] if used else None
+    first = measured[0] if measured else None
     return Frontier(
         wanted=list(wanted),
         missing=missing,
@@ -114,56 +114,58 @@ def compare(variants: Mapping[str, Variant], wanted: Sequence[str], basis: str) 
             for cost in COSTS
             if by_cell
         },
-        rows={**one.rows, "test_tokens": int(one.numbers["test_tokens"])} if one else {},
-        suite=one.suite if one else "",
-        metric=one.metric if one else "",
-        items=int(one.numbers["items"]) if one else 0,
-        memory_kind=" or ".join(sorted({variant.peak_memory_kind for variant in used})),
-        runs={variant.name: variant.mlflow_run_id for variant in used},
+        rows={**first.rows, "test_tokens": int(first.numbers["test_tokens"])} if first else {},
+        suite=first.suite if first else "",
+        metric=first.metric if first else "",
+        items=int(first.numbers["items"]) if first else 0,
+        memory_kind=" or ".join(sorted({variant.peak_memory_kind for variant in measured})),
+        runs={variant.name: variant.mlflow_run_id for variant in measured},
     )
 
 
 def pareto(means: Sequence[SeedMean], quality: str, cost: str) -> list[str]:
-    """The cells that no other beats in one of the two means and equals in the other, by rising cost."""
+    """Return the Pareto frontier of the means of a quality and a cost, by rising cost."""
     sign = -1 if QUALITIES[quality] else 1
-    worth, costs = mean_of(means, quality), mean_of(means, cost)
-    ranked = sorted(costs, key=lambda cell: (costs[cell], sign * worth[cell]))
-    found: list[str] = []
+    qualities, costs = mean_of(means, quality), mean_of(means, cost)
+    ranked = sorted(costs, key=lambda cell: (costs[cell], sign * qualities[cell]))
+    frontier: list[str] = []
     for cell in ranked:
-        if not found or sign * worth[cell] < sign * worth[found[-1]]:
-            found.append(cell)
-    return found
+        if not frontier or sign * qualities[cell] < sign * qualities[frontier[-1]]:
+            frontier.append(cell)
+    return frontier
 
 
 def mean_of(means: Sequence[SeedMean], metric: str) -> dict[str, float]:
-    """Cell to mean of one number."""
-    return {one.cell: one.mean for one in means if one.metric == metric}
+    """Return the mean of one metric by cell."""
+    return {mean.cell: mean.mean for mean in means if mean.metric == metric}
 
 
 def best_cell(means: Sequence[SeedMean], quality: str) -> str:
-    """The cell with the best mean."""
-    worth = mean_of(means, quality)
-    return (max if QUALITIES[quality] else min)(worth, key=lambda cell: worth[cell])
+    """Return the cell with the best mean."""
+    qualities = mean_of(means, quality)
+    return (max if QUALITIES[quality] else min)(qualities, key=lambda cell: qualities[cell])
 
 
 def levels(factor: str, cells: Sequence[str]) -> dict[str, str]:
-    """The cells of a one-factor sweep around the reference, as level to name, in the grid's order.
+    """Return the cells of a one-factor sweep around the reference by level, in the grid's order.
 
     Args:
         factor: "rank", "modules" or "quantisation".
-        cells: those there are; a level whose cell is not among them is left out.
+        cells: existing cells; levels without a cell are left out.
     """
-    ladder: dict[str, list[Cell]] = {
+    cells_by_factor: dict[str, list[Cell]] = {
         "rank": [cell_of(rank, REFERENCE.modules, REFERENCE.quantisation) for rank in RANKS],
         "modules": [cell_of(REFERENCE.rank, modules, REFERENCE.quantisation) for modules in MODULES],
         "quantisation": [cell_of(REFERENCE.rank, REFERENCE.modules, name) for name in QUANTISATIONS],
     }
-    return {str(getattr(cell, factor)): cell.name for cell in dict.fromkeys(ladder[factor]) if cell.name in cells}
+    return {
+        str(getattr(cell, factor)): cell.name for cell in dict.fromkeys(cells_by_factor[factor]) if cell.name in cells
+    }
 
 
 def _unusable(variant: Variant | None, basis: str) -> str:
     if variant is None:
-        return NEVER
+        return NOT_MATERIALISED
     if variant.not_run:
         return f"not run: {variant.not_run}"
     if variant.basis != basis:
@@ -177,13 +179,15 @@ def _mean(cell: str, metric: str, variants: Sequence[Variant]) -> SeedMean:
 
 
 def _differences(by_cell: Mapping[str, Mapping[int, Variant]], means: Sequence[SeedMean]) -> Iterator[Difference]:
-    """From the reference in each sweep, and from the best cell of each quality."""
+    """Yield the differences from the reference in each sweep, and from the best cell of each quality."""
     for factor in ("rank", "modules", "quantisation"):
         swept = levels(factor, list(by_cell))
         others = [cell for cell in swept.values() if cell != REFERENCE.name]
         if REFERENCE.name in by_cell:
             yield from (
-                _difference(factor, REFERENCE.name, cell, metric, by_cell) for metric in COMPARED for cell in others
+                _difference(factor, REFERENCE.name, cell, metric, by_cell)
+                for metric in COMPARED_METRICS
+                for cell in others
             )
     for quality in QUALITIES if by_cell else ():
         best = best_cell(means, quality)
@@ -194,14 +198,14 @@ def _difference(
     factor: str, first: str, second: str, metric: str, by_cell: Mapping[str, Mapping[int, Variant]]
 ) -> Difference:
     seeds = sorted(by_cell[first].keys() & by_cell[second].keys())
-    found = [by_cell[second][seed].numbers[metric] - by_cell[first][seed].numbers[metric] for seed in seeds]
-    if not found:  # no common seed: the means alone
+    differences = [by_cell[second][seed].numbers[metric] - by_cell[first][seed].numbers[metric] for seed in seeds]
+    if not differences:  # no common seed: difference of the means
         mean = fmean(v.numbers[metric] for v in by_cell[second].values())
-        return Difference(factor, first, second, metric, 0, mean - _plain(by_cell[first], metric), None, None)
-    return Difference(factor, first, second, metric, len(found), fmean(found), *_interval(found))
+        return Difference(factor, first, second, metric, 0, mean - _mean_value(by_cell[first], metric), None, None)
+    return Difference(factor, first, second, metric, len(differences), fmean(differences), *_interval(differences))
 
 
-def _plain(variants: Mapping[int, Variant], metric: str) -> float:
+def _mean_value(variants: Mapping[int, Variant], metric: str) -> float:
     return fmean(variant.numbers[metric] for variant in variants.values())
 
 

@@ -1,4 +1,4 @@
-"""How long one variant takes to answer one prompt at a time, with nothing else at work."""
+"""Measure the latency of variants, one prompt at a time."""
 
 import os
 import platform
@@ -21,27 +21,27 @@ LATENCIES = pl.Schema(
     {
         "variant": pl.String,
         "cell": pl.String,
-        "weights": pl.String,  # of the adapter whose answers were timed
+        "weights": pl.String,  # hash of the timed model's weights
         "engine": pl.String,
         "prompts": pl.Int64,
         "new_tokens": pl.Int64,
-        "p50_s": pl.Float64,  # of whole answers
+        "p50_s": pl.Float64,  # of complete answers
         "p95_s": pl.Float64,
         "p99_s": pl.Float64,
         "tokens_per_s": pl.Float64,
-        "other_cores": pl.Float64,  # cores that other processes kept busy meanwhile, on average
+        "other_cores": pl.Float64,  # mean number of cores used by other processes
     }
 )
 
 
 @dataclass(frozen=True)
 class LatencySpec:
-    """How answers are timed: greedily, one prompt in a forward pass.
+    """Settings of the timing: greedy decoding, batch size 1.
 
     Attributes:
-        prompts: at most so many of the test rows, by hash.
-        warm_up: prompts that are answered before the clock runs.
-        max_tokens: of an answer.
+        prompts: maximum number of test rows, selected by hash.
+        warm_up: prompts answered before timing starts.
+        max_tokens: limit of an answer.
     """
 
     prompts: int = setting(100, "Most prompts that are timed, selected by hash.")
@@ -49,15 +49,15 @@ class LatencySpec:
     max_tokens: int = setting(128, "Longest answer in tokens.")
 
     def __post_init__(self) -> None:
-        """Refuse what measures nothing; ValueError names the field."""
+        """Raise ValueError with the name of an invalid field."""
         for name, lowest in (("prompts", 1), ("warm_up", 0), ("max_tokens", 1)):
             if getattr(self, name) < lowest:
-                raise ValueError(f"{name} must be at least {lowest}, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
-class Timed:
-    """A variant to be timed; `weights` is the hash of what makes the model and its arithmetic."""
+class TimedVariant:
+    """A variant to time; `weights` is the hash of its weights and arithmetic."""
 
     variant: str
     cell: str
@@ -67,34 +67,42 @@ class Timed:
 
 
 def latencies(
-    timed: Sequence[Timed], prompts: Sequence[str], spec: LatencySpec, *, folder: Path, progress: Progress, again: str
+    timed: Sequence[TimedVariant],
+    prompts: Sequence[str],
+    spec: LatencySpec,
+    *,
+    folder: Path,
+    progress: Progress,
+    again: str,
 ) -> pl.DataFrame:
-    """LATENCIES, one variant after the other; those that were timed before on this machine are read.
+    """Return LATENCIES, measured one variant at a time; results stored for this machine are reused.
 
     Args:
         timed: the variants.
-        prompts: what a user says.
-        spec: how they are timed.
-        folder: where the numbers are kept.
+        prompts: user messages.
+        spec: settings of the timing.
+        folder: folder of the stored results.
         progress: receives a line for each variant.
-        again: another text asks for new measurements.
+        again: part of the key of stored results; a new text repeats the measurements.
     """
-    place = [platform.node(), platform.processor(), os.cpu_count()]
+    machine = [platform.node(), platform.processor(), os.cpu_count()]
     blocks = [
-        Block(fingerprint("latency", one.weights, one.engine, list(prompts), spec, place, again), 1, one)
-        for one in timed
+        Block(fingerprint("latency", variant.weights, variant.engine, list(prompts), spec, machine, again), 1, variant)
+        for variant in timed
     ]
     paths = compute_blocks(
-        blocks, lambda one: time_variant(one, prompts, spec), folder, what="latencies", progress=progress
+        blocks, lambda variant: time_variant(variant, prompts, spec), folder, what="latencies", progress=progress
     )
-    found = read_blocks(paths, LATENCIES)
-    names = pl.DataFrame({"variant": [one.variant for one in timed], "cell": [one.cell for one in timed]})
-    return pl.concat([names, found.drop("variant", "cell")], how="horizontal").select(LATENCIES.names())
+    measured = read_blocks(paths, LATENCIES)
+    names = pl.DataFrame(
+        {"variant": [variant.variant for variant in timed], "cell": [variant.cell for variant in timed]}
+    )
+    return pl.concat([names, measured.drop("variant", "cell")], how="horizontal").select(LATENCIES.names())
 
 
-def time_variant(one: Timed, prompts: Sequence[str], spec: LatencySpec) -> pl.DataFrame:
-    """One row of LATENCIES."""
-    generator = one.generator()
+def time_variant(variant: TimedVariant, prompts: Sequence[str], spec: LatencySpec) -> pl.DataFrame:
+    """Measure one row of LATENCIES."""
+    generator = variant.generator()
     sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=spec.max_tokens)
     encoded = [generator.encode_chat([{"role": "user", "content": prompt}]) for prompt in prompts]
     for prompt in encoded[: spec.warm_up]:
@@ -107,10 +115,10 @@ def time_variant(one: Timed, prompts: Sequence[str], spec: LatencySpec) -> pl.Da
         seconds.append(time.perf_counter() - started)
         tokens += answer.completion_tokens
     row = {
-        "variant": one.variant,
-        "cell": one.cell,
-        "weights": one.weights,
-        "engine": one.engine,
+        "variant": variant.variant,
+        "cell": variant.cell,
+        "weights": variant.weights,
+        "engine": variant.engine,
         "prompts": len(prompts),
         "new_tokens": tokens,
         **percentiles(seconds),
@@ -121,25 +129,25 @@ def time_variant(one: Timed, prompts: Sequence[str], spec: LatencySpec) -> pl.Da
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """PERCENTILES of the times, between neighbours linearly (type 7 of Hyndman and Fan 1996)."""
+    """Return PERCENTILES of the times, linearly interpolated (type 7 of Hyndman and Fan 1996)."""
     return {name: float(np.percentile(np.asarray(seconds), share)) for name, share in PERCENTILES.items()}
 
 
 class OtherLoad:
-    """How many cores all other processes of this machine keep busy, on average since it was made."""
+    """Mean number of cores used by other processes since the object was created."""
 
     def __init__(self) -> None:
         """Start measuring."""
         self.started, self.busy, self.own = time.monotonic(), _busy_s(), time.process_time()
 
     def cores(self) -> float:
-        """At least 0; the system counts in hundredths of a second."""
+        """Return the mean number of cores, at least 0; the system counts in hundredths of a second."""
         wall = time.monotonic() - self.started
         others = (_busy_s() - self.busy) - (time.process_time() - self.own)
         return max(others, 0.0) / max(wall, 1e-9)
 
 
 def _busy_s() -> float:
-    """Seconds in which the machine's cores were at work, since it started."""
+    """Return the busy seconds of all cores since the machine started."""
     times = psutil.cpu_times()
     return sum(getattr(times, name, 0.0) for name in ("user", "system", "irq", "softirq"))  # `user` includes guests

@@ -1,4 +1,4 @@
-"""The report of a study: findings, figures, every number of every cell and variant."""
+"""Report of a study: findings, figures and the numbers of every cell and variant."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +29,17 @@ FORMATS = {
 def write_study(
     study: Frontier, variants: Mapping[str, Variant], timed: pl.DataFrame, links: Mapping[str, str], folder: Path
 ) -> list[str]:
-    """Write report.html, report.md, study.json, cells.csv, variants.csv, latencies.csv and the figures; returns names.
+    """Write report.html, report.md, study.json, cells.csv, variants.csv, latencies.csv and the figures.
 
     Args:
         study: with its findings.
-        variants: every one that was made.
+        variants: all materialised variants.
         timed: LATENCIES.
-        links: MLflow run id to where the UI shows it.
-        folder: the report's.
+        links: URL of each MLflow run by run id.
+        folder: folder of the report.
+
+    Returns:
+        The names of the files.
     """
     drawn = [Figure(name, caption, png(figure)) for name, (caption, figure) in figures(study, timed).items()]
     parts = sections(study, timed, links, drawn)
@@ -55,31 +58,31 @@ def write_study(
 
 
 def variant_table(study: Frontier, variants: Mapping[str, Variant]) -> pl.DataFrame:
-    """One row for each variant that was wanted: its factors, its numbers, or why it has none."""
+    """Return one row for each requested variant: its factors and numbers, or why it has none."""
     rows = []
     for name in study.wanted:
-        one = variants.get(name)
+        variant = variants.get(name)
         left_out = study.missing.get(name, "")
-        numbers = dict(one.numbers) if one and not left_out else {}
-        identity = {field: getattr(one, field) for field in IDENTITY} if one else {"name": name}
+        numbers = dict(variant.numbers) if variant and not left_out else {}
+        identity = {field: getattr(variant, field) for field in IDENTITY} if variant else {"name": name}
         rows.append({**identity, "left_out": left_out, **{metric: numbers.get(metric) for metric in METRICS}})
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def cell_table(study: Frontier) -> pl.DataFrame:
-    """One row for each cell and number: mean, interval, number of seeds."""
+    """Return one row for each cell and metric: mean, interval, number of seeds."""
     schema = {"cell": pl.String, "metric": pl.String, "n": pl.Int64, "mean": pl.Float64}
-    return pl.DataFrame([asdict(one) for one in study.means], {**schema, "low": pl.Float64, "high": pl.Float64})
+    return pl.DataFrame([asdict(mean) for mean in study.means], {**schema, "low": pl.Float64, "high": pl.Float64})
 
 
 def sections(study: Frontier, timed: pl.DataFrame, links: Mapping[str, str], drawn: Sequence[Figure]) -> list[Section]:
-    """All of the report; a part without data is left out."""
-    how = (
-        "Different is what the 95 % interval of the paired difference over seeds (Student's) leaves no doubt about; "
-        "all else is called not distinguishable, which is no proof of equality. All cells share one learning rate."
+    """Return the report's sections; sections without data are left out."""
+    note = (
+        "Two cells are called different if Student's 95 % interval of their paired difference over seeds excludes 0; "
+        "otherwise they are not distinguishable, which does not prove them equal. All cells share one learning rate."
     )
     parts = [
-        Section("Findings", [Points(study.findings), how]),
+        Section("Findings", [Points(study.findings), note]),
         Section("Figures", list(drawn)),
         _cells(study),
         _differences(study),
@@ -91,12 +94,12 @@ def sections(study: Frontier, timed: pl.DataFrame, links: Mapping[str, str], dra
 
 
 def _cells(study: Frontier) -> Section:
-    found = {(one.cell, one.metric): one for one in study.means}
+    by_cell = {(mean.cell, mean.metric): mean for mean in study.means}
     rows = []
     for cell in study.cells:
-        numbers = [found[cell, metric] for metric in METRICS]
-        told = [_mean(one.mean, one.low, one.high, FORMATS.get(one.metric, ".3f")) for one in numbers]
-        rows.append([Cell(cell), Cell(str(numbers[0].n)), *map(Cell, told)])
+        numbers = [by_cell[cell, metric] for metric in METRICS]
+        texts = [_mean(mean.mean, mean.low, mean.high, FORMATS.get(mean.metric, ".3f")) for mean in numbers]
+        rows.append([Cell(cell), Cell(str(numbers[0].n)), *map(Cell, texts)])
     head = tuple(name.replace("_", " ") for name in ("cell", "seeds", *METRICS))
     return Section("Cells, mean and interval over seeds", [Table(head, rows, head[1:])] if rows else [])
 
@@ -115,7 +118,7 @@ def _differences(study: Frontier) -> Section:
 
 
 def _latencies(timed: pl.DataFrame) -> Section:
-    head = ("variant", "engine", "prompts", "p50 ms", "p95 ms", "p99 ms", "tokens/s", "others' cores")
+    head = ("variant", "engine", "prompts", "p50 ms", "p95 ms", "p99 ms", "tokens/s", "other cores")
     rows = [
         [
             *map(Cell, (row["variant"], row["engine"], str(row["prompts"]))),
@@ -125,7 +128,7 @@ def _latencies(timed: pl.DataFrame) -> Section:
         ]
         for row in timed.iter_rows(named=True)
     ]
-    return Section("Time of one answer", [Table(head, rows, head[2:])] if rows else [])
+    return Section("Latency", [Table(head, rows, head[2:])] if rows else [])
 
 
 def _runs(study: Frontier, links: Mapping[str, str]) -> Section:

@@ -1,4 +1,4 @@
-"""One cell and seed of the study: which rows it sees, and the numbers of a trained variant."""
+"""Rows, items and measurements of the variants of a study."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -22,18 +22,18 @@ from synth_assets.training.methods import METHODS
 from synth_assets.training.specs import LoraSpec, spec_settings
 from synth_assets.training.validation import token_scores
 
-SELECTING, TESTING = "validation", "test"
+SELECTION, TEST = "validation", "test"
 LOSSES = pl.Schema({"split": pl.String, "loss": pl.Float64, "perplexity": pl.Float64, "tokens": pl.Int64})
 
 
 @dataclass(frozen=True)
 class StudySpec:
-    """What every cell of a study has in common.
+    """Settings common to all cells of a study.
 
     Attributes:
-        train_rows: at most so many, drawn by hash; 0 takes all.
-        epochs: None: those of LoraSpec.
-        items: at most so many validation items of the suite that decides, drawn by hash; 0 takes all.
+        train_rows: maximum number of training rows, selected by hash; 0: all.
+        epochs: epochs; None: those of LoraSpec.
+        items: maximum number of validation items of the deciding suite, selected by hash; 0: all.
     """
 
     train_rows: int = setting(0, "Most training rows, selected by hash; 0: all.")
@@ -41,19 +41,19 @@ class StudySpec:
     items: int = setting(0, "Most validation items, selected by hash; 0: all.")
 
     def __post_init__(self) -> None:
-        """Refuse numbers below 0; ValueError names the field."""
+        """Raise ValueError with the name of an invalid field."""
         for name in ("train_rows", "items"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.epochs is not None and self.epochs <= 0:
-            raise ValueError(f"epochs must be above 0, not {self.epochs}")
+            raise ValueError(f"epochs must be above 0, got {self.epochs}")
 
 
 @dataclass(frozen=True)
 class Study:
-    """What the variants of a study share: SFT_ROWS with the split "test", BENCHMARK_ITEMS, settings.
+    """Data and settings of a study: SFT_ROWS with the split "test", BENCHMARK_ITEMS, specs.
 
-    `basis` is the fingerprint of all that; variants of another basis do not compare.
+    `basis` is their fingerprint; variants of another basis are not comparable.
     """
 
     base: ModelRecord
@@ -64,7 +64,7 @@ class Study:
     basis: str
 
     def training_of(self, cell: Cell, seed: int) -> LoraSpec:
-        """The training of a cell: the tier's LoRA with the cell's factors and the seed."""
+        """Return the training spec of a cell: the tier's LoRA with the cell's factors and the seed."""
         return replace(
             self.lora,
             rank=cell.rank,
@@ -77,11 +77,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Variant:
-    """What one training of the study gave; `not_run` and `failure` say why nothing was measured.
+    """Result of one training of a study; `not_run` or `failure` is the reason for missing measurements.
 
-    `basis` is the study's. Losses are in nats a token: of the
-    validation rows that selected the weights, and of test rows that nothing selected by. `score` is on the validation
-    items of the suite that decides.
+    Losses are in nats per token: on the validation rows that selected the weights, and on the test rows. `score` is on
+    the validation items of the deciding suite.
     """
 
     name: str
@@ -95,7 +94,7 @@ class Variant:
     manifest_sha256: str = ""
     weights: str = ""  # hash of the adapter's files
     spec: Mapping[str, Any] = field(default_factory=dict)
-    rows: Mapping[str, int] = field(default_factory=dict)  # split to number
+    rows: Mapping[str, int] = field(default_factory=dict)  # number of rows by split
     numbers: Mapping[str, float] = field(default_factory=dict)
     peak_memory_kind: Literal["measured", "derived"] = "derived"
     suite: str = ""
@@ -106,25 +105,25 @@ class Variant:
 
     @property
     def measured(self) -> bool:
-        """Whether it has numbers."""
+        """Whether it has measurements."""
         return not (self.not_run or self.failure)
 
     @property
     def cell(self) -> str:
-        """The name of its cell."""
+        """Name of its cell."""
         return Cell(self.rank, self.modules, self.quantisation).name
 
 
 def variant_of(cell: Cell, seed: int, basis: str) -> Variant:
-    """A variant of which nothing was measured yet."""
+    """Return a variant without measurements."""
     return Variant(cell.variant(seed), cell.rank, cell.modules, cell.quantisation, seed, basis)
 
 
 def study_rows(rows: pl.DataFrame, study: StudySpec) -> pl.DataFrame:
-    """SFT_ROWS of the study, with the split "test" beside "train" and "validation".
+    """Return SFT_ROWS of the study with the splits "train", "validation" and "test".
 
-    The validation rows are divided into halves by near-duplicate group, in an order drawn by hash: one selects the
-    weights of each training, the other is the test. Of the training rows as many as the spec asks for, by hash.
+    The validation rows are divided into halves by near-duplicate group, in an order by hash: one half selects the
+    weights of each training, the other is the test set. Training rows are limited by the spec, selected by hash.
 
     Raises:
         ValueError: the validation rows form fewer than two groups.
@@ -135,47 +134,51 @@ def study_rows(rows: pl.DataFrame, study: StudySpec) -> pl.DataFrame:
         train = train.filter(order <= study.train_rows)
     sizes = held_out["group"].value_counts(name="rows")
     if sizes.height < 2:
-        raise ValueError(f"{held_out.height} validation rows form {sizes.height} group: a test half needs another")
-    drawn = sizes.with_columns(pl.col("group").map_elements(_draw, return_dtype=pl.String).alias("draw")).sort("draw")
+        raise ValueError(
+            f"the study needs at least 2 groups of validation rows, got {sizes.height} of {held_out.height} rows"
+        )
+    shuffled = sizes.with_columns(pl.col("group").map_elements(_draw, return_dtype=pl.String).alias("draw")).sort(
+        "draw"
+    )
     before = pl.col("rows").cum_sum() - pl.col("rows")
-    testing = drawn.filter(before < held_out.height // 2)["group"]
-    side = pl.when(pl.col("group").is_in(testing.implode())).then(pl.lit(TESTING)).otherwise(pl.lit(SELECTING))
+    testing = shuffled.filter(before < held_out.height // 2)["group"]
+    side = pl.when(pl.col("group").is_in(testing.implode())).then(pl.lit(TEST)).otherwise(pl.lit(SELECTION))
     return pl.concat([train, held_out.with_columns(side.alias("split"))])
 
 
 def study_items(items: pl.DataFrame) -> pl.DataFrame:
-    """The validation items of the suite that decides: settings are chosen by the study, so it sees no test item.
+    """Return the validation items of the deciding suite: the study selects settings, so that it uses no test items.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there are none.
     """
-    found = items.filter(split="validation", suite=items["suite"][0]) if items.height else items
-    if found.is_empty():
+    validation = items.filter(split="validation", suite=items["suite"][0]) if items.height else items
+    if validation.is_empty():
         raise ValueError("benchmark_items has no validation item of its first suite to score the variants on")
-    return found
+    return validation
 
 
 def study_of(
     base: ModelRecord, tables: tuple[pl.DataFrame, pl.DataFrame], specs: tuple[StudySpec, LoraSpec], tier: Tier
 ) -> Study:
-    """The study of a base on (SFT_ROWS, BENCHMARK_ITEMS); errors as of `study_rows` and `study_items`."""
+    """Return the study of a base on (SFT_ROWS, BENCHMARK_ITEMS); errors as of `study_rows` and `study_items`."""
     rows, items = study_rows(tables[0], specs[0]), study_items(tables[1])
     arithmetic = [tier.device, tier.dtype, tier.attention, tier.grouping, tier.batch_size, tier.accumulation]
-    made_by = [METHODS["lora"].code_version, library_versions(), arithmetic]
+    code = [METHODS["lora"].code_version, library_versions(), arithmetic]
     settings = [asdict(specs[0]), spec_settings(specs[1])]
-    basis = fingerprint(base.revision, content_hash(rows), content_hash(items), *settings, made_by)
+    basis = fingerprint(base.revision, content_hash(rows), content_hash(items), *settings, code)
     return Study(base, rows, items, *specs, basis)
 
 
 def missing_support(quantisation: str) -> str:
-    """Why this machine cannot load a base in a quantisation, or nothing."""
+    """Return why this machine cannot load a base with a quantisation, or ""."""
     if quantisation != "none" and find_spec("bitsandbytes") is None:
-        return f"{quantisation} needs bitsandbytes: pip install -c constraints.txt -e '.[cuda]', also without a GPU"
+        return f"{quantisation} needs bitsandbytes: pip install -c constraints.txt -e '.[cuda]', with or without a GPU"
     return ""
 
 
-def losses(
-    subject: tuple[Callable[[], tuple[Any, Any]], str],
+def held_out_losses(
+    model: tuple[Callable[[], tuple[Any, Any]], str],
     rows: pl.DataFrame,
     context_tokens: int,
     batch: int,
@@ -183,28 +186,28 @@ def losses(
     folder: Path,
     progress: Progress,
 ) -> pl.DataFrame:
-    """LOSSES on validation and test rows; read where the same weights were measured on the same rows before.
+    """Return LOSSES on validation and test rows; results stored for the same weights and rows are reused.
 
     Args:
-        subject: what makes (model with adapter, tokenizer), and the hash of the model's weights and arithmetic.
-        rows: of `study_rows`.
-        context_tokens: the base's longest sequence.
+        model: loader of (model with adapter, tokenizer), and the hash of the model's weights and arithmetic.
+        rows: rows of `study_rows`.
+        context_tokens: longest sequence of the base.
         batch: rows in one forward pass.
-        folder: where the numbers are kept.
-        progress: is told where they were known.
+        folder: folder of the stored results.
+        progress: receives a line about stored results.
     """
-    load, weights = subject
+    load, weights = model
     held_out = rows.filter(pl.col("split") != "train")
 
     def measure(table: pl.DataFrame) -> pl.DataFrame:
         model, tokenizer = load()
         model.eval()
-        found = []
-        for split in (SELECTING, TESTING):
+        records = []
+        for split in (SELECTION, TEST):
             examples = encode_rows(table.filter(split=split), tokenizer, context_tokens)
             tokens = sum(len(example.answer) for example in examples)
-            found.append({"split": split, "tokens": tokens} | token_scores(model, examples, batch))
-        return pl.DataFrame(found, schema=LOSSES)
+            records.append({"split": split, "tokens": tokens} | token_scores(model, examples, batch))
+        return pl.DataFrame(records, schema=LOSSES)
 
     key = fingerprint("losses", weights, content_hash(held_out), batch)
     shards = compute_blocks([Block(key, 1, held_out)], measure, folder, what="losses", progress=progress)
@@ -212,21 +215,21 @@ def losses(
 
 
 def measured_variant(
-    variant: Variant, record: AdapterRecord, folder: Path, found: pl.DataFrame, score: tuple[str, str, float, int]
+    variant: Variant, record: AdapterRecord, folder: Path, losses: pl.DataFrame, score: tuple[str, str, float, int]
 ) -> Variant:
-    """The variant with its numbers.
+    """Return the variant with its measurements.
 
     Args:
-        variant: of `variant_of`.
-        record: of its training.
-        folder: the adapter's.
-        found: LOSSES.
+        variant: variant of `variant_of`.
+        record: record of its training.
+        folder: folder of the adapter.
+        losses: LOSSES.
         score: suite, metric, value, items.
     """
     suite, metric, value, items = score
     held_out = {
         f"{row['split']}_{name}": float(row[name])
-        for row in found.iter_rows(named=True)
+        for row in losses.iter_rows(named=True)
         for name in ("loss", "perplexity", "tokens")
     }
     return replace(
@@ -254,14 +257,14 @@ def measured_variant(
     )
 
 
-def settings_of(variant: Variant) -> dict[str, str]:
-    """What a variant is found by in MLflow."""
-    kept = ("rank", "modules", "quantisation", "seed", "basis", "cell")
-    return {"variant": variant.name, **{name: str(getattr(variant, name)) for name in kept}}
+def identity_of(variant: Variant) -> dict[str, str]:
+    """Return the tags that identify a variant in MLflow."""
+    fields = ("rank", "modules", "quantisation", "seed", "basis", "cell")
+    return {"variant": variant.name, **{name: str(getattr(variant, name)) for name in fields}}
 
 
-def version_of(variant: Variant) -> str:
-    """Sixteen hex digits of a variant; the MLflow run, which a rerun may make anew, is not in it."""
+def data_version_of(variant: Variant) -> str:
+    """Return the data version of a variant, independent of the MLflow run, which a rerun may create again."""
     return fingerprint(asdict(replace(variant, mlflow_run_id="")))
 
 

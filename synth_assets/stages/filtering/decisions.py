@@ -131,7 +131,7 @@ class RowLog:
         """Return positions in `indices`, sorted by the rows' keys."""
         not_recalled = ~pl.col(self._keys[1]).is_in([*self._recalled])
         rows = self.table.select(*self._keys, not_recalled=not_recalled)[indices].with_row_index("position")
-        return rows.sort("stays", *self._keys, "position")["position"].to_numpy().astype(np.int64)
+        return rows.sort("not_recalled", *self._keys, "position")["position"].to_numpy().astype(np.int64)
 
     def reject(
         self, indices: Integers, reasons: NDArray[np.str_], repeats: pl.Series, similarity: NDArray[np.float64]

@@ -1,1 +1,1 @@
-"""Raw instructions: invented by a chat model from its own template, or imported."""
+"""Generate instructions with Magpie, and import instructions and preference pairs from files."""

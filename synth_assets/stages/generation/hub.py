@@ -1,7 +1,7 @@
-"""Instruction sets that are published on a hub: where they lie, how their columns are called, and their licence.
+"""Instruction sets on the Hugging Face Hub: repository, files, format, columns and licence.
 
-A new set is a row of HUB_SETS. None of them was downloaded where this was written; the tests read small files of the
-same shapes.
+To add a set, add a row to HUB_SETS. Status: untested against the published files; the tests read small files of the
+same schema.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ class HubSet:
 
     Attributes:
         repository: owner/name of the data set.
-        files: patterns of the files that hold its rows.
+        files: patterns of its data files.
         format: key of FORMATS.
-        licence: as the data set's card names it; it is shown and recorded with the import.
-        columns: role -> column, where the format's own names do not fit.
+        licence: licence in the dataset card; shown and stored with the import.
+        columns: column by role, if the format's column names do not apply.
     """
 
     repository: str
@@ -51,7 +51,7 @@ HUB_SETS: dict[str, HubSet] = {
 
 
 def hub_set(name: str) -> HubSet:
-    """The row that "hub:<name>" means; ValueError naming the rows there are."""
+    """Return the row of "hub:<name>"; raise ValueError with the existing rows if there is none."""
     key = name.removeprefix(PREFIX)
     if key not in HUB_SETS:
         raise ValueError(f"no set {name}; there are {', '.join(PREFIX + known for known in HUB_SETS)}")

@@ -1,8 +1,7 @@
-"""The shapes in which instruction data is published: which columns a record has, and what each of them is.
+"""Formats of published instruction data: the columns of a record and the role of each.
 
-A format maps roles to the column names that are in use for them. Adding one is a row in FORMATS. The format of a record
-is chosen by the columns that it fills: null is the same as absent. A tree of messages is flattened to conversations
-before its records come here (trees.py).
+A format maps roles to their usual column names. To add one, add a row to FORMATS. The format of a record is chosen by
+its non-null columns. Message trees are flattened to conversations first (message_trees.py).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,19 +12,19 @@ from synth_assets.reporting.escaping import terminal_line
 from synth_assets.stages.generation.message_trees import TREE_COLUMNS, TREE_OPTIONS
 
 Gives = Literal["instructions", "preferences"]
-Columns = Mapping[str, tuple[str, ...]]  # role -> names that may hold it; the first one found is taken
+Columns = Mapping[str, tuple[str, ...]]  # role -> possible column names; the first one present is used
 
 ROLES = {
-    "instruction": "what is asked: a text, or turns",
-    "input": "what the instruction is about, joined to it below a blank line (also: context)",
+    "instruction": "the instruction: a text, or turns",
+    "input": "input of the instruction, appended below a blank line (also: context)",
     "response": "the answer: a text, or turns",
     "system": "the system prompt, the first turn of the history",
     "history": "earlier turns: pairs of question and answer, or turns",
     "conversation": "all turns",
     "chosen": "the better answer: a text, or turns",
     "rejected": "the worse answer: a text, or turns",
-    "label": "whether the answer is good (KTO): rows that say no are rejected",
-    "weight": "how much a row counts: rows of weight 0 are rejected",
+    "label": "whether the answer is good (KTO): rows labelled bad are rejected",
+    "weight": "weight of a row: rows of weight 0 are rejected",
     "score": "a rating: reported, not used",
 }
 ALIASES = {"context": "input"}
@@ -34,13 +33,17 @@ PROMPTS = ("prompt", "instruction", "question", "query")
 RESPONSES = ("completion", "response", "answer", "output")
 LABELS = ("label", "kto_tag")
 SYSTEM = {"system": ("system", "system_prompt")}
-BESIDE = {"input": ("input", "context"), **SYSTEM, "history": ("history",)}
-JUDGED = {"label": LABELS, "weight": (), "score": ()}  # without names: only if a user names the column
+CONTEXT_COLUMNS = {"input": ("input", "context"), **SYSTEM, "history": ("history",)}
+LABEL_COLUMNS = {
+    "label": LABELS,
+    "weight": (),
+    "score": (),
+}  # roles without column names apply only if a user names the column
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a format gives, and the columns that its records must and may have."""
+    """Output table of a format, and the required and optional columns of its records."""
 
     gives: Gives
     required: Columns
@@ -51,35 +54,45 @@ FORMATS: dict[str, Format] = {
     "preference": Format(
         "preferences",
         {"chosen": ("chosen",), "rejected": ("rejected",)},
-        {"instruction": PROMPTS, **BESIDE, "conversation": ("conversations", "messages"), "weight": (), "score": ()},
+        {
+            "instruction": PROMPTS,
+            **CONTEXT_COLUMNS,
+            "conversation": ("conversations", "messages"),
+            "weight": (),
+            "score": (),
+        },
     ),
     "tree": Format("instructions", {name: (name,) for name in TREE_COLUMNS}, {name: (name,) for name in TREE_OPTIONS}),
     "sharegpt": Format(
         "instructions",
         {"conversation": ("conversations", "conversation")},
-        {**SYSTEM, "input": (), "response": (), **JUDGED},
+        {**SYSTEM, "input": (), "response": (), **LABEL_COLUMNS},
     ),
     "messages": Format(
-        "instructions", {"conversation": ("messages",)}, {**SYSTEM, "input": (), "response": (), **JUDGED}
+        "instructions", {"conversation": ("messages",)}, {**SYSTEM, "input": (), "response": (), **LABEL_COLUMNS}
     ),
     "alpaca": Format(
         "instructions",
         {"instruction": ("instruction",), "response": ("output",)},
-        {**BESIDE, "conversation": (), **JUDGED},
+        {**CONTEXT_COLUMNS, "conversation": (), **LABEL_COLUMNS},
     ),
     "kto": Format(
-        "instructions", {"instruction": PROMPTS, "response": RESPONSES, "label": LABELS}, {**BESIDE, **JUDGED}
+        "instructions",
+        {"instruction": PROMPTS, "response": RESPONSES, "label": LABELS},
+        {**CONTEXT_COLUMNS, **LABEL_COLUMNS},
     ),
     "completion": Format(
-        "instructions", {"instruction": PROMPTS, "response": RESPONSES}, {**BESIDE, "conversation": (), **JUDGED}
+        "instructions",
+        {"instruction": PROMPTS, "response": RESPONSES},
+        {**CONTEXT_COLUMNS, "conversation": (), **LABEL_COLUMNS},
     ),
 }
-CACHED = 1_000  # sets of columns; a file of more of them is read slower
+MAX_CACHED = 1_000  # sets of columns; a file with more of them is read more slowly
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A format, and the column of the file for each of its roles."""
+    """A format with the file's column for each role."""
 
     name: str
     gives: Gives
@@ -89,7 +102,7 @@ class Chosen:
 
 
 class FormatChooser:
-    """Chooses the format of each record of a file by the columns that it fills."""
+    """Choose the format of each record of a file by its non-null columns."""
 
     def __init__(
         self,
@@ -100,36 +113,36 @@ class FormatChooser:
         no_labels: Collection[str] = (),
         text_cells: bool = False,
     ) -> None:
-        """Choose the main format of a file, which is that of records that fit none.
+        """Choose the main format of a file, which applies to records that match no other.
 
         Args:
-            seen: the columns of the file's first records.
-            name: a key of FORMATS; any of them where None.
-            own: role -> column, as a user named them; an empty column: nothing has that role.
-            no_labels: columns that are called as labels are and hold something else.
-            text_cells: every cell is a text.
+            seen: columns of the file's first records.
+            name: a key of FORMATS; any format if None.
+            own: column by role, as a user named them; an empty column: nothing has that role.
+            no_labels: columns with the name of a label but other values.
+            text_cells: whether every cell is a text.
 
         Raises:
-            ValueError: an unknown format or role, a column that the file lacks, or columns that fit no format.
+            ValueError: an unknown format or role, a missing column, or columns that match no format.
         """
         self._own = {ALIASES.get(role, role): column for role, column in (own or {}).items()}
         self._name, self._no_labels, self._text_cells = name, frozenset(no_labels), text_cells
         self._known: dict[frozenset[str], Chosen | None] = {}
-        _refuse_unknown(seen, name, self._own)
+        _check_names(seen, name, self._own)
         main = self._fit(frozenset(seen))
         if main is None:
-            raise ValueError(_misfit(seen, name, self._own))
+            raise ValueError(_mismatch_text(seen, name, self._own))
         self.main = main
 
     def of(self, present: Iterable[str]) -> Chosen:
-        """Return the format of a record that fills these columns."""
+        """Return the format of a record with these non-null columns."""
         key = frozenset(present)
         if key not in self._known:
-            if len(self._known) >= CACHED:
+            if len(self._known) >= MAX_CACHED:
                 self._known.clear()
             self._known[key] = self._fit(key)
-        known = self._known[key]
-        return known if known and known.name != "tree" else self.main
+        chosen = self._known[key]
+        return chosen if chosen and chosen.name != "tree" else self.main
 
     def _fit(self, names: frozenset[str]) -> Chosen | None:
         """Return the first format whose required columns are among `names`."""
@@ -140,7 +153,7 @@ class FormatChooser:
             mapped = {role: column for role, known in roles.items() if (column := self._column(role, known, names))}
             if shape.required.keys() <= mapped.keys():
                 if "instruction" in mapped and "conversation" not in self._own:
-                    mapped.pop("conversation", None)  # preference sets hold the same turns twice
+                    mapped.pop("conversation", None)  # preference sets store the same turns twice
                 required = tuple(mapped[role] for role in shape.required)
                 return Chosen(key, shape.gives, mapped, required, self._text_cells)
         return None
@@ -149,7 +162,7 @@ class FormatChooser:
         return {role for role, column in self._own.items() if column}
 
     def _column(self, role: str, known: tuple[str, ...], names: frozenset[str]) -> str | None:
-        """Return the column of a role among `names`; a column that a user gave a role has no other."""
+        """Return the column of a role among `names`; a column that a user assigned to a role has no other role."""
         if role in self._own:
             return self._own[role] if self._own[role] in names else None
         taken = set(self._own.values()) | (self._no_labels if role == "label" else set())
@@ -157,11 +170,11 @@ class FormatChooser:
 
 
 def shown(names: Iterable[str]) -> str:
-    """Return column names for a terminal, with commas between."""
+    """Return comma-separated column names for a terminal."""
     return ", ".join(terminal_line(name) for name in names)
 
 
-def _refuse_unknown(seen: Sequence[str], name: str | None, own: Mapping[str, str]) -> None:
+def _check_names(seen: Sequence[str], name: str | None, own: Mapping[str, str]) -> None:
     if name is not None and name not in FORMATS:
         raise ValueError(f"no format {name!r}; there are {', '.join(FORMATS)}")
     if unknown := sorted(set(own) - set(ROLES)):
@@ -170,11 +183,11 @@ def _refuse_unknown(seen: Sequence[str], name: str | None, own: Mapping[str, str
         raise ValueError(f"no column {shown(lacking)}; there are {shown(seen)}")
 
 
-def _misfit(seen: Sequence[str], name: str | None, own: Mapping[str, str]) -> str:
+def _mismatch_text(seen: Sequence[str], name: str | None, own: Mapping[str, str]) -> str:
     expected = f"format {name}" if name else "any known format"
-    if given := [f"{role}={terminal_line(column)}" for role, column in own.items() if column]:
+    if assigned := [f"{role}={terminal_line(column)}" for role, column in own.items() if column]:
         return (
-            f"columns for {', '.join(given)} are not enough for {expected}: expected instruction and response, "
+            f"columns for {', '.join(assigned)} are not enough for {expected}: expected instruction and response, "
             f"or conversation, or chosen and rejected; the columns are {shown(seen)}"
         )
     return (

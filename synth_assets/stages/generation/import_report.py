@@ -1,4 +1,4 @@
-"""What became of the records of an imported file, for the terminal, the run's log and the file beside the import."""
+"""Report of an import: kept, repaired and rejected records, for the terminal, the log and the import's manifest."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,17 +9,17 @@ from synth_assets.reporting.escaping import terminal_line
 from synth_assets.stages.generation.import_formats import Chosen, shown
 from synth_assets.stages.generation.reasons import REPAIRS, explained
 
-LINES_SHOWN = 10
-NAMES_COUNTED = 50  # a file may have columns without end
+MAX_LINES = 10
+MAX_NAMES = 50  # bounds the memory for files with many columns
 NAME_CHARACTERS = 80
-NAMES_SHOWN = 20
+MAX_SHOWN_NAMES = 20
 MEASURED = ("weight", "score")
 OTHER = "others"
 
 
 @dataclass
 class TooLong:
-    """How many rows the base in use cannot take; `measured` rows were looked at, the first of the file."""
+    """Number of rows that exceed the base's context, among the first `measured` rows."""
 
     base: str
     context_tokens: int
@@ -29,20 +29,20 @@ class TooLong:
 
 @dataclass
 class ImportReport:
-    """What became of a file's records: counts are exact, line numbers the first LINES_SHOWN of each reason.
+    """Counts of a file's records, with the first MAX_LINES line numbers of each reason.
 
     Attributes:
-        name: of the import.
+        name: name of the import.
         kept: rows of each table, "instructions" and "preferences".
         formats: records of each format.
-        columns: format -> role -> the columns that had it.
-        unused: column -> records that fill it and whose format does not use it.
-        unused_fields: the same of the fields of turns.
-        measures: of a column with a weight or score, how many values it has, the least and the greatest.
-        repaired: what was changed -> records.
+        columns: format -> role -> its columns.
+        unused: column -> records with a value that their format does not use.
+        unused_fields: the same for fields of turns.
+        measures: column with a weight or score -> number of values, minimum and maximum.
+        repaired: repair -> records.
         rejected: reason -> records.
-        lines: reason -> lines of the first ones.
-        too_long: rows that the base in use cannot take; None where nobody counted.
+        lines: reason -> line numbers of the first records.
+        too_long: rows that exceed the base's context; None if not counted.
     """
 
     name: str
@@ -60,18 +60,18 @@ class ImportReport:
 
     @property
     def rows(self) -> int:
-        """Rows kept in both tables."""
+        """Number of kept rows in both tables."""
         return self.kept.total()
 
     def reject(self, reason: str, line: int) -> None:
         """Count a rejected record."""
         self.rejected[reason] += 1
         lines = self.lines.setdefault(reason, [])
-        if len(lines) < LINES_SHOWN:
+        if len(lines) < MAX_LINES:
             lines.append(line)
 
     def read(self, record: Mapping[str, Any], present: Iterable[str], chosen: Chosen) -> None:
-        """Count a record, the columns that it fills and its format does not use, and its weight and score."""
+        """Count a record, its unused columns, and its weight and score."""
         self.formats[chosen.name] += 1
         if id(chosen) not in self._known:
             self._note(chosen)
@@ -83,7 +83,7 @@ class ImportReport:
                 self.measures[column] = (count + 1, min(least, value), max(greatest, value))
 
     def _note(self, chosen: Chosen) -> None:
-        """Note which column has which role."""
+        """Store which column has which role."""
         self._known[id(chosen)] = chosen
         roles = self.columns.setdefault(chosen.name, {})
         for role, column in chosen.columns.items():
@@ -91,7 +91,7 @@ class ImportReport:
                 roles[role].append(column)
 
     def count_fields(self, names: Iterable[str]) -> None:
-        """Count the fields of a record's turns that nothing uses."""
+        """Count the unused fields of a record's turns."""
         _count(self.unused_fields, names)
 
     def facts(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class ImportReport:
 
 
 def report_lines(report: ImportReport) -> list[str]:
-    """Return the report in lines: counts, the meaning of columns, then each reason with its first line numbers."""
+    """Return the report as lines: counts, roles of columns, then each reason with its first line numbers."""
     kept = [f"{count:,} {name[:-1] if count == 1 else name} kept" for name, count in report.kept.items()]
     lines = [f"{terminal_line(report.name)}: {', '.join(kept) or 'nothing kept'}"]
     for name, columns in report.columns.items():
@@ -114,7 +114,7 @@ def report_lines(report: ImportReport) -> list[str]:
         lines.append(f"  not used: {_unused(report)}")
     for column, (count, least, greatest) in report.measures.items():
         lines.append(
-            f"  {terminal_line(column)}: {count:,} numbers from {least:g} to {greatest:g}, no trainer uses them"
+            f"  {terminal_line(column)}: {count:,} numbers from {least:g} to {greatest:g}, not used in training"
         )
     for what, count in report.repaired.most_common():
         lines.append(f"  repaired {count:,}: {what} ({REPAIRS[what]})")
@@ -137,22 +137,23 @@ def _unused(report: ImportReport) -> str:
 
 
 def _counts(names: Counter[str]) -> str:
-    first = [f"{shown([name])} ({count:,})" for name, count in names.most_common(NAMES_SHOWN)]
+    first = [f"{shown([name])} ({count:,})" for name, count in names.most_common(MAX_SHOWN_NAMES)]
     more = len(names) - len(first)
     return ", ".join([*first, *([f"and {more} more"] if more > 0 else [])])
 
 
 def _too_long(report: ImportReport) -> list[str]:
-    found = report.too_long
-    if found is None or not found.rows:
+    too_long = report.too_long
+    if too_long is None or not too_long.rows:
         return []
-    if found.measured == report.rows:
-        many = f"{found.rows:,} of {report.rows:,} rows need"
+    if too_long.measured == report.rows:
+        many = f"{too_long.rows:,} of {report.rows:,} rows need"
     else:
-        many = f"{found.rows:,} of the first {found.measured:,} rows (of {report.rows:,}) need"
+        many = f"{too_long.rows:,} of the first {too_long.measured:,} rows (of {report.rows:,}) need"
     return [
-        f"  too_long_for_base: {many} more than the {found.context_tokens:,} tokens of {found.base}, chat template "
-        "included, and the filter will reject them. Set SYNTH_BASE to a model with a longer context to train on them; "
+        f"  too_long_for_base: {many} more than the {too_long.context_tokens:,} tokens of {too_long.base}, chat "
+        "template included: the filter will reject them. To train on them, set SYNTH_BASE to a model with a longer "
+        "context; "
         "`synth models` lists some"
     ]
 
@@ -160,7 +161,7 @@ def _too_long(report: ImportReport) -> list[str]:
 def _count(counter: Counter[str], names: Iterable[str]) -> None:
     for name in names:
         cut = name[:NAME_CHARACTERS]
-        counter[cut if cut in counter or len(counter) < NAMES_COUNTED else OTHER] += 1
+        counter[cut if cut in counter or len(counter) < MAX_NAMES else OTHER] += 1
 
 
 def _number(value: object) -> float | None:

@@ -1,8 +1,8 @@
-"""The imports of a deployment: each a manifest that names its copy of the file, its options and its report.
+"""Store of imported files: each import is a manifest with the hash of its file copy, its options and its report.
 
-A manifest is replaced in one rename and names the copy by its hash, so that file, options and report change together:
-where the disk is full, or the process is killed, the import is what it was before. A file that a user puts into the
-folder by hand is an import as well, read by looking.
+A manifest is replaced atomically and refers to the copy by its hash, so that file, options and report change together
+even if the disk is full or the process is killed. A file that a user puts into the folder is an import, too; its format
+is detected.
 """
 
 import json
@@ -27,28 +27,28 @@ from synth_assets.stages.generation.reasons import explained
 from synth_assets.storage.atomic import sweep_temporaries, write_atomically
 from synth_assets.storage.manifests import file_sha256
 
-DATA = "data"  # the folder of the copies
+DATA = "data"  # folder of the file copies
 LOCK = ".lock"
 MANIFEST_SUFFIX = ".import.json"
-OPTIONS_SUFFIX = ".options.json"  # of files that were imported before there were manifests
+OPTIONS_SUFFIX = ".options.json"  # of files imported by versions without manifests
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,119}")
 HASH_DIGITS = 16
-LONGEST = 120
+MAX_NAME_CHARACTERS = 120
 
 CountTooLong = Callable[[pl.DataFrame], TooLong | None]
-"""Takes the next rows of an import and returns the count so far."""
+"""Return the count so far, given the next rows of an import."""
 
 
 @dataclass(frozen=True)
 class StoredImport:
-    """An import: its name, the copy of its file, and how that is read.
+    """An import: its name, file and options.
 
     Attributes:
         name: source of its rows.
-        path: of the file.
-        options: how it is read.
-        sha256: of the file when it was imported; empty for a file that a user put there.
-        report: what was said when it was imported.
+        path: path of the file.
+        options: how the file is read.
+        sha256: hash of the file when it was imported; empty for a file that a user put there.
+        report: report of the import.
     """
 
     name: str
@@ -60,13 +60,13 @@ class StoredImport:
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What a user asks to be imported.
+    """A request to import a file.
 
     Attributes:
         path: the file.
-        options: how to read it, and where it is from.
-        name: of the import; made from the file's name where None.
-        replace: an import of that name may be replaced.
+        options: how to read it, and its origin.
+        name: name of the import; derived from the file's name if None.
+        replace: whether an import of that name may be replaced.
     """
 
     path: Path
@@ -78,15 +78,15 @@ class ImportRequest:
 def import_file(
     request: ImportRequest, folder: Path, count_too_long: CountTooLong | None = None
 ) -> ImportReport | StoredImport:
-    """Judge a file and store a copy of it with its options and report.
+    """Validate a file and store a copy of it with its options and report.
 
     Args:
-        request: the file, and how it is to be read and called.
-        folder: where the imports are.
-        count_too_long: looks at the rows while they are judged.
+        request: the file, its options and its name.
+        folder: folder of the imports.
+        count_too_long: counts rows that exceed the base's context while they are read.
 
     Returns:
-        The report; the stored import if there is one of that name with the same content and options.
+        The report, or the stored import if one of that name has the same content and options.
 
     Raises:
         RecordFileError: the name is unsafe or taken, or the file cannot be read or has no usable row.
@@ -97,7 +97,7 @@ def import_file(
     sha256 = file_sha256(path)
     if (stored := _import_of_name(request, folder, name, sha256)) is not None:
         return stored
-    report = _judged(request, name, count_too_long)
+    report = _report_on(request, name, count_too_long)
     copy = f"{DATA}/{sha256[:HASH_DIGITS]}{''.join(split_suffix(path))}"
     facts = {"name": name, "file": copy, "sha256": sha256, **asdict(options), "report": report.facts()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def import_file(
             _store_copy(path, folder / copy, sha256)
             text = json.dumps(facts, sort_keys=True, ensure_ascii=False, indent=1)
             write_atomically(manifest_path(folder, name), lambda temporary: _write(temporary, text))
-            _remove_loose(folder, name)
+            _remove_unmanaged(folder, name)
         finally:
             _sweep(folder)
     return report
@@ -118,58 +118,58 @@ def stored_imports(folder: Path) -> list[StoredImport]:
     """Return the imports of a folder by name; RecordFileError for a damaged manifest."""
     if not folder.is_dir():
         return []
-    found = {stored.name: stored for path in sorted(folder.iterdir()) if (stored := _loose(path)) is not None}
+    by_name = {stored.name: stored for path in sorted(folder.iterdir()) if (stored := _unmanaged(path)) is not None}
     for path in sorted(folder.glob(f"*{MANIFEST_SUFFIX}")):
         if not path.name.startswith("."):
             stored = _from_manifest(path)
-            found[stored.name] = stored
-    return [found[name] for name in sorted(found)]
+            by_name[stored.name] = stored
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def find_import(folder: Path, name: str) -> StoredImport | None:
     """Return the import of a name, None if there is none."""
     path = manifest_path(folder, name)
-    return _from_manifest(path) if path.is_file() else _loose(folder / name)
+    return _from_manifest(path) if path.is_file() else _unmanaged(folder / name)
 
 
 def read_import(stored: StoredImport, scratch: Path | None = None) -> Imported:
     """Return the rows of an import; RecordFileError if its file is gone or cannot be read."""
-    return read_file(_present(stored), stored.options, name=stored.name, scratch=scratch)
+    return read_file(_existing_file(stored), stored.options, name=stored.name, scratch=scratch)
 
 
 def line_of(stored: StoredImport, row_id: str) -> int | None:
     """Return the line (or the number of the record) that a row of an import came from, None if it holds no such row."""
-    chunks = chunks_of(_present(stored), stored.options, ImportReport(stored.name))
+    chunks = chunks_of(_existing_file(stored), stored.options, ImportReport(stored.name))
     return next((each.line for chunk in chunks for each in chunk if each.row["row_id"] == row_id), None)
 
 
 def manifest_path(folder: Path, name: str) -> Path:
-    """Return where the manifest of an import is."""
+    """Return the path of an import's manifest."""
     return folder / f"{name}{MANIFEST_SUFFIX}"
 
 
 def safe_name(name: str) -> str:
-    """Return the name; raise RecordFileError if it could leave the folder, hide, or pass for something else."""
+    """Return the name; raise RecordFileError if it is unsafe as a file name or has a reserved suffix."""
     if not NAME.fullmatch(name) or name.endswith((OPTIONS_SUFFIX, MANIFEST_SUFFIX)):
         raise RecordFileError(
-            f"{name!r} cannot name an import: letters, digits, space, dot, dash and underscore, "
-            f"beginning with a letter or digit, at most {LONGEST} characters"
+            f"{name!r} cannot name an import: use letters, digits, space, dot, dash and underscore, "
+            f"begin with a letter or digit, at most {MAX_NAME_CHARACTERS} characters"
         )
     return name
 
 
 def default_name(file_name: str) -> str:
-    """Return the name of an import that nobody named: the file's, without what a name may not have."""
+    """Return the default name of an import: the file's name without characters that are not allowed."""
     if NAME.fullmatch(file_name) and not file_name.endswith((OPTIONS_SUFFIX, MANIFEST_SUFFIX)):
         return file_name
     plain = unicodedata.normalize("NFKD", file_name).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._ ")
     for suffix in (OPTIONS_SUFFIX, MANIFEST_SUFFIX):
         name = name.removesuffix(suffix)
-    return safe_name(name[-LONGEST:].lstrip("-._ ") or "import")
+    return safe_name(name[-MAX_NAME_CHARACTERS:].lstrip("-._ ") or "import")
 
 
-def _judged(request: ImportRequest, name: str, count_too_long: CountTooLong | None) -> ImportReport:
+def _report_on(request: ImportRequest, name: str, count_too_long: CountTooLong | None) -> ImportReport:
     """Return the report on a file; raise RecordFileError if no row of it is usable."""
     report = ImportReport(name)
     for chunk in chunks_of(request.path, request.options, report):
@@ -199,33 +199,33 @@ def _import_of_name(request: ImportRequest, folder: Path, name: str, sha256: str
 
 
 def _same(stored: StoredImport, sha256: str, options: ImportOptions) -> bool:
-    known = stored.sha256 or file_sha256(stored.path)
-    own, other = stored.options, options
-    return (known, own.format, own.columns or {}) == (sha256, other.format, other.columns or {})
+    stored_sha256 = stored.sha256 or file_sha256(stored.path)
+    first, second = stored.options, options
+    return (stored_sha256, first.format, first.columns or {}) == (sha256, second.format, second.columns or {})
 
 
 def _refuse_unreadable_name(path: Path) -> None:
-    """Raise what `read_records` would raise for the name of a file, or for one that is not there."""
+    """Raise the error of `read_records` for a file name that cannot be read, or for a missing file."""
     refuse_other_names(path)
     if not path.is_file():
-        raise RecordFileError(f"{path} cannot be read: there is no such file")
+        raise RecordFileError(f"{path} cannot be read: no such file")
 
 
 def _store_copy(source: Path, target: Path, sha256: str) -> None:
     def copy(temporary: Path) -> None:
         shutil.copyfile(source, temporary)
         if file_sha256(temporary) != sha256:
-            raise RecordFileError(f"{source} changed while it was imported; import it again")
+            raise RecordFileError(f"{source} changed during the import: import it again")
 
     if not target.is_file() or file_sha256(target) != sha256:
         write_atomically(target, copy)
 
 
 def _sweep(folder: Path) -> None:
-    """Remove copies that no manifest names, and what killed writers left."""
+    """Remove copies without a manifest, and temporary files of killed writers."""
     try:
         named = {stored.path for stored in stored_imports(folder)}
-    except RecordFileError:  # nobody knows which copy a damaged manifest names
+    except RecordFileError:  # the copy of a damaged manifest is not known
         return
     for path in (folder / DATA).glob("*"):
         if path.is_file() and path not in named and not path.name.startswith("."):
@@ -233,7 +233,7 @@ def _sweep(folder: Path) -> None:
     sweep_temporaries(folder)
 
 
-def _remove_loose(folder: Path, name: str) -> None:
+def _remove_unmanaged(folder: Path, name: str) -> None:
     """Remove a file that the manifest of the same name replaces, and its options."""
     for path in (folder / name, folder / f"{name}{OPTIONS_SUFFIX}"):
         path.unlink(missing_ok=True)
@@ -253,23 +253,23 @@ def _from_manifest(path: Path) -> StoredImport:
     return stored
 
 
-def _loose(path: Path) -> StoredImport | None:
-    """Return the import that a user's file in the folder is; None for any other file."""
+def _unmanaged(path: Path) -> StoredImport | None:
+    """Return the import of a file that a user put into the folder; None for any other file."""
     special = path.name.startswith(".") or path.name.endswith((MANIFEST_SUFFIX, OPTIONS_SUFFIX))
     if special or not path.is_file() or not readable(path):
         return None
-    beside = path.with_name(path.name + OPTIONS_SUFFIX)
-    if not beside.is_file():
+    options_path = path.with_name(path.name + OPTIONS_SUFFIX)
+    if not options_path.is_file():
         return StoredImport(path.name, path, ImportOptions())
     try:
-        options = json.loads(beside.read_text("utf-8"))
-        known = ImportOptions(options.get("format"), options.get("columns"), options.get("origin"))
+        options = json.loads(options_path.read_text("utf-8"))
+        import_options = ImportOptions(options.get("format"), options.get("columns"), options.get("origin"))
     except (ValueError, AttributeError) as error:
-        raise RecordFileError(f"{beside} is damaged ({error}); import {path.name} again") from error
-    return StoredImport(path.name, path, known, report=options.get("report"))
+        raise RecordFileError(f"{options_path} is damaged ({error}); import {path.name} again") from error
+    return StoredImport(path.name, path, import_options, report=options.get("report"))
 
 
-def _present(stored: StoredImport) -> Path:
+def _existing_file(stored: StoredImport) -> Path:
     if not stored.path.is_file():
         raise RecordFileError(
             f"the file of the import {stored.name} is missing ({stored.path}): import it again with "

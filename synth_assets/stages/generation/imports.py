@@ -1,4 +1,4 @@
-"""Rows of an imported file: its records, judged one by one, become rows of the project's own tables, in chunks."""
+"""Read an imported file: convert its records to rows of INSTRUCTIONS and PAIRS, in chunks."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +23,8 @@ from synth_assets.storage.atomic import temporary_beside
 
 BATCH = "imported"
 CHUNK_ROWS = 10_000
-CHUNK_CHARACTERS = 8_388_608  # in Python and in polars at once, up to 4 bytes each
-LOOK_AT_RECORDS = 100
+CHUNK_CHARACTERS = 8_388_608  # held in Python and in polars, up to 4 bytes each
+SNIFF_RECORDS = 100
 TEXT_CELLS = (".csv", ".tsv")
 LABEL_COLUMNS = ("label", "kto_tag")
 SCHEMAS: dict[Gives, pl.Schema] = {"instructions": INSTRUCTIONS, "preferences": PAIRS}
@@ -32,12 +32,12 @@ SCHEMAS: dict[Gives, pl.Schema] = {"instructions": INSTRUCTIONS, "preferences": 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How a file is read, and where it is from.
+    """How a file is read, and its origin.
 
     Attributes:
-        format: a key of FORMATS; of each record by its columns where None.
-        columns: role -> column name, for files of other columns; an empty name: nothing has that role.
-        origin: where a file of the hub is from: repository, revision, file, licence.
+        format: a key of FORMATS; chosen for each record by its columns if None.
+        columns: column name by role, for other column names; an empty name: nothing has that role.
+        origin: origin of a file from the Hub: repository, revision, file, licence.
     """
 
     format: str | None = None
@@ -46,7 +46,7 @@ class ImportOptions:
 
 
 class Imported(NamedTuple):
-    """A file's rows as INSTRUCTIONS and as PAIRS (rewards null), one of which is usually empty."""
+    """A file's rows as INSTRUCTIONS and as PAIRS (with null rewards); one of them is usually empty."""
 
     instructions: pl.LazyFrame
     preferences: pl.LazyFrame
@@ -54,12 +54,12 @@ class Imported(NamedTuple):
 
 
 class ImportedRow(NamedTuple):
-    """A usable row, the table that it belongs to, and the line that it came from."""
+    """A usable row with its table and its line in the file."""
 
     line: int
     gives: Gives
     row: dict[str, Any]
-    content: list[Any]  # what its id is made of
+    content: list[Any]  # hashed for the row's id
     characters: int
 
 
@@ -71,46 +71,46 @@ def read_file(
     Args:
         path: a file that `read_records` can read.
         options: how to read it.
-        name: of the import, the source of its rows; the file's own where None.
-        scratch: folder for chunks of rows, so that memory does not grow with the file; held in memory where None.
+        name: name of the import, stored as source of its rows; the file's name if None.
+        scratch: folder for chunks of rows, so that memory does not grow with the file; in memory if None.
 
     Raises:
-        RecordFileError: the file cannot be read, or its columns fit no format; names the file and the remedy.
+        RecordFileError: the file cannot be read, or its columns match no format.
     """
     report = ImportReport(name or path.name)
     chunks: dict[Gives, list[pl.LazyFrame | Path]] = {gives: [] for gives in SCHEMAS}
     for chunk in chunks_of(path, options or ImportOptions(), report):
         for gives, rows in frames_of(chunk).items():
-            chunks[gives].append(rows.lazy() if scratch is None else _spilled(rows, scratch))
+            chunks[gives].append(rows.lazy() if scratch is None else _write_chunk(rows, scratch))
     tables = {gives: _table(parts, SCHEMAS[gives]) for gives, parts in chunks.items()}
     return Imported(tables["instructions"], tables["preferences"], report)
 
 
 def chunks_of(path: Path, options: ImportOptions, report: ImportReport) -> Iterator[list[ImportedRow]]:
-    """Yield the usable rows of a file with their ids, in chunks of bounded size, while the report is filled."""
-    rows, occurrences = _rows(path, options, report), Occurrences()
+    """Yield the usable rows of a file with their ids, in chunks of bounded size, and fill the report."""
+    rows, occurrences = _usable_rows(path, options, report), Occurrences()
     chunk: list[ImportedRow] = []
     characters = 0
     for row in rows:
         chunk.append(row)
         characters += row.characters
         if len(chunk) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
-            yield _identified(chunk, report.name, occurrences)
+            yield _with_ids(chunk, report.name, occurrences)
             chunk, characters = [], 0
     if chunk:
-        yield _identified(chunk, report.name, occurrences)
+        yield _with_ids(chunk, report.name, occurrences)
 
 
 def frames_of(chunk: Sequence[ImportedRow]) -> dict[Gives, pl.DataFrame]:
-    """Return the rows of a chunk as INSTRUCTIONS and PAIRS, without a table that has none."""
+    """Return the rows of a chunk as INSTRUCTIONS and PAIRS; empty tables are left out."""
     parts: dict[Gives, list[dict[str, Any]]] = {gives: [] for gives in SCHEMAS}
     for each in chunk:
         parts[each.gives].append(each.row)
     return {gives: pl.DataFrame(rows, schema=SCHEMAS[gives]) for gives, rows in parts.items() if rows}
 
 
-def _identified(chunk: list[ImportedRow], name: str, occurrences: Occurrences) -> list[ImportedRow]:
-    """Give each row its id; exact copies of a row get ids of their own."""
+def _with_ids(chunk: list[ImportedRow], name: str, occurrences: Occurrences) -> list[ImportedRow]:
+    """Set the id of each row; exact copies get distinct ids."""
     ids = [content_row_id(name, each.content, 0) for each in chunk]
     counts = occurrences.before([int(row_id, 16) for row_id in ids])
     for each, row_id, count in zip(chunk, ids, counts, strict=True):
@@ -120,18 +120,21 @@ def _identified(chunk: list[ImportedRow], name: str, occurrences: Occurrences) -
     return chunk
 
 
-def _rows(path: Path, options: ImportOptions, report: ImportReport) -> Iterator[ImportedRow]:
-    """Yield the usable rows of a file, without ids, while the report is filled."""
+def _usable_rows(path: Path, options: ImportOptions, report: ImportReport) -> Iterator[ImportedRow]:
+    """Yield the usable rows of a file, without ids, and fill the report."""
     records = read_records(path)
-    first = list(islice(records, LOOK_AT_RECORDS))
+    first = list(islice(records, SNIFF_RECORDS))
     chooser = _chooser(path, first, options)
-    every = chain(first, records)
+    all_records = chain(first, records)
     flattened = chooser.main.name == "tree"
     if flattened:
-        every, chooser = _flattened(path, every, chooser.main, report), FormatChooser(["messages"], "messages")
-    for record in every:
+        all_records, chooser = (
+            _flattened(path, all_records, chooser.main, report),
+            FormatChooser(["messages"], "messages"),
+        )
+    for record in all_records:
         try:
-            row = _row(record, chooser, report, flattened=flattened)
+            row = _imported_row(record, chooser, report, flattened=flattened)
         except RowFaultError as fault:
             report.reject(str(fault), record.line)
             continue
@@ -143,9 +146,10 @@ def _chooser(path: Path, first: Sequence[Record], options: ImportOptions) -> For
     """Return the formats of a file by the columns of its first records."""
     seen = list(dict.fromkeys(column for record in first for column in record.columns))
     if not first:
-        raise RecordFileError(f"{path} holds no record")
+        raise RecordFileError(f"{path} has no records")
     if not seen:
-        reasons = dict(Counter(record.fault or "no columns" for record in first))
+        counts = Counter(record.fault or "no columns" for record in first)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
         raise RecordFileError(f"{path}: none of the first {len(first)} records can be read: {reasons}")
     filled = [column for column in seen if any(record.columns.get(column) is not None for record in first)]
     no_labels = [
@@ -163,12 +167,12 @@ def _chooser(path: Path, first: Sequence[Record], options: ImportOptions) -> For
 
 
 def _flattened(path: Path, records: Iterator[Record], tree: Chosen, report: ImportReport) -> Iterator[Record]:
-    """Yield the conversations of a tree of messages, counting its messages in the report."""
+    """Yield the conversations of a message tree, and count its messages in the report."""
 
     def counted() -> Iterator[Record]:
         for record in records:
             if not record.fault:
-                report.read(record.columns, _present(record), tree)
+                report.read(record.columns, _non_null(record), tree)
             yield record
 
     try:
@@ -177,10 +181,10 @@ def _flattened(path: Path, records: Iterator[Record], tree: Chosen, report: Impo
         raise error if str(path) in str(error) else RecordFileError(f"{path}: {error}") from error
 
 
-def _row(record: Record, chooser: FormatChooser, report: ImportReport, *, flattened: bool) -> ImportedRow:
+def _imported_row(record: Record, chooser: FormatChooser, report: ImportReport, *, flattened: bool) -> ImportedRow:
     if record.fault:
         raise RowFaultError(record.fault)
-    present = _present(record)
+    present = _non_null(record)
     chosen = chooser.of(present)
     if not flattened:
         report.read(record.columns, present, chosen)
@@ -194,7 +198,7 @@ def _row(record: Record, chooser: FormatChooser, report: ImportReport, *, flatte
     return ImportedRow(record.line, chosen.gives, row, content, characters)
 
 
-def _present(record: Record) -> list[str]:
+def _non_null(record: Record) -> list[str]:
     return [name for name, value in record.columns.items() if value is not None]
 
 
@@ -213,7 +217,7 @@ def _preference(turns: Turns) -> dict[str, Any]:
     return row | {"chosen": chosen, "rejected": rejected}
 
 
-def _spilled(rows: pl.DataFrame, scratch: Path) -> Path:
+def _write_chunk(rows: pl.DataFrame, scratch: Path) -> Path:
     path = temporary_beside(scratch / "rows.parquet")
     rows.write_parquet(path, compression="zstd")
     return path

@@ -1,4 +1,4 @@
-"""Message trees (OpenAssistant): one message a record, with the message that it answers; flattened to conversations."""
+"""Flatten message trees (OpenAssistant), with one message and its parent per record, to conversations."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,19 +10,19 @@ TREE_COLUMNS = ("message_id", "parent_id", "text", "role")
 TREE_OPTIONS = ("rank", "deleted")
 MESSAGE_COLUMNS = ("message_id", "text", "role")
 NO_PARENT, DELETED = (None, ""), (True, "True", "true")
-MAX_TREE_CHARACTERS = 256_000_000  # in memory at once; OASST1 has 30 million
-UNRANKED = 1_000_000  # after every reply that people ranked
+MAX_TREE_CHARACTERS = 256_000_000  # held in memory; OASST1 has 30 million
+UNRANKED = 1_000_000  # sorts after every ranked reply
 
 
 def conversations(records: Iterable[Record]) -> Iterator[Record]:
-    """One conversation for each tree, in the order of its first message: from there always the best reply.
+    """Yield one conversation for each tree, in the order of the root messages, following the best reply.
 
-    The best is the lowest `rank` that people gave among the replies to a message (0 is the best; Köpf et al. 2023,
-    arXiv 2304.07327), the first in the file among equals. Deleted messages and what hangs on them are left out. Records
-    that could not be read stay faults. All messages are held in memory: OASST1 has 88,838.
+    The best reply to a message has the lowest human `rank` (0 is the best; Köpf et al. 2023, arXiv 2304.07327); ties
+    are broken by the order in the file. Deleted messages and their replies are left out. Records that could not be read
+    stay faults. All messages are held in memory: OASST1 has 88,838.
 
     Raises:
-        RecordFileError: the messages hold more than MAX_TREE_CHARACTERS.
+        RecordFileError: the messages have more than MAX_TREE_CHARACTERS characters.
     """
     size = 0
     roots: list[Record] = []
@@ -36,8 +36,8 @@ def conversations(records: Iterable[Record]) -> Iterator[Record]:
         size += len(str(record.columns["text"]))
         if size > MAX_TREE_CHARACTERS:
             raise RecordFileError(
-                f"its messages hold more than {MAX_TREE_CHARACTERS:,} characters, which are held in memory: divide the "
-                "file so that each tree stays whole"
+                f"the messages must fit into memory: at most {MAX_TREE_CHARACTERS:,} characters. Split the file so "
+                "that each tree stays in one part"
             )
         message = record._replace(columns={name: record.columns.get(name) for name in (*TREE_COLUMNS, "rank")})
         parent = message.columns["parent_id"]
@@ -47,7 +47,7 @@ def conversations(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _best_path(root: Record, replies: Mapping[str, list[Record]]) -> list[dict[str, Any]]:
-    """The turns from a root to where nobody answered, without a last turn of the user's that has no answer."""
+    """Return the turns from a root to a leaf, without a last user turn that has no response."""
     path, seen = [root], {root.columns["message_id"]}
     while answers := [r for r in replies.get(str(path[-1].columns["message_id"]), []) if _key(r) not in seen]:
         path.append(min(answers, key=_rank))

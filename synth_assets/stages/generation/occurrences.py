@@ -1,4 +1,4 @@
-"""How often a key occurred before, for as many keys as a file has rows: eight bytes each."""
+"""Count earlier occurrences of row keys, in eight bytes a key."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,32 +10,32 @@ Keys = NDArray[np.uint64]
 
 
 class Occurrences:
-    """Counts keys that come in chunks.
+    """Count keys that arrive in chunks.
 
-    Distinct keys lie in sorted arrays of which each is at least twice as long as the next, so that a chunk is looked up
-    in few of them and a key is merged a few times only.
+    Distinct keys are stored in sorted arrays, each at least twice as long as the next, so that a lookup searches few
+    arrays and a key is merged only a few times.
     """
 
     def __init__(self) -> None:
         """Start without any key."""
         self._runs: list[Keys] = []
-        self._again: dict[int, int] = {}  # how often a key occurred that did so more than once
+        self._again: dict[int, int] = {}  # occurrences of keys with more than one
 
     def before(self, keys: Sequence[int]) -> list[int]:
-        """Return for each key how often it occurred before, in earlier chunks and in this one."""
-        array = np.array(keys, np.uint64)
-        seen = np.zeros(array.size, bool)
+        """Return the number of earlier occurrences of each key, in earlier chunks and in this one."""
+        key_array = np.array(keys, np.uint64)
+        seen = np.zeros(key_array.size, bool)
         for run in self._runs:
-            places = np.minimum(np.searchsorted(run, array), run.size - 1)
-            seen |= run[places] == array
-        here: Counter[int] = Counter()
+            positions = np.minimum(np.searchsorted(run, key_array), run.size - 1)
+            seen |= run[positions] == key_array
+        in_chunk: Counter[int] = Counter()
         counts = []
-        for key, known in zip(keys, seen.tolist(), strict=True):
-            counts.append(self._again.get(key, int(known)) + here[key])
-            here[key] += 1
+        for key, seen_before in zip(keys, seen.tolist(), strict=True):
+            counts.append(self._again.get(key, int(seen_before)) + in_chunk[key])
+            in_chunk[key] += 1
         totals = dict(zip(keys, (count + 1 for count in counts), strict=True))  # the last count of a key stays
         self._again.update({key: total for key, total in totals.items() if total > 1})
-        self._merge(np.unique(array[~seen]))
+        self._merge(np.unique(key_array[~seen]))
         return counts
 
     def _merge(self, run: Keys) -> None:

@@ -1,4 +1,4 @@
-"""The partitions of the asset graph, and the one rule for their names."""
+"""Partitions of the asset graph, and the rule for their names."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,27 +10,28 @@ from synth_assets.stages.generation.imports import BATCH as IMPORTED
 
 BATCHES_NAME = "batches"
 BATCHES = dg.DynamicPartitionsDefinition(name=BATCHES_NAME)
-"""One key per batch of raw instructions; a key exists once somebody asked for it."""
+"""One key per batch of raw instructions; keys are added when a batch is requested."""
 
 FIRST_BATCH = "first"
-"""What the first batch is called where nobody named it."""
+"""Default name of the first batch."""
 
-SHOWN_CHARACTERS = 40  # of a name in a message
+MAX_SHOWN_CHARACTERS = 40  # of a name in a message
 
 
 class BatchNameError(ValueError):
-    """No batch may have this name; the message says which names are allowed."""
+    """A batch cannot have this name; the message lists the allowed characters."""
 
 
 def check_batch(name: str, stored: Iterable[str] = ()) -> str:
-    """Return `name` if a batch may have it. Every command, sensor and asset asks this function.
+    """Return `name` if it is a valid batch name. Every command, sensor and asset uses this check.
 
     Args:
         name: the name of a batch, new or not.
         stored: the batches whose tables are stored.
 
     Raises:
-        BatchNameError: no file may have the name, imported rows have it, or a stored batch differs in case alone.
+        BatchNameError: the name is no safe file name, is reserved for imports, or differs from a stored batch in case
+            only.
     """
     shown = shortened(name)
     if not can_name_file(name):
@@ -44,22 +45,22 @@ def check_batch(name: str, stored: Iterable[str] = ()) -> str:
     twin = next((batch for batch in stored if batch.casefold() == name.casefold()), None)
     if twin and name not in stored:
         raise BatchNameError(
-            f"no batch can be named {shown} beside {twin}: they differ in letter case alone, and some disks hold one "
-            f"file for both. Use {twin}, or choose another name"
+            f"no batch can be named {shown} beside {twin}: they differ in letter case only, and some file systems have "
+            f"one file for both. Use {twin}, or choose another name"
         )
     return name
 
 
 def usable_batches(names: Iterable[str]) -> list[str]:
-    """Return the names that `check_batch` accepts, in order; the Dagster UI adds partitions of any name."""
+    """Return the valid names, in order; the Dagster UI adds partitions of any name."""
     return [name for name in names if can_name_file(name) and name != IMPORTED]
 
 
 def stored_batches(tables: Path) -> list[str]:
-    """Return the batches whose table lies under `tables`, sorted."""
+    """Return the batches with a table under `tables`, sorted."""
     return sorted(path.stem for path in (tables / "raw_instructions").glob("*.parquet"))
 
 
 def shortened(name: str) -> str:
-    """Return the name quoted, printable and cut to a length that fits a line."""
-    return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}...")
+    """Return the name quoted, printable and truncated to fit a line."""
+    return repr(name if len(name) <= MAX_SHOWN_CHARACTERS else f"{name[:MAX_SHOWN_CHARACTERS]}...")

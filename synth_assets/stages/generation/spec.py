@@ -1,4 +1,4 @@
-"""How rows are generated: numbers, topics and turns, and what one row draws of them."""
+"""Settings of the generation, and the topic and number of turns of each row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,28 +15,28 @@ FIELDS_SINCE_V2 = ("topics", "topic_weights", "turns", "turn_weights", "constrai
 
 @dataclass(frozen=True)
 class MagpieSpec:
-    """How many instructions are made, and how they are drawn.
+    """Number of instructions and sampling settings.
 
-    The number of samples is that of the study this project grew from; temperatures and nucleus follow Magpie's own
-    runs (instruction T 0.8-1.0, top-p 1.0; answers nearer to greedy). Lengths are in tokens of the teacher: of a
-    published run of Llama-3.1-8B-Instruct with 256 for answers most were cut, and a cut answer is a lost row.
+    Temperatures and top-p follow Magpie (Xu et al. 2024, arXiv 2406.08464): instructions with T 0.8-1.0 and top-p 1.0,
+    responses with a lower temperature. Lengths are in tokens of the teacher. With 256 response tokens,
+    Llama-3.1-8B-Instruct truncates most responses, and a truncated response is a rejected row.
 
     Attributes:
         samples: rows of a batch.
-        temperature: of the user's turns.
-        response_temperature: of the answers.
-        top_p: nucleus of both.
-        max_instruction_tokens: of one user's turn.
-        max_response_tokens: of one answer.
-        seed: of the run.
-        topics: name -> system prompt under which the user's turns are invented, as Magpie makes its sets for
-            mathematics, code and translation (arXiv 2406.08464, section 2); an empty prompt is none. Answers are given
-            without it: who trains on the row will not have it either. No topics: every row without a system prompt.
-        topic_weights: name -> weight of a topic against the others; 1 where it is not named.
-        turns: exchanges of a conversation, at most.
-        turn_weights: of conversations of 1, 2, ... `turns` exchanges; empty: all have `turns`.
-        constrained_share: of instructions of one exchange, those that get constraints which a program verifies
-            (evals/training_constraints.py), before they are answered.
+        temperature: temperature of user turns.
+        response_temperature: temperature of responses.
+        top_p: top-p of both.
+        max_instruction_tokens: limit of one user turn.
+        max_response_tokens: limit of one response.
+        seed: seed of the run.
+        topics: topic -> system prompt for generating the user turns, as in Magpie's sets for mathematics, code and
+            translation (arXiv 2406.08464, section 2); an empty prompt is none. Responses are generated without it,
+            because a model trained on the row will not have it. Without topics, no row has a system prompt.
+        topic_weights: topic -> relative weight; 1 if not listed.
+        turns: maximum number of exchanges of a conversation.
+        turn_weights: weights of conversations of 1, 2, ... `turns` exchanges; empty: all have `turns`.
+        constrained_share: share of single-exchange instructions that get constraints which a program verifies
+            (evals/training_constraints.py) before they are answered.
     """
 
     samples: int = setting(1_500, "Rows of a batch.")
@@ -59,32 +59,34 @@ class MagpieSpec:
     )
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work, naming the field."""
+        """Raise ValueError with the name of an invalid field."""
         for name in ("samples", "max_instruction_tokens", "max_response_tokens", "turns"):
             if getattr(self, name) < 1:
-                raise ValueError(f"MagpieSpec.{name} is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(f"MagpieSpec.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("temperature", "response_temperature"):
             if not 0 <= getattr(self, name) <= 2:
-                raise ValueError(f"MagpieSpec.{name} is {getattr(self, name)}; it must be within 0 and 2")
+                raise ValueError(f"MagpieSpec.{name} must be in [0, 2], got {getattr(self, name)}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"MagpieSpec.top_p is {self.top_p}; it must be above 0 and at most 1")
+            raise ValueError(f"MagpieSpec.top_p must be in (0, 1], got {self.top_p}")
         if not 0 <= self.constrained_share <= 1:
-            raise ValueError(f"MagpieSpec.constrained_share is {self.constrained_share}; it must be within 0 and 1")
+            raise ValueError(f"MagpieSpec.constrained_share must be in [0, 1], got {self.constrained_share}")
         if unknown := sorted(set(self.topic_weights) - set(self.topics)):
-            raise ValueError(f"MagpieSpec.topic_weights names {', '.join(unknown)}, of which topics knows no prompt")
+            raise ValueError(
+                f"MagpieSpec.topic_weights names {', '.join(unknown)}, which MagpieSpec.topics does not have"
+            )
         if self.turn_weights and len(self.turn_weights) != self.turns:
             raise ValueError(
-                f"MagpieSpec.turn_weights has {len(self.turn_weights)} weights for conversations of 1 to {self.turns} "
-                "exchanges; it needs one for each"
+                f"MagpieSpec.turn_weights must have {self.turns} weights, one for each number of exchanges, got "
+                f"{len(self.turn_weights)}"
             )
         _check_weights("topic_weights", [self.topic_weights.get(topic, 1.0) for topic in self.topics])
         _check_weights("turn_weights", self.turn_weights)
 
 
-def drawn_by(spec: MagpieSpec) -> dict[str, Any]:
-    """What decides the text of a row: all fields but the number of samples.
+def row_settings(spec: MagpieSpec) -> dict[str, Any]:
+    """Return the settings that determine the text of a row: all fields except `samples`.
 
-    Fields that came later are left out where they change nothing, so that rows made before keep their ids.
+    Fields added since version 2 are left out if they have their default, so that older rows keep their ids.
     """
     default = asdict(MagpieSpec())
     return {
@@ -95,36 +97,36 @@ def drawn_by(spec: MagpieSpec) -> dict[str, Any]:
 
 
 def topic_of(seed: int, spec: MagpieSpec) -> str | None:
-    """The topic of the row with a seed; the same whatever else is made, and in whatever order topics are written."""
+    """Return the topic of the row with a seed, independent of other rows and of the order of topics."""
     if not spec.topics:
         return None
     names = sorted(spec.topics)
-    return names[_drawn(row_seed(seed, "topic", 0), [spec.topic_weights.get(name, 1.0) for name in names])]
+    return names[_weighted_index(row_seed(seed, "topic", 0), [spec.topic_weights.get(name, 1.0) for name in names])]
 
 
 def turns_of(seed: int, spec: MagpieSpec) -> int:
-    """How many exchanges the row with a seed is to have, at most."""
-    return 1 + _drawn(row_seed(seed, "turns", 0), spec.turn_weights) if spec.turn_weights else spec.turns
+    """Return the maximum number of exchanges of the row with a seed."""
+    return 1 + _weighted_index(row_seed(seed, "turns", 0), spec.turn_weights) if spec.turn_weights else spec.turns
 
 
 def constraints_of(seed: int, spec: MagpieSpec) -> list[Asked]:
-    """The constraints of the row with a seed; none where it is not among the constrained share."""
+    """Return the constraints of the row with a seed; none outside the constrained share."""
     if not spec.constrained_share or row_seed(seed, "constrained", 0) / SEEDS >= spec.constrained_share:
         return []
     return draw_constraints(row_seed(seed, "constraints", 0))
 
 
-def _drawn(seed: int, weights: Sequence[float]) -> int:
-    """The place that a seed draws with a probability in proportion to its weight."""
+def _weighted_index(seed: int, weights: Sequence[float]) -> int:
+    """Return the index that a seed selects, with a probability proportional to its weight."""
     point = seed / SEEDS * sum(weights)
-    places = [place for place, weight in enumerate(weights) if weight > 0]
-    for place in places:
-        point -= weights[place]
+    indices = [index for index, weight in enumerate(weights) if weight > 0]
+    for index in indices:
+        point -= weights[index]
         if point < 0:
-            return place
-    return places[-1]  # rounding of the sum
+            return index
+    return indices[-1]  # rounding of the sum
 
 
 def _check_weights(name: str, weights: Sequence[float]) -> None:
     if weights and not (all(isfinite(w) and w >= 0 for w in weights) and sum(weights) > 0):
-        raise ValueError(f"MagpieSpec.{name} gives the weights {list(weights)}; each is 0 or more, and one is above 0")
+        raise ValueError(f"MagpieSpec.{name} must be at least 0, with one above 0, got {list(weights)}")

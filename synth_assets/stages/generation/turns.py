@@ -1,4 +1,4 @@
-"""How a record of a format becomes turns: what was said before, the instruction, and what answers it."""
+"""Convert a record of a format to turns: history, instruction and responses."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ TOOL_ROLES = frozenset(
 )
 TOOL_FIELDS = ("tool_calls", "function_call")
 TURN_FIELDS = frozenset({"role", "from", "content", "value"})
-EXCLUDING = {"weight": 0, "loss": False}  # fields of a turn, and the value that excludes it from training
+EXCLUSIONS = {"weight": 0, "loss": False}  # field of a turn -> value that excludes it from training
 TRUE = frozenset({"true", "1", "1.0", "yes", "good", "desirable"})
 FALSE = frozenset({"false", "0", "0.0", "-1", "no", "bad", "undesirable"})
 
@@ -29,12 +29,12 @@ Turn = dict[str, str]
 
 
 class RowFaultError(ValueError):
-    """A record cannot become a row; the message is the reason as it is counted."""
+    """A record cannot become a row; the message is the reason."""
 
 
 @dataclass
 class Turns:
-    """A record in the project's terms: earlier turns, the last instruction, and what answers it."""
+    """A record as turns: history, last instruction and responses."""
 
     history: list[Turn]
     instruction: str
@@ -48,7 +48,7 @@ def turns_of(record: Mapping[str, Any], chosen: Chosen) -> Turns:
     if lacking := [column for column in chosen.required if record.get(column) is None]:
         raise RowFaultError(f"missing_column_{lacking[0]}")
     cells = {role: record.get(column) for role, column in chosen.columns.items()}
-    _judge(cells)
+    _check_label(cells)
     return _Reader(chosen.text_cells).turns(cells)
 
 
@@ -58,8 +58,8 @@ def truth(value: object) -> bool | None:
     return True if word in TRUE else False if word in FALSE else None
 
 
-def _judge(cells: Mapping[str, Any]) -> None:
-    """Raise RowFaultError for a row that its own label or weight excludes."""
+def _check_label(cells: Mapping[str, Any]) -> None:
+    """Raise RowFaultError for a row that its label or weight excludes."""
     if (label := cells.get("label")) is not None:
         if (good := truth(label)) is None:
             raise RowFaultError("label_not_boolean")
@@ -75,7 +75,7 @@ def _judge(cells: Mapping[str, Any]) -> None:
 
 
 class _Reader:
-    """Reads the cells of one record, and notes what it repairs and does not use."""
+    """Read the cells of one record, and collect repairs and unused fields."""
 
     def __init__(self, text_cells: bool) -> None:
         self._text_cells = text_cells
@@ -107,14 +107,14 @@ class _Reader:
         if (cell := cells.get("history")) is not None:
             turns += self._history(cell)
         if (cell := cells.get("instruction")) is not None:
-            listed = self._listed(cell)
-            if listed is None:
-                listed = self._marked(cell, prompt=True) or [{"role": "user", "content": self._clean(cell)}]
-            turns += listed
+            listed_turns = self._listed(cell)
+            if listed_turns is None:
+                listed_turns = self._marked(cell, prompt=True) or [{"role": "user", "content": self._clean(cell)}]
+            turns += listed_turns
         return turns
 
     def _with_input(self, instruction: str, cell: object) -> str:
-        """Return the instruction with what it is about below a blank line, unless it ends with that already."""
+        """Return the instruction with its input below a blank line, unless it ends with the input already."""
         text = "" if cell is None else self._clean(cell)
         if PLACEHOLDER_INPUT.fullmatch(text):
             self._repairs.add("placeholder_input")
@@ -122,21 +122,21 @@ class _Reader:
         return instruction if not text or instruction.endswith(f"\n{text}") else f"{instruction}\n\n{text}".lstrip()
 
     def _answered(self, before: list[Turn], sides: list[Any]) -> tuple[list[Turn], list[str]]:
-        """Return the turns before the answers and the answers, which may be conversations of their own."""
+        """Return the turns before the answers, and the answers, which may be conversations themselves."""
         openings, answers = [], []
         for cell in sides:
-            listed = self._listed(cell)
-            if listed is None and (not before or str(cell).startswith("\n\n")):
-                listed = self._marked(cell, prompt=False)
-            answers.append(self._clean(cell) if listed is None else _answer(listed))
-            if listed and listed[:-1]:
-                openings.append(_joined(before, listed[:-1]))
+            listed_turns = self._listed(cell)
+            if listed_turns is None and (not before or str(cell).startswith("\n\n")):
+                listed_turns = self._marked(cell, prompt=False)
+            answers.append(self._clean(cell) if listed_turns is None else _answer(listed_turns))
+            if listed_turns and listed_turns[:-1]:
+                openings.append(_joined(before, listed_turns[:-1]))
         if any(opening != openings[0] for opening in openings):
             raise RowFaultError("prompts_differ")
         return (openings[0] if openings else before), answers
 
     def _with_system(self, turns: list[Turn], cell: object) -> list[Turn]:
-        """Return the turns behind a system prompt that a column of its own holds."""
+        """Return the turns with the system prompt of a separate column."""
         text = "" if cell is None else self._clean(cell)
         if not text:
             return list(turns)
@@ -147,7 +147,7 @@ class _Reader:
         return [{"role": "system", "content": text}, *turns]
 
     def _listed(self, cell: object) -> list[Turn] | None:
-        """Return the turns of a cell that may hold a list of them; None if it is a plain text."""
+        """Return the turns of a cell with a list of turns; None if it is plain text."""
         if isinstance(cell, list | dict):
             return self._conversation(cell)
         if self._text_cells and isinstance(cell, str) and cell.lstrip().startswith("[{"):
@@ -157,9 +157,9 @@ class _Reader:
         return None
 
     def _marked(self, cell: object, *, prompt: bool) -> list[Turn] | None:
-        r"""Return the turns of a text in the form of HH-RLHF, such as "\n\nHuman: Hi\n\nAssistant: Hello".
+        r"""Return the turns of a text in the format of HH-RLHF, such as "\n\nHuman: Hi\n\nAssistant: Hello".
 
-        A prompt ends where the assistant speaks. None for any other text.
+        A prompt ends with "Assistant:". None for any other text.
         """
         if not isinstance(cell, str):
             return None
@@ -168,8 +168,8 @@ class _Reader:
         if len(parts) < 5 or parts[0].strip() or parts[1] != "Human" or (prompt and not ends):
             return None
         roles = {"Human": "user", "Assistant": "assistant"}
-        said = zip(parts[1::2], parts[2::2], strict=True)
-        turns = [{"role": roles[name], "content": self._clean(text)} for name, text in said]
+        texts = zip(parts[1::2], parts[2::2], strict=True)
+        turns = [{"role": roles[name], "content": self._clean(text)} for name, text in texts]
         self._repairs.add("human_assistant_markers")
         return turns[:-1] if prompt else turns
 
@@ -189,14 +189,14 @@ class _Reader:
             if isinstance(entry, dict):
                 turns.append(self._turn(entry))
             elif isinstance(entry, list | tuple) and len(entry) == 2:
-                said = zip(("user", "assistant"), entry, strict=True)
-                turns += [{"role": role, "content": self._clean(text)} for role, text in said]
+                texts = zip(("user", "assistant"), entry, strict=True)
+                turns += [{"role": role, "content": self._clean(text)} for role, text in texts]
             else:
                 raise RowFaultError("history_not_turns")
         return turns
 
     def _turn(self, entry: object) -> Turn:
-        """Return a turn of `role, content` or of `from, value` as role and content; null is the same as absent."""
+        """Return a turn with `role, content` or `from, value` as role and content; null counts as absent."""
         if not isinstance(entry, dict):
             raise RowFaultError("not_a_conversation")
         filled = {name: value for name, value in entry.items() if value is not None}
@@ -212,12 +212,12 @@ class _Reader:
         if content is None:
             raise RowFaultError("missing_content")
         turn = {"role": ROLE_NAMES[name], "content": self._content(content)}
-        if any(filled.get(key) == value for key, value in EXCLUDING.items()):
+        if any(filled.get(key) == value for key, value in EXCLUSIONS.items()):
             return _ExcludedTurn(turn)
         return turn
 
     def _content(self, content: object) -> str:
-        """Return a turn's text; a list of parts must hold texts alone."""
+        """Return a turn's text; a list of parts must have only texts."""
         if not isinstance(content, list):
             return self._clean(content)
         texts = [part.get("text") if isinstance(part, dict) else part for part in content]
@@ -226,7 +226,7 @@ class _Reader:
         return "\n".join(self._clean(text) for text in texts)
 
     def _clean(self, value: object) -> str:
-        """Return a text with line feeds alone and no byte order mark or outer space; raise for what is no text."""
+        """Return a text with line feeds, without byte order marks and outer space; raise RowFaultError for non-text."""
         if not isinstance(value, str):
             raise RowFaultError("not_text")
         if "\0" in value:
@@ -245,7 +245,7 @@ class _Reader:
 
 
 class _ExcludedTurn(Turn):
-    """A turn that its author excluded from training."""
+    """A turn whose fields exclude it from training."""
 
 
 def _answer(turns: list[Turn]) -> str:
@@ -258,20 +258,20 @@ def _answer(turns: list[Turn]) -> str:
 
 
 def _joined(before: list[Turn], opening: list[Turn]) -> list[Turn]:
-    """Return the turns before an answer, of which `before` and the opening of its conversation may each hold a part."""
-    system, asked = _system_of(before)
-    own_system, said = _system_of(opening)
-    if system and own_system and system != own_system:
+    """Return the turns before an answer, merged from `before` and the opening of the answer's conversation."""
+    system, earlier = _system_of(before)
+    opening_system, later = _system_of(opening)
+    if system and opening_system and system != opening_system:
         raise RowFaultError("two_system_prompts")
-    if not asked or said[: len(asked)] == asked or said[-len(asked) :] == asked:
-        turns = said
-    elif not said or asked[-len(said) :] == said:
-        turns = asked
-    elif said[0]["role"] == "assistant":  # the conversation goes on where `before` ends
-        turns = asked + said
+    if not earlier or later[: len(earlier)] == earlier or later[-len(earlier) :] == earlier:
+        turns = later
+    elif not later or earlier[-len(later) :] == later:
+        turns = earlier
+    elif later[0]["role"] == "assistant":  # the conversation continues where `before` ends
+        turns = earlier + later
     else:
         raise RowFaultError("prompts_differ")
-    return [*(system or own_system), *turns]
+    return [*(system or opening_system), *turns]
 
 
 def _system_of(turns: list[Turn]) -> tuple[list[Turn], list[Turn]]:
@@ -280,7 +280,7 @@ def _system_of(turns: list[Turn]) -> tuple[list[Turn], list[Turn]]:
 
 
 def _entries(cell: object) -> list[Any] | None:
-    """Return the turns of a list, of one turn alone, or of a struct of lists; None if it is none of these."""
+    """Return the turns of a list, of a single turn, or of a struct of lists; None if it is none of these."""
     if isinstance(cell, list):
         return cell
     if not isinstance(cell, dict):

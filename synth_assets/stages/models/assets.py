@@ -1,4 +1,4 @@
-"""Assets of the stage models: which teacher, base and reward model everything else is made with."""
+"""Assets of the stage models: records of the teacher, the base model and the reward model."""
 
 from dataclasses import asdict
 
@@ -11,19 +11,19 @@ from synth_assets.schemas.records import ModelRecord
 
 @dg.asset(group_name="models", kinds={"huggingface"}, owners=["team:data"])
 def teacher_model(inference: Inference) -> dg.MaterializeResult:
-    """The chat model that invents instructions and answers them."""
+    """Resolve the teacher: the chat model that generates instructions and responses."""
     return _resolved(inference, "teacher")
 
 
 @dg.asset(group_name="models", kinds={"huggingface"}, owners=["team:training"])
 def base_model(inference: Inference) -> dg.MaterializeResult:
-    """The model that adapters are trained on; another base makes every adapter stale."""
+    """Resolve the base model that adapters are trained on; a new base makes every adapter stale."""
     return _resolved(inference, "base")
 
 
 @dg.asset(group_name="models", kinds={"huggingface"}, owners=["team:data"])
 def reward_model(inference: Inference) -> dg.MaterializeResult:
-    """The model that says which of two answers is better."""
+    """Resolve the reward model that ranks responses."""
     return _resolved(inference, "reward")
 
 

@@ -1,1 +1,1 @@
-"""Pairs of a better and a worse response to the same instruction."""
+"""Sample responses, score them with the reward model and build preference pairs."""

@@ -1,4 +1,4 @@
-"""Assets of the stage preference: several responses to each training instruction, and pairs of a better and a worse."""
+"""Assets of the stage preference: response candidates and preference pairs, off-policy and on-policy."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -33,9 +33,9 @@ from synth_assets.stages.preference.pairs import (
     PairSpec,
     apply_retractions,
     build_pairs,
+    drop_summary,
     length_bias,
-    reasons_text,
-    some_pairs,
+    non_empty_pairs,
 )
 from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.manifests import content_hash, read_manifest
@@ -69,11 +69,11 @@ def response_candidates(
     rewards: RewardModels,
     home: SynthHome,
 ) -> dg.MaterializeResult:
-    """Several responses of the teacher to each training instruction, one per temperature, with their rewards."""
+    """Sample responses of the teacher to each training instruction, one per temperature, and score them."""
     meter = step_meter(context, inference.hardware.row(), config)
     spec = inference.hardware.spec(CandidateSpec(), config)
     teacher = inference.generator(teacher_model)
-    return _candidates(context, (sft_dataset, spec), teacher, rewards.load(reward_model), home, meter)
+    return _candidate_result(context, (sft_dataset, spec), teacher, rewards.load(reward_model), home, meter)
 
 
 @dg.asset(
@@ -92,27 +92,27 @@ def preference_pairs(
     inference: Inference,
     home: SynthHome,
 ) -> dg.MaterializeResult:
-    """A better and a worse response to the same instruction, by reward margin or as imported; train and validation."""
+    """Build preference pairs by reward margin, add imported pairs, and split them into train and validation."""
     meter = step_meter(context, inference.hardware.row(), config)
     spec = inference.hardware.spec(PairSpec(), config)
-    room = _room(inference, base_model, meter.budget)
+    window = _context_window(inference, base_model, meter.budget)
     candidates, imported = (
         apply_retractions(rows.collect(), recalled_rows["row_id"])
         for rows in (response_candidates, filtered_preferences)
     )
-    built = some_pairs(build_pairs(candidates.kept, imported.kept, spec, room))
-    taken_back = pl.concat([part.dropped.select("row_id") for part in (candidates, imported)])
-    return _pairs(context, built, taken_back, spec, home, meter)
+    built = non_empty_pairs(build_pairs(candidates.kept, imported.kept, spec, window))
+    recalled = pl.concat([part.dropped.select("row_id") for part in (candidates, imported)])
+    return _pair_result(context, built, recalled, spec, home, meter)
 
 
-def assets_of_round(one: PreferenceRound) -> list[dg.AssetsDefinition]:
-    """What the policy of an on-policy round answers, and pairs of that and of what the teacher answered."""
+def assets_of_round(round_: PreferenceRound) -> list[dg.AssetsDefinition]:
+    """Return the assets of an on-policy round: the policy's candidates, and pairs with the teacher's responses."""
 
     @dg.asset(
-        name=one.candidates,
-        ins={"policy": dg.AssetIn(one.policy)},
-        description=f"Several responses of the {display_name(one.policy)} adapter to each training instruction, with "
-        "their rewards.\n\nEmpty where that adapter failed to train.",
+        name=round_.candidates,
+        ins={"policy": dg.AssetIn(round_.policy)},
+        description=f"Several responses of the {display_name(round_.policy)} adapter to each training instruction, "
+        "with their rewards.\n\nEmpty if the training of that adapter failed.",
         code_version=fingerprint(SAMPLING_VERSION, OnPolicyCandidateSpec()),
         group_name="preference",
         kinds={"transformers", "parquet"},
@@ -134,18 +134,18 @@ def assets_of_round(one: PreferenceRound) -> list[dg.AssetsDefinition]:
         spec = inference.hardware.spec(OnPolicyCandidateSpec(), config)
         folder = home.root() / policy.path
         if policy.failure:
-            context.log.error(f"{policy.name} answers nothing, it failed: {policy.failure}")
+            context.log.error(f"Skipped: the training of {policy.name} failed: {policy.failure}")
             sft_dataset, folder = sft_dataset.head(0), None
         else:
             read_manifest(folder)
         generator = inference.generator(base_model, folder)
-        return _candidates(context, (sft_dataset, spec), generator, rewards.load(reward_model), home, meter)
+        return _candidate_result(context, (sft_dataset, spec), generator, rewards.load(reward_model), home, meter)
 
     @dg.asset(
-        name=one.pairs,
-        ins={"own_candidates": dg.AssetIn(one.candidates)},
-        description=f"The best and the worst of what the {display_name(one.policy)} adapter and the teacher answered "
-        "to the same instruction, by reward margin; train and validation.",
+        name=round_.pairs,
+        ins={"own_candidates": dg.AssetIn(round_.candidates)},
+        description=f"The best and the worst response of the {display_name(round_.policy)} adapter and the teacher to "
+        "the same instruction, by reward margin; train and validation.",
         code_version=fingerprint(PairSpec()),
         group_name="preference",
         kinds={"polars", "parquet"},
@@ -163,28 +163,28 @@ def assets_of_round(one: PreferenceRound) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         meter = step_meter(context, inference.hardware.row(), config)
         spec = inference.hardware.spec(PairSpec(), config)
-        room = _room(inference, base_model, meter.budget)
+        window = _context_window(inference, base_model, meter.budget)
         both = pl.concat([own_candidates.collect(), response_candidates.collect()])
         kept, dropped = apply_retractions(both, recalled_rows["row_id"])
-        built = build_pairs(kept, PAIRS.to_frame(), spec, room)
-        return _pairs(context, built, dropped.select("row_id"), spec, home, meter)
+        built = build_pairs(kept, PAIRS.to_frame(), spec, window)
+        return _pair_result(context, built, dropped.select("row_id"), spec, home, meter)
 
     return [candidates, pairs]
 
 
-PREFERENCE_ROUND_ASSETS = [definition for one in ON_POLICY for definition in assets_of_round(one)]
+PREFERENCE_ROUND_ASSETS = [definition for round_ in ON_POLICY for definition in assets_of_round(round_)]
 
 
-def _candidates(
+def _candidate_result(
     context: dg.AssetExecutionContext,
-    asked: tuple[pl.LazyFrame, CandidateSpec],
+    inputs: tuple[pl.LazyFrame, CandidateSpec],
     generator: LazyGenerator,
     reward: RewardModel,
     home: SynthHome,
     meter: StepMeter,
 ) -> dg.MaterializeResult:
-    """CANDIDATES of one writer, in shards that a rerun reads."""
-    (sft_rows, spec), folder, name = asked, home.shards("preference"), context.asset_key.to_user_string()
+    """Sample and score the CANDIDATES of one model, in blocks that a rerun reuses."""
+    (sft_rows, spec), folder, name = inputs, home.shards("preference"), context.asset_key.to_user_string()
     rows = instructions_to_sample(sft_rows, spec)
     sampled = sample_candidates(rows, generator, spec, folder, context.log.info, meter.budget)
     candidates = score_candidates(sampled.paths, reward, folder, context.log.info, meter.budget)
@@ -206,8 +206,8 @@ def _candidates(
     )
 
 
-def _room(inference: Inference, base: ModelRecord, budget: WorkBudget) -> ContextWindow:
-    """What the base can read; every count of tokens looks at the budget first."""
+def _context_window(inference: Inference, base: ModelRecord, budget: WorkBudget) -> ContextWindow:
+    """Return the base's context window; every token count checks the budget first."""
     count = inference.count_tokens(base)
 
     def count_within_budget(texts: Sequence[str]) -> list[int]:
@@ -217,7 +217,7 @@ def _room(inference: Inference, base: ModelRecord, budget: WorkBudget) -> Contex
     return ContextWindow(count_within_budget, base.context_tokens, inference.template_refusal(base))
 
 
-def _pairs(
+def _pair_result(
     context: dg.AssetExecutionContext,
     built: Pairs,
     recalled: pl.DataFrame,
@@ -225,12 +225,12 @@ def _pairs(
     home: SynthHome,
     meter: StepMeter,
 ) -> dg.MaterializeResult:
-    """PAIRS with what was dropped, also of the rows that a person took back."""
-    context.log.info("dropped: %s", reasons_text(built.reasons))
+    """Return the PAIRS with the reasons of dropped candidates, including recalled rows."""
+    context.log.info(drop_summary(built.reasons))
     version = content_hash(built.pairs)
-    taken_back = recalled.unique().with_columns(fate=pl.lit(RECALLED))
+    recalled_rows = recalled.unique().with_columns(fate=pl.lit(RECALLED))
     name = context.asset_key.to_user_string()
-    home.leave_row_manifest(name, version, pl.concat([built.fates, taken_back]))
+    home.leave_row_manifest(name, version, pl.concat([built.fates, recalled_rows]))
     columns = ["instruction", "chosen", "rejected", "margin"]
     return dg.MaterializeResult(
         value=built.pairs,
@@ -238,7 +238,7 @@ def _pairs(
         metadata={
             "dagster/row_count": built.pairs.height,
             "validation_rows": built.pairs.filter(pl.col("split") == "validation").height,
-            "recalled_rows": taken_back.height,
+            "recalled_rows": recalled_rows.height,
             **length_bias(built.pairs),
             **meter.facts(),
             "dropped": dg.MetadataValue.json(built.reasons.to_dicts()),
@@ -249,7 +249,7 @@ def _pairs(
 
 
 def _mean_rewards(table: pl.DataFrame) -> dict[str, float | None]:
-    """Mean reward per temperature over the finite ones; None where there is none."""
+    """Return the mean of finite rewards per temperature; None without any."""
     finite = table.filter(pl.col("reward").is_finite())
     means = finite.group_by("temperature").agg(pl.col("reward").mean()).sort("temperature")
     return {f"{temperature:g}": mean for temperature, mean in means.iter_rows()}

@@ -1,4 +1,4 @@
-"""Several responses of a model to each training instruction, and what a reward model thinks of them."""
+"""Sample several responses of a model to each training instruction, and score them with the reward model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,14 @@ from synth_assets.schemas.tables import CANDIDATES
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
 
-SAMPLING_VERSION = 1  # raise it when the same spec would give other rows
+SAMPLING_VERSION = 1  # increment when the same spec gives other rows
 
 
 @dataclass(frozen=True)
 class CandidateSpec:
-    """How many instructions get candidates, and at which temperatures one response each is drawn.
+    """Number of instructions, and the temperatures at which one response each is sampled.
 
-    Four temperatures and 1,000 instructions are the settings of the study this project grew from; a candidate that
-    is cut at `max_response_tokens` makes no pair.
+    A candidate that is truncated at `max_response_tokens` forms no pair.
     """
 
     instructions: int = setting(1_000, "Most training instructions that get responses.")
@@ -33,37 +32,36 @@ class CandidateSpec:
     seed: int = setting(42, "Seed of the responses.")
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work, naming the field."""
+        """Raise ValueError with the name of an invalid field."""
         for name in ("instructions", "max_response_tokens"):
             if getattr(self, name) < 1:
-                raise ValueError(f"CandidateSpec.{name} is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(f"CandidateSpec.{name} must be at least 1, got {getattr(self, name)}")
         if len(self.temperatures) < 2:
-            raise ValueError(f"CandidateSpec.temperatures is {self.temperatures}; a pair needs two responses")
+            raise ValueError(f"CandidateSpec.temperatures must have at least 2 values, got {self.temperatures}")
         if any(not 0 < temperature <= 2 for temperature in self.temperatures):
-            raise ValueError(f"CandidateSpec.temperatures is {self.temperatures}; each is above 0 and at most 2")
+            raise ValueError(f"CandidateSpec.temperatures must be in (0, 2], got {self.temperatures}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"CandidateSpec.top_p is {self.top_p}; it must be above 0 and at most 1")
+            raise ValueError(f"CandidateSpec.top_p must be in (0, 1], got {self.top_p}")
 
 
 @dataclass(frozen=True)
 class OnPolicyCandidateSpec(CandidateSpec):
-    """The same for the responses of an adapter, drawn as it speaks: all at temperature 1, so that they are its own."""
+    """Settings for the responses of an adapter: all at temperature 1, so that they follow its own distribution."""
 
     temperatures: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0), "One response is sampled at each temperature.")
 
 
 class Sampled(NamedTuple):
-    """Shards of candidates without rewards, and how many tokens had to be generated for them now."""
+    """Files of candidates without rewards, and the number of newly generated tokens."""
 
     paths: list[Path]
     new_tokens: int
 
 
 def instructions_to_sample(sft_rows: pl.LazyFrame, spec: CandidateSpec) -> pl.DataFrame:
-    """The training rows that get candidates: `row_id`, `group`, `history`, `instruction`, in the order of the dataset.
+    """Return `row_id`, `group`, `history` and `instruction` of the training rows that get candidates, in order.
 
-    Where there are more than the spec asks for, a sample is taken that depends on each row alone, so that a growing
-    dataset keeps most of it.
+    More rows than the spec's limit are sampled by hash of each row, so that a growing dataset keeps most of the sample.
     """
     train = sft_rows.filter(pl.col("split") == "train")
     rows = train.select("row_id", "group", "history", "instruction").collect()
@@ -81,7 +79,7 @@ def sample_candidates(
     progress: Progress,
     budget: WorkBudget | None = None,
 ) -> Sampled:
-    """One response per temperature for each row of `instructions_to_sample`; only missing blocks are computed.
+    """Sample one response per temperature for each row of `instructions_to_sample`; only compute missing blocks.
 
     Raises:
         BudgetError: the limit is reached; finished blocks are kept.
@@ -95,9 +93,9 @@ def sample_candidates(
 def score_candidates(
     sampled: Sequence[Path], reward: RewardModel, folder: Path, progress: Progress, budget: WorkBudget | None = None
 ) -> pl.LazyFrame:
-    """The candidates of `sample_candidates` with the reward filled; NaN stays NaN.
+    """Return the candidates of `sample_candidates` with their rewards; NaN stays NaN.
 
-    Rewards are shards of their own: another reward model scores the same responses.
+    Rewards are stored in separate blocks, so that another reward model can score the same responses.
 
     Raises:
         BudgetError: the limit is reached; finished blocks are kept.
@@ -111,16 +109,17 @@ def score_candidates(
         return texts.with_columns(pl.Series("reward", rewards, dtype=pl.Float64)).select(CANDIDATES.names())
 
     blocks = [
-        Block(fingerprint("rewards", path.name, reward.model, reward.revision), _rows(path), path) for path in sampled
-    ]  # a shard's name holds the hash of its bytes
+        Block(fingerprint("rewards", path.name, reward.model, reward.revision), _row_count(path), path)
+        for path in sampled
+    ]  # a file's name has the hash of its bytes
     paths = compute_blocks(blocks, score, folder, what="rewards", progress=progress, budget=budget)
     return pl.scan_parquet(paths, glob=False) if paths else pl.LazyFrame(schema=CANDIDATES)
 
 
 def blocks_by_content(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """Consecutive blocks that end where a row's own id says so, at most twice BLOCK_ROWS long.
+    """Yield consecutive blocks with content-defined boundaries (by row id), at most twice BLOCK_ROWS long.
 
-    A row that comes or goes changes the block it stands in and leaves the others, which fixed offsets would not.
+    An added or removed row changes only its block; fixed offsets would shift all later blocks.
     """
     start = 0
     for end, row in enumerate(rows, start=1):
@@ -131,34 +130,33 @@ def blocks_by_content(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Ma
 
 
 class _Sampler:
-    """Draws the candidates of a block of rows."""
+    """Sample the candidates of a block of rows."""
 
     def __init__(self, generator: TextGenerator, spec: CandidateSpec) -> None:
         self.generator, self.spec = generator, spec
-        drawn = [spec.temperatures, spec.top_p, spec.max_response_tokens, spec.seed]
-        self.made_from = fingerprint(SAMPLING_VERSION, drawn, generator.model, generator.revision)
+        settings = [spec.temperatures, spec.top_p, spec.max_response_tokens, spec.seed]
+        self.spec_fingerprint = fingerprint(SAMPLING_VERSION, settings, generator.model, generator.revision)
         self.new_tokens = 0
 
     def key(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """The key of a block; it changes with any row of it, and unlike a candidate's id with the engine."""
-        return fingerprint("candidates", self.made_from, self.generator.engine, list(rows))
+        """Return the key of a block; unlike candidate ids, it also depends on the engine."""
+        return fingerprint("candidates", self.spec_fingerprint, self.generator.engine, list(rows))
 
     def make(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-        """All candidates of a block: each instruction's together, in the order of the temperatures.
+        """Sample all candidates of a block, grouped by instruction in the order of the temperatures.
 
-        An instruction that fills the model's context with what was said before it gets none, nor does one that its
-        chat template refuses.
+        An instruction whose prompt fills the context, or that the chat template refuses, gets none.
         """
-        asked = [[*row["history"], {"role": "user", "content": row["instruction"]}] for row in rows]
-        encoded = [(row, self._prompt(turns)) for row, turns in zip(rows, asked, strict=True)]
+        conversations = [[*row["history"], {"role": "user", "content": row["instruction"]}] for row in rows]
+        encoded = [(row, self._prompt(turns)) for row, turns in zip(rows, conversations, strict=True)]
         fitting = [(row, prompt) for row, prompt in encoded if 0 < len(prompt) < self.generator.context_tokens]
         rows, prompts = [row for row, _ in fitting], [prompt for _, prompt in fitting]
-        drawn = [self._draw(rows, prompts, draw) for draw in range(len(self.spec.temperatures))]
-        in_order = [draws[at] for at in range(len(rows)) for draws in drawn]
-        return pl.DataFrame(in_order, schema=CANDIDATES)
+        draws_by_temperature = [self._draw(rows, prompts, draw) for draw in range(len(self.spec.temperatures))]
+        records = [draws[index] for index in range(len(rows)) for draws in draws_by_temperature]
+        return pl.DataFrame(records, schema=CANDIDATES)
 
     def _prompt(self, turns: Sequence[Message]) -> list[int]:
-        """Return the token ids of a prompt; none where the chat template refuses the turns."""
+        """Return the token ids of a prompt; empty if the chat template refuses the turns."""
         try:
             return self.generator.encode_chat(turns)
         except ChatTemplateError:
@@ -169,13 +167,13 @@ class _Sampler:
     ) -> list[dict[str, Any]]:
         temperature = self.spec.temperatures[draw]
         ids = [fingerprint("candidate", self.spec.seed, row["row_id"], draw) for row in rows]
-        seeds = [int(one, 16) >> 1 for one in ids]
+        seeds = [int(identity, 16) >> 1 for identity in ids]
         sampling = Sampling(temperature, self.spec.top_p, self.spec.max_response_tokens)
         answers = self.generator.generate(prompts, seeds, sampling)
         self.new_tokens += sum(answer.completion_tokens for answer in answers)
         return [
             {
-                "candidate_id": fingerprint(one, self.made_from),
+                "candidate_id": fingerprint(identity, self.spec_fingerprint),
                 "row_id": row["row_id"],
                 "group": row["group"],
                 "split": "train",
@@ -190,9 +188,9 @@ class _Sampler:
                 "revision": self.generator.revision,
                 "reward": None,
             }
-            for one, row, seed, answer in zip(ids, rows, seeds, answers, strict=True)
+            for identity, row, seed, answer in zip(ids, rows, seeds, answers, strict=True)
         ]
 
 
-def _rows(path: Path) -> int:
+def _row_count(path: Path) -> int:
     return pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()

@@ -1,4 +1,4 @@
-"""Preference pairs: a better and a worse response to one instruction, or the reason why there is no such pair."""
+"""Build preference pairs from scored candidates and imported pairs, with a reason for everything dropped."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,10 +20,7 @@ REASONS = pl.Schema({"of": pl.String, "reason": pl.String, "count": pl.Int64})
 
 @dataclass(frozen=True)
 class PairSpec:
-    """Which two responses make a pair, and how many pairs are kept.
-
-    A margin of 0.5 (in the reward model's unit) and 600 pairs are the settings of the study this project grew from.
-    """
+    """Margin, number and split of pairs."""
 
     margin: float = setting(0.5, "Smallest reward difference of a pair, in the reward model's unit.")
     max_pairs: int = setting(600, "Most pairs, the largest margins first.")
@@ -33,23 +30,19 @@ class PairSpec:
     seed: int = setting(42, "Seed of the selection.")
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work, naming the field."""
+        """Raise ValueError with the name of an invalid field."""
         if not (math.isfinite(self.margin) and self.margin >= 0):
-            raise ValueError(f"PairSpec.margin is {self.margin}; it must be 0 or more")
+            raise ValueError(f"PairSpec.margin must be finite and at least 0, got {self.margin}")
         if self.max_pairs < 1:
-            raise ValueError(f"PairSpec.max_pairs is {self.max_pairs}; it must be at least 1")
+            raise ValueError(f"PairSpec.max_pairs must be at least 1, got {self.max_pairs}")
         if self.strategy not in ("best_worst", "all"):
-            raise ValueError(f"PairSpec.strategy is {self.strategy!r}; it is best_worst or all")
+            raise ValueError(f"PairSpec.strategy must be best_worst or all, got {self.strategy!r}")
         if not 0 <= self.validation_share < 1:
-            raise ValueError(f"PairSpec.validation_share is {self.validation_share}; it must be from 0 to below 1")
+            raise ValueError(f"PairSpec.validation_share must be in [0, 1), got {self.validation_share}")
 
 
 class ContextWindow(NamedTuple):
-    """What the base model can read.
-
-    A counter of its tokens, how many its context holds, and why its chat template refuses turns with an answer (empty
-    where it does not).
-    """
+    """Limits of the base model: token counter, context length, and the refusal of its chat template ("" for none)."""
 
     count_tokens: Callable[[Sequence[str]], list[int]]
     context_tokens: int
@@ -57,7 +50,7 @@ class ContextWindow(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The pairs, why others were dropped (REASONS), and what became of each instruction (row_id, fate)."""
+    """The pairs, the counts of dropped ones (REASONS), and the outcome of each instruction (row_id, fate)."""
 
     pairs: pl.DataFrame
     reasons: pl.DataFrame
@@ -65,26 +58,26 @@ class Pairs(NamedTuple):
 
 
 class PairFilterResult(NamedTuple):
-    """Rows that stay, and each row that does not with its `reason`."""
+    """Kept rows, and dropped rows with their `reason`."""
 
     kept: pl.DataFrame
     dropped: pl.DataFrame
 
 
 def build_pairs(
-    candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec, room: ContextWindow | None = None
+    candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec, window: ContextWindow | None = None
 ) -> Pairs:
-    """Pairs from scored candidates and from imported preferences, split by the groups of the SFT dataset.
+    """Build pairs from scored candidates and imported preferences, split by the groups of the SFT dataset.
 
     Args:
         candidates: CANDIDATES with rewards.
         imported: PAIRS that passed the filter, with their group, without rewards and split.
         spec: margin, number, strategy, split and seed.
-        room: what the base model can read; longer pairs are dropped, never cut. None: any length will do.
+        window: limits of the base model; longer pairs are dropped, not truncated. None: no limit.
     """
     usable = usable_candidates(candidates)
     pairs = choose_pairs(usable.kept, spec)
-    fitting = _fitting(pl.concat([_with_ids(pairs.kept), imported.select(PAIRS.names())]), spec, room)
+    fitting = _fitting(pl.concat([_with_ids(pairs.kept), imported.select(PAIRS.names())]), spec, window)
     limited = _limit(fitting.kept.with_columns(split=_splits(fitting.kept["group"], spec)), spec)
     reasons = _reasons(
         {
@@ -98,22 +91,22 @@ def build_pairs(
     return Pairs(limited.kept, reasons, _fates(candidates, limited.kept, *dropped))
 
 
-def some_pairs(built: Pairs) -> Pairs:
-    """The pairs as they are; ValueError with the reasons where not one is left."""
+def non_empty_pairs(built: Pairs) -> Pairs:
+    """Return the pairs; raise ValueError with the reasons if there are none."""
     if built.pairs.is_empty():
-        raise ValueError(f"not one preference pair is left\n{reasons_text(built.reasons)}")
+        raise ValueError(f"no preference pair is left; dropped:\n{reasons_text(built.reasons)}")
     return built
 
 
 def apply_retractions(rows: pl.DataFrame, recalled: Collection[str]) -> PairFilterResult:
-    """Candidates or imported pairs but for those of rows that a person took back."""
-    return _judged(rows, pl.when(pl.col("row_id").is_in([*recalled])).then(pl.lit(RECALLED)))
+    """Drop the candidates or imported pairs of recalled rows."""
+    return _partition(rows, pl.when(pl.col("row_id").is_in([*recalled])).then(pl.lit(RECALLED)))
 
 
 def usable_candidates(candidates: pl.DataFrame) -> PairFilterResult:
-    """Candidates that can stand in a pair: finite reward, finished, not empty, no copy of an earlier one."""
+    """Keep the candidates with a finite reward that are finished, not empty and no copy of an earlier one."""
     copies = pl.int_range(pl.len()).over("row_id", "response") > 0
-    return _judged(
+    return _partition(
         candidates,
         pl.when(pl.col("reward").is_null() | ~pl.col("reward").is_finite())
         .then(pl.lit("reward_not_finite"))
@@ -127,9 +120,9 @@ def usable_candidates(candidates: pl.DataFrame) -> PairFilterResult:
 
 
 def choose_pairs(candidates: pl.DataFrame, spec: PairSpec) -> PairFilterResult:
-    """Pairs of usable candidates of the same instruction, the better one chosen; ties and small margins dropped.
+    """Pair usable candidates of the same instruction, the better one as chosen; drop ties and small margins.
 
-    `best_worst` looks at the best and the worst of each instruction, `all` at every two.
+    `best_worst` pairs the best and the worst candidate of each instruction, `all` pairs every two.
     """
     ordered = candidates.select(CANDIDATES.names()).with_row_index("at")
     both = ordered.join(ordered, on="row_id", suffix="_other", maintain_order="left_right")
@@ -140,19 +133,19 @@ def choose_pairs(candidates: pl.DataFrame, spec: PairSpec) -> PairFilterResult:
     if spec.strategy == "best_worst":
         widest_first = both.sort("margin", "at", "at_other", descending=[True, False, False])
         both = widest_first.unique("row_id", keep="first", maintain_order=True).sort("at")
-    judged = _judged(
+    by_margin = _partition(
         both,
         pl.when(pl.col("margin") == 0)
         .then(pl.lit("tie"))
         .when(pl.col("margin") < spec.margin)
         .then(pl.lit("margin_too_small")),
     )
-    alone = ordered.filter(pl.len().over("row_id") == 1).select("row_id", reason=pl.lit("one_usable_response"))
-    return PairFilterResult(judged.kept, pl.concat([judged.dropped.select("row_id", "reason"), alone]))
+    single = ordered.filter(pl.len().over("row_id") == 1).select("row_id", reason=pl.lit("one_usable_response"))
+    return PairFilterResult(by_margin.kept, pl.concat([by_margin.dropped.select("row_id", "reason"), single]))
 
 
 def length_bias(pairs: pl.DataFrame) -> dict[str, float]:
-    """How much longer the chosen side is: mean difference in characters, and the share of pairs where it is longer.
+    """Return the mean length difference of chosen and rejected in characters, and the share with a longer chosen one.
 
     Reward models prefer length (Singhal et al. 2023, arXiv 2310.03716); a share far above one half is a warning.
     """
@@ -166,12 +159,18 @@ def length_bias(pairs: pl.DataFrame) -> dict[str, float]:
 
 
 def reasons_text(reasons: pl.DataFrame) -> str:
-    """REASONS as lines of text, for messages and logs."""
+    """Return REASONS as lines of text, for messages."""
     lines = [f"{of:<10} {reason:<24} {count:>7}" for of, reason, count in reasons.iter_rows()]
-    return "\n".join(lines) or "nothing was dropped: there was nothing to pair"
+    return "\n".join(lines) or "nothing: there were no candidates and no imported pairs"
 
 
-def _judged(rows: pl.DataFrame, reason: pl.Expr) -> PairFilterResult:
+def drop_summary(reasons: pl.DataFrame) -> str:
+    """Return REASONS as one line for the log: "Dropped: candidates unfinished 12, pairs tie 3"."""
+    counts = ", ".join(f"{of} {reason} {count:,}" for of, reason, count in reasons.iter_rows())
+    return f"Dropped: {counts or 'nothing'}"
+
+
+def _partition(rows: pl.DataFrame, reason: pl.Expr) -> PairFilterResult:
     rows = rows.with_columns(reason=reason.cast(pl.String))
     return PairFilterResult(
         rows.filter(pl.col("reason").is_null()).drop("reason"), rows.filter(pl.col("reason").is_not_null())
@@ -198,22 +197,24 @@ def _with_ids(both: pl.DataFrame) -> pl.DataFrame:
 
 
 def _splits(groups: pl.Series, spec: PairSpec) -> pl.Series:
-    """Train or validation for each row, the same for all rows of a group."""
+    """Return train or validation for each row, the same for all rows of a group."""
     limit = spec.validation_share * 2**64
-    places = {group: int(fingerprint("split", spec.seed, group), 16) for group in groups.unique()}
-    return pl.Series("split", ["validation" if places[g] < limit else "train" for g in groups], dtype=pl.String)
+    draws = {group: int(fingerprint("split", spec.seed, group), 16) for group in groups.unique()}
+    return pl.Series("split", ["validation" if draws[g] < limit else "train" for g in groups], dtype=pl.String)
 
 
-def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: ContextWindow | None) -> PairFilterResult:
-    """Pairs of which either side, after the instruction, fits the base model's context and chat template."""
-    if room is None:
+def _fitting(pairs: pl.DataFrame, spec: PairSpec, window: ContextWindow | None) -> PairFilterResult:
+    """Keep the pairs of which both sides, after the prompt, fit the base model's context and chat template."""
+    if window is None:
         return PairFilterResult(pairs, pairs.clear().with_columns(reason=pl.lit("")))
-    texts = pairs.select(_asked().alias("asked"), "chosen", "rejected")
-    asked, chosen, rejected = (pl.Series(room.count_tokens(text.to_list()), dtype=pl.Int64) for text in texts)
-    longest = pl.DataFrame({"chosen": chosen, "rejected": rejected}).max_horizontal() + asked + spec.template_tokens
-    over = longest > room.context_tokens
+    texts = pairs.select(_prompt_text().alias("asked"), "chosen", "rejected")
+    prompt_tokens, chosen, rejected = (pl.Series(window.count_tokens(text.to_list()), dtype=pl.Int64) for text in texts)
+    longest = (
+        pl.DataFrame({"chosen": chosen, "rejected": rejected}).max_horizontal() + prompt_tokens + spec.template_tokens
+    )
+    over = longest > window.context_tokens
     fitting = pairs.filter(~over)
-    refused = pl.Series([_is_refused(row, room) for row in fitting.iter_rows(named=True)], dtype=pl.Boolean)
+    refused = pl.Series([_is_refused(row, window) for row in fitting.iter_rows(named=True)], dtype=pl.Boolean)
     dropped = [
         pairs.filter(over).with_columns(reason=pl.lit("too_long_for_base")),
         fitting.filter(refused).with_columns(reason=pl.lit("refused_by_chat_template")),
@@ -221,14 +222,16 @@ def _fitting(pairs: pl.DataFrame, spec: PairSpec, room: ContextWindow | None) ->
     return PairFilterResult(fitting.filter(~refused), pl.concat(dropped))
 
 
-def _is_refused(pair: Mapping[str, Any], room: ContextWindow) -> bool:
+def _is_refused(pair: Mapping[str, Any], window: ContextWindow) -> bool:
     turns = [*(pair["history"] or []), {"role": "user", "content": pair["instruction"]}]
-    return any(room.refusal(turns, pair[side]) for side in ("chosen", "rejected"))
+    return any(window.refusal(turns, pair[side]) for side in ("chosen", "rejected"))
 
 
 def _limit(pairs: pl.DataFrame, spec: PairSpec) -> PairFilterResult:
-    """At most `max_pairs`, drawn by what each pair is, so that more pairs elsewhere do not reshuffle all."""
-    ranks = pl.Series("rank", [fingerprint("limit", spec.seed, one) for one in pairs["pair_id"]], dtype=pl.String)
+    """Keep at most `max_pairs`, sampled by hash of each pair, so that additional pairs do not reshuffle the sample."""
+    ranks = pl.Series(
+        "rank", [fingerprint("limit", spec.seed, pair_id) for pair_id in pairs["pair_id"]], dtype=pl.String
+    )
     over = ranks.rank("ordinal") > spec.max_pairs
     return PairFilterResult(pairs.filter(~over), pairs.filter(over).with_columns(reason=pl.lit("over_max_pairs")))
 
@@ -242,14 +245,14 @@ def _reasons(dropped: dict[str, pl.DataFrame]) -> pl.DataFrame:
 
 
 def _fates(candidates: pl.DataFrame, kept: pl.DataFrame, *dropped: pl.DataFrame) -> pl.DataFrame:
-    """What became of each instruction: "kept" where it is in a pair, else the first reason there is."""
+    """Return the outcome of each instruction: "kept" if it is in a pair, else the first reason."""
     reasons = [rows.select("row_id", fate="reason") for rows in dropped]
     rest = candidates.select("row_id", fate=pl.lit("no_usable_response"))
     fates: Sequence[pl.DataFrame] = [kept.select("row_id", fate=pl.lit("kept")), *reasons, rest]
     return pl.concat(fates).unique("row_id", keep="first", maintain_order=True)
 
 
-def _asked() -> pl.Expr:
-    """The instruction with all that was said before it, a line for each turn."""
-    said = pl.col("history").list.eval(pl.element().struct.field("content"))
-    return said.fill_null([]).list.concat(pl.col("instruction")).list.join("\n")
+def _prompt_text() -> pl.Expr:
+    """Return the instruction with its earlier turns, one line each."""
+    turns = pl.col("history").list.eval(pl.element().struct.field("content"))
+    return turns.fill_null([]).list.concat(pl.col("instruction")).list.join("\n")
