@@ -86,12 +86,13 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an
     overrides={
         "MagpieSpec": {
             "max_instruction_tokens": 96,
-            "max_response_tokens": 128,
+            "max_response_tokens": 192,
+            "temperature": 0.8,
             "topics": SMALL_MODEL_TOPICS,
-            "constrained_share": 0.6,
+            "constrained_share": 0.7,
         },
-        "CandidateSpec": {"instructions": 128, "max_response_tokens": 128},
-        "OnPolicyCandidateSpec": {"instructions": 128, "max_response_tokens": 128},
+        "CandidateSpec": {"instructions": 128, "max_response_tokens": 160},
+        "OnPolicyCandidateSpec": {"instructions": 128, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
         "EvaluationSpec": {"max_tokens": 64, "validation_items": 96},
     },
 )

@@ -14,6 +14,7 @@ REWARD_VERSION = 1  # raise it when the same text would get another reward
 LEAST_WORDS = 3  # of an answer that says anything, as in the suite instruction_following
 CONTENT_LETTERS = 4  # shorter words say little about the topic
 STEM_LETTERS = 5  # "planting" and "plants" count as one
+COVER_WEIGHT = 0.2  # of the instruction's content words in the response: below any margin between constraints
 FUNCTION_WORDS = frozenset(
     words(
         "about also been before being both cannot could describe does during each explain from give have having here "
@@ -25,11 +26,12 @@ FUNCTION_WORDS = frozenset(
 
 
 class ConstraintReward:
-    """The share of an instruction's constraints that a response holds; 0 where it is off topic.
+    """The share of an instruction's constraints that a response holds, and a little for its content words.
 
-    A response is on topic by the rules of the suite instruction_following: it has three words, shares a content word
-    with the instruction, and does not repeat the instruction. An instruction without constraints gives 1 to each
-    response on topic: a tie, of which no pair is made.
+    A response that is off topic gets 0. On topic is what the suite instruction_following takes for it: three words, one
+    of them a content word of the instruction, and not the instruction itself. An instruction without constraints counts
+    as held. The share of content words that a response takes up orders responses that are equal otherwise; it cannot
+    make a pair alone.
     """
 
     model = "constraints"
@@ -41,17 +43,19 @@ class ConstraintReward:
         return fingerprint(REWARD_VERSION, kinds)
 
     def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        """(n,) float64 rewards from 0 to 1; earlier turns are not read."""
+        """(n,) float64 rewards; earlier turns are not read."""
         del histories
         return np.array([reward(instruction, response) for instruction, response in pairs], np.float64)
 
 
 def reward(instruction: str, response: str) -> float:
-    """Return the reward of one response."""
+    """Return the reward of one response, from 0 to 1 + COVER_WEIGHT."""
     asked, constraints = split_constraints(instruction)
     if not on_topic(asked, response):
         return 0.0
-    return held_share(constraints, response) if constraints else 1.0
+    content = _stems(words(asked))
+    cover = len(content & _stems(words(response))) / len(content) if content else 0.0
+    return (held_share(constraints, response) if constraints else 1.0) + COVER_WEIGHT * cover
 
 
 def held_share(constraints: Sequence[Asked], response: str) -> float:

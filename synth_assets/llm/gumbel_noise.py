@@ -31,7 +31,11 @@ def gumbel_noise(seeds: "torch.Tensor", step: int, vocabulary: int) -> "torch.Te
     """
     import torch
 
-    tokens = torch.arange(vocabulary, device=seeds.device)
+    return noise_of_tokens(seeds, step, torch.arange(vocabulary, device=seeds.device))
+
+
+def noise_of_tokens(seeds: "torch.Tensor", step: int, tokens: "torch.Tensor") -> "torch.Tensor":
+    """The same noise for some tokens alone: (count,) ids for all rows, or (rows, count), gives (rows, count)."""
     streams = _mix(_mix(seeds + INCREMENT) + step)
     bits = _mix(streams[:, None] + tokens * INCREMENT)
     uniform = (_shifted(bits, 12) + 0.5) * 2.0**-52  # strictly between 0 and 1: both logarithms are finite

@@ -190,10 +190,10 @@ SIZES: Mapping[str, ModelSize] = {
     PROGRAM_SIZE: ModelSize(
         below=0,  # by location alone: a program has no parameters
         reward={
-            "PairSpec": {"margin": 0.5, "max_pairs": 160, "strategy": "best_worst"},
+            "PairSpec": {"margin": 0.4, "max_pairs": 120, "strategy": "all"},
             "PreferenceSpec": {"items": 0},  # it reads constraints of training prompts, which test items do not have
         },
-        measured="margin: one of two constraints",
+        measured="margin: one of two constraints, less what content words can weigh",
     ),
     "below 500M": ModelSize(
         below=0.5e9,

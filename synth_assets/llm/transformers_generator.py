@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from synth_assets.llm.chat_encoding import encode_chat, encode_user_turn, end_of_turn
 from synth_assets.llm.gumbel_noise import gumbel_noise, seed_tensor
+from synth_assets.llm.nucleus import LARGE_VOCABULARY, nucleus, sample_from_nucleus
 from synth_assets.llm.protocols import Completion, Message, Sampling
 
 if TYPE_CHECKING:
@@ -197,19 +198,11 @@ def sample_token(logits: "torch.Tensor", seeds: "torch.Tensor", step: int, sampl
     if sampling.temperature == 0:
         return logits.argmax(dim=1)
     logits = logits / sampling.temperature
+    if sampling.top_p < 1 and logits.shape[1] >= LARGE_VOCABULARY:
+        return sample_from_nucleus(logits, seeds, step, sampling.top_p)
     if sampling.top_p < 1:
         logits = nucleus(logits, sampling.top_p)
     return (logits + gumbel_noise(seeds, step, logits.shape[1])).argmax(dim=1)
-
-
-def nucleus(logits: "torch.Tensor", top_p: float) -> "torch.Tensor":
-    """Set logits outside the nucleus, the smallest token set with probability `top_p`, to -inf (arXiv 1904.09751)."""
-    import torch
-
-    ordered, order = logits.sort(dim=1, descending=True, stable=True)
-    probabilities = ordered.softmax(dim=1)
-    outside = probabilities.cumsum(dim=1) - probabilities >= top_p
-    return logits.masked_fill(outside.scatter(1, order, outside), -torch.inf)
 
 
 def check_request(

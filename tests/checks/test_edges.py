@@ -116,7 +116,7 @@ def test_weights_of_no_known_precision_and_no_weights_are_refused(tmp_path: Path
     with pytest.raises(ValueError, match="no weights in"):
         read_weights(tmp_path)
     write_safetensors(tmp_path / "adapter_model.safetensors", {"packed": ("U8", [1], b"\x01")})
-    with pytest.raises(ValueError, match="packed must be one of .*, got U8"):
+    with pytest.raises(ValueError, match=r"packed must be one of .*, got U8"):
         read_weights(tmp_path)
 
 

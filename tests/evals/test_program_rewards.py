@@ -10,20 +10,21 @@ ASKED = "Why do planets shine?"
 
 
 @pytest.mark.parametrize(
-    ("instruction", "response", "expected"),
+    ("instruction", "response", "held", "cover"),  # content words: planets, shine
     [
-        (ASKED, "A planet reflects the light of a star.", 1.0),
-        (ASKED, "I like cheese and bread.", 0.0),  # shares no content word
-        (ASKED, "Planets shine.", 0.0),  # two words
-        (ASKED, "You ask: why do planets shine? Planets do.", 0.0),  # repeats the question
-        (f"{ASKED} Write without any digits.", "A planet reflects light.", 1.0),
-        (f"{ASKED} Write without any digits.", "All 8 planets reflect light.", 0.0),
-        (f"{ASKED} Write without any digits. Put in at least one colon.", "A planet reflects light.", 0.5),
-        ("What is 2 + 2?", "It is 4, of course.", 1.0),  # an instruction without content words has every answer
+        (ASKED, "A planet reflects the light of a star.", 1.0, 1 / 2),
+        (ASKED, "Planets shine by the light of a star.", 1.0, 1.0),
+        (ASKED, "I like cheese and bread.", 0.0, 0.0),  # shares no content word
+        (ASKED, "Planets shine.", 0.0, 0.0),  # two words
+        (ASKED, "You ask: why do planets shine? Planets do.", 0.0, 0.0),  # repeats the question
+        (f"{ASKED} Write without any digits.", "A planet reflects light.", 1.0, 1 / 2),
+        (f"{ASKED} Write without any digits.", "All 8 planets reflect light.", 0.0, 1 / 2),
+        (f"{ASKED} Write without any digits. Put in at least one colon.", "A planet reflects light.", 0.5, 1 / 2),
+        ("What is 2 + 2?", "It is 4, of course.", 1.0, 0.0),  # an instruction without content words has every answer
     ],
 )
-def test_a_reward_by_hand(instruction: str, response: str, expected: float) -> None:
-    assert reward(instruction, response) == expected
+def test_a_reward_by_hand(instruction: str, response: str, held: float, cover: float) -> None:
+    assert reward(instruction, response) == pytest.approx(held + 0.2 * cover)
 
 
 def test_scores_come_in_order_whatever_was_said_before() -> None:
@@ -31,7 +32,7 @@ def test_scores_come_in_order_whatever_was_said_before() -> None:
     turns = [[{"role": "user", "content": "Hello."}], []]
     scores = ConstraintReward().score(pairs, turns)
     assert scores.dtype == np.float64
-    assert scores.tolist() == [0.0, 1.0]
+    assert scores.tolist() == [0.0, 1.1]
     assert len(ConstraintReward().revision) == 16
 
 

@@ -24,12 +24,8 @@ HOLDS = {
     "exclamation": (None, "Yes!", "Yes."),
     "colon": (None, "So: yes.", "So; yes."),
     "parentheses": (None, "Yes (no).", "Yes ()."),
-    "bold": (None, "It is **red**.", "It is ** red."),
-    "heading": (None, "# Red\nIt is.", "Red\n# It is."),
-    "quoted": (None, '"It is."', '"It" is.'),
     "ends_with_question": (None, "It is. And you?", "And you? It is."),
-    "postscript": (None, "It is.\nP.S. Or not.", "P.S. Or not.\nIt is."),
-    "no_letter": ("q", "It is.", "It is Quiet."),
+    "no_letter": ("x", "It is.", "It is Xenon."),
 }
 
 
@@ -71,7 +67,7 @@ def test_drawn_constraints_are_of_different_aspects_and_all_types_occur() -> Non
     assert drawn == [draw_constraints(seed) for seed in range(2_000)]
     sizes = Counter(map(len, drawn))
     assert sizes.keys() == {1, 2}
-    assert 0.26 < sizes[2] / 2_000 < 0.34  # .3, with a standard error of .01
+    assert 0.16 < sizes[2] / 2_000 < 0.24  # .2, with a standard error of .01
     assert {asked.kind for each in drawn for asked in each} == TRAINING_CONSTRAINTS.keys()
     for each in drawn:
         assert len({TRAINING_CONSTRAINTS[asked.kind].aspect for asked in each}) == len(each)

@@ -202,14 +202,14 @@ class _BlockGenerator:
             else []
         )
 
-    def _constrained(
-        self, continuing: Sequence[Conversation], instructions: Sequence[Completion]
-    ) -> list[Completion]:
+    def _constrained(self, continuing: Sequence[Conversation], instructions: Sequence[Completion]) -> list[Completion]:
         """Return the instructions with their constraints, for the constrained share of rows of one exchange."""
         constrained = []
         for conversation, completion in zip(continuing, instructions, strict=True):
             text = completion.text.strip()
-            constraints = constraints_of(conversation.seed, self.spec) if conversation.max_exchanges == 1 and text else []
+            constraints = (
+                constraints_of(conversation.seed, self.spec) if conversation.max_exchanges == 1 and text else []
+            )
             constrained.append(
                 replace(completion, text=with_constraints(text, constraints)) if constraints else completion
             )
