@@ -4,8 +4,8 @@
 thread; needs `synth models fetch smollm2`. Times are CPU-seconds of this process, which a busy machine disturbs less
 than wall time; all ways write the same number of rows, and each is told as tokens per second over that of `generate`.
 
-`generate` keeps finished rows in the batch, sorts all 49,152 logits of each row, and draws all rows from one stream: its
-texts differ from ours. The three ways of ours write the same texts, which is checked.
+`generate` keeps finished rows in the batch, sorts all 49,152 logits of each row, and draws all rows from one stream:
+its texts differ from ours. The three ways of ours write the same texts, which is counted.
 """
 
 import os
@@ -92,11 +92,10 @@ def _plain(network: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], sampl
     ids = torch.tensor([[end] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": sampling.top_p, "top_k": 0}
+    drawn: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": sampling.top_p, "top_k": 0}
+    drawn |= {"max_new_tokens": sampling.max_tokens, "pad_token_id": end}
     with torch.inference_mode():
-        made = network.generate(
-            ids, attention_mask=mask, max_new_tokens=sampling.max_tokens, pad_token_id=end, **settings
-        )
+        made = network.generate(ids, attention_mask=mask, **drawn)
     return int((made[:, width:] != end).sum())
 
 
