@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from synth_assets.llm.gumbel_noise import INCREMENT, _mix, gumbel_noise, seed_tensor
+from synth_assets.llm.gumbel_noise import INCREMENT, _gumbel, _mix, gumbel_noise, seed_tensor
 from synth_assets.llm.protocols import Sampling
 from synth_assets.llm.transformers_generator import nucleus, sample_token
 
@@ -35,6 +35,15 @@ def test_noise_is_gumbel_distributed() -> None:
     noise = gumbel_noise(seed_tensor(range(200), "cpu"), 0, 500).flatten().numpy()
     assert np.isfinite(noise).all()
     assert stats.kstest(noise, "gumbel_r").pvalue > 0.01
+
+
+def test_the_least_and_the_greatest_bits_give_finite_noise() -> None:
+    import torch
+
+    noise = _gumbel(torch.tensor([0, -1]))
+    assert noise.dtype == torch.float64
+    # -ln(-ln(2**-53)) = -ln(36.74) = -3.60; -ln(-ln(1 - 2**-53)) = 53 ln 2 = 36.74
+    assert noise.tolist() == pytest.approx([-3.604, 36.737], abs=1e-3)
 
 
 def test_neighbouring_seeds_steps_and_tokens_are_uncorrelated() -> None:
