@@ -24,9 +24,8 @@ from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blo
 from synth_assets.storage.budgets import WorkBudget
 
 SOURCE = "magpie"
-GENERATION_VERSION = (
-    1  # increment when the same spec gives other rows for every family; for a single family, see PromptFormat.recipe
-)
+GENERATION_VERSION = 2
+"""Increment when the same spec gives other rows for every family; for a single family, see PromptFormat.recipe."""
 
 
 class Generated(NamedTuple):

@@ -15,7 +15,7 @@ from synth_assets.schemas.tables import CANDIDATES
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
 
-SAMPLING_VERSION = 1  # increment when the same spec gives other rows
+SAMPLING_VERSION = 2  # increment when the same spec gives other rows
 
 
 @dataclass(frozen=True)
