@@ -20,6 +20,7 @@ import polars as pl
 from resources.deployment import set_up_process, write_instance_settings
 from resources.hardware import Hardware
 from resources.inference import Inference
+from resources.partitions import BATCHES_NAME
 from resources.reward import RewardModels
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
@@ -35,7 +36,6 @@ from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
 from synth_assets.stages.generation.magpie import generate
-from synth_assets.stages.generation.partitions import BATCHES_NAME
 from synth_assets.stages.generation.spec import MagpieSpec
 from synth_assets.stages.preference.candidates import (
     CandidateSpec,

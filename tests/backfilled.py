@@ -9,10 +9,10 @@ import dagster as dg
 
 from resources.dagster_private import BACKFILL_ID_TAG, add_partition_backfill
 from resources.deployment import home_folder, set_up_process, write_instance_settings
+from resources.partitions import BATCHES, BATCHES_NAME
 from resources.storage import AssetStorage, SynthHome
 from synth_assets.orchestration.jobs import executor_for
 from synth_assets.orchestration.run_queue import QUEUED
-from synth_assets.stages.generation.partitions import BATCHES, BATCHES_NAME
 
 BACKFILL_BATCHES = ("a", "c")  # not adjacent
 

@@ -8,9 +8,9 @@ import dagster as dg
 import polars as pl
 
 from resources.check_results import removed_partition
+from resources.partitions import BATCHES_NAME, shortened, stored_batches, usable_batches
 from synth_assets.cli.session import Session
 from synth_assets.orchestration.run_queue import run_slot_holder
-from synth_assets.stages.generation.partitions import BATCHES_NAME, shortened, stored_batches, usable_batches
 
 RAW = "raw_instructions"
 

@@ -13,6 +13,13 @@ from rich.console import Console
 
 from resources.dagster_private import RunFailureReason
 from resources.inference import Inference
+from resources.partitions import (
+    BATCHES_NAME,
+    FIRST_BATCH,
+    check_batch,
+    stored_batches,
+    usable_batches,
+)
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.step_meter import MAX_COST, MAX_MINUTES
 from resources.storage import SynthHome
@@ -26,13 +33,6 @@ from synth_assets.evals.suites import find_suites
 from synth_assets.llm.size_settings import WRITTEN_SUITES
 from synth_assets.orchestration.run_queue import run_slot, wait_for_run_slot
 from synth_assets.schemas.tier import Tier
-from synth_assets.stages.generation.partitions import (
-    BATCHES_NAME,
-    FIRST_BATCH,
-    check_batch,
-    stored_batches,
-    usable_batches,
-)
 from synth_assets.storage.budgets import run_limits
 
 TRIGGER = "synth run"

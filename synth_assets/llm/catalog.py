@@ -105,7 +105,7 @@ MODELS: Mapping[str, Model] = {
         8_192,
         "apache-2.0",
         caveat="dequantised from Q4_1: its scores are those of 4-bit weights",
-        tested="2 x86-64 cores",
+        tested="2 CPU cores",
     ),
     "llama-3.2-1b": Model(
         "meta-llama/Llama-3.2-1B", ("base",), "llama3", 1_235_814_400, LLAMA_1B, 131_072, "llama3.2", gate=META

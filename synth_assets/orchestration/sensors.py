@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from resources.hardware import Hardware
+from resources.partitions import BATCHES_NAME, FIRST_BATCH, usable_batches
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from resources.webhook import Notice, Webhook
@@ -15,7 +16,6 @@ from synth_assets.orchestration.failures import failures_of_run
 from synth_assets.orchestration.outbox import Source, deliver, make_notice
 from synth_assets.orchestration.run_queue import QUEUED
 from synth_assets.schemas.records import ChampionRecord
-from synth_assets.stages.generation.partitions import BATCHES_NAME, FIRST_BATCH, usable_batches
 from synth_assets.stages.promotion.alias import moved_by_hand
 from synth_assets.stages.promotion.assets import PromotionConfig
 from synth_assets.storage.manifests import file_sha256

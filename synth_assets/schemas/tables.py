@@ -2,6 +2,7 @@
 
 import polars as pl
 
+IMPORTED_BATCH = "imported"  # batch of all imported rows
 TURN = pl.Struct({"role": pl.String, "content": pl.String})
 
 INSTRUCTIONS = pl.Schema(

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 import checks
 from resources.hardware import TIERS, Hardware
 from resources.inference import Inference
+from resources.partitions import BATCHES
 from resources.reward import RewardModels
 from resources.storage import SynthHome
 from synth_assets.embedded import model_path
@@ -46,7 +47,6 @@ from synth_assets.stages.efficiency.frontier import METRICS, compare
 from synth_assets.stages.efficiency.grid import VARIANTS
 from synth_assets.stages.efficiency.latencies import LATENCIES
 from synth_assets.stages.efficiency.variants import variant_of
-from synth_assets.stages.generation.partitions import BATCHES
 from synth_assets.storage.manifests import folder_hash, write_manifest
 from synth_assets.training.methods import CONTROLS
 from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec

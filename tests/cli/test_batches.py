@@ -9,13 +9,13 @@ import pytest
 from resources.check_results import REMOVED, upstream_versions
 from resources.hardware import Hardware
 from resources.inference import Inference
+from resources.partitions import BATCHES, BATCHES_NAME, BatchNameError, check_batch, usable_batches
 from resources.storage import AssetIOManager, SynthHome
 from synth_assets.cli.batches import batches_text, removal_text, remove_batches, unusable_batches
 from synth_assets.cli.run import batch_name, choose_batch
 from synth_assets.cli.session import Session, open_session
 from synth_assets.orchestration.run_queue import run_slot
 from synth_assets.stages.generation.assets import MagpieConfig, raw_instructions
-from synth_assets.stages.generation.partitions import BATCHES, BATCHES_NAME, BatchNameError, check_batch, usable_batches
 
 UNUSABLE = [
     "Woche-ü",

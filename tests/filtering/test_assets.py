@@ -7,11 +7,11 @@ import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
+from resources.partitions import BATCHES
 from resources.storage import AssetStorage, SynthHome
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.filtering.assets import filtered_instructions, recalled_rows, sft_dataset
-from synth_assets.stages.generation.partitions import BATCHES
 from synth_assets.storage.retractions import Recall, add_recalls
 
 Rows = Callable[..., pl.DataFrame]

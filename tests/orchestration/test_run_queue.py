@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from resources.deployment import write_instance_settings
+from resources.partitions import BATCHES_NAME
 from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.orchestration import jobs, sensors
 from synth_assets.orchestration.run_queue import (
@@ -21,7 +22,6 @@ from synth_assets.orchestration.run_queue import (
     wait_for_run_slot,
     writes_shared_tables,
 )
-from synth_assets.stages.generation.partitions import BATCHES_NAME
 
 BACKFILLED = Path(__file__).parents[1] / "backfilled.py"
 

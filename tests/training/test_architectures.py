@@ -27,7 +27,7 @@ def tiny(family: str) -> LoadedBase:
     prepare_libraries(TIERS["cpu"])
     tokenizer = load_tokenizer(model_path("base"))
     config = AutoConfig.for_model(
-        {"llama3": "llama", "zephyr": "llama"}.get(family, family),
+        {"llama3": "llama", "zephyr": "llama", "smollm2": "llama"}.get(family, family),
         num_hidden_layers=TINY.layers,
         hidden_size=TINY.hidden,
         intermediate_size=TINY.mlp,

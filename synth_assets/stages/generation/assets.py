@@ -11,6 +11,7 @@ import polars as pl
 
 from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
+from resources.partitions import BATCHES, BATCHES_NAME, check_batch, stored_batches
 from resources.spec_config import config_of
 from resources.step_meter import BudgetConfig, step_meter
 from resources.storage import SynthHome
@@ -21,7 +22,6 @@ from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
 from synth_assets.stages.generation.import_report import report_lines
 from synth_assets.stages.generation.import_store import read_import, stored_imports
 from synth_assets.stages.generation.magpie import GENERATION_VERSION, generate
-from synth_assets.stages.generation.partitions import BATCHES, BATCHES_NAME, check_batch, stored_batches
 from synth_assets.stages.generation.spec import MagpieSpec
 from synth_assets.storage.atomic import sweep_temporaries
 from synth_assets.storage.blocks import BLOCK_ROWS

@@ -12,7 +12,7 @@ import polars as pl
 from synth_assets.record_files.reading import read_records
 from synth_assets.record_files.records import Record, RecordFileError
 from synth_assets.record_files.streams import split_suffix
-from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
+from synth_assets.schemas.tables import IMPORTED_BATCH, INSTRUCTIONS, PAIRS
 from synth_assets.stages.generation.import_formats import Chosen, FormatChooser, Gives
 from synth_assets.stages.generation.import_report import ImportReport
 from synth_assets.stages.generation.message_trees import conversations
@@ -21,7 +21,6 @@ from synth_assets.stages.generation.seeds import content_row_id
 from synth_assets.stages.generation.turns import RowFaultError, Turns, truth, turns_of
 from synth_assets.storage.atomic import temporary_beside
 
-BATCH = "imported"
 CHUNK_ROWS = 10_000
 CHUNK_CHARACTERS = 8_388_608  # held in Python and in polars, up to 4 bytes each
 SNIFF_RECORDS = 100
@@ -204,7 +203,7 @@ def _non_null(record: Record) -> list[str]:
 
 def _instruction(turns: Turns) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(INSTRUCTIONS.names())
-    row |= {"batch": BATCH, "history": turns.history}
+    row |= {"batch": IMPORTED_BATCH, "history": turns.history}
     return row | {"instruction": turns.instruction, "response": turns.responses[0]}
 
 

@@ -75,7 +75,7 @@ def test_a_second_call_verifies_what_is_there(offer: Offer, home: Path) -> None:
     assert fetch_model("tiny", quiet) == first._replace(was_there=True)
     with (first.folder / "config.json").open("a") as file:
         file.write(" ")
-    with pytest.raises(ModelFilesError, match=r"config\.json is not what manifest\.json says.*Delete .*tiny and run"):
+    with pytest.raises(ModelFilesError, match=r"config\.json does not match manifest\.json.*Delete .*tiny and run"):
         fetch_model("tiny", quiet)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from resources.storage import can_name_file
-from synth_assets.stages.generation.imports import BATCH as IMPORTED
+from synth_assets.schemas.tables import IMPORTED_BATCH
 
 BATCHES_NAME = "batches"
 BATCHES = dg.DynamicPartitionsDefinition(name=BATCHES_NAME)
@@ -39,7 +39,7 @@ def check_batch(name: str, stored: Iterable[str] = ()) -> str:
             f"no batch can be named {shown}: use a-z, A-Z, 0-9, '.', '-' and '_', begin with a letter or digit, "
             "and use at most 128 characters; `synth batches --prune` removes batches with other names"
         )
-    if name == IMPORTED:
+    if name == IMPORTED_BATCH:
         raise BatchNameError(f"no batch can be named {shown}: it is the batch of imported rows. Choose another name")
     stored = list(stored)
     twin = next((batch for batch in stored if batch.casefold() == name.casefold()), None)
@@ -53,7 +53,7 @@ def check_batch(name: str, stored: Iterable[str] = ()) -> str:
 
 def usable_batches(names: Iterable[str]) -> list[str]:
     """Return the valid names, in order; the Dagster UI adds partitions of any name."""
-    return [name for name in names if can_name_file(name) and name != IMPORTED]
+    return [name for name in names if can_name_file(name) and name != IMPORTED_BATCH]
 
 
 def stored_batches(tables: Path) -> list[str]:
