@@ -116,7 +116,7 @@ def test_weights_of_no_known_precision_and_no_weights_are_refused(tmp_path: Path
     with pytest.raises(ValueError, match="no weights in"):
         read_weights(tmp_path)
     write_safetensors(tmp_path / "adapter_model.safetensors", {"packed": ("U8", [1], b"\x01")})
-    with pytest.raises(ValueError, match="packed must be one of .*, got U8"):
+    with pytest.raises(ValueError, match=r"packed must be one of .*, got U8"):
         read_weights(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_adapter_outside_the_home_is_refused(path: str, world: World) -> None:
     assert "has no folder under" in problems(record, world.home)["adapter_is_complete"]
 
 
-def test_every_check_of_a_failed_adapter_tells_why(world: World) -> None:
+def test_every_check_of_a_failed_adapter_has_a_reason(world: World) -> None:
     failed = replace(
         world.data["dpo_adapter"], failure="diverged", path="", manifest_sha256="", final_loss=float("nan")
     )

@@ -57,7 +57,7 @@ def test_readme_shows_the_evidence(evidence: Comparison) -> None:
     assert paired_tests_table(evidence.tests) in shown
 
 
-def test_another_run_may_differ_by_what_was_measured_and_no_more() -> None:
+def test_another_run_may_differ_within_the_tolerance() -> None:
     published = pl.read_parquet(PROJECT / ITEMS)
     dpo = (pl.col("model") == "dpo_adapter") & (pl.col("suite") == "world_instructions") & (pl.col("split") == "test")
 
