@@ -10,7 +10,8 @@ import polars as pl
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
-from synth_assets.llm.model_files import ModelFilesError, local_folder
+from synth_assets.evals.program_rewards import program_reward
+from synth_assets.llm.model_files import PROGRAM, ModelFilesError, local_folder
 from synth_assets.llm.prompt_formats import FAMILIES, check_template
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.storage.manifests import folder_hash
@@ -32,16 +33,24 @@ def model_files_match(asset: str) -> dg.AssetChecksDefinition:
     def check(model: ModelRecord) -> dg.AssetCheckResult:
         """Check that the folder's files hash to the revision, or that a Hub model is pinned to a commit."""
         try:
-            folder = local_folder(model.location)
+            actual = _present_revision(model)
         except ModelFilesError as error:
             actual, passed = str(error), False
         else:
-            actual = folder_hash(folder) if folder else "a hub repository"
-            passed = actual == model.revision if folder else COMMIT.fullmatch(model.revision) is not None
+            passed = actual == model.revision if actual else COMMIT.fullmatch(model.revision) is not None
+            actual = actual or "a hub repository"
         metadata = {"location": model.location, "revision": model.revision, "found": actual}
         return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.ERROR, metadata=metadata)
 
     return check
+
+
+def _present_revision(model: ModelRecord) -> str:
+    """The revision that a model has now; empty for a hub repository, which is known by its commit."""
+    if model.location.startswith(PROGRAM):
+        return program_reward(model.location).revision
+    folder = local_folder(model.location)
+    return folder_hash(folder) if folder else ""
 
 
 teacher_model_files_match = model_files_match("teacher_model")

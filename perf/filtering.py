@@ -1,11 +1,10 @@
-"""How fast filtering is, beside the usual tools doing the same work on the same rows in the same process.
+"""Measure the speed of filtering against common tools that do the same work on the same rows in the same process.
 
     python perf/filtering.py [ROWS]
 
-Prints rows per CPU-second of the rules against a plain loop of regexes and Counters, of the near-duplicate stage
-against datasketch (pip install -c constraints.txt -e '.[benchmark]'; else it is not compared), and the recall and
-precision on planted near-duplicates.
-One core: POLARS_MAX_THREADS and OMP_NUM_THREADS are set to 1 before anything is imported.
+Prints rows per CPU-second of the rules against a plain loop of regexes and Counters, and of the near-duplicate stage
+against datasketch (pip install -c constraints.txt -e '.[benchmark]'; skipped otherwise), with recall and precision on
+planted near-duplicates. Uses one core: POLARS_MAX_THREADS and OMP_NUM_THREADS are set to 1 before the imports.
 """
 
 import os
@@ -33,16 +32,16 @@ from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.text.near_duplicates import NearDuplicates, first_of_kind
 
 ROWS = 20_000
-WORDS = 252  # of a text, about 1.7 kB
+WORDS = 252  # per text, about 1.7 kB
 PLANTED_SHARE = 0.3
-MAX_CHANGES = 5  # words of a planted copy: 25 of its 248 shingles at most, a similarity of .81 or more
+MAX_CHANGES = 5  # changed words in a planted copy: at most 25 of 248 shingles, similarity of at least .81
 BASELINE_ROWS = 2_000
-REPEATS = 3  # other work on the machine slows single calls
+REPEATS = 3  # other processes slow down single calls
 SLOW_RULES = {"not_english", "personal_data"}
 
 
 def corpus(rows: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
-    """Texts of WORDS words, function words among rare ones, and for each the row it copies (-1: none)."""
+    """Generate texts of WORDS function words and rare words, and for each the row that it copies (-1: none)."""
     random = np.random.default_rng(seed)
     drawn = np.searchsorted(CUMULATIVE, random.random((rows, WORDS)) * CUMULATIVE[-1])
     original = np.full(rows, -1)
@@ -56,15 +55,15 @@ def corpus(rows: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
 
 
 def table(texts: Sequence[str]) -> pl.DataFrame:
-    """INSTRUCTIONS whose responses are the texts."""
-    asked = [f"Write a text of {WORDS} words about subject {place}." for place in range(len(texts))]
-    rows = pl.DataFrame({"row_id": asked, "history": [[]] * len(asked), "instruction": asked, "response": texts})
+    """Return INSTRUCTIONS with the texts as responses."""
+    prompts = [f"Write a text of {WORDS} words about subject {number}." for number in range(len(texts))]
+    rows = pl.DataFrame({"row_id": prompts, "history": [[]] * len(prompts), "instruction": prompts, "response": texts})
     missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in INSTRUCTIONS.items() if name not in rows.columns]
     return rows.with_columns(missing).select(INSTRUCTIONS.names()).cast({"history": INSTRUCTIONS["history"]})
 
 
 def run_rules(rows: pl.DataFrame, *, slow: bool) -> int:
-    """Measure every rule on every row; returns how many rows fail one."""
+    """Evaluate every rule on every row; return the number of rows that fail one."""
     failed = 0
     for chunk in rows.iter_slices(CHUNK_ROWS):
         features = Features(chunk, FilterSpec(), TokenLimits(lambda texts: [len(text) // 4 for text in texts], 1 << 30))
@@ -74,38 +73,38 @@ def run_rules(rows: pl.DataFrame, *, slow: bool) -> int:
 
 
 def plain_loop(rows: pl.DataFrame) -> int:
-    """The rules but language and personal data, one row after another; returns how many rows fail one."""
+    """Evaluate the rules except language and personal data row by row; return the number of rows that fail one."""
     return sum(
-        bool(objection(asked, answered, 1 << 30))
-        for asked, answered in rows.select("instruction", "response").iter_rows()
+        bool(objection(instruction, response, 1 << 30))
+        for instruction, response in rows.select("instruction", "response").iter_rows()
     )
 
 
 def near(texts: Sequence[str]) -> np.ndarray:
-    """Which texts repeat an earlier one."""
-    with NearDuplicates(FilterSpec().near_duplicate_similarity) as collected:
+    """Return a mask of the texts that are near-duplicates of an earlier one."""
+    with NearDuplicates(FilterSpec().near_duplicate_similarity) as duplicates:
         for start in range(0, len(texts), CHUNK_ROWS):
-            collected.add(texts[start : start + CHUNK_ROWS])
-        leader, _ = first_of_kind(collected.pairs(), len(texts))
+            duplicates.add(texts[start : start + CHUNK_ROWS])
+        leader, _ = first_of_kind(duplicates.pairs(), len(texts))
     return leader != np.arange(len(texts))
 
 
 def near_datasketch(texts: Sequence[str]) -> int:
-    """The same by datasketch's MinHash and LSH, with its own defaults of 128 permutations."""
+    """Do the same with datasketch's MinHash and LSH at its default of 128 permutations; return the number found."""
     from datasketch import MinHash, MinHashLSH
 
-    index, found = MinHashLSH(threshold=0.8, num_perm=128), 0
-    for place, text in enumerate(texts):
+    index, count = MinHashLSH(threshold=0.8, num_perm=128), 0
+    for number, text in enumerate(texts):
         words = re.findall(r"\w+", text.lower())
         sketch = MinHash(num_perm=128)
-        sketch.update_batch([" ".join(words[at : at + 5]).encode() for at in range(len(words) - 4)])
-        found += bool(index.query(sketch))
-        index.insert(str(place), sketch)
-    return found
+        sketch.update_batch([" ".join(words[start : start + 5]).encode() for start in range(len(words) - 4)])
+        count += bool(index.query(sketch))
+        index.insert(str(number), sketch)
+    return count
 
 
 def run_stage(texts: Sequence[str]) -> int:
-    """Rules, benchmark items, exact and near-duplicates and both tables written; returns how many rows are kept."""
+    """Run the whole stage (rules, benchmark items, duplicates, both tables); return the number of kept rows."""
     rows = table(texts).with_columns(instruction="response", response=pl.lit("This is one short answer for all."))
     item = {"item_id": "i", "suite": "s", "prompt": "What is it that nobody has ever been asked by anyone?"}
     base = TokenLimits(lambda texts: [len(text) // 4 for text in texts], 1 << 30)
@@ -115,7 +114,7 @@ def run_stage(texts: Sequence[str]) -> int:
 
 
 def rows_per_s(work: Callable[[], object], rows: int, repeats: int = 1) -> float:
-    """Rows per CPU-second, the best of a few calls."""
+    """Return rows per CPU-second, the best of several calls."""
     seconds = []
     for _ in range(repeats):
         started = time.process_time()
@@ -125,7 +124,7 @@ def rows_per_s(work: Callable[[], object], rows: int, repeats: int = 1) -> float
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the measurements and print them."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
     texts, original = corpus(count)
     rows, few = table(texts), min(BASELINE_ROWS, count)
@@ -135,21 +134,22 @@ def main() -> None:
         speed = rows_per_s(lambda slow=slow: run_rules(rows, slow=slow), count, REPEATS)
         print(f"{name}: {speed:,.0f} rows/s, {speed / plain:.1f} x a plain loop ({plain:,.0f})")
     started = time.process_time()
-    found = near(texts)
+    duplicates = near(texts)
     speed = count / (time.process_time() - started)
     planted = original >= 0
-    recall, precision = (found & planted).sum() / planted.sum(), (found & planted).sum() / max(found.sum(), 1)
+    recall, precision = (
+        (duplicates & planted).sum() / planted.sum(),
+        (duplicates & planted).sum() / max(duplicates.sum(), 1),
+    )
     print(f"near-duplicates: {speed:,.0f} rows/s, recall {recall:.4f}, precision {precision:.4f}")
     try:
         slow_speed = rows_per_s(lambda: near_datasketch(texts[:few]), few)
     except ImportError:
-        print("not compared: datasketch is not installed, pip install -c constraints.txt -e '.[benchmark]'")
+        print("skipped: datasketch is not installed, pip install -c constraints.txt -e '.[benchmark]'")
         return
-    print(f"datasketch: {slow_speed:,.0f} rows/s; ours is {speed / slow_speed:.1f} x as fast")
+    print(f"datasketch: {slow_speed:,.0f} rows/s; near-duplicates above: {speed / slow_speed:.1f} x as fast")
     whole = rows_per_s(lambda: run_stage(texts), count)
-    print(
-        f"the whole stage, the texts as instructions: {whole:,.0f} rows/s, {whole / slow_speed:.1f} x datasketch alone"
-    )
+    print(f"whole stage, texts as instructions: {whole:,.0f} rows/s, {whole / slow_speed:.1f} x datasketch alone")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What Dagster costs: the pipeline's own functions in a plain loop, under Dagster in one process, and in several.
+"""Measure the overhead of Dagster: the pipeline as a plain loop, under Dagster in one process, and in several.
 
-`python perf/overhead.py [SAMPLES]`, on an idle machine. The plain loop calls what the assets call, one after another,
-and keeps every table in memory; Dagster's side also stores, hashes, registers in MLflow and writes the event log.
-Checks are work of their own and run in the last line only, which is `synth run` as it is.
+Run `python perf/overhead.py [SAMPLES]` on an idle machine. The plain loop calls the same functions as the assets, one
+after another, and keeps every table in memory. The runs under Dagster also store and hash tables, register models in
+MLflow and write the event log. Only the last measurement, which equals `synth run`, includes the checks.
 """
 
 import os
@@ -50,16 +50,16 @@ from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, Rej
 from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
 
 BATCH = "first"
-SAMPLES = 1_536  # the demo
+SAMPLES = 1_536  # as in `make demo`
 WARM_UP_SAMPLES = 192
 
 
 def quiet(line: str) -> None:
-    """Take a progress line and do nothing."""
+    """Ignore a progress line."""
 
 
 class PlainLoop:
-    """The pipeline without Dagster: every stage's functions, called in order."""
+    """The pipeline without Dagster: the functions of every stage, called in order."""
 
     def __init__(self, home: SynthHome, samples: int) -> None:
         """Work under `home` on the cpu tier."""
@@ -69,7 +69,7 @@ class PlainLoop:
         self.items = item_table(find_suites(self.hardware.limits().suites))
 
     def run(self) -> None:
-        """Everything from the first instruction to the last score."""
+        """Run the pipeline from the first instruction to the last score."""
         teacher, base, reward = (self.inference.resolve(role) for role in ("teacher", "base", "reward"))
         rows = self._dataset(teacher, base)
         pairs = self._pairs(rows, teacher, reward)
@@ -78,33 +78,33 @@ class PlainLoop:
     def _dataset(self, teacher: ModelRecord, base: ModelRecord) -> pl.DataFrame:
         spec = replace(self.hardware.spec(MagpieSpec()), samples=self.samples)
         generator = self.inference.generator(teacher)
-        made = generate(generator, spec, BATCH, teacher.family, self.home.shards("generation"), quiet)
-        reader = TokenLimits(self.inference.count_tokens(base), base.context_tokens)
+        generated = generate(generator, spec, BATCH, teacher.family, self.home.shards("generation"), quiet)
+        limits = TokenLimits(self.inference.count_tokens(base), base.context_tokens)
         with tempfile.TemporaryDirectory() as scratch:
-            verdicts = apply_filters(made.rows, self.items, self.hardware.spec(FilterSpec()), reader, Path(scratch))
-            return split(verdicts.kept, self.hardware.spec(SplitSpec())).collect()
+            result = apply_filters(generated.rows, self.items, self.hardware.spec(FilterSpec()), limits, Path(scratch))
+            return split(result.kept, self.hardware.spec(SplitSpec())).collect()
 
     def _pairs(self, rows: pl.DataFrame, teacher: ModelRecord, reward: ModelRecord) -> pl.DataFrame:
         spec, folder = self.hardware.spec(CandidateSpec()), self.home.shards("preference")
-        asked = instructions_to_sample(rows.lazy(), spec)
-        sampled = sample_candidates(asked, self.inference.generator(teacher), spec, folder, quiet)
+        instructions = instructions_to_sample(rows.lazy(), spec)
+        sampled = sample_candidates(instructions, self.inference.generator(teacher), spec, folder, quiet)
         scorer = RewardModels(hardware=self.hardware).load(reward)
         candidates = score_candidates(sampled.paths, scorer, folder, quiet).collect()
         return build_pairs(candidates, PAIRS.to_frame(), self.hardware.spec(PairSpec())).pairs
 
     def _adapters(self, rows: pl.DataFrame, pairs: pl.DataFrame, base: ModelRecord) -> list[AdapterRecord]:
-        shop = TrainingContext(
+        context = TrainingContext(
             self.home.root(), self.home.adapters(), self.home.shards("adapters"), self.hardware.limits(), quiet
         )
 
-        def load() -> Any:  # noqa: ANN401 - a model and its tokenizer, whose types only the model libraries have
+        def load() -> Any:  # noqa: ANN401 - a model and its tokenizer
             return self.inference.load_base(base)
 
         specs = (LoraSpec(), PromptTuningSpec(), DpoSpec(), RejectionSamplingSpec())
         lora_spec, prompt_spec, dpo_spec, best_spec = (self.hardware.spec(spec) for spec in specs)
-        lora, _ = train_or_load_adapter(TrainingRequest("lora_adapter", lora_spec, base, rows), shop, load)
-        reference = reference_logprobs_of(pairs, lora, base, shop, load)
-        orders = [
+        lora, _ = train_or_load_adapter(TrainingRequest("lora_adapter", lora_spec, base, rows), context, load)
+        reference = reference_logprobs_of(pairs, lora, base, context, load)
+        requests = [
             TrainingRequest("prompt_tuning_adapter", prompt_spec, base, rows),
             TrainingRequest("dpo_adapter", dpo_spec, base, pairs, lora, reference),
             TrainingRequest(
@@ -112,7 +112,7 @@ class PlainLoop:
             ),
             TrainingRequest("rejection_sampling_adapter", best_spec, base, pairs, lora),
         ]
-        return [lora, *(train_or_load_adapter(order, shop, load)[0] for order in orders)]
+        return [lora, *(train_or_load_adapter(request, context, load)[0] for request in requests)]
 
     def _scores(self, base: ModelRecord, adapters: Sequence[AdapterRecord]) -> None:
         for adapter in (None, *adapters):
@@ -122,14 +122,14 @@ class PlainLoop:
                 return self.inference.load_adapted(base, folder) if folder else self.inference.load_base(base)
 
             name = adapter.name if adapter else "base"
-            maker = lambda folder=folder: self.inference.generator(base, folder)  # noqa: E731
-            subject = EvaluatedModel(name, name, name, self.inference.engine(folder), maker, pair)
+            load_generator = lambda folder=folder: self.inference.generator(base, folder)  # noqa: E731
+            model = EvaluatedModel(name, name, name, self.inference.engine(folder), load_generator, pair)
             spec = self.hardware.spec(EvaluationSpec())
-            score_model(subject, self.items, spec, folder=self.home.shards("evaluation"), progress=quiet)
+            score_model(model, self.items, spec, folder=self.home.shards("evaluation"), progress=quiet)
 
 
 def one_process() -> dg.JobDefinition:
-    """The job `pipeline` without checks, all steps in this process."""
+    """Return the job `pipeline` without checks, with all steps in this process."""
     selection = dg.AssetSelection.all().without_checks()
     definitions = build_definitions(deployment_resources(), dg.in_process_executor)
     job = dg.define_asset_job("pipeline_without_checks", selection=selection)
@@ -137,12 +137,12 @@ def one_process() -> dg.JobDefinition:
 
 
 def several_processes() -> dg.JobDefinition:
-    """The job `pipeline` as `synth run` starts it."""
+    """Return the job `pipeline` as `synth run` starts it."""
     return build_definitions(deployment_resources(), executor_for("cpu")).resolve_job_def("pipeline")
 
 
 def under_dagster(make_job: Callable[[], dg.JobDefinition], samples: int) -> Callable[[Path], None]:
-    """A run of the job with a home of its own."""
+    """Return a function that runs the job in a given home."""
 
     def run(home: Path) -> None:
         write_instance_settings(home)
@@ -159,26 +159,25 @@ def under_dagster(make_job: Callable[[], dg.JobDefinition], samples: int) -> Cal
     return run
 
 
-def timed(what: str, run: Callable[[Path], None]) -> float:
-    """Wall seconds of one run in a fresh home."""
+def timed(label: str, run: Callable[[Path], None]) -> float:
+    """Return the wall seconds of a run in a new home."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(SYNTH_HOME=folder, DAGSTER_HOME=f"{folder}/dagster")
         started = time.perf_counter()
         run(Path(folder))
         seconds = time.perf_counter() - started
-    print(f"{what:44} {seconds:7.1f} s", flush=True)
+    print(f"{label:44} {seconds:7.1f} s", flush=True)
     return seconds
 
 
 def warm_up(home: Path) -> None:
-    """Load every library that either side uses."""
+    """Import every library before the measurements."""
     MlflowTracking(home=SynthHome(folder=str(home))).initialise()
-    few = PlainLoop(SynthHome(folder=str(home)), WARM_UP_SAMPLES)
-    few.run()
+    PlainLoop(SynthHome(folder=str(home)), WARM_UP_SAMPLES).run()
 
 
 def main() -> None:
-    """Time the three, model libraries loaded beforehand, and print the ratios."""
+    """Time the three variants after a warm-up, and print the ratios."""
     samples = int(sys.argv[1]) if len(sys.argv) > 1 else SAMPLES
     set_up_process(Path(tempfile.gettempdir()), "cpu")
     timed("warm-up: libraries, few rows", warm_up)

@@ -1,8 +1,8 @@
-"""The rules of synth_assets.filtering as a plain loop does them: row by row, with `re`, sets and Counters.
+"""Implement the filter rules as a plain loop: row by row, with `re`, sets and Counters.
 
-The baseline of perf/filtering.py: the same patterns on the same texts in the same order, each compiled once, the words
-of a text split once, a text searched only where the rule asks for it, and nothing after the first objection. Language
-and personal data are left out. A test holds its verdicts against the rules' own.
+The baseline of perf/filtering.py. It applies the same patterns to the same texts in the same order, compiles each once,
+splits the words of a text once, searches a text only if the rule needs it, and stops at the first reason. Language and
+personal data are left out. tests/filtering/test_plain_rules.py compares its decisions with those of the rules.
 """
 
 import re
@@ -20,8 +20,8 @@ OBSCENE = frozenset(safety.OBSCENE_WORDS.split())
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Rust's syntax in Python's: the end of a text, and characters by number."""
-    by_number = re.sub(r"\\x\{([0-9a-f]+)\}", lambda found: f"\\u{int(found[1], 16):04x}", pattern)
+    """Compile a pattern in the syntax of Rust: translate the end of a text and characters by code point."""
+    by_number = re.sub(r"\\x\{([0-9a-f]+)\}", lambda match: f"\\u{int(match[1], 16):04x}", pattern)
     return re.compile(by_number.replace(r"\z", r"\Z"))
 
 
@@ -34,14 +34,14 @@ SEARCH: dict[str, Callable[[str], object]] = {
 }
 
 
-def objection(asked: str, answered: str, context_bytes: int) -> str:
-    """The first reason of the rules against a row that somebody imported, or an empty text."""
-    asked, answered = asked.replace("\u2019", "'"), answered.replace("\u2019", "'")
+def objection(instruction: str, response: str, context_bytes: int) -> str:
+    """Return the first reason to reject an imported row; empty if it passes."""
+    instruction, response = instruction.replace("\u2019", "'"), response.replace("\u2019", "'")
     words: dict[Side, list[str]] = {
-        "instruction": WORD.findall(fold(asked).lower()),
-        "response": WORD.findall(fold(answered).lower()),
+        "instruction": WORD.findall(fold(instruction).lower()),
+        "response": WORD.findall(fold(response).lower()),
     }
-    texts: dict[Side, str] = {"instruction": asked, "response": answered}
+    texts: dict[Side, str] = {"instruction": instruction, "response": response}
     for reason, rejects in _rules(texts, words, context_bytes):
         if rejects:
             return reason
@@ -49,7 +49,7 @@ def objection(asked: str, answered: str, context_bytes: int) -> str:
 
 
 def _rules(texts: dict[Side, str], words: dict[Side, list[str]], context_bytes: int) -> Iterator[tuple[str, bool]]:
-    asked, answered = texts.values()
+    instruction, response = texts.values()
     for side, text in texts.items():
         yield f"empty_{side}", _is_empty(text, len(words[side]))
     yield "too_many_characters", max(map(len, texts.values())) > SPEC.max_characters
@@ -57,31 +57,31 @@ def _rules(texts: dict[Side, str], words: dict[Side, list[str]], context_bytes: 
     yield "response_too_long", len(words["response"]) > SPEC.max_response_words
     for side, text in texts.items():
         yield f"control_token_in_{side}", bool(SEARCH["CONTROL_MARK"](text))
-    yield "carries_solution", _carries_solution(asked)
-    yield "instruction_is_an_answer", bool(SEARCH["ASSISTANT_OPENING"](asked))
+    yield "carries_solution", _carries_solution(instruction)
+    yield "instruction_is_an_answer", bool(SEARCH["ASSISTANT_OPENING"](instruction))
     for side, text in texts.items():
         yield f"{side}_looks_cut_off", _looks_cut_off(side, text, len(words[side]))
-    yield "unbalanced_fences", "```" in answered and len(re.findall(r"(?m)^\s*```", answered)) % 2 == 1
+    yield "unbalanced_fences", "```" in response and len(re.findall(r"(?m)^\s*```", response)) % 2 == 1
     yield "echo", _echoes(words["instruction"], words["response"])
-    yield from _contents(asked, answered, words)
+    yield from _contents(instruction, response, words)
     yield from _repetitions(texts, words)
-    yield "obscene", any(OBSCENE.intersection(found) for found in words.values())
-    yield "helps_to_harm", bool(SEARCH["HARMFUL_REQUEST"](asked) and not SEARCH["REFUSES"](answered))
-    means = [sum(map(len, found)) / max(len(found), 1) for found in words.values()]
+    yield "obscene", any(OBSCENE.intersection(side_words) for side_words in words.values())
+    yield "helps_to_harm", bool(SEARCH["HARMFUL_REQUEST"](instruction) and not SEARCH["REFUSES"](response))
+    means = [sum(map(len, side_words)) / max(len(side_words), 1) for side_words in words.values()]
     yield "words_too_long", max(means) > SPEC.max_mean_word_bytes
-    yield "too_long_for_base", len(asked.encode()) + len(answered.encode()) > context_bytes
+    yield "too_long_for_base", len(instruction.encode()) + len(response.encode()) > context_bytes
 
 
-def _contents(asked: str, answered: str, words: dict[Side, list[str]]) -> Iterator[tuple[str, bool]]:
+def _contents(instruction: str, response: str, words: dict[Side, list[str]]) -> Iterator[tuple[str, bool]]:
     message = SEARCH["ASKS_FOR_A_MESSAGE"]
-    talks = SEARCH["TALK_ABOUT_MESSAGE"](answered[: content.TALK_CHARACTERS])
-    yield "talks_about_message", bool(talks and not message(asked))
-    refused = SEARCH["REFUSAL"](answered) and not SEARCH["PIVOT"](answered) and not message(asked)
-    yield "refuses_harmless_task", bool(refused and not SEARCH["HARMFUL_REQUEST"](asked))
-    yield "trivial_answer", _is_trivial(asked, answered, len(words["response"]))
+    talks = SEARCH["TALK_ABOUT_MESSAGE"](response[: content.TALK_CHARACTERS])
+    yield "talks_about_message", bool(talks and not message(instruction))
+    refused = SEARCH["REFUSAL"](response) and not SEARCH["PIVOT"](response) and not message(instruction)
+    yield "refuses_harmless_task", bool(refused and not SEARCH["HARMFUL_REQUEST"](instruction))
+    yield "trivial_answer", _is_trivial(instruction, response, len(words["response"]))
     long = len(words["instruction"]) >= instruction_cues.STATEMENT_WORDS
-    yield "states_no_task", bool(long and SEARCH["OPENS_A_STATEMENT"](asked) and not SEARCH["ASKS"](asked))
-    yield "lacks_its_figure", bool(SEARCH["MISSING_FIGURE"](asked) and not SEARCH["FIGURE"](asked))
+    yield "states_no_task", bool(long and SEARCH["OPENS_A_STATEMENT"](instruction) and not SEARCH["ASKS"](instruction))
+    yield "lacks_its_figure", bool(SEARCH["MISSING_FIGURE"](instruction) and not SEARCH["FIGURE"](instruction))
 
 
 def _is_empty(text: str, words: int) -> bool:
@@ -90,11 +90,11 @@ def _is_empty(text: str, words: int) -> bool:
     return bool(SEARCH["PLACEHOLDER"](text) or not (words or SEARCH["SIGNS"](text)))
 
 
-def _is_trivial(asked: str, answered: str, words: int) -> bool:
-    if words < content.FILLER_WORDS and SEARCH["FILLER"](answered):
+def _is_trivial(instruction: str, response: str, words: int) -> bool:
+    if words < content.FILLER_WORDS and SEARCH["FILLER"](response):
         return True
-    prose = words < content.PROSE_WORDS and SEARCH["ASKS_FOR_PROSE"](asked)
-    return bool(prose and not re.search(r"(?i)\bwords?\b", asked))
+    prose = words < content.PROSE_WORDS and SEARCH["ASKS_FOR_PROSE"](instruction)
+    return bool(prose and not re.search(r"(?i)\bwords?\b", instruction))
 
 
 def _repetitions(texts: dict[Side, str], words: dict[Side, list[str]]) -> Iterator[tuple[str, bool]]:
@@ -108,17 +108,17 @@ def _repetitions(texts: dict[Side, str], words: dict[Side, list[str]]) -> Iterat
     yield "duplicate_5grams", max(again, default=0.0) > SPEC.max_duplicate_5gram_share
 
 
-def _carries_solution(asked: str) -> bool:
-    if SEARCH["CARRIED_SOLUTION"](asked):
+def _carries_solution(instruction: str) -> bool:
+    if SEARCH["CARRIED_SOLUTION"](instruction):
         return True
-    calculates = re.search(r"[=$]|\d", asked) and not SEARCH["ENDS_OPEN"](asked)
-    if calculates and not SEARCH["ENDS_WITH_A_REQUEST"](asked) and SEARCH["DERIVATION"](asked):
-        return not SEARCH["REFERS_TO_TEXT"](asked) or len(re.findall(content.DERIVATION, asked)) > 1
-    if "?" not in asked or "\n" not in asked or not SEARCH["ANSWERED_QUESTION"](asked):
+    calculates = re.search(r"[=$]|\d", instruction) and not SEARCH["ENDS_OPEN"](instruction)
+    if calculates and not SEARCH["ENDS_WITH_A_REQUEST"](instruction) and SEARCH["DERIVATION"](instruction):
+        return not SEARCH["REFERS_TO_TEXT"](instruction) or len(re.findall(content.DERIVATION, instruction)) > 1
+    if "?" not in instruction or "\n" not in instruction or not SEARCH["ANSWERED_QUESTION"](instruction):
         return False
-    if SEARCH["OPTIONS"](asked) or SEARCH["REFERS_TO_TEXT"](asked):
+    if SEARCH["OPTIONS"](instruction) or SEARCH["REFERS_TO_TEXT"](instruction):
         return False
-    question, _, rest = asked.lower().partition("?")
+    question, _, rest = instruction.lower().partition("?")
     stems = set(content.STEM.findall(question))
     needed = 2 if content.BLANK_LINE.match(rest) else 1
     return len(stems.intersection(content.STEM.findall(rest))) >= min(needed, max(len(stems), 1))
@@ -162,11 +162,11 @@ def _ngrams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
     return list(zip(*(words[start:] for start in range(size)), strict=False))
 
 
-def _echoes(asked: list[str], answered: list[str]) -> bool:
-    shorter, longer = sorted((len(asked), len(answered)))
-    if len(asked) < 3 or shorter < longer * SPEC.max_echo_similarity / 4:
+def _echoes(instruction: list[str], response: list[str]) -> bool:
+    shorter, longer = sorted((len(instruction), len(response)))
+    if len(instruction) < 3 or shorter < longer * SPEC.max_echo_similarity / 4:
         return False
-    first, second = (set(_ngrams(words, content.ECHO_SHINGLE)) or {tuple(words)} for words in (asked, answered))
+    first, second = (set(_ngrams(words, content.ECHO_SHINGLE)) or {tuple(words)} for words in (instruction, response))
     return len(first & second) / len(first | second) > SPEC.max_echo_similarity
 
 

@@ -1,15 +1,14 @@
-"""How often promotion is wrong: simulated models of known accuracy before the policy that is in force.
+"""Simulate the false-promotion rate and the power of the promotion policy with models of known accuracy.
 
     python perf/promotion.py [SIMULATIONS]
 
-False promotions: candidate and opponent of equal true accuracy, with independent outcomes. Power: the candidate is
-five points better. For each suite's numbers of test and sealed items the two rates are printed with their
-Clopper-Pearson bounds, and, where the power is below .8, the effect that the suite does see. Fails where the upper
-bound of a false rate is above .06.
-Models that resemble each other disagree on fewer items: both rates are then better than those printed here.
+False-promotion rate: candidate and opponent have the same true accuracy and independent outcomes. Power: the candidate
+is five points better. Prints both rates with their Clopper-Pearson bounds for the number of test and sealed items of
+each suite, and the minimum detectable effect if the power is below .8. Exits with 1 if the upper bound of a
+false-promotion rate is above .06. Models that resemble each other disagree on fewer items; both rates are better then.
 
-Guards: what becomes of a candidate that is as good as its opponent, or worse, by the number of a guard's items; the two
-differ on one item in ten, or on as many as the loss needs.
+Guards: simulates the outcome of a regression guard by its number of items, for a candidate that is as good as its
+opponent or worse. The two differ on one item in ten, or on as many as the loss requires.
 """
 
 import sys
@@ -33,9 +32,9 @@ from synth_assets.stats.paired import non_inferiority, paired_test
 from synth_assets.stats.power import minimum_detectable_effect
 
 SIMULATIONS = 2_000
-ACCURACY = 0.5  # where outcomes vary most
+ACCURACY = 0.5  # maximum variance of the outcomes
 EFFECT = 0.05
-HIGHEST_FALSE_RATE = 0.06
+MAX_FALSE_PROMOTION_RATE = 0.06
 POWER = 0.8
 SUITES = ("world_instructions", "instruction_following", "knowledge", "agent_scenarios")
 CANDIDATE = PromotionCandidate("lora_adapter", "2", "c")
@@ -45,33 +44,33 @@ CHECKED = [CheckResult("sft_dataset", "d", "enough_rows", "passed")]
 
 GUARD_ITEMS = (60, 100, 308, 1_000)
 GUARD_LOSSES = (0.0, 0.02, 0.05, 0.1)
-GUARD_SHARE = 0.1  # of the simulations: each resamples ten thousand times
-DISAGREE = 0.1
+GUARD_SHARE = 0.1  # share of the simulations, because each draws 10,000 bootstrap samples
+DISAGREEMENT_RATE = 0.1
 
 
 def promoted(n: int, sealed: int, effect: float, policy: PromotionPolicy, random: np.random.Generator) -> bool:
-    """What the policy decides on two models of independent outcomes, of which the candidate is better by `effect`."""
+    """Return True if the policy promotes a candidate that is better by `effect`, with independent outcomes."""
     first, second = outcomes(n, effect, random)
-    duel = paired_test(("base", "lora_adapter"), ("s", "test", "m"), first, second, list(map(str, range(n))))
-    trial = PairedEvidence(duel)
-    decision = decide(CANDIDATE, OPPONENT, trial, CHECKED, policy)
-    if needs_sealed_items(decision, trial):
+    comparison = paired_test(("base", "lora_adapter"), ("s", "test", "m"), first, second, list(map(str, range(n))))
+    evidence = PairedEvidence(comparison)
+    decision = decide(CANDIDATE, OPPONENT, evidence, CHECKED, policy)
+    if needs_sealed_items(decision, evidence):
         names = list(map(str, range(sealed)))
-        found = non_inferiority(*outcomes(sealed, effect, random), names, policy.sealed_margin)
-        trial = PairedEvidence(duel, sealed=[GuardResult("s", "m", "sealed", found)])
-        decision = decide(CANDIDATE, OPPONENT, trial, CHECKED, policy)
+        result = non_inferiority(*outcomes(sealed, effect, random), names, policy.sealed_margin)
+        evidence = PairedEvidence(comparison, sealed=[GuardResult("s", "m", "sealed", result)])
+        decision = decide(CANDIDATE, OPPONENT, evidence, CHECKED, policy)
     return decision.outcome == "promoted"
 
 
 def outcomes(n: int, effect: float, random: np.random.Generator) -> tuple[list[float], list[float]]:
-    """0 or 1 for each item, of the opponent and of the candidate."""
+    """Draw 0 or 1 for each item, for the opponent and for the candidate."""
     accuracies = ACCURACY - effect / 2, ACCURACY + effect / 2
     first, second = ((random.random(n) < accuracy).astype(float).tolist() for accuracy in accuracies)
     return first, second
 
 
 def rate(n: int, sealed: int, effect: float, simulations: int, random: np.random.Generator) -> tuple[int, float, float]:
-    """Promotions among the simulations, and the 2.5 and 97.5 % bounds of their rate (Clopper & Pearson 1934)."""
+    """Return the number of promotions and the 2.5 and 97.5 % bounds of their rate (Clopper & Pearson 1934)."""
     from scipy.stats import beta
 
     policy = PromotionPolicy(minimum_sealed_items=min(PromotionPolicy.minimum_sealed_items, sealed))
@@ -82,24 +81,24 @@ def rate(n: int, sealed: int, effect: float, simulations: int, random: np.random
 
 
 def guard_lines(simulations: int, random: np.random.Generator) -> Iterator[str]:
-    """For each number of items and each true loss, how often the guard is held, not shown and lost."""
+    """Yield the rates of the guard outcomes (held, not shown, lost) by number of items and true loss."""
     margin = PromotionPolicy().knowledge_margin
     for n in GUARD_ITEMS:
         for loss in GUARD_LOSSES:
-            differ = max(DISAGREE, loss)
-            shares = [(differ + loss) / 2, (differ - loss) / 2, 1 - differ]
-            verdicts: Counter[str] = Counter()
+            disagreement = max(DISAGREEMENT_RATE, loss)
+            shares = [(disagreement + loss) / 2, (disagreement - loss) / 2, 1 - disagreement]
+            counts: Counter[str] = Counter()
             for _ in range(simulations):
                 drawn = random.choice([-1.0, 1.0, 0.0], n, p=shares)
                 first, second = np.maximum(-drawn, 0), np.maximum(drawn, 0)
-                found = non_inferiority(first.tolist(), second.tolist(), list(map(str, range(n))), margin)
-                verdicts[found.verdict] += 1
-            told = ", ".join(f"{name} {verdicts[name] / simulations:.2f}" for name in ("held", "not shown", "lost"))
-            yield f"guard of {n} items, true loss {100 * loss:.0f} points: {told}"
+                result = non_inferiority(first.tolist(), second.tolist(), list(map(str, range(n))), margin)
+                counts[result.verdict] += 1
+            rates = ", ".join(f"{name} {counts[name] / simulations:.2f}" for name in ("held", "not shown", "lost"))
+            yield f"guard of {n} items, true loss {100 * loss:.0f} points: {rates}"
 
 
 def main(simulations: int) -> int:
-    """Print a line for each suite; 1 where promotions of nothing better are too many."""
+    """Print a line per suite; return 1 if a false-promotion rate is too high."""
     random = np.random.default_rng(0)
     policy, started, worst = PromotionPolicy(), time.process_time(), 0.0
     print(f"{simulations} simulations each; minimum effect {policy.minimum_effect}, alpha {policy.alpha}")
@@ -107,22 +106,23 @@ def main(simulations: int) -> int:
         splits = Counter(item.split for item in suite.items())
         n, sealed = splits["test"], splits["sealed"]
         if n < policy.minimum_items:
-            print(f"{suite.name}: {n} items, of which the policy refuses to decide (wants {policy.minimum_items})")
+            print(f"{suite.name}: {n} items, fewer than the {policy.minimum_items} that the policy requires")
             continue
-        false, low, high = rate(n, sealed, 0.0, simulations, random)
-        found, found_low, found_high = rate(n, sealed, EFFECT, simulations, random)
+        false_promotions, low, high = rate(n, sealed, 0.0, simulations, random)
+        promotions, power_low, power_high = rate(n, sealed, EFFECT, simulations, random)
         worst = max(worst, high)
-        power = found / simulations
+        power = promotions / simulations
         line = f"{suite.name}: {n} items, {sealed} sealed"
-        line += f"; false promotions {false / simulations:.4f} ({low:.4f} to {high:.4f})"
-        line += f"; power at {100 * EFFECT:.0f} points {power:.3f} ({found_low:.3f} to {found_high:.3f})"
+        line += f"; false promotions {false_promotions / simulations:.4f} ({low:.4f} to {high:.4f})"
+        line += f"; power at {100 * EFFECT:.0f} points {power:.3f} ({power_low:.3f} to {power_high:.3f})"
         if power < POWER:
-            line += f"; sees {100 * minimum_detectable_effect(n, 2 * ACCURACY * (1 - ACCURACY)):.1f} points"
+            effect = minimum_detectable_effect(n, 2 * ACCURACY * (1 - ACCURACY))
+            line += f"; minimum detectable effect {100 * effect:.1f} points"
         print(line)
     for line in guard_lines(max(1, round(GUARD_SHARE * simulations)), random):
         print(line)
     print(f"{time.process_time() - started:.0f} CPU-seconds")
-    return int(worst > HIGHEST_FALSE_RATE)
+    return int(worst > MAX_FALSE_PROMOTION_RATE)
 
 
 if __name__ == "__main__":

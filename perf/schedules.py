@@ -1,8 +1,9 @@
-"""The three-phase schedule beside cosine, over seeds: validation loss of LoRA adapters of the embedded base.
+"""Compare the three-phase learning rate schedule with cosine by validation loss, over several seeds.
 
-`python perf/schedules.py HOME [ROWS]`: trains on ROWS rows of the training split of `sft_dataset` under a SYNTH_HOME
-that `synth run` has filled, and validates on all its validation rows. Both sides take the cpu tier's settings; the
-rates of three phases are multiples of the same learning rate, or of that divided by 2.5, so that the two begin alike.
+`python perf/schedules.py HOME [ROWS]` trains LoRA adapters of the embedded base on ROWS training rows of `sft_dataset`
+in a SYNTH_HOME that `synth run` has filled, and validates on all validation rows. All schedules use the settings of the
+cpu tier. The rates of the three phases are multiples of the same learning rate, or of this rate divided by 2.5, so that
+the schedules start with the same rate.
 """
 
 import sys
@@ -24,7 +25,7 @@ ROWS = 320
 
 
 def main() -> None:
-    """Train each schedule with each seed and print the lowest and the last validation loss."""
+    """Train each schedule with each seed; print the lowest and the last validation loss."""
     home = Path(sys.argv[1])
     set_up_process(home, "cpu")
     hardware = Hardware(tier="cpu")
@@ -34,19 +35,19 @@ def main() -> None:
     count = int(sys.argv[2]) if len(sys.argv) > 2 else ROWS
     train = table.filter(pl.col("split") == "train").sample(count, seed=0)
     rows = pl.concat([train, table.filter(pl.col("split") == "validation")])
-    own = replace(hardware.spec(LoraSpec()), scored_rows=0)
-    three = replace(own, schedule="three_phase")
-    gentle = replace(three, learning_rate=own.learning_rate / three.phase_rates[0])
-    setting = TrainingSetup("perf", base.name, base.context_tokens, hardware.limits(), lambda _: None)
-    print(f"{train.height} rows to train on, {rows.height - train.height} to validate, {own.epochs:g} epochs")
-    for name, spec in {"cosine": own, "three-phase": three, "three-phase, rate / 2.5": gentle}.items():
-        found = []
+    cosine = replace(hardware.spec(LoraSpec()), scored_rows=0)
+    three = replace(cosine, schedule="three_phase")
+    gentle = replace(three, learning_rate=cosine.learning_rate / three.phase_rates[0])
+    setup = TrainingSetup("perf", base.name, base.context_tokens, hardware.limits(), lambda _: None)
+    print(f"{train.height} rows to train on, {rows.height - train.height} to validate, {cosine.epochs:g} epochs")
+    for name, spec in {"cosine": cosine, "three-phase": three, "three-phase, rate / 2.5": gentle}.items():
+        results = []
         for seed in SEEDS:
-            outcome = train_lora(inference.load_base(base), rows, replace(spec, seed=seed), setting).outcome
+            outcome = train_lora(inference.load_base(base), rows, replace(spec, seed=seed), setup).outcome
             losses = [point["eval_loss"] for point in outcome.curve if "eval_loss" in point]
             scale = min(point.get("rate_scale", 1.0) for point in outcome.curve)
-            found.append((min(losses), losses[-1], scale))
-        best, last, scale = zip(*found, strict=True)
+            results.append((min(losses), losses[-1], scale))
+        best, last, scale = zip(*results, strict=True)
         spread = f"{fmean(best):.4f} (sd {stdev(best):.4f})"
         print(f"{name:24} lowest {spread}, last {fmean(last):.4f}, rate scale at the end {min(scale):.2f}", flush=True)
 

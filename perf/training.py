@@ -1,9 +1,9 @@
-"""What our training engine costs and saves: beside TRL plain, DPO without its asset, and a bare script.
+"""Compare the training engine with plain TRL trainers, and the asset `lora_adapter` with a bare script.
 
-`python perf/training.py [ROWS]`: the embedded base in float32 on one thread; the same rows, model, precision and batch
-on both sides, activation checkpointing off. Rows join one to six tasks of the embedded world, so that their lengths
-differ as those of real instructions do. Times are CPU-seconds of this process, which a busy machine disturbs less than
-wall time; sides take turns, and the median of ROUNDS ratios is told.
+`python perf/training.py [ROWS]` trains the embedded base in float32 on one thread, with the same rows, model, precision
+and batch size on both sides and without activation checkpointing. Rows join one to six tasks of the embedded world, so
+that their lengths vary like those of real instructions. Times are CPU-seconds of this process, which depend less on
+other load than wall time. The sides alternate; the script prints the median of ROUNDS ratios.
 """
 
 import os
@@ -33,39 +33,43 @@ from synth_assets.embedded.world import tasks
 from synth_assets.llm.loading import load_adapter
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import PAIRS, SFT_ROWS
-from synth_assets.stages.adapters.assets import lora_adapter
+from synth_assets.stages.adapters.assets import adapter_asset
 from synth_assets.training.data import by_split, encode_pairs, encode_rows, pair_table, sft_table
 from synth_assets.training.dpo import train_dpo
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
+from synth_assets.training.methods import METHODS
 from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import DpoSpec, LoraSpec, OptimizationSpec
 
 ROUNDS = 3
 ROWS = 384
-LONGEST = 6  # tasks in one row
-TEMPLATE = 32  # tokens that the chat template adds, at most
+MAX_TASKS = 6  # per row
+TEMPLATE_TOKENS = 32  # upper bound of the tokens that the chat template adds
 BETAS = (0.1, 0.3, 1.0)
 CPU = TIERS["cpu"]
 SFT = LoraSpec(learning_rate=5e-3, epochs=1.0, scored_rows=0)
 DPO = DpoSpec(learning_rate=5e-4, epochs=1.0, scored_rows=0)
 INFERENCE = Inference(hardware=Hardware(tier="cpu"))
 BASE = INFERENCE.resolve("base")
-SETTING = TrainingSetup("perf", BASE.name, BASE.context_tokens, CPU, lambda _: None)
+SETUP = TrainingSetup("perf", BASE.name, BASE.context_tokens, CPU, lambda _: None)
 
 
-def made_rows(count: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(SFT_ROWS, PAIRS) of unequal length, all of them to train on."""
-    draw, known = Random(0), tasks("train")  # noqa: S311
+def generate_rows(count: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Generate training rows of varying length as (SFT_ROWS, PAIRS)."""
+    random, pool = Random(0), tasks("train")  # noqa: S311
     texts = []
     for _ in range(count):
-        chosen = [draw.choice(known) for _ in range(min(draw.randint(1, LONGEST), draw.randint(1, LONGEST)))]
-        asked = " ".join(task.instruction for task in chosen)
-        texts.append((asked, *(" ".join(say(task, draw) for task in chosen) for say in (good_answer, flawed_answer))))
+        chosen = [random.choice(pool) for _ in range(min(random.randint(1, MAX_TASKS), random.randint(1, MAX_TASKS)))]
+        instruction = " ".join(task.instruction for task in chosen)
+        answers = (" ".join(answer(task, random) for task in chosen) for answer in (good_answer, flawed_answer))
+        texts.append((instruction, *answers))
     counter = INFERENCE.count_tokens(BASE)
-    longest = [max(counter([f"{asked} {good}", f"{asked} {bad}"])) for asked, good, bad in texts]
-    fitting = [text for text, tokens in zip(texts, longest, strict=True) if tokens < BASE.context_tokens - TEMPLATE]
+    longest = [max(counter([f"{text} {good}", f"{text} {bad}"])) for text, good, bad in texts]
+    fitting = [
+        text for text, tokens in zip(texts, longest, strict=True) if tokens < BASE.context_tokens - TEMPLATE_TOKENS
+    ]
     columns = {"row_id": [f"r{i}" for i in range(len(fitting))], "split": ["train"] * len(fitting)}
     columns |= {name: [text[i] for text in fitting] for i, name in enumerate(("instruction", "response", "rejected"))}
     columns |= {"pair_id": columns["row_id"], "chosen": columns["response"], "history": [[] for _ in fitting]}
@@ -78,19 +82,19 @@ def _table(schema: pl.Schema, columns: dict[str, list[Any]]) -> pl.DataFrame:
 
 
 def load() -> LoadedBase:
-    """The embedded base, afresh: training changes the model it is given."""
+    """Load the embedded base. Each training needs a new copy, because it changes the model."""
     return INFERENCE.load_base(BASE)
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU time of this process while it works."""
+    """Return the CPU-seconds that `work` takes in this process."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
-def timed(trainer: Any) -> float:  # noqa: ANN401 - any of TRL's, whose types only that library has
-    """CPU-seconds of a plain trainer that prints nothing."""
+def timed(trainer: Any) -> float:  # noqa: ANN401 - any trainer of TRL
+    """Return the CPU-seconds of a plain trainer, without its printed output."""
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
@@ -98,7 +102,7 @@ def timed(trainer: Any) -> float:  # noqa: ANN401 - any of TRL's, whose types on
 
 
 def plain_arguments(spec: OptimizationSpec, folder: Path) -> dict[str, Any]:
-    """What a plain script sets: method, batch and precision as ours, everything else TRL's default."""
+    """Return the arguments of a plain script: our method, batch and precision, TRL's defaults for the rest."""
     batch, accumulation = batch_rows(spec, CPU)
     return {
         "output_dir": str(folder),
@@ -119,7 +123,7 @@ def plain_arguments(spec: OptimizationSpec, folder: Path) -> dict[str, Any]:
 
 
 def plain_sft(rows: pl.DataFrame, folder: Path) -> float:
-    """CPU-seconds of TRL's SFTTrainer alone."""
+    """Return the CPU-seconds of TRL's SFTTrainer alone."""
     from peft import LoraConfig
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
@@ -144,18 +148,18 @@ def plain_sft(rows: pl.DataFrame, folder: Path) -> float:
 
 
 def our_sft(rows: pl.DataFrame) -> float:
-    """CPU-seconds of our training, from rows to the last step."""
+    """Return the CPU-seconds of our training, from rows to the last step."""
     base = load()
-    return cpu_seconds(lambda: train_lora(base, rows, SFT, SETTING))
+    return cpu_seconds(lambda: train_lora(base, rows, SFT, SETUP))
 
 
 def plain_dpo(pairs: pl.DataFrame, adapter: Path, spec: DpoSpec, folder: Path) -> float:
-    """CPU-seconds of TRL's DPOTrainer, which runs the reference at each step."""
+    """Return the CPU-seconds of TRL's DPOTrainer, which runs the reference model at each step."""
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
     class Encoded(DPOTrainer):
-        """Takes the token ids that our side takes, so that tokenizing is on neither."""
+        """DPOTrainer on the token ids that our side uses, so that neither side tokenizes."""
 
         def _prepare_dataset(self, dataset: Any, *_: object) -> Any:  # noqa: ANN401
             return dataset
@@ -164,7 +168,7 @@ def plain_dpo(pairs: pl.DataFrame, adapter: Path, spec: DpoSpec, folder: Path) -
     examples = encode_pairs(pairs, tokenizer, BASE.context_tokens)
     table = pair_table(examples, {example.pair_id: (0.0, 0.0) for example in examples})
     trainer = Encoded(
-        model=load_adapter(model, adapter, trained_further=True),
+        model=load_adapter(model, adapter, is_trainable=True),
         args=DPOConfig(**plain_arguments(spec, folder), beta=spec.beta),
         train_dataset=table.remove_columns(["length", "ref_chosen_logps", "ref_rejected_logps"]),
         processing_class=tokenizer,
@@ -173,17 +177,17 @@ def plain_dpo(pairs: pl.DataFrame, adapter: Path, spec: DpoSpec, folder: Path) -
 
 
 def our_dpo(pairs: pl.DataFrame, reference: pl.DataFrame, adapter: Path, spec: DpoSpec) -> float:
-    """CPU-seconds of our DPO on log-probabilities that were computed before."""
+    """Return the CPU-seconds of our DPO on precomputed log-probabilities."""
     base = load()
-    return cpu_seconds(lambda: train_dpo(base, adapter, (pairs, reference), spec, SETTING))
+    return cpu_seconds(lambda: train_dpo(base, adapter, (pairs, reference), spec, SETUP))
 
 
 def sweep(pairs: pl.DataFrame, adapter: Path, folder: Path) -> None:
-    """Three betas over two epochs on each side; ours pays for the asset."""
+    """Train three betas for two epochs on each side. Our time includes computing the reference log-probabilities."""
     base = load()
     tables: list[pl.DataFrame] = []
     ours = asset = cpu_seconds(
-        lambda: tables.append(pair_logprobs(reference_policy(base, adapter, SETTING), pairs, SETTING))
+        lambda: tables.append(pair_logprobs(reference_policy(base, adapter, SETUP), pairs, SETUP))
     )
     plain = 0.0
     for beta in BETAS:
@@ -191,28 +195,29 @@ def sweep(pairs: pl.DataFrame, adapter: Path, folder: Path) -> None:
         ours += our_dpo(pairs, tables[0], adapter, spec)
         plain += plain_dpo(pairs, adapter, spec, folder)
     print(
-        f"DPO, {len(BETAS)} betas x 2 epochs: plain {plain:.1f} s, ours {ours:.1f} s of which the asset {asset:.1f} s"
+        f"DPO, {len(BETAS)} betas x 2 epochs: plain {plain:.1f} s, ours {ours:.1f} s, "
+        f"of which reference log-probabilities {asset:.1f} s"
     )
-    print(f"  ratio {plain / ours:.2f} (wanted 1.2)", flush=True)
+    print(f"  ratio {plain / ours:.2f} (target 1.2)", flush=True)
 
 
 def asset_overhead(rows: pl.DataFrame, folder: Path) -> None:
-    """The asset `lora_adapter` under Dagster with MLflow, against the same training and saving in a bare script."""
+    """Compare the asset `lora_adapter` (Dagster and MLflow) with the same training and saving in a bare script."""
     spec = replace(SFT, epochs=6.0)
 
     def bare() -> None:
-        train_lora(load(), rows, spec, SETTING).save(folder / "bare")
+        train_lora(load(), rows, spec, SETUP).save(folder / "bare")
 
     (folder / "bare").mkdir()
     materialise(rows.head(32), replace(spec, epochs=1.0), folder / "warm-up")
-    alone = cpu_seconds(bare)
+    script = cpu_seconds(bare)
     asset = cpu_seconds(lambda: materialise(rows, spec, folder / "asset"))
-    more = f"{asset / alone - 1:.1%} more (wanted < 5 %)"
-    print(f"lora_adapter: bare script {alone:.1f} s, asset with MLflow {asset:.1f} s: {more}")
+    more = f"{asset / script - 1:.1%} more (target < 5 %)"
+    print(f"lora_adapter: bare script {script:.1f} s, asset with MLflow {asset:.1f} s: {more}")
 
 
 def materialise(rows: pl.DataFrame, spec: LoraSpec, home_folder: Path) -> None:
-    """Make the asset once, in this process."""
+    """Materialise the asset once, in this process."""
 
     @dg.asset
     def sft_dataset() -> dg.MaterializeResult:
@@ -225,7 +230,7 @@ def materialise(rows: pl.DataFrame, spec: LoraSpec, home_folder: Path) -> None:
     home = SynthHome(folder=str(home_folder))
     config = {"learning_rate": spec.learning_rate, "epochs": spec.epochs, "scored_rows": 0}
     dg.materialize(
-        [sft_dataset, base_model, lora_adapter],
+        [sft_dataset, base_model, adapter_asset(METHODS["lora"])],
         resources={
             "io_manager": AssetStorage(home=home),
             "inference": INFERENCE,
@@ -239,24 +244,24 @@ def materialise(rows: pl.DataFrame, spec: LoraSpec, home_folder: Path) -> None:
 
 
 def trained_lora(rows: pl.DataFrame, folder: Path) -> Trained:
-    """An adapter for DPO to start from; also loads every library."""
-    trained = train_lora(load(), rows, SFT, SETTING)
+    """Train the adapter that DPO continues. Also serves as a warm-up."""
+    trained = train_lora(load(), rows, SFT, SETUP)
     trained.save(folder)
     return trained
 
 
-def ratios(what: str, wanted: float, plain: Callable[[], float], ours: Callable[[], float]) -> None:
-    """Let both sides take turns and tell the median of plain over ours."""
-    found = [(plain(), ours()) for _ in range(ROUNDS)]
-    ratio = median(one / other for one, other in found)
-    times = ", ".join(f"{one:.1f}/{other:.1f}" for one, other in found)
-    print(f"{what}: plain/ours {times} CPU-s, ratio {ratio:.2f} (wanted {wanted})", flush=True)
+def ratios(label: str, target: float, plain: Callable[[], float], ours: Callable[[], float]) -> None:
+    """Run both sides alternately; print the median ratio of plain to ours."""
+    times = [(plain(), ours()) for _ in range(ROUNDS)]
+    ratio = median(plain_s / our_s for plain_s, our_s in times)
+    pairs = ", ".join(f"{plain_s:.1f}/{our_s:.1f}" for plain_s, our_s in times)
+    print(f"{label}: plain/ours {pairs} CPU-s, ratio {ratio:.2f} (target {target})", flush=True)
 
 
 def main() -> None:
-    """Measure all four and print them."""
+    """Run the four measurements and print them."""
     set_up_process(Path(tempfile.gettempdir()), "cpu")
-    rows, pairs = made_rows(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
+    rows, pairs = generate_rows(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         adapter = folder / "lora"
@@ -264,11 +269,11 @@ def main() -> None:
         fill = trained_lora(rows, adapter).outcome.fill_rate
         train, _ = by_split(rows)
         print(
-            f"{train.height} rows; load average {os.getloadavg()[0]:.1f}; {fill:.0%} of our slots hold a token",
+            f"{train.height} rows; load average {os.getloadavg()[0]:.1f}; {fill:.0%} of our batch slots hold a token",
             flush=True,
         )
         ratios("SFT, same real tokens", 1.2, lambda: plain_sft(rows, folder), lambda: our_sft(rows))
-        reference = pair_logprobs(reference_policy(load(), adapter, SETTING), pairs, SETTING)
+        reference = pair_logprobs(reference_policy(load(), adapter, SETUP), pairs, SETUP)
         ratios(
             "DPO, same steps", 1.25, lambda: plain_dpo(pairs, adapter, DPO, folder),
             lambda: our_dpo(pairs, reference, adapter, DPO),

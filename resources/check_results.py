@@ -1,8 +1,8 @@
-"""Which data made an asset, and what the checks said about exactly that data.
+"""Upstream data versions of an asset, and check results for exactly these versions.
 
-The event log holds both: each materialisation names the ones it read, and each check evaluation its target. Two
-traps are stepped around. In a partitioned run the checks of an unpartitioned asset name no target: the run itself tells
-which materialisation they saw. And the newest evaluation of a check may be of other data.
+Both come from the event log: each materialisation names its inputs, and each check evaluation its target. Two special
+cases: in a partitioned run, checks of an unpartitioned asset have no target, so the run identifies the materialisation;
+and the newest evaluation of a check may be of other data.
 """
 
 import time
@@ -17,61 +17,61 @@ from dagster import AssetRecordsFilter, EventLogRecord
 from synth_assets.schemas.records import CheckResult
 
 DATA_VERSION = "dagster/data_version"
-REMOVED = "removed"  # the data version that says: this partition was deleted, and is no input of later assets
+REMOVED = "removed"  # data version of a deleted partition, which is no input of later assets
 INPUT_EVENT = "dagster/input_event_pointer/"
 PAGE = 200
-WAIT_S = 120.0  # for checks of the same run that are still at work
+WAIT_S = 120.0  # for checks still running in the same run
 POLL_S = 0.5
 
 
 class CheckResults(dg.ConfigurableResource):
-    """The checks there are, by asset; filled by the composition root, so that one that never ran is missed."""
+    """The checks of each asset; set by the composition root, so that a check that never ran counts as missing."""
 
     checks: dict[str, list[str]]
 
     @classmethod
     def of(cls, definitions: Iterable[object]) -> "CheckResults":
-        """From the assets and asset checks of a code location."""
-        found: dict[str, list[str]] = {}
+        """Create the resource from the assets and asset checks of a code location."""
+        checks: dict[str, list[str]] = {}
         for definition in definitions:
             for spec in getattr(definition, "check_specs", ()):
-                found.setdefault(spec.asset_key.to_user_string(), []).append(spec.name)
-        return cls(checks={asset: sorted(set(names)) for asset, names in sorted(found.items())})
+                checks.setdefault(spec.asset_key.to_user_string(), []).append(spec.name)
+        return cls(checks={asset: sorted(set(names)) for asset, names in sorted(checks.items())})
 
     def verdicts(self, context: dg.AssetExecutionContext, versions: Mapping[str, str]) -> list[CheckResult]:
-        """What all checks said about `versions`, after those of this run that are still at work."""
+        """Return the results of all checks on `versions`, waiting for those still running in this run."""
         deadline = time.monotonic() + WAIT_S
-        while (found := check_verdicts(context.instance, versions, self.checks)) and time.monotonic() < deadline:
-            missing = {(verdict.asset.partition("[")[0], verdict.check) for verdict in found if _is_missing(verdict)}
-            if not any(_at_work(context, asset, check) for asset, check in missing):
+        while (results := check_verdicts(context.instance, versions, self.checks)) and time.monotonic() < deadline:
+            missing = {(result.asset.partition("[")[0], result.check) for result in results if _is_missing(result)}
+            if not any(_is_running(context, asset, check) for asset, check in missing):
                 break
             time.sleep(POLL_S)
-        return found
+        return results
 
 
 def upstream_versions(context: dg.AssetExecutionContext) -> dict[str, str]:
-    """Data versions of all that the running asset is made from, directly or not.
+    """Return the data versions of all direct and indirect inputs of the running asset.
 
-    Keys are asset names, for partitions with their key: "raw_instructions[2026-W47]". Of direct inputs the version in
-    force counts, of their inputs the version that they read. Where two paths lead to different versions of one asset
-    the nearest has the plain key and the others "name@version".
+    Keys are asset names, with the partition if there is one: "raw_instructions[2026-W47]". Of direct inputs the current
+    version counts, of indirect ones the version that was read. If two paths lead to different versions of an asset, the
+    nearest has the plain key and the others "name@version".
     """
     parents = context.assets_def.asset_deps[context.asset_key]
     return _closure(context.instance, [r for key in sorted(parents) for r in _in_force(context.instance, key, None)])
 
 
 def removed_partition(key: dg.AssetKey, partition: str) -> dg.AssetMaterialization:
-    """Return the event that says a partition was removed; what was made from it before keeps its lineage."""
+    """Return the event that marks a partition as removed; the lineage of earlier assets is kept."""
     return dg.AssetMaterialization(key, partition=partition, tags={DATA_VERSION: REMOVED}, description=REMOVED)
 
 
 def adapter_versions(instance: dg.DagsterInstance, asset: str, data_version: str) -> dict[str, str]:
-    """The asset's own version, and those it was made from; empty where it never had that version."""
+    """Return the asset's own data version and those of its inputs; empty if it never had that version."""
     return _closure(instance, list(_with_version(instance, dg.AssetKey(asset), None, data_version))[:1])
 
 
 def json_metadata(instance: dg.DagsterInstance, asset: str, data_version: str, name: str) -> dict[str, Any]:
-    """A JSON entry of the metadata that the newest materialisation of this data version left; empty without it."""
+    """Return a JSON metadata entry of the newest materialisation with this data version; empty if there is none."""
     for record in _with_version(instance, dg.AssetKey(asset), None, data_version):
         entry = record.asset_materialization.metadata.get(name) if record.asset_materialization else None
         return entry.value if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
@@ -81,23 +81,23 @@ def json_metadata(instance: dg.DagsterInstance, asset: str, data_version: str, n
 def check_verdicts(
     instance: dg.DagsterInstance, versions: Mapping[str, str], checks: Mapping[str, Sequence[str]]
 ) -> list[CheckResult]:
-    """For each version the newest evaluation of each check whose target has that data version.
+    """Return for each version the newest evaluation of each check on that data version.
 
     Args:
-        instance: holds the event log.
-        versions: as `upstream_versions` gives them.
+        instance: the Dagster instance.
+        versions: as returned by `upstream_versions`.
         checks: asset -> names of its checks.
 
     Returns:
-        one verdict per version and check; "missing" where the check never ran on that data.
+        One result per version and check; "missing" if the check never ran on that data.
     """
-    found: list[CheckResult] = []
+    results: list[CheckResult] = []
     for name, version in sorted(versions.items()):
         subject = _Subject.of(name, version)
         if names := checks.get(subject.key.to_user_string()):
-            seen = list(_with_version(instance, subject.key, subject.partition, version))
-            found += [_verdict(instance, subject, seen, check) for check in names]
-    return found
+            materialisations = list(_with_version(instance, subject.key, subject.partition, version))
+            results += [_check_result(instance, subject, materialisations, check) for check in names]
+    return results
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class _Subject:
         return cls(name, dg.AssetKey.from_user_string(asset), partition.removesuffix("]") or None, version)
 
 
-def _verdict(
-    instance: dg.DagsterInstance, subject: _Subject, seen: Sequence[EventLogRecord], check: str
+def _check_result(
+    instance: dg.DagsterInstance, subject: _Subject, materialisations: Sequence[EventLogRecord], check: str
 ) -> CheckResult:
-    """`seen` are the materialisations with the subject's data version."""
-    events, runs = {record.storage_id for record in seen}, {record.run_id for record in seen}
+    """Return the newest result of a check; `materialisations` are those with the subject's data version."""
+    events, runs = {record.storage_id for record in materialisations}, {record.run_id for record in materialisations}
     for run_id, evaluation in _evaluations(instance, dg.AssetCheckKey(subject.key, check)):
         target = evaluation.target_materialization_data
         if evaluation.partition not in (None, subject.partition):
@@ -127,11 +127,11 @@ def _verdict(
             if status == "failed" and evaluation.severity == dg.AssetCheckSeverity.WARN:
                 status = "warned"
             return CheckResult(subject.name, subject.version, check, status, evaluation.description or "")
-    return CheckResult(subject.name, subject.version, check, "missing", "never evaluated on this data")
+    return CheckResult(subject.name, subject.version, check, "missing", "never evaluated on this data version")
 
 
 def _evaluations(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
-    """Newest first; planned ones have no evaluation and are passed over."""
+    """Yield the evaluations of a check, newest first, without planned ones."""
     cursor = None
     while True:
         page = instance.event_log_storage.get_asset_check_execution_history(key, limit=PAGE, cursor=cursor)
@@ -146,13 +146,13 @@ def _evaluations(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterato
 def _materialisations(
     instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, before: int | None = None
 ) -> Iterator[EventLogRecord]:
-    """Newest first; of one partition, or of all."""
-    where = AssetRecordsFilter(
+    """Yield the materialisations of an asset or of one partition, newest first."""
+    records_filter = AssetRecordsFilter(
         asset_key=key, asset_partitions=[partition] if partition else None, before_storage_id=before
     )
     cursor = None
     while True:
-        page = instance.fetch_materializations(where, limit=PAGE, cursor=cursor)
+        page = instance.fetch_materializations(records_filter, limit=PAGE, cursor=cursor)
         yield from page.records
         if not page.has_more:
             return
@@ -166,7 +166,7 @@ def _with_version(
 
 
 def _in_force(instance: dg.DagsterInstance, key: dg.AssetKey, before: int | None) -> list[EventLogRecord]:
-    """The newest materialisation before an event; of a partitioned asset the newest of each that was not removed."""
+    """Return the newest materialisation before an event; for a partitioned asset, one per partition not removed."""
     newest: dict[str | None, EventLogRecord] = {}
     for record in _materialisations(instance, key, None, before):
         newest.setdefault(record.partition_key, record)
@@ -177,23 +177,23 @@ def _in_force(instance: dg.DagsterInstance, key: dg.AssetKey, before: int | None
 
 
 def _closure(instance: dg.DagsterInstance, start: Sequence[EventLogRecord]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     visited: set[int] = set()
-    waiting = deque(start)
-    while waiting:
-        record = waiting.popleft()
+    queue = deque(start)
+    while queue:
+        record = queue.popleft()
         if record.storage_id in visited or record.asset_key is None:
             continue
         visited.add(record.storage_id)
         name = record.asset_key.to_user_string() + (f"[{record.partition_key}]" if record.partition_key else "")
         version = _tags(record).get(DATA_VERSION, "")
-        if found.setdefault(name, version) != version:
-            found[f"{name}@{version}"] = version
+        if versions.setdefault(name, version) != version:
+            versions[f"{name}@{version}"] = version
         for tag, pointer in _tags(record).items():
             if tag.startswith(INPUT_EVENT) and pointer.isdigit():
                 key = dg.AssetKey.from_user_string(tag.removeprefix(INPUT_EVENT))
-                waiting += _in_force(instance, key, int(pointer) + 1)
-    return found
+                queue += _in_force(instance, key, int(pointer) + 1)
+    return versions
 
 
 def _tags(record: EventLogRecord) -> Mapping[str, str]:
@@ -201,12 +201,12 @@ def _tags(record: EventLogRecord) -> Mapping[str, str]:
     return materialisation.tags or {} if materialisation else {}
 
 
-def _is_missing(verdict: CheckResult) -> bool:
-    return verdict.status == "missing"
+def _is_missing(result: CheckResult) -> bool:
+    return result.status == "missing"
 
 
-def _at_work(context: dg.AssetExecutionContext, asset: str, check: str) -> bool:
-    """Whether this run has planned the check and not yet evaluated it."""
+def _is_running(context: dg.AssetExecutionContext, asset: str, check: str) -> bool:
+    """Return whether this run has planned the check and not evaluated it yet."""
     key = dg.AssetCheckKey(dg.AssetKey.from_user_string(asset), check)
     newest = context.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
     if not newest or newest[0].run_id != context.run.run_id:

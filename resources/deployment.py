@@ -1,4 +1,4 @@
-"""Where a deployment keeps its state, and what every process of it is told first. Loads no large library."""
+"""State folder and process environment of a deployment. Imports no large library."""
 
 import os
 import sysconfig
@@ -13,19 +13,23 @@ from synth_assets.reporting.escaping import metadata_line
 from synth_assets.storage.plain_path import plain_path
 
 WORKSPACE = "workspace.yaml"
-DEPLOYMENT_VARIABLES = ("SYNTH_", "MLFLOW_TRACKING_URI")  # prefixes of the variables that definitions and runs read
+DEPLOYMENT_VARIABLES = (
+    "SYNTH_",
+    "MLFLOW_TRACKING_URI",
+)  # prefixes; read by definitions and runs
 PROJECT = Path(__file__).resolve().parents[1]
-PERSON_CHARACTERS = 100  # of a login name, which the environment may set
-FIRST_START_S = 120.0  # another process may be making the tables of a new home
+PERSON_CHARACTERS = 100  # longest login name, which the environment may set
+FIRST_START_S = 120.0  # another process may be creating the tables of a new home
 
 MARK = "# Written by synth at each start; to keep a dagster.yaml of your own, point DAGSTER_HOME at its folder."
-SERVED = ("storage", "compute_logs", "local_artifact_storage")
-"""Sections of docker/dagster.yaml that suit containers alone."""
+CONTAINER_SECTIONS = ("storage", "compute_logs", "local_artifact_storage")
+"""Sections of docker/dagster.yaml for containers only."""
+CPU_TIERS = ("cpu", "laptop")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 def home_folder() -> Path:
-    """SYNTH_HOME, or `.synth` beside the workspace.yaml in use: the nearest one upwards, else the project's own."""
+    """Return SYNTH_HOME, or `.synth` next to the nearest workspace.yaml upwards, else the project's own."""
     if value := os.environ.get("SYNTH_HOME"):
         return Path(value).expanduser().resolve()
     workspace = find_workspace()
@@ -33,7 +37,7 @@ def home_folder() -> Path:
 
 
 def person() -> str:
-    """Return who runs this process: the login name, or the number of a user without one, as containers have."""
+    """Return the user of this process: the login name, or the user id if there is none, as in containers."""
     try:
         return metadata_line(getuser(), PERSON_CHARACTERS)
     except (KeyError, OSError):
@@ -41,20 +45,21 @@ def person() -> str:
 
 
 def find_workspace() -> Path | None:
-    """The workspace.yaml in use: the nearest one upwards, else the project's own, else None."""
+    """Return the nearest workspace.yaml upwards, else the project's own, else None."""
     here = Path.cwd()
     files = (folder / WORKSPACE for folder in (here, *here.parents, PROJECT))
     return next((file for file in files if file.is_file()), None)
 
 
 def set_up_process(home: Path, tier: str) -> None:
-    """Set the environment that every process of this deployment inherits; what a user set wins.
+    """Set the environment inherited by every process of this deployment; variables set by the user win.
 
-    On the `cpu` tier, whose models are shipped, no library may look anything up on a hub.
+    On the tiers of CPU_TIERS, whose models are bundled or fetched from a package index, libraries are offline. Waiting
+    threads sleep, because spinning ones take cores from other processes.
     """
     defaults = {"SYNTH_HOME": str(home), "SYNTH_TIER": tier, "DAGSTER_HOME": str(home / "dagster")}
-    if tier == "cpu":
-        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1"}
+    if tier in CPU_TIERS:
+        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     dagster = Path(os.environ["DAGSTER_HOME"])
@@ -63,21 +68,20 @@ def set_up_process(home: Path, tier: str) -> None:
 
 
 def write_instance_settings(home: Path) -> Path:
-    """Write Dagster's settings under `home` from the ones in docker/, less their server storage; returns the file.
+    """Write Dagster's settings under `home`, based on docker/ without its server storage; return the file.
 
-    A dagster.yaml that DAGSTER_HOME names outside `home`, and that this function did not write, stays as it is: in a
-    container it says that Postgres holds the history.
+    A dagster.yaml that DAGSTER_HOME names outside `home` and that this function did not write is left unchanged: in a
+    container it configures Postgres.
 
-    In a new home Dagster's tables are made too, by one process at a time: two that began at once would both make them,
-    and one would fail.
+    In a new home Dagster's tables are created too, under a lock: two processes that create them at once would conflict.
     """
-    own = home / "dagster"
-    target = Path(os.environ.get("DAGSTER_HOME", own)) / "dagster.yaml"
-    if target.parent.resolve() != own.resolve() and target.exists() and MARK not in target.read_text("utf-8"):
+    default = home / "dagster"
+    target = Path(os.environ.get("DAGSTER_HOME", default)) / "dagster.yaml"
+    if target.parent.resolve() != default.resolve() and target.exists() and MARK not in target.read_text("utf-8"):
         return target
     settings = yaml.safe_load(_shipped_settings().read_text("utf-8"))
-    for served in SERVED:
-        settings.pop(served, None)
+    for section in CONTAINER_SECTIONS:
+        settings.pop(section, None)
     target.parent.mkdir(parents=True, exist_ok=True)
     text = f"{MARK}\n{yaml.safe_dump(settings, sort_keys=True)}"
     with FileLock(target.with_suffix(".lock"), timeout=FIRST_START_S):

@@ -1,4 +1,4 @@
-"""Build the models that an evaluation scores: the base model, or the base with an adapter."""
+"""Build the models to evaluate: the base model, or the base with an adapter."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from synth_assets.storage.manifests import folder_hash, read_manifest
 def load_evaluated_model(
     inference: Inference, home: SynthHome, base: ModelRecord, adapter: AdapterRecord | None
 ) -> EvaluatedModel:
-    """The base model, or it with an adapter whose files are compared with their manifest first.
+    """Return the base model, or the base with an adapter after verifying the adapter's manifest.
 
     Raises:
-        ManifestError: the adapter's files are not there, or not what they were.
+        ManifestError: the adapter's files are missing or changed.
     """
     if adapter is None:
         tier, engine = inference.hardware.limits(), inference.engine()
@@ -32,19 +32,19 @@ def load_evaluated_model(
     return with_adapter(inference, base, home.root() / adapter.path, (adapter.name, adapter.fingerprint))
 
 
-def with_adapter(inference: Inference, base: ModelRecord, folder: Path, known_as: tuple[str, str]) -> EvaluatedModel:
-    """The base with the adapter in a folder, whose files are compared with their manifest first.
+def with_adapter(inference: Inference, base: ModelRecord, folder: Path, identity: tuple[str, str]) -> EvaluatedModel:
+    """Return the base with the adapter in a folder, after verifying the adapter's manifest.
 
-    `known_as` are the subject's name and fingerprint.
+    `identity` is the name and the fingerprint of the evaluated model.
     """
     tier = inference.hardware.limits()
     read_manifest(folder)
     engine = inference.engine(folder)
     harness = [tier.dtype, tier.quantisation, tier.attention, tier.device]
-    name, made_by = known_as
+    name, adapter_fingerprint = identity
     return EvaluatedModel(
         name=name,
-        fingerprint=made_by,
+        fingerprint=adapter_fingerprint,
         weights=fingerprint(base.revision, folder_hash(folder), engine, harness),
         engine=engine,
         generator=lambda: inference.generator(base, folder),

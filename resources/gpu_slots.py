@@ -1,25 +1,25 @@
-"""A turn at running a model, for what is no step of the pool and for a step that runs a model only at times."""
+"""Claim a slot of the GPU pool from inside a step, for steps that only sometimes load a model, and from commands."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 
+from resources.dagster_private import InstanceConcurrencyContext
 from resources.hardware import GPU_POOL
 from resources.run_processes import PROCESS_TAG, is_gone, this_process
 
 POLL_S = 0.5
 COMMAND = "synth command "
-"""How the holder of a slot begins that is a command's process; runs have their run id there."""
+"""Prefix of the slot holder of a command's process; the holder of a run is its run id."""
 
 
 @contextmanager
 def gpu_slot(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Hold a slot of the pool of steps that run a model; waits where all are taken.
+    """Hold a slot of the GPU pool; wait if all are taken.
 
-    A step in that pool waits before it starts. A rollback runs no model and must not wait for a training to end.
+    A step assigned to the pool waits before it starts. This is for steps that may not need a model, such as a rollback.
     """
     step = f"{context.asset_key.to_user_string()}:model"
     with _slot(context.instance, context.run, step, context.log.info):
@@ -28,9 +28,9 @@ def gpu_slot(context: dg.AssetExecutionContext) -> Iterator[None]:
 
 @contextmanager
 def command_gpu_slot(instance: dg.DagsterInstance, command: str, progress: Callable[[str], None]) -> Iterator[None]:
-    """Hold a slot of the same pool while a command of this process runs a model; waits where all are taken.
+    """Hold a slot of the GPU pool while a command runs a model; wait if all are taken.
 
-    Slots of commands whose process was killed are freed first.
+    Frees the slots of killed commands first.
     """
     free_dead_commands(instance)
     holder = dg.DagsterRun(job_name=command, run_id=COMMAND + this_process())
@@ -39,7 +39,7 @@ def command_gpu_slot(instance: dg.DagsterInstance, command: str, progress: Calla
 
 
 def free_dead_commands(instance: dg.DagsterInstance) -> None:
-    """Free the slots that commands of this machine hold whose process is gone."""
+    """Free the slots of commands on this machine whose process is gone."""
     storage = instance.event_log_storage
     info = storage.get_concurrency_info(GPU_POOL)
     holders = {slot.run_id for slot in info.claimed_slots} | {step.run_id for step in info.pending_steps}
@@ -57,7 +57,7 @@ def _slot(
 ) -> Iterator[None]:
     with InstanceConcurrencyContext(instance, run) as slots:
         if not slots.claim(GPU_POOL, step):
-            progress("all slots for steps that run a model are taken: waiting for one")
+            progress("waiting for a slot of the GPU pool: all are taken")
             while not slots.claim(GPU_POOL, step):
                 time.sleep(POLL_S)
         try:

@@ -1,4 +1,4 @@
-"""The hardware tiers, one row each, and the resource that picks one."""
+"""Table of hardware tiers, and the resource that selects one."""
 
 import functools
 import os
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
+import psutil
 
-from synth_assets.llm.architecture import described_folder, linear_modules
+from synth_assets.llm.architecture import linear_modules, local_config_folder
 from synth_assets.llm.catalog import MODELS, SEPARATE, model_at
 from synth_assets.llm.model_files import EMBEDDED
 from synth_assets.llm.size_settings import ROLES, Role, SizeOfModel, settings_for, size_of
+from synth_assets.llm.topics import SMALL_MODEL_TOPICS
 from synth_assets.schemas.tier import Tier
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="DataclassInstance")
 GPU_POOL = "gpu"
-"""The Dagster pool of the steps that run a model; orchestration/jobs.py: `steps_at_once` sets its size."""
+"""Dagster pool of the steps that run a model; `Tier.model_steps` is its size."""
 
 DEBERTA = "OpenAssistant/reward-model-deberta-v3-large-v2"
 LLAMA = {
@@ -38,9 +40,9 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "reward": DEBERTA,
     },
 }
-"""Sets of models that can replace a tier's own, by name."""
+"""Sets of models that replace those of a tier, by name."""
 
-AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it does not
+AMPERE = Tier(  # defaults of cards from 2020 on
     teacher=LLAMA["teacher"],
     base=LLAMA["base"],
     reward=LLAMA["reward"],
@@ -51,7 +53,7 @@ AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it
     attention="flash_attention_2",
     engine="vllm",
     batch_size=4,
-    accumulation=4,  # 16 rows a step on every tier
+    accumulation=4,  # 16 rows per step on every tier
     samples=1_500,
     min_rows=50,
     usd_per_hour=0.5,
@@ -63,8 +65,37 @@ AMPERE = Tier(  # what the cards from 2020 on have in common; a row says what it
 HOPPER = replace(AMPERE, batch_size=16, accumulation=1, capability=(9, 0))
 
 # usd_per_hour: on-demand list prices of 2025 for one card, rounded, taxes and storage not included. t4 and l4 are AWS
-# g4dn.xlarge and g6.xlarge, the others marketplace offers (RunPod, Lambda). They tell 0.5 from 5; put in what you pay.
+# g4dn.xlarge and g6.xlarge, the others marketplace offers (RunPod, Lambda). Rough values; set your own price.
 # bandwidth_gb_s: NVIDIA's data sheets of T4, RTX 3060 12 GB, RTX 3090, L4, A100 40 GB, H100 SXM and H200.
+LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an hour
+    device="cpu",
+    memory_gb=0,
+    dtype="float32",
+    quantisation="none",
+    attention="sdpa",
+    engine="transformers",
+    teacher=MODELS["smollm2"].repository,
+    base=MODELS["smollm2"].repository,
+    reward="program:constraints",
+    batch_size=8,
+    accumulation=2,
+    samples=512,  # 8 whole blocks
+    min_rows=50,
+    usd_per_hour=0.0,
+    suites=("instruction_following",),
+    overrides={
+        "MagpieSpec": {
+            "max_instruction_tokens": 96,
+            "max_response_tokens": 128,
+            "topics": SMALL_MODEL_TOPICS,
+            "constrained_share": 0.6,
+        },
+        "CandidateSpec": {"instructions": 128, "max_response_tokens": 128},
+        "OnPolicyCandidateSpec": {"instructions": 128, "max_response_tokens": 128},
+        "EvaluationSpec": {"max_tokens": 64, "validation_items": 96},
+    },
+)
+
 TIERS: dict[str, Tier] = {
     "cpu": Tier(
         device="cpu",
@@ -81,8 +112,10 @@ TIERS: dict[str, Tier] = {
         samples=1_536,  # 24 whole blocks
         min_rows=50,
         usd_per_hour=0.0,
-        tested="demo on 2 x86-64 cores, 2026-11-20, docs/tested.md",
+        model_steps=2,
+        tested="demo on 2 x86-64 cores, 2026-11-20, docs/results.md",
     ),
+    "laptop": LAPTOP,
     "t4": replace(  # Turing: neither bfloat16 nor FlashAttention 2
         AMPERE,
         memory_gb=16,
@@ -113,17 +146,17 @@ TIERS: dict[str, Tier] = {
     "h100": replace(HOPPER, memory_gb=80, usd_per_hour=3.0, bandwidth_gb_s=3_350),
     "h200": replace(HOPPER, memory_gb=141, usd_per_hour=4.0, bandwidth_gb_s=4_800),
 }
-"""The rows; an empty `tested` says that nobody ran it."""
+"""Rows by tier name; an empty `tested` means untested."""
 
 MODEL_VARIABLES = {"preset": "SYNTH_PRESET", "teacher": "SYNTH_TEACHER", "base": "SYNTH_BASE", "reward": "SYNTH_REWARD"}
-"""Fields of Hardware -> the environment variables that a deployment sets them by."""
+"""Field of Hardware -> environment variable that sets it."""
 
-TIER_FIELDS = {"MagpieSpec": ("samples",)}  # fields of specs that every tier's row sets
+TIER_FIELDS = {"MagpieSpec": ("samples",)}  # spec -> fields set by every tier's row
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A CUDA device: its name, memory in units of 1e9 bytes as in TIERS, and compute capability."""
+    """A CUDA device: name, memory in 1e9 bytes as in TIERS, and compute capability."""
 
     name: str
     memory_gb: float
@@ -131,11 +164,11 @@ class Gpu:
 
 
 class Hardware(dg.ConfigurableResource):
-    """The tier this deployment runs on; `auto` looks at the machine. Pass dg.EnvVar only where it is set.
+    """Select the hardware tier; `auto` detects it. Pass dg.EnvVar only if the variable is set.
 
-    `preset` replaces the tier's models by a set of PRESETS; `teacher`, `base` and `reward` replace one each, by a name
-    of MODELS (synth_assets/llm/catalog.py), a hub repository (`owner/name`, or `owner/name@revision`) or a folder.
-    `quantisation` is another than the row's.
+    `preset` replaces the tier's models by a set of PRESETS. `teacher`, `base` and `reward` replace one model each: a
+    name in MODELS (synth_assets/llm/catalog.py), a hub repository (`owner/name` or `owner/name@revision`) or a folder.
+    `quantisation` replaces the tier's.
     """
 
     tier: str = "auto"
@@ -146,86 +179,89 @@ class Hardware(dg.ConfigurableResource):
     quantisation: str = ""
 
     def name(self) -> str:
-        """The tier's name, or ValueError naming the tiers there are."""
+        """Return the tier's name. Raise ValueError for an unknown tier."""
         if self.tier == "auto":
             return detect()
         if self.tier not in TIERS:
-            raise ValueError(f"no tier {self.tier!r}; there are auto, {', '.join(TIERS)}")
+            raise ValueError(f"unknown tier {self.tier!r}; expected auto, {', '.join(TIERS)}")
         return self.tier
 
     def row(self) -> Tier:
-        """The tier's row with the models of this deployment; ValueError where there is no such tier or preset."""
+        """Return the tier's row with the models of this deployment. Raise ValueError for an unknown tier or preset."""
         row = TIERS[self.name()]
-        own: dict[str, Any] = {**self.locations()}
+        models: dict[str, Any] = {**self.locations()}
         suites = row.suites or self.size("base").row.suites
-        return replace(row, **own, suites=suites, quantisation=self.quantisation or row.quantisation)
+        row = replace(row, **models, suites=suites, quantisation=self.quantisation or row.quantisation)
+        if row.device == "cpu" and not all(models[role].startswith(EMBEDDED) for role in ("teacher", "base")):
+            return replace(row, model_steps=1, threads=cores())
+        return row
 
     def limits(self) -> Tier:
-        """The row, on a machine that can have it.
+        """Return the row after checking that this machine can run it.
 
         Raises:
-            ValueError: no such tier or preset, or the tier needs a GPU and this machine has none; names the remedy.
+            ValueError: unknown tier or preset, or the tier needs a GPU and none is visible; names the remedy.
         """
         row = self.row()
         if row.device == "cuda" and find_gpu() is None:
             raise ValueError(
                 f"tier {self.name()} needs an NVIDIA GPU and none is visible: choose the tier cpu, "
-                "or see that nvidia-smi lists the card and CUDA_VISIBLE_DEVICES does not hide it"
+                "or check that nvidia-smi lists the card and CUDA_VISIBLE_DEVICES does not hide it"
             )
         return row
 
     def location(self, role: Role) -> str:
-        """Where the model of a role comes from: a hub repository, a folder, or `embedded:<role>`."""
+        """Return the location of a role's model: a hub repository, a folder, or `embedded:<role>`."""
         if self.preset and self.preset not in PRESETS:
-            raise ValueError(f"no preset {self.preset!r}; there are {', '.join(PRESETS)}")
-        own = {"teacher": self.teacher, "base": self.base, "reward": self.reward}[role]
-        if own in MODELS and role not in MODELS[own].roles:
+            raise ValueError(f"unknown preset {self.preset!r}; expected {', '.join(PRESETS)}")
+        choice = {"teacher": self.teacher, "base": self.base, "reward": self.reward}[role]
+        if choice in MODELS and role not in MODELS[choice].roles:
             fitting = ", ".join(name for name, model in MODELS.items() if role in model.roles)
-            raise ValueError(
-                f"{own} cannot be the {role} model; of the models known by name these can: {fitting or 'none'}"
-            )
-        if own in MODELS:
-            return MODELS[own].repository
-        return own or PRESETS.get(self.preset, {}).get(role, "") or getattr(TIERS[self.name()], role)
+            raise ValueError(f"{choice} cannot be the {role} model; the named models that can: {fitting or 'none'}")
+        if choice in MODELS:
+            return MODELS[choice].repository
+        return choice or PRESETS.get(self.preset, {}).get(role, "") or getattr(TIERS[self.name()], role)
 
     def locations(self) -> dict[Role, str]:
-        """Return where the model of each role comes from."""
+        """Return the location of each role's model."""
         return {role: self.location(role) for role in ROLES}
 
     def size(self, role: Role) -> SizeOfModel:
-        """Return the size class of a role's model, whose row in llm/size_settings.py has its settings."""
+        """Return the size class of a role's model; its settings are in llm/size_settings.py."""
         return size_of(self.location(role), role)
 
     def spec(self, default: S, config: dg.Config | None = None) -> S:
-        """Return `default` with what suits the model that it concerns, then the tier, then the run's config.
+        """Return `default` updated by the settings of the model, then of the tier, then of the run's config.
 
-        The size of the model sets rates, epochs, lengths and sampling; the tier how much is computed; a field of the
-        config that is None sets nothing.
+        The size of the model sets rates, epochs, lengths and sampling; the tier sets the amount of work. Config fields
+        that are None are ignored.
 
         Raises:
-            ValueError: a value the spec refuses, naming the field; a tier's override of a field that the spec lacks.
+            ValueError: an invalid value, naming the field; or a tier's override of a field that the spec lacks.
         """
         kind = type(default).__name__
-        known = {field.name for field in fields(default)}
+        field_names = {field.name for field in fields(default)}
         row = self.row()
-        suited = {field: getattr(row, field) for field in TIER_FIELDS.get(kind, ())}
-        suited |= {**settings_for(kind, self.locations()), **_suiting_the_base(default, row.base)}
-        suited |= row.overrides.get(kind, {})
-        if unknown := sorted(suited.keys() - known):
+        settings = {field: getattr(row, field) for field in TIER_FIELDS.get(kind, ())}
+        settings |= {**settings_for(kind, self.locations()), **_target_modules(default, row.base)}
+        settings |= row.overrides.get(kind, {})
+        if unknown := sorted(settings.keys() - field_names):
             raise ValueError(f"tier {self.name()} sets {', '.join(unknown)}, which {kind} does not have")
-        asked = {name: value for name, value in (config or {}) if name in known and value is not None}
-        return replace(default, **{name: _like(getattr(default, name), v) for name, v in (suited | asked).items()})
+        overrides = {name: value for name, value in (config or {}) if name in field_names and value is not None}
+        return replace(
+            default, **{name: _like(getattr(default, name), v) for name, v in (settings | overrides).items()}
+        )
 
 
 def deployed(tier: str) -> Hardware:
-    """A tier with the models that this deployment's environment variables name."""
+    """Return a tier with the models set by this deployment's environment variables."""
     return Hardware(tier=tier, **{f: os.environ[name] for f, name in MODEL_VARIABLES.items() if os.environ.get(name)})
 
 
 def detect() -> str:
-    """The largest tier that this machine's first GPU fits by memory and capability; `cpu` where there is none.
+    """Return the largest tier that this machine's first GPU fits by memory and capability; `cpu` without a GPU.
 
-    A card that a tier is named after takes that tier; a card with bfloat16 takes no tier without.
+    A tier named after the card is preferred; a card with bfloat16 never gets a tier without.
     """
     gpu = find_gpu()
     if gpu is None:
@@ -239,12 +275,18 @@ def detect() -> str:
     return max(fitting, key=lambda fit: fit[:3])[3] if fitting else "cpu"
 
 
+def cores() -> int:
+    """How many physical cores this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, psutil.cpu_count(logical=False) or 1))
+
+
 def find_gpu() -> Gpu | None:
-    """The first visible NVIDIA GPU; torch is not imported unless a driver is there that nvidia-smi cannot ask."""
+    """Return the first visible NVIDIA GPU; import torch only if a driver is present and nvidia-smi is not."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return None
     if program := shutil.which("nvidia-smi"):
-        return _ask(program)
+        return _query_gpu(program)
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return None
     import torch
@@ -256,7 +298,7 @@ def find_gpu() -> Gpu | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _ask(nvidia_smi: str) -> Gpu | None:
+def _query_gpu(nvidia_smi: str) -> Gpu | None:
     query = [nvidia_smi, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     lines = answer.stdout.strip().splitlines()
@@ -267,17 +309,17 @@ def _ask(nvidia_smi: str) -> Gpu | None:
     return Gpu(name, int(mebibytes) * 2**20 / 1e9, (int(major), int(minor)))
 
 
-def _suiting_the_base(default: object, base: str) -> dict[str, Any]:
-    """The target modules of the base's architecture, for a spec that names those of most models and no others."""
+def _target_modules(default: object, base: str) -> dict[str, Any]:
+    """Return the target modules of the base's architecture for a spec with the default ones."""
     if getattr(default, "target_modules", ()) != SEPARATE or base.startswith(EMBEDDED):
         return {}
     if model := model_at(base):
         return {"target_modules": model.targets}
-    folder = described_folder(base)
+    folder = local_config_folder(base)
     modules = linear_modules(folder) if folder else ()
     return {"target_modules": modules} if modules else {}
 
 
 def _like(default: object, value: object) -> object:
-    """Lists of a config as the tuples of a spec."""
+    """Convert lists of a config to tuples of a spec."""
     return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""The resource that finds, loads and runs language models."""
+"""Resource that resolves, loads and runs language models."""
 
 import functools
 import json
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from resources.hardware import Hardware, Role
+from synth_assets.evals.program_rewards import program_reward
 from synth_assets.llm import loading, model_files
 from synth_assets.llm.architecture import context_tokens
 from synth_assets.llm.chat_encoding import template_refusal
@@ -23,6 +24,7 @@ from synth_assets.llm.loading import load_adapter
 from synth_assets.llm.prompt_formats import family_of
 from synth_assets.llm.protocols import Completion, Message, Refusal, Sampling, TextGenerator
 from synth_assets.llm.roofline import Roofline, roofline
+from synth_assets.llm.sources.packages import PACKAGE
 from synth_assets.llm.transformers_generator import TransformersGenerator
 from synth_assets.llm.vllm_generator import VllmGenerator
 from synth_assets.schemas.records import ModelRecord
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-COUNT_BLOCK = 1_000  # texts tokenised in one call
+PROGRAM_CONTEXT = 2**31 - 1  # a program reads texts of any length
+COUNT_BLOCK = 1_000  # texts per tokenizer call
 
 
 class Inference(dg.ConfigurableResource):
@@ -41,49 +44,52 @@ class Inference(dg.ConfigurableResource):
     hardware: Hardware
 
     def resolve(self, role: Role) -> ModelRecord:
-        """Which model a role has, exactly; fetches its description, not its weights.
+        """Return the pinned model of a role; download its description, not its weights.
 
         Raises:
-            ModelFilesError: it cannot be had or is refused; the message says what to do.
-            ValueError: the tier does not fit this machine, or no model family fits the teacher.
+            ModelFilesError: the model is unavailable or rejected; names the remedy.
+            ValueError: the tier does not fit this machine, or no prompt format fits the teacher.
         """
         self.hardware.limits()
         location = self.hardware.location(role)
+        if location.startswith(model_files.PROGRAM):
+            return _program(role, location)
         revision, folder = model_files.resolve(location)
         config = read_json(folder / model_files.CONFIG, location)
         shipped = location.startswith(model_files.EMBEDDED)
         if not shipped:
             check_architecture(folder, location)
-        own = not shipped and model_files.local_folder(location) is not None
+        packaged = location.startswith(PACKAGE)
+        is_local = not (shipped or packaged) and model_files.local_folder(location) is not None
         return ModelRecord(
             role=role,
-            location=str(folder) if own else location.partition("@")[0],
+            location=str(folder) if is_local else location.partition("@")[0],
             revision=revision,
             family=_family(role, location, folder, config),
             context_tokens=context_tokens(folder, location),
         )
 
     def quantised(self, quantisation: str) -> "Inference":
-        """The same models in another quantisation ("none", "int8", "nf4"), whatever the tier's row says."""
+        """Return the same models with another quantisation ("none", "int8", "nf4") than the tier's."""
         hardware = self.hardware.model_copy(update={"quantisation": quantisation})
         return self.model_copy(update={"hardware": hardware})
 
     def folder(self, model: ModelRecord) -> Path:
-        """The folder with the model's weights, fetched from the hub where they are not here yet."""
+        """Return the folder of the model's weights, downloading them from the hub if needed."""
         return model_files.weights_folder(model.location, model.revision)
 
     def engine(self, adapter: Path | None = None) -> str:
-        """What generates text, with version and precision, such as "vllm 0.11.0 bfloat16 nf4".
+        """Return the text generator with version and precision, such as "vllm 0.11.0 bfloat16 nf4".
 
-        vLLM where the tier wants it, it is installed and the adapter is none that it lacks; else Transformers.
+        vLLM if the tier uses it, it is installed and it supports the adapter; else Transformers.
         """
         tier = self.hardware.limits()
-        name = "vllm" if tier.engine == "vllm" and _vllm_takes(adapter) else "transformers"
+        name = "vllm" if tier.engine == "vllm" and _vllm_supports(adapter) else "transformers"
         quantised = "" if tier.quantisation == "none" else f" {tier.quantisation}"
         return f"{name} {version(name)} {tier.dtype}{quantised}"
 
     def generator(self, model: ModelRecord, adapter: Path | None = None) -> "LazyGenerator":
-        """A text generator of a model, with the LoRA or prompt-tuning adapter in a folder; loaded when it is used."""
+        """Return a lazily loaded text generator for a model, optionally with the adapter in a folder."""
         return LazyGenerator(
             lambda: self.load_generator(model, adapter),
             model=_full_name(model, adapter),
@@ -92,7 +98,7 @@ class Inference(dg.ConfigurableResource):
         )
 
     def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
-        """The generator of `generator`, with its weights in memory."""
+        """Return the generator of `generator` with its weights loaded."""
         tier, name = self.hardware.limits(), _full_name(model, adapter)
         if self.engine(adapter).startswith("vllm"):
             return VllmGenerator(self.folder(model), tier, model=name, revision=model.revision, adapter=adapter)
@@ -105,12 +111,12 @@ class Inference(dg.ConfigurableResource):
         )
 
     def roofline(self, model: ModelRecord, rows: int) -> Roofline:
-        """The most tokens per second that memory allows a model here; its weights have been fetched before."""
+        """Return the memory-bound limit of tokens per second of a model here; its weights must be downloaded."""
         folder = model_files.local_folder(model.location) or self.folder(model)
         return roofline(folder, self.hardware.limits(), rows)
 
     def load_base(self, model: ModelRecord) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-        """The model in the tier's precision and its tokenizer, for training and for harnesses."""
+        """Load the model in the tier's precision, and its tokenizer, for training and lm-eval."""
         tier = self._prepared()
         folder = self.folder(model)
         return loading.load_causal_model(folder, tier), loading.load_tokenizer(folder)
@@ -118,7 +124,7 @@ class Inference(dg.ConfigurableResource):
     def load_adapted(
         self, model: ModelRecord, adapter: Path
     ) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
-        """Load the same with the adapter in a folder on it; LoRA is merged, but into quantised weights."""
+        """Load the model with an adapter; LoRA is merged unless the weights are quantised."""
         network, tokenizer = self.load_base(model)
         attached = load_adapter(network, adapter)
         if attached.active_peft_config.peft_type != "LORA" or getattr(network, "is_quantized", False):
@@ -126,19 +132,19 @@ class Inference(dg.ConfigurableResource):
         return attached.merge_and_unload(), tokenizer  # pyright: ignore[reportCallIssue]
 
     def tokenizer(self, model: ModelRecord) -> "PreTrainedTokenizerBase":
-        """A model's tokenizer; fetches the files of its description, not its weights."""
+        """Load a model's tokenizer without downloading its weights."""
         self._prepared()
         return loading.load_tokenizer(self._description(model))
 
     def template_source(self, model: ModelRecord) -> str:
-        """Return where a model's chat template comes from: its own files, or this project's for base models."""
+        """Return where a model's chat template comes from: its own files, or this project's default for base models."""
         folder = self._description(model)
         if chat_template(folder, model.location):
             return "the model's own"
-        return "none of its own: the default for the control tokens of its vocabulary (llm/chat_encoding.py)"
+        return "the default for the control tokens of its vocabulary (llm/chat_encoding.py)"
 
     def count_tokens(self, model: ModelRecord) -> Callable[[Sequence[str]], list[int]]:
-        """A function that counts the tokens of plain texts; control tokens in them count as subwords."""
+        """Return a function that counts the tokens of plain texts; control tokens in them count as subwords."""
         tokenizer = self.tokenizer(model)
 
         def count(texts: Sequence[str]) -> list[int]:
@@ -152,11 +158,11 @@ class Inference(dg.ConfigurableResource):
         return count
 
     def template_refusal(self, model: ModelRecord) -> Refusal:
-        """Return a function that says why a model's chat template refuses turns with an answer; empty: it does not."""
+        """Return a function that gives the reason why a model's chat template refuses turns, or an empty string."""
         return functools.partial(template_refusal, self.tokenizer(model))
 
     def _description(self, model: ModelRecord) -> Path:
-        """The folder with a model's description, fetched from the hub where it is not here yet."""
+        """Return the folder of a model's description, downloading it from the hub if needed."""
         folder = model_files.local_folder(model.location)
         if folder is None:
             folder = model_files.fetch(model.location, model.revision, model_files.DESCRIPTION_FILES)
@@ -169,36 +175,36 @@ class Inference(dg.ConfigurableResource):
 
 
 class LazyGenerator:
-    """A text generator that loads its weights when it first encodes or writes; what it is is known before.
+    """A text generator that loads its weights on first use; name, revision and engine are known before.
 
-    `writing_s` are the seconds spent in `generate`, without the loading.
+    `writing_s` is the time spent in `generate`, without loading.
     """
 
     def __init__(self, load: Callable[[], TextGenerator], *, model: str, revision: str, engine: str) -> None:
-        """Call `load` once, when it is needed."""
+        """Call `load` once, on first use."""
         self.model, self.revision, self.engine = model, revision, engine
         self.writing_s = 0.0
         self._loaded = functools.cache(load)
 
     @property
     def context_tokens(self) -> int:
-        """How many tokens a prompt and its completion may have together."""
+        """Return the maximum number of tokens of a prompt and its completion."""
         return self._loaded().context_tokens
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to where the assistant speaks."""
+        """Return token ids up to the assistant's turn."""
         return self._loaded().encode_chat(messages)
 
     def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to where the user speaks next."""
+        """Return token ids up to the next user turn."""
         return self._loaded().encode_user_turn(messages)
 
     def encode_template(self, template: str) -> list[int]:
-        """Token ids of trusted text, in which control tokens are meant."""
+        """Return token ids of trusted text that may contain control tokens."""
         return self._loaded().encode_template(template)
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
-        """One completion per prompt, in order."""
+        """Return one completion per prompt, in order."""
         generator = self._loaded()
         started = time.monotonic()
         completions = generator.generate(prompts, seeds, sampling)
@@ -206,33 +212,41 @@ class LazyGenerator:
         return completions
 
 
+def _program(role: Role, location: str) -> ModelRecord:
+    """The record of a reward that a program computes."""
+    if role != "reward":
+        raise model_files.ModelFilesError(f"{location} is a reward and cannot be the {role} model: name a model")
+    reward = program_reward(location)
+    return ModelRecord(role, location, reward.revision, family="program", context_tokens=PROGRAM_CONTEXT)
+
+
 def _full_name(model: ModelRecord, adapter: Path | None) -> str:
     return model.name + (f"+{adapter.name}" if adapter else "")
 
 
-def _vllm_takes(adapter: Path | None) -> bool:
-    """Whether vLLM is installed and can run the adapter; it has no prompt tuning. A fallback is logged."""
+def _vllm_supports(adapter: Path | None) -> bool:
+    """Return whether vLLM is installed and supports the adapter; log a warning otherwise. It has no prompt tuning."""
     log = logging.getLogger(__name__)
     if find_spec("vllm") is None:
-        log.warning("vLLM is not installed (pip install 'synth-assets[vllm]'); Transformers generates, which is slower")
+        log.warning("vLLM is not installed (pip install 'synth-assets[vllm]'); using Transformers, which is slower")
         return False
     if adapter is None:
         return True
     config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
     if config["peft_type"] != "LORA":
-        log.warning("vLLM does not run %s adapters; Transformers generates, which is slower", config["peft_type"])
+        log.warning("vLLM does not support %s adapters; using Transformers, which is slower", config["peft_type"])
         return False
     return True
 
 
 def _family(role: Role, location: str, folder: Path, config: dict[str, Any]) -> str:
-    """The teacher's row of FAMILIES; for the others, which need none, the architecture's name."""
+    """Return the teacher's prompt format; for other roles the architecture's name."""
     if role != "teacher":
         return str(config.get("model_type", ""))
     template = chat_template(folder, location)
     if not template:
         raise model_files.ModelFilesError(
-            f"{location} has no chat template, so it is no chat model and cannot be the teacher: choose an instruct "
-            "model, or put its template into chat_template.jinja"
+            f"the teacher must have a chat template, {location} has none: choose an instruct "
+            "model, or add its template as chat_template.jinja"
         )
     return family_of(location, template)

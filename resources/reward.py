@@ -1,4 +1,4 @@
-"""Reward models: a score for a response to an instruction."""
+"""Reward models: score a response to an instruction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 
 from resources.hardware import Hardware
+from synth_assets.evals.program_rewards import program_reward
 from synth_assets.llm import loading, model_files
 from synth_assets.llm.chat_encoding import ChatTemplateError, encode_chat
 from synth_assets.llm.protocols import Message, RewardModel
@@ -22,18 +23,19 @@ BATCH_ROWS = 64
 
 @dataclass(frozen=True)
 class RewardInputFormat:
-    """How a family of reward models was trained to read an instruction and its response.
+    """The input format of a family of reward models.
 
     Attributes:
-        template: "chat": both as turns of the chat template; "pair": the two segments of an encoder's input.
-        dtype: precision of the weights; empty is the tier's.
+        template: "chat": instruction and response as turns of the chat template; "pair": the two segments of an
+            encoder.
+        dtype: precision of the weights; empty: the tier's.
     """
 
     template: Literal["chat", "pair"]
     dtype: str = ""
 
 
-# A chat template takes the accuracy of OpenAssistant/reward-model-deberta-v3-large-v2 from .91-.96 to .52.
+# With a chat template, the accuracy of OpenAssistant/reward-model-deberta-v3-large-v2 drops from .91-.96 to .52.
 REWARD_INPUT_FORMATS = {
     "deberta-v2": RewardInputFormat("pair", dtype="float32"),
     "llama": RewardInputFormat("chat"),
@@ -42,7 +44,7 @@ REWARD_INPUT_FORMATS = {
     "gemma2": RewardInputFormat("chat"),
     "mistral": RewardInputFormat("chat"),
 }
-"""By the architecture's name (`model_type`), which is a reward model's family."""
+"""Architecture (`model_type`) -> input format."""
 
 
 class ClassifierReward:
@@ -58,25 +60,25 @@ class ClassifierReward:
         revision: str,
         context_tokens: int,
     ) -> None:
-        """Take a loaded model; ValueError where it has not one score but several."""
+        """Wrap a loaded model. Raise ValueError if it does not have exactly one label."""
         if network.config.num_labels != 1:
-            raise ValueError(f"{model} gives {network.config.num_labels} scores; a reward model gives one")
+            raise ValueError(f"a reward model must have one label, {model} has {network.config.num_labels}")
         self.model, self.revision = model, revision
         self._network, self._tokenizer, self._form = network.eval(), tokenizer, form
         self._context_tokens = context_tokens
         self._pad: Any = tokenizer.pad_token_id
-        network.config.pad_token_id = self._pad  # the classifier scores the last other token
+        network.config.pad_token_id = self._pad  # the classifier scores the last non-padding token
 
     def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        """(n,) float64 rewards in the model's unit, in order; NaN where the chat template refuses the turns.
+        """Return (n,) float64 rewards in the model's unit, in order; NaN if the chat template refuses the turns.
 
-        The end of what exceeds the context is not read.
+        Inputs that exceed the context are truncated at the end.
         """
         import torch
 
-        before = histories or [()] * len(pairs)
-        encoded = [self._encode(history, *pair) for history, pair in zip(before, pairs, strict=True)]
-        order = sorted((at for at, ids in enumerate(encoded) if ids), key=lambda index: len(encoded[index]))
+        contexts = histories or [()] * len(pairs)
+        encoded = [self._encode(history, *pair) for history, pair in zip(contexts, pairs, strict=True)]
+        order = sorted((index for index, ids in enumerate(encoded) if ids), key=lambda index: len(encoded[index]))
         rewards = np.full(len(encoded), np.nan)
         with torch.inference_mode():
             for start in range(0, len(order), BATCH_ROWS):
@@ -87,8 +89,8 @@ class ClassifierReward:
     def _encode(self, history: Sequence[Message], instruction: str, response: str) -> list[int]:
         if self._form.template == "pair":
             options: Any = {"split_special_tokens": True, "truncation": True, "max_length": self._context_tokens}
-            asked = "\n\n".join([*(turn["content"] for turn in history), instruction])
-            return list(self._tokenizer(asked, response, **options)["input_ids"])  # pyright: ignore
+            question = "\n\n".join([*(turn["content"] for turn in history), instruction])
+            return list(self._tokenizer(question, response, **options)["input_ids"])  # pyright: ignore
         turns = [*history, {"role": "user", "content": instruction}]
         try:
             prompt, answer = encode_chat(self._tokenizer, turns, answer=response)
@@ -97,15 +99,15 @@ class ClassifierReward:
         return (prompt + answer)[: self._context_tokens]
 
     def _forward(self, rows: list[list[int]]) -> "torch.Tensor":
-        """(rows,) rewards of token ids, padded on the right."""
+        """Return (rows,) rewards of token ids, padded on the right."""
         import torch
 
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self._pad)
         mask = torch.zeros(len(rows), width, dtype=torch.int64)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.tensor(row)
-            mask[place, : len(row)] = 1
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
         device = self._network.device
         return self._network(input_ids=ids.to(device), attention_mask=mask.to(device)).logits[:, 0]
 
@@ -116,11 +118,13 @@ class RewardModels(dg.ConfigurableResource):
     hardware: Hardware
 
     def load(self, record: ModelRecord) -> RewardModel:
-        """The reward model of a record; ValueError where nobody knows how its family reads text."""
+        """Load the reward model of a record. Raise ValueError for an unknown input format."""
+        if record.location.startswith(model_files.PROGRAM):
+            return program_reward(record.location)
         if record.family not in REWARD_INPUT_FORMATS:
             raise ValueError(
-                f"how {record.location} reads an instruction is not known for {record.family!r}: add a row to FORMS in "
-                f"resources/reward.py; there are {', '.join(REWARD_INPUT_FORMATS)}"
+                f"no input format for the reward model {record.location} ({record.family!r}): add a row to "
+                f"REWARD_INPUT_FORMATS in resources/reward.py; known are {', '.join(REWARD_INPUT_FORMATS)}"
             )
         form, tier = REWARD_INPUT_FORMATS[record.family], self.hardware.limits()
         loading.prepare_libraries(tier)

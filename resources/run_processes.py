@@ -1,4 +1,4 @@
-"""The process that carries out a run: noted in the run's tags, so that a run whose process is gone can be closed."""
+"""Process of a run, recorded in the run's tags, to close runs whose process is gone."""
 
 import json
 import platform
@@ -13,17 +13,17 @@ UNFINISHED = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
-GONE = "the process that ran it was killed; run again to go on where it stopped"
+GONE = "the process of the run was killed; run again to continue where it stopped"
 
 
 def this_process() -> str:
-    """Return machine, number and start time of this process; the start time because numbers are used again."""
+    """Return machine, process id and start time of this process; the start time because ids are reused."""
     process = psutil.Process()
     return json.dumps([platform.node(), process.pid, process.create_time()])
 
 
 def is_gone(run: DagsterRun) -> bool:
-    """Return whether the process of a run has ended; False where it is unknown or of another machine."""
+    """Return whether the process of a run has ended; False if it is unknown or on another machine."""
     try:
         machine, number, start = json.loads(run.tags.get(PROCESS_TAG, "null"))
     except (TypeError, ValueError):
@@ -37,9 +37,9 @@ def is_gone(run: DagsterRun) -> bool:
 
 
 def close_dead_runs(instance: DagsterInstance) -> int:
-    """Mark unfinished runs whose process is gone as failed, free their slots in pools, and return how many.
+    """Mark unfinished runs whose process is gone as failed, free their pool slots, and return their number.
 
-    That includes runs which were created and never started. Runs of other machines stay.
+    Includes runs that were created and never started. Runs of other machines are left unchanged.
     """
     dead = [run for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)) if is_gone(run)]
     for run in dead:

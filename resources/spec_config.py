@@ -1,4 +1,4 @@
-"""Derive the config of a run from a spec, so that no field is declared twice."""
+"""Derive run config classes from specs, so that no field is declared twice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
@@ -13,26 +13,26 @@ DESCRIPTION = "description"
 
 
 def config_of(spec: type, *, leave_out: Sequence[str] = ()) -> type[dg.Config]:
-    """Return a config class with the fields of a spec, each optional; what is left out keeps its default.
+    """Return a config class with the fields of a spec, all optional; a field that is not set keeps its default.
 
-    The launchpad shows each field's description, its known values and the spec's own default. The default of a run may
+    The launchpad shows each field's description, its allowed values and the spec's default. The default of a run may
     differ: settings of the model's size and of the hardware tier replace it (`Hardware.spec`).
 
     Args:
         spec: a dataclass; `metadata["description"]` of a field describes it.
-        leave_out: fields that no run may set.
+        leave_out: fields that a run must not set.
     """
     hints = get_type_hints(spec)
-    shown: dict[str, Any] = {
+    config_fields: dict[str, Any] = {
         field.name: (_config_type(hints[field.name]) | None, ConfigField(None, description=_description(field, hints)))
         for field in fields(spec)
         if field.name not in leave_out
     }
-    return create_model(f"{spec.__name__}Fields", __base__=dg.Config, **shown)
+    return create_model(f"{spec.__name__}Fields", __base__=dg.Config, **config_fields)
 
 
 def _config_type(hint: Any) -> Any:  # noqa: ANN401 - a type
-    """Return the type of a field as Dagster's config has it: lists, maps and scalars."""
+    """Return the type of a field in Dagster's config: lists, maps and scalars."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         (hint,) = (part for part in arguments if part is not NoneType)
@@ -51,13 +51,13 @@ def _description(field: "Field[Any]", hints: Mapping[str, Any]) -> str:
     if field.default_factory is not MISSING:
         default = field.default_factory()
     values = [part for part in (hints[field.name], *get_args(hints[field.name])) if get_origin(part) is Literal]
-    known = f" One of {', '.join(map(str, get_args(values[0])))}." if values else ""
+    choices = f" One of {', '.join(map(str, get_args(values[0])))}." if values else ""
     text = field.metadata.get(DESCRIPTION, field.name.replace("_", " ").capitalize() + ".")
-    own = "" if default is MISSING or default is None or default == "" else f" Default: {_shown(default)}."
-    return f"{text}{known}{own}"
+    suffix = "" if default is MISSING or default is None or default == "" else f" Default: {_default_text(default)}."
+    return f"{text}{choices}{suffix}"
 
 
-def _shown(value: object) -> str:
+def _default_text(value: object) -> str:
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""MLflow: where it keeps what it is told, and how a caller gets a tracker that survives its failures."""
+"""MLflow connection of a deployment: addresses, experiments, and a tracker that retries."""
 
 import os
 import warnings
@@ -24,58 +24,58 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 EXPERIMENT = "synth-assets"
-STUDY_EXPERIMENT = "synth-assets-efficiency"  # variants of the efficiency study: many, and never served
+STUDY_EXPERIMENT = "synth-assets-efficiency"  # variants of the efficiency study, which are never served
 DATABASE = "mlflow.db"  # in SYNTH_HOME
 DEFAULT_UI = "http://127.0.0.1:5000"
 LOCK_TIMEOUT_S = 300.0
 REQUESTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a request is repeated with the search before it, by `with_retries`
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # `with_retries` repeats a request together with its search
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 
 class MlflowTracking(dg.ConfigurableResource):
-    """An MLflow server, or a SQLite database and an artifact folder under SYNTH_HOME."""
+    """An MLflow server, or a SQLite database and an artifact folder in SYNTH_HOME."""
 
     home: SynthHome
     tracking_uri: str = ""
     ui_url: str = ""
 
     def uri(self) -> str:
-        """Where runs and versions are kept, as MLflow wants it.
+        """Return the tracking URI.
 
         Raises:
-            ValueError: the address cannot be parsed, or it is a server's and holds a secret.
+            ValueError: the URI cannot be parsed, or it is a server's and contains a secret.
         """
         check_tracking_address(self.tracking_uri, "MLFLOW_TRACKING_URI")
         return self.tracking_uri or f"sqlite:///{plain_path(self.home.databases()) / DATABASE}"
 
     def exists(self) -> bool:
-        """Return whether anything can have been logged: a server is set, or the database file is there."""
+        """Return whether anything can have been logged: a server is set, or the database file exists."""
         return bool(self.tracking_uri) or (Path(self.home.folder).expanduser() / DATABASE).is_file()
 
     def artifacts(self) -> str:
-        """Where the artifacts of a new experiment go; empty where the server decides."""
+        """Return the artifact location of new experiments; empty if the server decides."""
         return "" if self.tracking_uri else (self.home.root() / ARTIFACTS).as_uri()
 
     def initialise(self, experiment: str = EXPERIMENT) -> str:
-        """Make the database and the experiment if they are missing, one process at a time; returns the experiment."""
+        """Create the database and the experiment if they are missing, under a lock; return the experiment id."""
         client = self.client()
         with self.lock("mlflow"):
-            found = with_retries(lambda: _experiment(client(), experiment, self.artifacts()), self.uri())
+            experiment_id = with_retries(lambda: _experiment(client(), experiment, self.artifacts()), self.uri())
         self.relocate()
-        return found
+        return experiment_id
 
     def relocate(self) -> None:
-        """Bring the addresses of the home's own database in line with its place, where it was copied or moved."""
+        """Rewrite the artifact addresses in the home's own database if the home was copied or moved."""
         if not self.tracking_uri:
             database, is_writable = self.home.databases() / DATABASE, not self.home.copied_databases
             relocate(database, self.home.root(), (EXPERIMENT, STUDY_EXPERIMENT), self.lock, writable=is_writable)
 
     def client(self) -> Callable[[], "MlflowClient"]:
-        """A function that gives a quiet client of this deployment; the first use makes the database.
+        """Return a function that creates a client; the first call creates the database.
 
-        The addresses of a home that was copied or moved are brought in line with its place before.
+        Rewrites the artifact addresses of a copied or moved home first.
         """
         self.relocate()
         silence_libraries()
@@ -85,7 +85,7 @@ class MlflowTracking(dg.ConfigurableResource):
 
         def connect() -> "MlflowClient":
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # of its database library, while its models load
+                warnings.simplefilter("ignore", DeprecationWarning)  # raised by its database library on import
                 from mlflow import MlflowClient
 
                 return _without_artifact_cache(MlflowClient(tracking_uri=uri, registry_uri=uri))
@@ -95,45 +95,45 @@ class MlflowTracking(dg.ConfigurableResource):
     def tracker(
         self, context: dg.AssetExecutionContext | None = None, experiment: str = EXPERIMENT, **tags: str
     ) -> MlflowTracker:
-        """What an asset logs through.
+        """Return a tracker for an asset.
 
         Args:
-            context: the running asset; its run, key, batch and run tags go onto whatever is logged.
-            experiment: whose runs they are.
-            tags: more of them, such as `tier`.
+            context: the running asset; its run, key, batch and run tags are added to everything that is logged.
+            experiment: name of the experiment.
+            tags: additional tags, such as `tier`.
         """
-        experiment_id = self.initialise(experiment)  # first: a client made before the database would make it as well
+        experiment_id = self.initialise(experiment)  # first: creating a client also creates the database
         return MlflowTracker(
             client=self.client()(), experiment=experiment_id, lock=self.lock, tags={**_context_tags(context), **tags}
         )
 
     def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:
-        """Where the MLflow UI shows a run."""
+        """Return the URL of a run in the MLflow UI."""
         return f"{self._ui()}/#/experiments/{self.initialise(experiment)}/runs/{run_id}"
 
     def version_url(self, version: str) -> str:
-        """Where the MLflow UI shows a version of the registered model."""
+        """Return the URL of a version of the registered model in the MLflow UI."""
         return f"{self._ui()}/#/models/{MODEL}/versions/{version}"
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold the lock `name` of this home against all its processes."""
+        """Hold a named lock against all processes of this home."""
         folder = self.home.databases() / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock", timeout=LOCK_TIMEOUT_S):
             yield
 
     def _ui(self) -> str:
-        served = self.tracking_uri if is_server(self.tracking_uri) else ""
-        address = self.ui_url or os.environ.get("SYNTH_MLFLOW_UI") or served or DEFAULT_UI
+        server = self.tracking_uri if is_server(self.tracking_uri) else ""
+        address = self.ui_url or os.environ.get("SYNTH_MLFLOW_UI") or server or DEFAULT_UI
         check_tracking_address(address, "SYNTH_MLFLOW_UI")
         return address.rstrip("/")
 
 
 def _without_artifact_cache(client: "MlflowClient") -> "MlflowClient":
-    """Have a client look up where the artifacts of a run lie at each use.
+    """Make a client look up the artifact location of a run at each use.
 
-    MLflow keeps one such table for all clients of a process, by the run's id, and a copied home has the same ids.
+    MLflow caches it by run id for all clients of a process, and a copied home has the same run ids.
     """
     from mlflow.tracking._tracking_service import utils
 
@@ -149,35 +149,35 @@ def _without_artifact_cache(client: "MlflowClient") -> "MlflowClient":
 
 
 def is_server(address: str) -> bool:
-    """Whether a tracking address is that of an HTTP server."""
+    """Return whether a tracking URI is that of an HTTP server."""
     return address.strip().lower().startswith(("http://", "https://"))
 
 
 def check_tracking_address(address: str, variable: str) -> None:
-    """Refuse the address of a server that carries anything but scheme, host, port and path: every link would show it.
+    """Reject a server URI with anything but scheme, host, port and path, as every link would show it.
 
     Raises:
-        ValueError: with the remedy, and without any part of the address.
+        ValueError: names the remedy, without any part of the URI.
     """
     try:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError:
-        remedy = "percent-encode the special characters of its password, or leave it out and set PGPASSWORD"
-        raise ValueError(f"{variable} cannot be parsed as an address: {remedy}") from None
+        remedy = "percent-encode the special characters of its password, or remove the password and set PGPASSWORD"
+        raise ValueError(f"{variable} cannot be parsed as a URL: {remedy}") from None
     if not is_server(address):
         return
     if "@" in parts.netloc or parts.query or parts.fragment or holds_secret(address):
         raise ValueError(
-            f"{variable} holds credentials, a query or a fragment, which every link would show: leave scheme, host, "
+            f"{variable} has credentials, a query or a fragment, which every link would show: keep only scheme, host, "
             "port and path, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
 
 
 def _experiment(client: "MlflowClient", name: str, artifacts: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
+    existing = client.get_experiment_by_name(name)
+    if existing is not None:
+        return existing.experiment_id
     return client.create_experiment(name, artifact_location=artifacts or None)
 
 
@@ -186,7 +186,7 @@ def _context_tags(context: dg.AssetExecutionContext | None) -> Mapping[str, str]
         return {}
     run_tags = context.run.tags
     batch = run_tags.get("batch") or run_tags.get("dagster/partition", "")
-    found = {
+    tags = {
         "dagster.run_id": context.run.run_id,
         "dagster.asset_key": ", ".join(sorted(key.to_user_string() for key in context.selected_asset_keys)),
         "dagster.partition": context.partition_key if context.has_partition_key else batch,
@@ -195,4 +195,4 @@ def _context_tags(context: dg.AssetExecutionContext | None) -> Mapping[str, str]
         "tier": run_tags.get("tier") or os.environ.get("SYNTH_TIER", ""),
         "trigger": run_tags.get("trigger", ""),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in tags.items() if value}

@@ -1,4 +1,4 @@
-"""Notices to people: a webhook, when one is set."""
+"""Notifications by webhook."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,30 +9,30 @@ import dagster as dg
 
 from synth_assets.text.redaction import server_of
 
-DEADLINE_S = 10.0  # of one notice as a whole, however slowly the server answers
+DEADLINE_S = 10.0  # total time per notice
 VARIABLE = "SYNTH_WEBHOOK_URL"
 
 
 class WebhookError(OSError):
-    """The webhook did not take a notice; the message names the server and no other part of its address.
+    """The webhook did not accept a notice; the message names the server and no other part of its URL.
 
     Attributes:
-        reached: whether the server answered at all.
+        reached: whether the server answered.
     """
 
     def __init__(self, message: str, reached: bool) -> None:
-        """Keep both."""
+        """Store the message and whether the server answered."""
         super().__init__(message)
         self.reached = reached
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One notice.
+    """A notification.
 
     Args:
-        id: the same for each attempt to send it, so that a receiver can drop repetitions.
-        text: what a chat service shows.
+        id: the same for each attempt to send it, so that the receiver can deduplicate.
+        text: text for a chat service.
         facts: the same for programs.
     """
 
@@ -42,35 +42,34 @@ class Notice:
 
 
 class Webhook(dg.ConfigurableResource):
-    """Post notices as JSON `{"text": ..., "id": ..., "facts": {...}}`; without a URL none is sent."""
+    """Posts notices as JSON `{"text": ..., "id": ..., "facts": {...}}`; without a URL none are sent."""
 
     url: str = ""
 
     def send(self, notice: Notice) -> None:
-        """Post one notice; the header `Idempotency-Key` carries its id.
+        """Post a notice; the header `Idempotency-Key` has its id.
 
-        Redirects are refused, since they would take the notice to an address that nobody set. Of the answer only the
-        status is read.
+        Redirects are refused, as they lead to a URL that the user did not set. Only the status of the response is read.
 
         Raises:
-            ValueError: the URL cannot work.
-            WebhookError: the server could not be reached, refused the notice, or took longer than DEADLINE_S.
+            ValueError: the URL is invalid.
+            WebhookError: the server is unreachable, rejects the notice, or takes longer than DEADLINE_S.
         """
         self.check()
         asyncio.run(self._post(notice))
 
     def check(self) -> None:
-        """Raise ValueError where the URL cannot work; the message repeats no part of it but the scheme."""
+        """Raise ValueError if the URL is invalid; the message contains only its scheme."""
         try:
             parts = urlsplit(self.url)
-            works = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            works = False
-        if not works or any(character.isspace() or not character.isprintable() for character in self.url):
+            is_valid = False
+        if not is_valid or any(character.isspace() or not character.isprintable() for character in self.url):
             scheme, separator, _ = self.url.partition("://")
-            got = f"scheme {scheme!r}" if separator and scheme.isalnum() else "an address without scheme"
+            got = f"scheme {scheme!r}" if separator and scheme.isalnum() else "no scheme"
             raise ValueError(
-                f"{VARIABLE} must be an http:// or https:// address with a host, got {got}; the rest is not shown "
+                f"{VARIABLE} must be an http:// or https:// URL with a host, got {got}; the rest is not shown "
                 "because it may hold a secret"
             )
 
@@ -90,9 +89,9 @@ class Webhook(dg.ConfigurableResource):
         except TimeoutError:
             raise WebhookError(f"the webhook at {server} did not answer within {DEADLINE_S:g} s", False) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-            kind = type(error).__name__  # its text may quote the address
-            raise WebhookError(f"the webhook at {server} did not take the notice: {kind}", False) from None
+            kind = type(error).__name__  # its text may contain the URL
+            raise WebhookError(f"the webhook at {server} did not accept the notice: {kind}", False) from None
         if 300 <= status < 400:
-            raise WebhookError(f"the webhook at {server} did not take the notice: it redirects ({status})", True)
+            raise WebhookError(f"the webhook at {server} did not accept the notice: redirect ({status})", True)
         if not 200 <= status < 300:
-            raise WebhookError(f"the webhook at {server} did not take the notice: status {status}", True)
+            raise WebhookError(f"the webhook at {server} did not accept the notice: status {status}", True)

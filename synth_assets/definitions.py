@@ -1,4 +1,4 @@
-"""The one composition root: assets, checks, jobs and automation, with the resources of a deployment."""
+"""Composition root: combine assets, checks, jobs and automation with the resources of a deployment."""
 
 import functools
 import os
@@ -61,7 +61,7 @@ CHECKS = [
 
 
 def deployment_resources() -> dict[str, Any]:
-    """The resources of this deployment, from the environment variables that are set."""
+    """Return the resources of this deployment, configured by environment variables."""
     hardware = Hardware(**_set({"tier": "SYNTH_TIER", **MODEL_VARIABLES}))
     home = SynthHome(folder=str(home_folder()), **_set({"benchmark_folder": "SYNTH_BENCHMARKS"}))
     return {
@@ -76,12 +76,12 @@ def deployment_resources() -> dict[str, Any]:
 
 
 def _set(variables: Mapping[str, str]) -> dict[str, Any]:
-    """Field -> dg.EnvVar, for the variables that are set; an EnvVar that is not fails the run."""
+    """Map fields to dg.EnvVar for the variables that are set; a run fails on an EnvVar that is not set."""
     return {field: dg.EnvVar(name) for field, name in variables.items() if os.environ.get(name)}
 
 
 def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinition | None = None) -> dg.Definitions:
-    """All assets, checks, jobs and automation over the given resources."""
+    """Build the definitions of all assets, checks, jobs and automation with the given resources."""
     assets = dg.load_assets_from_modules(STAGES)
     asset_checks = dg.load_asset_checks_from_modules(CHECKS)
     return dg.Definitions(
@@ -97,7 +97,7 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Return what `dagster dev` and `synth` load."""
+    """Return the definitions that `dagster dev` and `synth` load."""
     tier = Hardware(tier=os.environ.get("SYNTH_TIER", "auto")).name()
     set_up_process(home_folder(), tier)
     settings = (name for name in os.environ if name.startswith(DEPLOYMENT_VARIABLES))
@@ -106,9 +106,9 @@ def defs() -> dg.Definitions:
 
 @functools.lru_cache(maxsize=1)
 def _definitions_of(tier: str, _settings: tuple[tuple[str, str], ...]) -> dg.Definitions:
-    """Build the definitions once for each set of deployment variables: Dagster asks for them several times a process.
+    """Build the definitions once per set of deployment variables, because Dagster loads them several times a process.
 
-    A step process is forked from one that has built them already, see cli/preload.py.
+    Step processes are forked from a process that has already built them, see cli/preload.py.
     """
     check = functools.partial(check_settings, hardware=deployed(tier))
     return build_definitions(deployment_resources(), jobs.executor_for(TIERS[tier].device, check))

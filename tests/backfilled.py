@@ -1,22 +1,20 @@
-"""A small job of the pipeline's shape, run once for each batch of a backfill: `python backfilled.py`.
+"""Run a small job with the structure of the pipeline once for each batch of a backfill: `python backfilled.py`.
 
-Each step leaves a line in SYNTH_HOME/steps: the run's batch and the step.
+Each step appends a line with its batch and name to SYNTH_HOME/steps.
 """
 
 import sys
-import time
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 
+from resources.dagster_private import BACKFILL_ID_TAG, add_partition_backfill
 from resources.deployment import home_folder, set_up_process, write_instance_settings
 from resources.storage import AssetStorage, SynthHome
 from synth_assets.orchestration.jobs import executor_for
 from synth_assets.orchestration.run_queue import QUEUED
 from synth_assets.stages.generation.partitions import BATCHES, BATCHES_NAME
 
-BATCHES_MADE = ("a", "c")  # not neighbours
+BACKFILL_BATCHES = ("a", "c")  # not adjacent
 
 
 def note(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, name: str) -> None:
@@ -66,17 +64,13 @@ def main() -> int:
     set_up_process(home_folder(), "cpu")
     write_instance_settings(home_folder())
     with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions(BATCHES_NAME, ["a", "b"])  # the run of c brings c, as a scheduled run does
-        instance.add_backfill(
-            PartitionBackfill(
-                "few", BulkActionStatus.REQUESTED, False, {}, time.time(), partition_names=list(BATCHES_MADE)
-            )
-        )
-        worked = True
-        for batch in BATCHES_MADE:
+        instance.add_dynamic_partitions(BATCHES_NAME, ["a", "b"])  # the run of c adds c, as a scheduled run does
+        add_partition_backfill(instance, "few", BACKFILL_BATCHES)
+        succeeded = True
+        for batch in BACKFILL_BATCHES:
             tags = {BACKFILL_ID_TAG: "few", "dagster/partition": batch}
-            worked &= dg.execute_job(dg.reconstructable(job), instance=instance, tags=tags).success
-    return 0 if worked else 1
+            succeeded &= dg.execute_job(dg.reconstructable(job), instance=instance, tags=tags).success
+    return 0 if succeeded else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What all tests share: where real data lies, a quiet offline process, and a count of what was left out."""
+"""Shared fixtures: a quiet offline process, a home per test, real data, and a count of the deselected tests."""
 
 import os
 from collections import Counter
@@ -12,29 +12,29 @@ from synth_assets.llm.quiet import QUIET
 
 os.environ.update({**QUIET, **OFFLINE, "OMP_NUM_THREADS": "1", "SYNTH_TIER": "cpu"})
 
-LEFT_OUT: Counter[str] = Counter()
+DESELECTED: Counter[str] = Counter()
 MARKERS = ("gpu", "slow")
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     for item in items:
-        LEFT_OUT.update([next((m for m in MARKERS if item.get_closest_marker(m)), "other")])
+        DESELECTED.update([next((m for m in MARKERS if item.get_closest_marker(m)), "other")])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Forget the MLflow server of the test before: `mlflow.set_tracking_uri` leaves it in the environment."""
+    """Remove the MLflow server of the previous test: `mlflow.set_tracking_uri` sets the environment variable."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    counts = ", ".join(f"{LEFT_OUT[marker]} marked {marker}" for marker in MARKERS)
-    terminalreporter.write_line(f"left out: {counts} (make test-slow runs the slow ones; gpu needs a CUDA device)")
+    counts = ", ".join(f"{DESELECTED[marker]} marked {marker}" for marker in MARKERS)
+    terminalreporter.write_line(f"deselected: {counts} (make test-slow runs the slow ones; gpu needs a CUDA device)")
 
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of real data; tests that want it are skipped, and counted so, without it."""
+    """Return the folder of real data; skip the test if it is not set."""
     if "SYNTH_TEST_DATA" not in os.environ:
         pytest.skip("SYNTH_TEST_DATA is not set")
     return Path(os.environ["SYNTH_TEST_DATA"])
@@ -42,11 +42,12 @@ def test_data() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def stateless_definitions() -> Iterator[None]:
-    """Loading definitions asks the instance that was opened last for their state; ours have none, so nobody is asked.
+    """Disable the lookup of definitions state, which the project does not use.
 
-    Dagster's contexts for tests close their instances when they are collected, in no order: the last one may be gone.
+    Dagster looks it up in the last opened instance, which may be closed already: test contexts close their instances on
+    garbage collection, in any order.
     """
-    from dagster._core.storage.defs_state.base import DefsStateStorage
+    from resources.dagster_private import DefsStateStorage
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DefsStateStorage, "get", staticmethod(lambda: None))
@@ -55,7 +56,7 @@ def stateless_definitions() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A SYNTH_HOME of its own for each test, with Dagster's storage inside."""
+    """Set SYNTH_HOME to a new folder for each test, with Dagster's storage inside."""
     home = tmp_path / "synth-home"
     monkeypatch.setenv("SYNTH_HOME", str(home))
     monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))

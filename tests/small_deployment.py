@@ -1,8 +1,8 @@
-"""The real pipeline on the embedded models, made small: a code location for UI tests, a program for kill tests.
+"""The real pipeline on the embedded models with few rows: a code location for UI tests, a program for kill tests.
 
-Everything is as in production but the numbers of rows, epochs and items.
+Everything is as in production except the number of rows, epochs and items.
 
-As a program, `python small_deployment.py BATCH [SELECTION]` runs `pipeline` once; exit code 0 where it succeeded.
+`python small_deployment.py BATCH [SELECTION]` runs the job `pipeline` once and exits with 0 if it succeeded.
 """
 
 import sys
@@ -37,7 +37,7 @@ SMALL_SAMPLES = 192
 
 
 class SmallHardware(Hardware):
-    """The cpu tier with few rows, epochs and items."""
+    """Hardware with the cpu tier and few rows, epochs and items."""
 
     def row(self) -> Tier:
         row = super().row()
@@ -48,12 +48,12 @@ class SmallHardware(Hardware):
 def small_definitions(executor: dg.ExecutorDefinition) -> dg.Definitions:
     set_up_process(home_folder(), "cpu")
     hardware = SmallHardware(tier="cpu")
-    own = {
+    overrides = {
         "hardware": hardware,
         "inference": Inference(hardware=hardware),
         "rewards": RewardModels(hardware=hardware),
     }
-    return build_definitions({**deployment_resources(), **own}, executor)
+    return build_definitions({**deployment_resources(), **overrides}, executor)
 
 
 @dg.definitions
@@ -77,13 +77,13 @@ def run_once(batch: str, selection: str | None = None) -> dg.JobExecutionResult:
         instance.add_dynamic_partitions("batches", [batch])
         close_dead_runs(instance)
         job = pipeline_in_process()
-        chosen = selection and dg.AssetSelection.from_string(selection).required_multi_asset_neighbors()
+        assets = selection and dg.AssetSelection.from_string(selection).required_multi_asset_neighbors()
         return dg.execute_job(
             dg.reconstructable(pipeline_in_process),
             instance=instance,
             tags=run_tags(batch, "cpu"),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            asset_selection=sorted(chosen.resolve(job.asset_layer.asset_graph)) if chosen else None,
+            asset_selection=sorted(assets.resolve(job.asset_layer.asset_graph)) if assets else None,
         )
 
 

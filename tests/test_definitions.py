@@ -1,4 +1,4 @@
-"""The asset graph as a whole: loads without model libraries, resolves every job, explains itself."""
+"""The asset graph: it loads without model libraries, resolves every job and documents every asset and check."""
 
 import subprocess
 import sys
@@ -46,38 +46,38 @@ ASSETS = {
 
 @pytest.fixture(scope="module")
 def definitions() -> Iterator[dg.Definitions]:
-    with dg.DagsterInstance.ephemeral():  # resolving reads state from an instance, else from whichever was open last
+    with dg.DagsterInstance.ephemeral():  # resolving reads state from the last opened instance
         yield build_definitions(deployment_resources())
 
 
 def test_the_graph_has_the_assets_of_the_design(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    found: dict[str, set[str]] = {}
+    actual: dict[str, set[str]] = {}
     for key in graph.get_all_asset_keys():
-        found.setdefault(graph.get(key).group_name, set()).add(key.to_user_string())
-    assert found == ASSETS
+        actual.setdefault(graph.get(key).group_name, set()).add(key.to_user_string())
+    assert actual == ASSETS
 
 
 def test_every_asset_has_description_owner_and_kind(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    bare = [
+    undocumented = [
         key.to_user_string()
         for key in graph.get_all_asset_keys()
         if not (graph.get(key).description and graph.get(key).owners and graph.get(key).kinds)
     ]
-    assert bare == []
+    assert undocumented == []
 
 
-def test_the_steps_that_run_a_model_take_turns(definitions: dg.Definitions) -> None:
-    """Every training, generation and scoring does; models are only resolved, and texts counted, outside the pool.
+def test_every_step_that_runs_a_model_is_in_the_gpu_pool(definitions: dg.Definitions) -> None:
+    """Training, generation and scoring are in the pool; resolving models and counting tokens are not.
 
-    A promotion takes a turn in the pool by itself, where it asks a model: a rollback must not wait for one.
+    A promotion claims a slot by itself only if it runs a model, so that a rollback does not wait for a slot.
     """
     graph = definitions.resolve_asset_graph()
     tools = ("torch", "transformers", "peft", "trl")
-    wanted = {key for key in graph.get_all_asset_keys() if graph.get(key).kinds & set(tools)}
+    expected = {key for key in graph.get_all_asset_keys() if graph.get(key).kinds & set(tools)}
     in_pool = {key for key in graph.get_all_asset_keys() if graph.get(key).pools == {GPU_POOL}}
-    assert in_pool == wanted
+    assert in_pool == expected
     assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 2
 
 
@@ -104,4 +104,6 @@ print(seconds, [name for name in {HEAVY} if name in sys.modules])
     outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
     seconds, loaded = zip(*(output.split(maxsplit=1) for output in outputs), strict=True)
     assert {line.strip() for line in loaded} == {"[]"}
-    assert min(map(float, seconds)) < LOADS_WITHIN_S  # the least of three: other processes slow each of them
+    assert (
+        min(map(float, seconds)) < LOADS_WITHIN_S
+    )  # the minimum of three, because other processes slow down each of them

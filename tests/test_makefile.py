@@ -1,4 +1,4 @@
-"""`make` installs with a line of progress now and then, and shows pip's last lines where it fails."""
+"""`make` logs the output of pip to a file, and prints the end of the log if pip fails."""
 
 import shutil
 import subprocess
@@ -17,9 +17,7 @@ exit {code}
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize(("code", "expected"), [(0, "demo ran"), (1, "No matching distribution")])
-def test_what_pip_says_goes_to_a_log_and_its_end_is_shown_where_it_fails(
-    tmp_path: Path, code: int, expected: str
-) -> None:
+def test_pip_output_goes_to_a_log_whose_end_is_shown_on_failure(tmp_path: Path, code: int, expected: str) -> None:
     (tmp_path / "bin").mkdir()
     for name, text in {
         "python": "#!/bin/sh\n",

@@ -1,6 +1,6 @@
-"""The whole pipeline on the embedded models, made once; then what another run makes, and what it leaves alone.
+"""Run the whole pipeline on the embedded models once, then check what later runs recompute and reuse.
 
-Each fixture is a run in the deployment that the ones before it left.
+Each fixture is a run in the deployment that the previous fixtures left.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ TAGS = {"tier": "cpu", "trigger": "test"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run made: data versions by asset, evaluations of checks, and what there is after it."""
+    """Result of a run: data versions by asset, check evaluations, and the stored versions, runs and blocks after it."""
 
     success: bool
     versions: dict[str, str]
@@ -55,7 +55,7 @@ class Deployment:
 
     def run(self, batch: str, select: str | None = None, config: dict[str, dict[str, object]] | None = None) -> Outcome:
         self.instance.add_dynamic_partitions("batches", [batch])
-        chosen = select and dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
+        assets = select and dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
         result = self.job.execute_in_process(
             instance=self.instance,
             partition_key=batch,
@@ -64,7 +64,7 @@ class Deployment:
                 "ops": {asset: {"config": fields} for asset, fields in (config or {}).items()},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
-            asset_selection=sorted(chosen.resolve(self.job.asset_layer.asset_graph)) if chosen else None,
+            asset_selection=sorted(assets.resolve(self.job.asset_layer.asset_graph)) if assets else None,
             raise_on_error=False,
         )
         materialised = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
@@ -128,14 +128,14 @@ def second_batch(deployment: Deployment, more_samples: Outcome) -> Outcome:
     return deployment.run("second", "raw_instructions", {"raw_instructions": {"samples": SECOND_SAMPLES}})
 
 
-def test_every_asset_is_made_and_has_a_version(deployment: Deployment, first: Outcome) -> None:
+def test_every_asset_is_materialised_with_a_data_version(deployment: Deployment, first: Outcome) -> None:
     assert first.success
     graph = deployment.job.asset_layer.asset_graph
-    wanted = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    assert {name for name, version in first.versions.items() if version} == wanted
+    expected = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert {name for name, version in first.versions.items() if version} == expected
 
 
-def test_every_check_is_evaluated_and_none_stops_anything(deployment: Deployment, first: Outcome) -> None:
+def test_every_check_is_evaluated_and_none_fails_with_an_error(deployment: Deployment, first: Outcome) -> None:
     graph = deployment.job.asset_layer.asset_graph
     assert set(first.checks) == {f"{k.asset_key.to_user_string()}.{k.name}" for k in graph.asset_check_keys}
     failed = {name: e.description for name, e in first.checks.items() if not e.passed}
@@ -143,7 +143,9 @@ def test_every_check_is_evaluated_and_none_stops_anything(deployment: Deployment
     assert not errors, failed
 
 
-def test_seven_adapters_are_registered_and_one_is_judged(deployment: Deployment, first: Outcome) -> None:
+def test_seven_adapters_are_registered_and_one_is_evaluated_for_promotion(
+    deployment: Deployment, first: Outcome
+) -> None:
     decision = json.loads((deployment.home / "tables/promotion_decision.json").read_text("utf-8"))
     assert first.model_versions == 7
     assert decision["outcome"] in {"promoted", "refused"}
@@ -163,7 +165,7 @@ def test_the_dataset_has_a_card_and_a_figure_here_and_in_mlflow(deployment: Depl
     }
 
 
-def test_nothing_changed_makes_nothing(first: Outcome, again: Outcome) -> None:  # fault 26
+def test_a_run_without_changes_computes_nothing(first: Outcome, again: Outcome) -> None:  # fault 26
     assert changed(first, again) == set()
     assert again.versions.keys() == first.versions.keys()
     assert (again.model_versions, again.mlflow_runs) == (first.model_versions, first.mlflow_runs)
@@ -174,13 +176,13 @@ def changed(before: Outcome, after: Outcome) -> set[str]:
     return {name for name, version in after.versions.items() if version != before.versions[name]}
 
 
-def test_a_changed_threshold_changes_what_follows_from_it(again: Outcome, other_margin: Outcome) -> None:  # fault 26
+def test_a_changed_threshold_changes_only_downstream_assets(again: Outcome, other_margin: Outcome) -> None:  # fault 26
     assert {"raw_instructions", "sft_dataset", "lora_adapter", "response_candidates"} <= other_margin.versions.keys()
     assert changed(again, other_margin) == {"preference_pairs", "reference_logprobs", "dpo_adapter"}
     assert other_margin.model_versions == again.model_versions + 1
 
 
-def test_more_samples_are_only_the_missing_blocks(
+def test_more_samples_compute_only_the_missing_blocks(
     deployment: Deployment, other_margin: Outcome, more_samples: Outcome
 ) -> None:
     assert SAMPLES % BLOCK_ROWS == 0
@@ -191,11 +193,11 @@ def test_more_samples_are_only_the_missing_blocks(
 
 def test_two_batches_share_no_row_and_few_instructions(deployment: Deployment, second_batch: Outcome) -> None:
     assert second_batch.success
-    one, two = (deployment.table("raw_instructions", batch) for batch in ("first", "second"))
-    assert two.height == SECOND_SAMPLES
-    assert set(one["row_id"]).isdisjoint(two["row_id"])
-    new = set(two["instruction"]) - set(one["instruction"])
-    assert len(new) >= 0.6 * two["instruction"].n_unique()
+    first, second = (deployment.table("raw_instructions", batch) for batch in ("first", "second"))
+    assert second.height == SECOND_SAMPLES
+    assert set(first["row_id"]).isdisjoint(second["row_id"])
+    new = set(second["instruction"]) - set(first["instruction"])
+    assert len(new) >= 0.6 * second["instruction"].n_unique()
 
 
 IMPORTED: Sequence[dict[str, object]] = [
@@ -209,7 +211,9 @@ IMPORTED: Sequence[dict[str, object]] = [
 ]
 
 
-def test_imported_rows_are_judged_like_all(deployment: Deployment, second_batch: Outcome, tmp_path: Path) -> None:
+def test_imported_rows_are_filtered_like_generated_rows(
+    deployment: Deployment, second_batch: Outcome, tmp_path: Path
+) -> None:
     assert second_batch.success
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in IMPORTED), "utf-8")
@@ -218,17 +222,17 @@ def test_imported_rows_are_judged_like_all(deployment: Deployment, second_batch:
     assert outcome.success
     kept = deployment.table("filtered_instructions").filter(batch=BATCH)["instruction"].to_list()
     assert kept == [IMPORTED[0]["instruction"], IMPORTED[2]["instruction"]]
-    judged = pl.concat(
+    filtered = pl.concat(
         deployment.table(name).select("row_id", "batch") for name in ("filtered_instructions", "rejected_instructions")
     )
-    assert set(judged["batch"]) == {"first", "second", BATCH}
-    assert judged["row_id"].n_unique() == judged.height
+    assert set(filtered["batch"]) == {"first", "second", BATCH}
+    assert filtered["row_id"].n_unique() == filtered.height
 
 
-def test_a_bad_row_is_traced_recalled_and_trained_away(
+def test_a_bad_row_is_traced_recalled_and_excluded_from_training(
     deployment: Deployment, second_batch: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Back from the version that serves to a row, forward from the row to all it touched, and out of the data."""
+    """Trace a version back to a row, recall the row, tag every version trained on it, and retrain without it."""
     assert second_batch.success
     monkeypatch.setenv("SYNTH_HOME", str(deployment.home))
     monkeypatch.setenv("DAGSTER_HOME", str(deployment.home / "dagster"))
@@ -243,7 +247,7 @@ def test_a_bad_row_is_traced_recalled_and_trained_away(
     assert "seed" in story
 
     recall(session, Request([row], "it names a person"), screen)
-    tainted = {one.version for one in model_versions(tracker) if TAINTED in one.tags}
+    tainted = {version.version for version in model_versions(tracker) if TAINTED in version.tags}
     with_row = {v.version for v in model_versions(tracker) if row in set(training_rows(manifests, v)["row_id"])}
     assert tainted == with_row
     assert len(tainted) >= 5, "LoRA, prompt tuning, and what continues the LoRA"
@@ -263,4 +267,4 @@ def test_a_bad_row_is_traced_recalled_and_trained_away(
     assert TAINTED not in clean.tags
 
     recall(session, Request([row], undo=True), screen)
-    assert not [one.version for one in model_versions(tracker) if TAINTED in one.tags]
+    assert not [version.version for version in model_versions(tracker) if TAINTED in version.tags]

@@ -1,1 +1,1 @@
-"""The `synth` command: `app.py` reads the arguments, each other module runs one command."""
+"""The `synth` command. `app.py` parses the arguments; each other module implements one command or serves several."""

@@ -1,4 +1,4 @@
-"""What a run took: wall time, price, new tokens, longest steps; and its limits, before it starts."""
+"""Report the cost of a run (wall time, price, new tokens, longest steps) and the limits that are set for it."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,12 @@ import dagster as dg
 from synth_assets.llm.costs import cost_usd
 from synth_assets.storage.budgets import MINUTE_S, WorkBudget, run_limits
 
-SHOWN_STEPS = 5
-LOOK_BACK = 20  # runs searched for a whole one
+MAX_SHOWN_STEPS = 5
+MAX_RUNS = 20  # searched for a run of the whole pipeline
 
 
 def run_costs_text(instance: dg.DagsterInstance, run_id: str, usd_per_hour: float) -> str:
-    """Return two lines about a run that has ended; nothing where Dagster does not know when it began and ended."""
+    """Return two lines about a finished run; empty if Dagster has no start or end time for it."""
     record = instance.get_run_record_by_id(run_id)
     if record is None or not (record.start_time and record.end_time):
         return ""
@@ -24,33 +24,33 @@ def run_costs_text(instance: dg.DagsterInstance, run_id: str, usd_per_hour: floa
 
 
 def last_steps_text(instance: dg.DagsterInstance, tier: str) -> str:
-    """Return the longest steps of the last whole run of the pipeline on this tier; nothing where there is none."""
-    wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], job_name="pipeline", tags={"tier": tier})
-    whole = (run for run in instance.get_runs(wanted, limit=LOOK_BACK) if run.asset_selection is None)
-    last = next(whole, None)
+    """Return the longest steps of the last run of the whole pipeline on this tier; empty if there is none."""
+    runs_filter = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], job_name="pipeline", tags={"tier": tier})
+    complete = (run for run in instance.get_runs(runs_filter, limit=MAX_RUNS) if run.asset_selection is None)
+    last = next(complete, None)
     return "" if last is None else f"last run: {_longest(instance, last.run_id)}"
 
 
 def limits_text(minutes: float | None, max_minutes: float | None, max_cost: float | None, usd_per_hour: float) -> str:
-    """Return a line about the limits of a run beside what it is expected to take; nothing where it has none.
+    """Return a line that compares the limit of a run with its expected duration; empty without a limit.
 
     Args:
-        minutes: expected; None: nobody knows.
-        max_minutes: of the run.
-        max_cost: of the run, in US dollars.
-        usd_per_hour: the tier's price.
+        minutes: expected duration; None if unknown.
+        max_minutes: limit of the wall time in minutes.
+        max_cost: limit of the cost in USD.
+        usd_per_hour: price of the tier.
     """
     limit = WorkBudget(run_limits(max_minutes, max_cost, usd_per_hour, 0.0)).tightest()
     if limit is None:
         return ""
     short = minutes is not None and minutes * MINUTE_S > limit.seconds
-    outlook = "shorter than expected; what is finished is kept" if short else "what is finished is kept"
+    outlook = "shorter than the expected duration; finished work is kept" if short else "finished work is kept"
     return f"limit    {limit.seconds / MINUTE_S:.1f} minutes ({limit.source}): {outlook}"
 
 
 def _longest(instance: dg.DagsterInstance, run_id: str) -> str:
     steps = _step_seconds(instance, run_id)
-    longest = sorted(steps, key=lambda name: (-steps[name], name))[:SHOWN_STEPS]
+    longest = sorted(steps, key=lambda name: (-steps[name], name))[:MAX_SHOWN_STEPS]
     return f"Longest steps: {', '.join(f'{name} {steps[name]:.0f} s' for name in longest) or 'none'}."
 
 
@@ -60,9 +60,9 @@ def _step_seconds(instance: dg.DagsterInstance, run_id: str) -> Mapping[str, flo
 
 
 def _new_tokens(instance: dg.DagsterInstance, run_id: str) -> int:
-    """Return the tokens that models wrote in all steps of the run."""
+    """Return the number of tokens that were generated in all steps of the run."""
     records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
     events = [record.event_log_entry.dagster_event for record in records]
-    made = [event.step_materialization_data.materialization for event in events if event]
-    values = [one.metadata["new_tokens"].value for one in made if "new_tokens" in one.metadata]
+    materialisations = [event.step_materialization_data.materialization for event in events if event]
+    values = [item.metadata["new_tokens"].value for item in materialisations if "new_tokens" in item.metadata]
     return sum(value for value in values if isinstance(value, int))

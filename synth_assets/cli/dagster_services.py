@@ -1,10 +1,7 @@
-"""Dagster's webserver behind RequestGuard, with the code server and daemon of `dagster dev` beside it.
+"""Serve the Dagster UI behind RequestGuard, with a code server and a daemon as in `dagster dev`.
 
-The only module that uses what Dagster does not document as public; pyproject.toml bounds the version, and
-tests/browser/test_request_guard_in_front.py fails where that part of Dagster changes.
-
-As a program, `python -m synth_assets.cli.dagster_services --workspace FILE --host HOST --port PORT` runs until
-Ctrl-C, or until one of its processes ends.
+`python -m synth_assets.cli.dagster_services --workspace FILE --host HOST --port PORT` runs until Ctrl-C or until one of
+its processes exits. tests/browser/test_request_guard_in_front.py covers it.
 """
 
 import argparse
@@ -22,12 +19,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import yaml
-from dagster._cli.proxy_server_manager import ProxyServerManager
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 
+from resources.dagster_private import DAEMON_MODULE, code_servers, workspace_process
 from synth_assets.cli.request_guard import RequestGuard, allowed_hosts
 from synth_assets.orchestration.yaml_numbers import read_exponents_in_launchpad
 
@@ -39,27 +34,27 @@ DAEMON_STOPS_WITHIN_S = 10.0
 
 
 def serve(workspace: Path, host: str, port: int, hosts: frozenset[str]) -> None:
-    """Serve the guarded UI over the code locations of a workspace file until a signal ends it."""
+    """Serve the guarded UI for the code locations of a workspace file until a signal arrives."""
     with dg.DagsterInstance.get() as instance, _webserver(instance, workspace, host, port, hosts) as server:
         server.run()
 
 
 def serve_all(workspace: Path, host: str, port: int, hosts: frozenset[str]) -> int:
-    """Serve the guarded UI with a daemon, both over one code server; return the exit code.
+    """Serve the guarded UI and run a daemon, both on one code server; return the exit code.
 
-    It ends, with exit code 1, where the daemon ends by itself.
+    The exit code is 1 if the daemon exits by itself.
     """
     os.environ["DAGSTER_IS_DEV_CLI"] = "1"
     with (
         dg.DagsterInstance.get() as instance,
-        _code_servers(instance, workspace) as served,
-        _webserver(instance, served, host, port, hosts) as server,
-        _daemon(served) as daemon,
+        _code_servers(instance, workspace) as server_workspace,
+        _webserver(instance, server_workspace, host, port, hosts) as server,
+        _daemon(server_workspace) as daemon,
     ):
-        ended = threading.Event()
-        threading.Thread(target=_stop_with, args=(daemon, server, ended), daemon=True).start()
+        daemon_failed = threading.Event()
+        threading.Thread(target=_stop_with, args=(daemon, server, daemon_failed), daemon=True).start()
         server.run()
-        return int(ended.is_set())
+        return int(daemon_failed.is_set())
 
 
 @contextmanager
@@ -70,27 +65,26 @@ def _webserver(
 
     read_exponents_in_launchpad()
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW)
-    target = WorkspaceFileTarget([str(workspace)])
-    with WorkspaceProcessContext(instance, target, version=__version__) as context:
+    with workspace_process(instance, workspace, __version__) as context:
         app = RequestGuard(create_app_from_workspace_process_context(context), hosts)
         yield uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
 
 
 @contextmanager
 def _code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[Path]:
-    """Start the code servers of a workspace file, and yield a file that names their sockets."""
+    """Start the code servers of a workspace file; yield a workspace file that names their sockets."""
     with (
-        ProxyServerManager(instance, WorkspaceFileTarget([str(workspace)]), code_server_log_level="WARNING") as servers,
+        code_servers(instance, workspace) as servers,
         tempfile.TemporaryDirectory() as folder,
     ):
-        served = Path(folder) / "workspace.yaml"
-        served.write_text(yaml.safe_dump({"load_from": [dict(spec) for spec in servers.get_code_server_specs()]}))
-        yield served
+        path = Path(folder) / "workspace.yaml"
+        path.write_text(yaml.safe_dump({"load_from": [dict(spec) for spec in servers.get_code_server_specs()]}))
+        yield path
 
 
 @contextmanager
 def _daemon(workspace: Path) -> Iterator[subprocess.Popen[bytes]]:
-    daemon = subprocess.Popen([sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)])
+    daemon = subprocess.Popen([sys.executable, "-m", DAEMON_MODULE, "run", "-w", str(workspace)])
     try:
         yield daemon
     finally:
@@ -102,27 +96,27 @@ def _daemon(workspace: Path) -> Iterator[subprocess.Popen[bytes]]:
             daemon.wait()
 
 
-def _stop_with(daemon: subprocess.Popen[bytes], server: "uvicorn.Server", ended: threading.Event) -> None:
-    """End the server once the daemon has ended, which is an error where the server was not told to end."""
+def _stop_with(daemon: subprocess.Popen[bytes], server: "uvicorn.Server", failed: threading.Event) -> None:
+    """Stop the server when the daemon exits, and set `failed` unless the server is already stopping."""
     code = daemon.wait()
     if not server.should_exit:
-        logging.getLogger(__name__).error("The Dagster daemon ended by itself with code %s", code)
-        ended.set()
+        logging.getLogger(__name__).error("The Dagster daemon exited unexpectedly with code %s", code)
+        failed.set()
         server.should_exit = True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the services; return the exit code."""
+    """Parse the arguments and run the services; return the exit code."""
     parser = argparse.ArgumentParser(description="The Dagster UI, its code server and its daemon.")
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--allow-host", action="append", default=[])
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return serve_all(given.workspace, given.host, given.port, allowed_hosts(given.port, given.allow_host))
+        return serve_all(options.workspace, options.host, options.port, allowed_hosts(options.port, options.allow_host))
     except KeyboardInterrupt:
         return 0
 

@@ -1,4 +1,4 @@
-"""`synth doctor`: what would fail, found before a run fails on it."""
+"""`synth doctor`: check the machine, the models and the set-up before a run."""
 
 import os
 import platform
@@ -19,20 +19,20 @@ from synth_assets.llm.prompt_formats import check_template, family
 from synth_assets.storage.read_only import check_databases, unwritable
 from synth_assets.text.redaction import redact, server_of
 
-WANTED_FREE_GB = 5.0
+MIN_FREE_GB = 5.0
 GIB = 2**30
 
 
 def run_diagnostics(tier: str | None, console: Console) -> bool:
-    """Print a line per examination; returns whether all passed."""
+    """Print a line per check; return True if all passed."""
     if tier is not None:
         os.environ["SYNTH_TIER"] = tier
     hardware = deployed(os.environ.get("SYNTH_TIER", "auto"))
-    examinations: list[tuple[str, Callable[[], str]]] = [
+    diagnostics: list[tuple[str, Callable[[], str]]] = [
         ("machine", _machine),
         ("tier", lambda: _tier(hardware)),
         ("models", lambda: "; ".join(_model(hardware, role) for role in ("teacher", "base", "reward"))),
-        ("known models", lambda: chosen_text(hardware)),
+        ("catalog", lambda: chosen_text(hardware)),
         ("pre-query", lambda: _pre_query(hardware)),
         ("hub token", _token),
         ("tracking", _tracking),
@@ -41,12 +41,12 @@ def run_diagnostics(tier: str | None, console: Console) -> bool:
         ("disk", _disk),
     ]
     passed = True
-    for name, look in examinations:
+    for name, check in diagnostics:
         try:
-            found, sign = look(), "ok  "
+            text, status = check(), "ok  "
         except (ValueError, OSError, RuntimeError) as error:
-            found, sign, passed = " ".join(str(error).split()), "FAIL", False
-        console.print(f"{sign} {name:14} {found}", markup=False)
+            text, status, passed = " ".join(str(error).split()), "FAIL", False
+        console.print(f"{status} {name:14} {text}", markup=False)
     return passed
 
 
@@ -57,7 +57,7 @@ def _machine() -> str:
 
 
 def _tier(hardware: Hardware) -> str:
-    return f"{hardware.name()}: {hardware.limits().tested or 'nobody has run this tier yet'}"
+    return f"{hardware.name()}: {hardware.limits().tested or 'untested'}"
 
 
 def _model(hardware: Hardware, role: Role) -> str:
@@ -66,24 +66,24 @@ def _model(hardware: Hardware, role: Role) -> str:
 
 
 def _pre_query(hardware: Hardware) -> str:
-    """The teacher's row of FAMILIES beside its own tokenizer."""
+    """Compare the chat format in the table FAMILIES with the chat template of the teacher's tokenizer."""
     inference = Inference(hardware=hardware)
     record = inference.resolve("teacher")
-    found = check_template(record.family, inference.tokenizer(record))
-    if not found.fits:
-        missing = f"; it has no {', '.join(found.missing_stops)}" if found.missing_stops else ""
+    template = check_template(record.family, inference.tokenizer(record))
+    if not template.fits:
+        missing = f"; its vocabulary lacks {', '.join(template.missing_stops)}" if template.missing_stops else ""
         raise ValueError(
-            f"the row {record.family} opens a user's turn with {family(record.family).pre_query!r}, the tokenizer with "
-            f"{found.derived!r}{missing}: correct the row in synth_assets/llm/prompt_formats.py"
+            f"the pre-query text of {record.family} must be that of the chat template, {template.derived!r}, got "
+            f"{family(record.family).pre_query!r}{missing}. Correct the row in synth_assets/llm/prompt_formats.py"
         )
-    before = family(record.family).compared_with or "no real tokenizer before this one"
-    return f"{record.family}: as the tokenizer's own chat template; the row was compared with {before}"
+    verified = family(record.family).compared_with or "no published tokenizer"
+    return f"{record.family}: matches the chat template of the tokenizer; verified before with {verified}"
 
 
 def _token() -> str:
     if os.environ.get("HF_TOKEN"):
         return "HF_TOKEN is set"
-    return "none; Llama models need HF_TOKEN and their licence accepted on the hub, SYNTH_PRESET=qwen needs neither"
+    return "not set; Llama models need HF_TOKEN and an accepted licence, SYNTH_PRESET=qwen needs neither"
 
 
 def _tracking() -> str:
@@ -92,19 +92,19 @@ def _tracking() -> str:
 
 
 def _webhook() -> str:
-    """The server alone: the path of a webhook's address is a secret too."""
+    """Return the server of the webhook; its path may be a secret."""
     url = os.environ.get(VARIABLE, "")
     if not url:
-        return f"none; {VARIABLE} names one for notices of failures and decisions"
+        return f"not set; set {VARIABLE} to receive notices of failures and decisions"
     Webhook(url=url).check()
     return server_of(url)
 
 
 def _state() -> str:
-    """The home, writable, with databases that are whole."""
+    """Check that SYNTH_HOME is writable and its databases are intact."""
     home = home_folder()
     if home.is_dir() and (path := unwritable(home)) not in (None, home):
-        raise OSError(f"{path} cannot be written: make it writable, or set SYNTH_HOME to a folder that is")
+        raise OSError(f"{path} is not writable; change its permissions or set SYNTH_HOME to a writable folder")
     root = SynthHome(folder=str(home)).root()
     check_databases(root)
     return str(root)
@@ -113,8 +113,8 @@ def _state() -> str:
 def _disk() -> str:
     home = home_folder()
     free = shutil.disk_usage(home if home.exists() else home.parent).free / GIB
-    if free < WANTED_FREE_GB:
+    if free < MIN_FREE_GB:
         raise OSError(
-            f"{free:.1f} GB free at {home}, {WANTED_FREE_GB:.0f} wanted: free some, or set SYNTH_HOME elsewhere"
+            f"at least {MIN_FREE_GB:.0f} GB must be free at {home}, got {free:.1f}; free some space or move SYNTH_HOME"
         )
     return f"{free:.0f} GB free"

@@ -1,4 +1,4 @@
-"""How many rows of an import the base model in use cannot take, counted as the filter will count them."""
+"""Count the imported rows that are too long for the base model, by the rule of the filter."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,19 +17,19 @@ from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.generation.import_report import TooLong
 
 REASON = "too_long_for_base"
-MEASURED_CHARACTERS = 20_000_000  # of each file; the share of the rest is about the same
+MAX_COUNTED_CHARACTERS = 20_000_000  # per file; the sample is large enough to estimate the share
 SLICE_ROWS = 1_000
 SIDES = ("response", "chosen", "rejected")
 
 
 def counter_of(session: Session) -> Callable[[], Callable[[pl.DataFrame], TooLong | None]]:
-    """Return what makes the counter of a file; the base is resolved once, when the first rows come."""
+    """Return a factory of per-file counters. The base model is resolved once, when the first rows are counted."""
     base = _BaseInUse(session)
     return lambda: _Counter(base).add
 
 
 class _BaseInUse:
-    """The base of a deployment, resolved when it is first asked for; its tokenizer is loaded for a long text only."""
+    """The base model of a deployment, resolved on first use. Its tokenizer is loaded only for long texts."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -48,7 +48,7 @@ class _BaseInUse:
 
     @cached_property
     def base(self) -> TokenLimits:
-        """What the filter asks of it."""
+        """The token limits that the filter applies."""
         return TokenLimits(self.count, self.model.context_tokens)
 
     @cached_property
@@ -60,44 +60,44 @@ class _BaseInUse:
 
 
 class _Counter:
-    """Counts the rows of one file until MEASURED_CHARACTERS were looked at."""
+    """Counts the rows of one file until MAX_COUNTED_CHARACTERS have been counted."""
 
     def __init__(self, base: _BaseInUse) -> None:
         self._base = base
         self._rule = next(rule for rule in RULES if rule.reason == REASON)
         self._characters = 0
-        self._found: TooLong | None = None
+        self._total: TooLong | None = None
         self._failed = False
 
     def add(self, rows: pl.DataFrame) -> TooLong | None:
-        """Count further rows, INSTRUCTIONS or PAIRS, and return the count so far; None where the base is not here."""
+        """Count more rows (INSTRUCTIONS or PAIRS) and return the total so far; None if the base is not available."""
         if self._failed:
             return None
         try:
             for part in rows.iter_slices(SLICE_ROWS):
-                if self._characters < MEASURED_CHARACTERS:
+                if self._characters < MAX_COUNTED_CHARACTERS:
                     self._add(part)
         except (ValueError, OSError, RuntimeError) as error:
-            logging.getLogger(__name__).warning("Rows too long for the base are not counted: %s", error)
-            self._failed, self._found = True, None
-        return self._found
+            logging.getLogger(__name__).warning("Cannot count the rows that are too long for the base model: %s", error)
+            self._failed, self._total = True, None
+        return self._total
 
     def _add(self, rows: pl.DataFrame) -> None:
         base, spec = self._base.base, self._base.spec
-        found = self._found = self._found or TooLong(self._base.model.name, base.context_tokens)
+        total = self._total = self._total or TooLong(self._base.model.name, base.context_tokens)
         too_long = np.zeros(rows.height, bool)
         for side in (side for side in SIDES if side in rows.columns):
             features = Features(_with_response(rows, side), spec, base)
             too_long |= self._rule.fails(features, self._rule.measure(features))
             lengths = features.text("instruction").str.len_chars() + features.text("response").str.len_chars()
             self._characters += int(lengths.sum())
-        found.rows += int(too_long.sum())
-        found.measured += rows.height
+        total.rows += int(too_long.sum())
+        total.measured += rows.height
 
 
 def _with_response(rows: pl.DataFrame, side: str) -> pl.DataFrame:
-    """Return rows as INSTRUCTIONS that one of their answers responds to."""
+    """Return the rows as INSTRUCTIONS with the answer in column `side` as the response."""
     missing = [pl.lit(None, kind).alias(name) for name, kind in INSTRUCTIONS.items() if name not in rows.columns]
     if side != "response":
-        missing = [each for each in missing if each.meta.output_name() != "response"]
+        missing = [column for column in missing if column.meta.output_name() != "response"]
     return rows.with_columns(pl.col(side).alias("response"), *missing).select(INSTRUCTIONS.names())

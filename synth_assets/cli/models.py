@@ -1,73 +1,74 @@
-"""`synth models`: the models that are known by a short name, and whether they fit the tier."""
+"""`synth models`: list the models of the catalog and whether they fit into the memory of the tier."""
 
 from typing import Literal
 
 import psutil
 
 from resources.hardware import Hardware
-from synth_assets.llm.architecture import described_model
+from synth_assets.llm.architecture import model_from_folder
 from synth_assets.llm.catalog import MODELS, ROWS_AT_ONCE, TRAINED_TOKENS, Model, fits, memory_estimate, model_at
 from synth_assets.llm.model_files import EMBEDDED
-from synth_assets.llm.size_settings import class_of
+from synth_assets.llm.size_settings import size_class
 from synth_assets.schemas.tier import Tier
 from synth_assets.training.specs import LoraSpec
 
 ROLES: tuple[Literal["teacher", "base"], ...] = ("teacher", "base")
-HEAD = ("name", "as", "parameters", "size", "context", "licence", "write", "train", "run by us")
+HEADER = ("name", "role", "parameters", "size", "context", "licence", "generate", "train", "status")
 
 
 def models_text(hardware: Hardware) -> str:
-    """A line for each model, then what the hub or its precision asks for; memory against that of the tier."""
+    """Return a table of the models with their memory on this tier, followed by notes."""
     tier = hardware.row()
     rows = [_cells(name, row, tier) for name, row in MODELS.items()]
-    widths = [max(len(row[place]) for row in (HEAD, *rows)) for place in range(len(HEAD))]
+    widths = [max(len(row[column]) for row in (HEADER, *rows)) for column in range(len(HEADER))]
     table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (HEAD, *rows)
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (HEADER, *rows)
     ]
     notes = [f"  {name}: {'; '.join(note)}" for name, row in MODELS.items() if (note := _notes(row))]
     sizes = [f"{role} {hardware.location(role)}: {hardware.size(role).text()}" for role in ROLES]
-    return "\n".join([_heading(hardware.name(), tier), *sizes, "", *table, "", "notes", *notes, "", USE])
+    return "\n".join([_heading(hardware.name(), tier), *sizes, "", *table, "", "notes", *notes, "", USAGE])
 
 
-USE = (
-    "SYNTH_TEACHER=NAME and SYNTH_BASE=NAME choose one; a base brings the modules that LoRA adapts.\n"
-    "So do any other hub repository and any folder with model.safetensors (or its index), config.json and a\n"
-    "tokenizer, of an architecture that the installed Transformers has. Sizes choose rates, lengths and sampling."
+USAGE = (
+    "Select a model with SYNTH_TEACHER=NAME or SYNTH_BASE=NAME. NAME can also be a hub repository, or a folder\n"
+    "with model.safetensors (or its index), config.json and a tokenizer, of an architecture that the installed\n"
+    "Transformers supports. The size of a model selects its learning rates, lengths and sampling settings."
 )
 
 
 def chosen_text(hardware: Hardware) -> str:
-    """What is known of the teacher and the base that this deployment names."""
-    tier, told = hardware.row(), []
+    """Describe the teacher and the base of this deployment: licence, status, and memory on this tier."""
+    tier, parts = hardware.row(), []
     for role in ROLES:
         row = model_at(hardware.location(role))
         if row is None:
-            told += _described(hardware, role, tier)
+            parts += _described(hardware, role, tier)
             continue
-        needed = memory_estimate(row, tier, LoraSpec().rank)
-        size = needed.generate if role == "teacher" else needed.train
-        fit = "fit" if fits(size, memory_gb(tier)) else "do NOT fit"
+        estimate = memory_estimate(row, tier, LoraSpec().rank)
+        size = estimate.generate if role == "teacher" else estimate.train
+        fit = "fits" if fits(size, memory_gb(tier)) else "does NOT fit"
         memory = f"about {size / 1e9:.0f} GB (derived) {fit} in {memory_gb(tier):.0f}"
-        known = [f"licence {row.licence}", row.tested or "never run by us", memory, *_notes(row)]
-        told.append(f"{role} {row.repository}: {', '.join(known)}")
-    return "; ".join(told) or "neither teacher nor base is one that `synth models` lists"
+        details = [f"licence {row.licence}", row.tested or "untested", memory, *_notes(row)]
+        parts.append(f"{role} {row.repository}: {', '.join(details)}")
+    return "; ".join(parts) or "the teacher and the base are not in the catalog (`synth models`)"
 
 
 def _described(hardware: Hardware, role: Literal["teacher", "base"], tier: Tier) -> list[str]:
-    """What the files of a model that is not listed say of the memory that it needs; nothing for shipped ones."""
+    """Describe the memory of a model outside the catalog, from its files; empty for the embedded models."""
     location = hardware.location(role)
-    row = None if location.startswith(EMBEDDED) else described_model(location, role)
+    row = None if location.startswith(EMBEDDED) else model_from_folder(location, role)
     if row is None:
         return []
-    needed = memory_estimate(row, tier, LoraSpec().rank)
-    size = needed.generate if role == "teacher" else needed.train
-    fit = "fit" if fits(size, memory_gb(tier)) else "do NOT fit"
+    estimate = memory_estimate(row, tier, LoraSpec().rank)
+    size = estimate.generate if role == "teacher" else estimate.train
+    fit = "fits" if fits(size, memory_gb(tier)) else "does NOT fit"
     memory = f"about {size / 1e9:.1f} GB (derived) {fit} in {memory_gb(tier):.0f}"
     return [f"{role} {location}: {memory}, LoRA on {', '.join(row.targets)}"]
 
 
 def memory_gb(tier: Tier) -> float:
-    """Of the tier's device in units of 1e9 bytes; on the cpu the machine's."""
+    """Return the memory of the tier's device in units of 1e9 bytes; the memory of the machine on the CPU."""
     return tier.memory_gb or psutil.virtual_memory().total / 1e9
 
 
@@ -75,30 +76,30 @@ def _heading(name: str, tier: Tier) -> str:
     quantised = "" if tier.quantisation == "none" else f", {tier.quantisation}"
     return (
         f"tier {name}: {memory_gb(tier):.0f} GB, {tier.dtype}{quantised}\n"
-        f"write: GB for weights, and keys and values of texts at once: {ROWS_AT_ONCE[tier.engine]}\n"
-        f"train: GB for LoRA on all modules, rows in a forward pass: {tier.batch_size}\n"
-        f"Each has {TRAINED_TOKENS:,} tokens. Derived from published shapes, not measured. A star: above nine tenths "
-        "of the memory."
+        f"generate: GB for the weights and the KV cache of {ROWS_AT_ONCE[tier.engine]} texts\n"
+        f"train: GB for LoRA on all modules with {tier.batch_size} rows per forward pass\n"
+        f"Texts and rows have {TRAINED_TOKENS:,} tokens. Derived from published shapes, not measured. A star marks "
+        "more than nine tenths of the memory."
     )
 
 
 def _cells(name: str, row: Model, tier: Tier) -> tuple[str, ...]:
-    needed = memory_estimate(row, tier, LoraSpec().rank)
+    estimate = memory_estimate(row, tier, LoraSpec().rank)
     sizes = [
-        f"{size / 1e9:.1f}{'' if fits(size, memory_gb(tier)) else ' *'}" for size in (needed.generate, needed.train)
+        f"{size / 1e9:.1f}{'' if fits(size, memory_gb(tier)) else ' *'}" for size in (estimate.generate, estimate.train)
     ]
     return (
         name,
         ", ".join(row.roles),
         f"{row.parameters / 1e9:.2f}e9",
-        class_of(row.parameters),
+        size_class(row.parameters),
         f"{row.context_tokens:,}",
         row.licence + (" (gated)" if row.gate else ""),
         *sizes,
-        row.tested or "never",
+        row.tested or "untested",
     )
 
 
 def _notes(row: Model) -> list[str]:
-    gate = [f"the hub wants {row.gate}"] if row.gate else []
+    gate = [f"requires {row.gate} on the hub"] if row.gate else []
     return gate + ([row.caveat] if row.caveat else [])

@@ -1,12 +1,11 @@
-"""Preload module of the fork server: import what every step needs and build the definitions once.
+"""Preload module of the fork server: import the modules that every step needs, and build the definitions once.
 
-Measured: a step that does nothing takes 0.8 CPU-seconds instead of 2.2.
+An empty step takes 0.8 CPU-seconds with it, 2.2 without.
 """
 
-import dagster._core.workspace.autodiscovery  # noqa: F401 - Dagster imports it in each step process
-import upath  # noqa: F401 - likewise
+import upath  # noqa: F401 - Dagster imports it in each step process
 
-import synth_assets.cli.run  # noqa: F401 - where the job of a step is found by name
+import synth_assets.cli.run  # noqa: F401 - a step process looks up its job here
 from synth_assets.definitions import defs
 
 defs().get_repository_def().load_all_definitions()

@@ -1,4 +1,4 @@
-"""`synth preview`: ten rows of a batch before hours are spent on it, as the run would make them."""
+"""`synth preview`: generate the first block of a batch and show ten rows before a long run."""
 
 import textwrap
 from collections import Counter
@@ -22,22 +22,22 @@ from synth_assets.stages.generation.magpie import generate
 from synth_assets.stages.generation.spec import MagpieSpec
 from synth_assets.storage.blocks import BLOCK_ROWS, Progress
 
-SHOWN_ROWS = 10
+MAX_SHOWN_ROWS = 10
 WIDTH = 80
-SHOWN_CHARACTERS = 300
+MAX_SHOWN_CHARACTERS = 300
 KEY = "raw_instructions"
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The first block of a batch, and what it cost.
+    """The first block of a batch and the speed of its generation.
 
     Attributes:
         rows: INSTRUCTIONS.
-        reasons: of each row, the filter rule that will reject it; empty where none does. Benchmarks and duplicates are
-            looked for in the run only.
-        spec: what the run would be made with.
-        tokens_per_s: while they were generated; None where the block was there already.
+        reasons: for each row the filter rule that rejects it, empty if it passes. Only a run checks for benchmark items
+            and duplicates.
+        spec: the settings of the run.
+        tokens_per_s: speed of the generation; None if the block was cached.
         rows_per_s: the same in rows.
     """
 
@@ -49,22 +49,22 @@ class Preview:
 
 
 def make_preview(session: Session, batch: str | None, settings: tuple[str, ...], progress: Progress) -> Preview:
-    """Generate the first block of the batch where it is not there yet; the run goes on from it.
+    """Generate the first block of the batch, or load it from the cache.
 
-    A block is what is always computed whole, so that nothing of the ten rows is made twice. No asset is materialised.
+    A block is the unit that a run generates and caches, so the run reuses it. No asset is materialised.
 
     Args:
         session: the deployment.
-        batch: its name; the newest there is, else `first`, where None.
-        settings: "raw_instructions.field=value", as `synth run --set` takes them.
+        batch: name of the batch; None for the newest one, or `first`.
+        settings: "raw_instructions.field=value", as in `synth run --set`.
         progress: receives progress lines.
 
     Raises:
-        ValueError: a setting of another asset, one that does not exist, or one that the spec refuses.
+        ValueError: a setting belongs to another asset, does not exist, or has an invalid value.
     """
     ops = ops_for(pipeline_job(), settings)
     if others := sorted(set(ops) - {KEY}):
-        raise ValueError(f"a preview makes {KEY} alone; a setting of {', '.join(others)} changes nothing in it")
+        raise ValueError(f"--set must be a setting of {KEY} in a preview, got one of {', '.join(others)}")
     spec = session.hardware.spec(MagpieSpec(), MagpieConfig(**ops.get(KEY, {}).get("config", {})))
     name = batch_name(session, batch)
     inference = Inference(hardware=session.hardware)
@@ -73,61 +73,62 @@ def make_preview(session: Session, batch: str | None, settings: tuple[str, ...],
     block = MagpieSpec(**{**vars(spec), "samples": BLOCK_ROWS})
     session.limit_model_steps()
     with command_gpu_slot(session.instance, "synth preview", progress):
-        made = generate(generator, block, name, teacher.family, session.storage.shards("generation"), progress)
-    rows = made.rows.collect()
-    judge = TokenLimits(inference.count_tokens(base), base.context_tokens, inference.template_refusal(base))
-    speed = generator.writing_s if made.new_tokens else None
+        generated = generate(generator, block, name, teacher.family, session.storage.shards("generation"), progress)
+    rows = generated.rows.collect()
+    limits = TokenLimits(inference.count_tokens(base), base.context_tokens, inference.template_refusal(base))
+    seconds = generator.writing_s if generated.new_tokens else None
     return Preview(
         rows=rows,
-        reasons=reasons_of(rows, judge, session.hardware.spec(FilterSpec())),
+        reasons=reasons_of(rows, limits, session.hardware.spec(FilterSpec())),
         spec=spec,
-        tokens_per_s=made.new_tokens / speed if speed else None,
-        rows_per_s=rows.height / speed if speed else None,
+        tokens_per_s=generated.new_tokens / seconds if seconds else None,
+        rows_per_s=rows.height / seconds if seconds else None,
     )
 
 
-def reasons_of(rows: pl.DataFrame, base: TokenLimits, spec: FilterSpec) -> list[str]:
-    """The first rule that rejects each row; empty where every rule lets it pass."""
-    verdict = RowDecision(rows)
-    apply_rules(Features(rows, spec, base), verdict, PassRates())
-    return verdict.reason.tolist()
+def reasons_of(rows: pl.DataFrame, limits: TokenLimits, spec: FilterSpec) -> list[str]:
+    """Return the first rule that rejects each row; empty for rows that pass all rules."""
+    decision = RowDecision(rows)
+    apply_rules(Features(rows, spec, limits), decision, PassRates())
+    return decision.reason.tolist()
 
 
 def preview_text(preview: Preview, samples: int | None = None) -> str:
-    """Ten rows at 80 columns, how the whole block did, and what the run would take at that speed."""
-    shown = zip(preview.rows.head(SHOWN_ROWS).iter_rows(named=True), preview.reasons, strict=False)
+    """Return ten rows, the pass rate of the block, and the time that the run would take at this speed."""
+    shown = zip(preview.rows.head(MAX_SHOWN_ROWS).iter_rows(named=True), preview.reasons, strict=False)
     parts = [_row_text(number, row, reason) for number, (row, reason) in enumerate(shown, start=1)]
     kept = preview.reasons.count("")
     rejected = Counter(reason for reason in preview.reasons if reason)
-    why = "; ".join(f"{count} {reason}" for reason, count in rejected.most_common())
+    counts = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
     parts.append(
-        f"{kept} of {len(preview.reasons)} rows pass the rules{f' (rejected: {why})' if why else ''}.\n"
+        f"{kept} of {len(preview.reasons)} rows pass the rules{f' (rejected: {counts})' if counts else ''}.\n"
         f"{_speed_text(preview, samples or preview.spec.samples)}\n"
-        f"This block is kept: a run with the same settings goes on from it."
+        f"The block is cached: a run with the same settings reuses it."
     )
     return "\n".join(parts)
 
 
 def _row_text(number: int, row: dict[str, object], reason: str) -> str:
-    ends = f"{row['instruction_finish_reason']}/{row['response_finish_reason'] or 'not asked'}"
+    ends = f"{row['instruction_finish_reason']}/{row['response_finish_reason'] or 'not generated'}"
     counts = f"{row['instruction_tokens']} + {row['response_tokens']} tokens"
     topic = f", topic {row['topic']}" if row["topic"] else ""
-    verdict = f"rejected: {reason}" if reason else "passes"
+    decision = f"rejected: {reason}" if reason else "passes"
     turns = row["history"] if isinstance(row["history"], list) else []
-    said = [(turn["role"], turn["content"]) for turn in turns]
-    said += [("user", row["instruction"]), ("assistant", row["response"])]
-    lines = [f"{number:2}  {ends}, {counts}{topic}: {verdict}"]
-    lines += [f"  {'>' if role == 'user' else '<'} {terminal_line(str(t), SHOWN_CHARACTERS)}" for role, t in said]
+    messages = [(turn["role"], turn["content"]) for turn in turns]
+    messages += [("user", row["instruction"]), ("assistant", row["response"])]
+    lines = [f"{number:2}  {ends}, {counts}{topic}: {decision}"]
+    for role, text in messages:
+        lines.append(f"  {'>' if role == 'user' else '<'} {terminal_line(str(text), MAX_SHOWN_CHARACTERS)}")
     return "\n".join(_wrapped(line, "    ") for line in lines)
 
 
 def _speed_text(preview: Preview, samples: int) -> str:
     if preview.tokens_per_s is None or preview.rows_per_s is None:
-        return "The block was made before, so no speed was measured now; synth plan knows past runs."
+        return "The block was cached, so no speed was measured; see `synth plan`."
     minutes = samples / preview.rows_per_s / 60
     return (
-        f"{preview.tokens_per_s:,.0f} tokens/s, {preview.rows_per_s:.1f} rows/s; at that speed {samples:,} raw "
-        f"instructions\ntake about {minutes:.1f} minutes to generate."
+        f"{preview.tokens_per_s:,.0f} tokens/s, {preview.rows_per_s:.1f} rows/s; {samples:,} raw instructions take\n"
+        f"about {minutes:.1f} minutes at this speed."
     )
 
 

@@ -1,7 +1,7 @@
-"""Ends process groups: those of `synth ui` at its end, and as a program of its own even where `synth ui` was killed.
+"""Terminate the process groups of `synth ui` when it exits, even if it is killed.
 
-`python -m synth_assets.cli.process_guard` reads the number of a group from each line of its standard input, and ends
-them all once that input is closed, which the kernel does when the process that writes it is gone.
+`python -m synth_assets.cli.process_guard` reads process group ids from standard input, one per line, and terminates the
+groups when the input is closed. The kernel closes it when the writing process exits.
 """
 
 import os
@@ -14,32 +14,32 @@ STOP_WITHIN_S = 15.0
 
 
 def end_groups(groups: Iterable[int], reap: Callable[[], object] = lambda: None) -> None:
-    """Ask each process group to end, and kill what is left of it after STOP_WITHIN_S.
+    """Interrupt each process group, and kill those that still run after STOP_WITHIN_S.
 
     Args:
-        groups: their numbers; one that is gone already is no error.
-        reap: called before each look, to collect ended children, which else count as members of their group.
+        groups: process group ids; groups that have already exited are ignored.
+        reap: called before each poll to collect exited children, which otherwise count as members of their group.
     """
-    left = set(groups)
-    for sent in (signal.SIGINT, signal.SIGKILL):
-        left = {group for group in left if _send(group, sent)}
-        limit = time.monotonic() + STOP_WITHIN_S
-        while left and time.monotonic() < limit:
+    running = set(groups)
+    for number in (signal.SIGINT, signal.SIGKILL):
+        running = {group for group in running if _send(group, number)}
+        deadline = time.monotonic() + STOP_WITHIN_S
+        while running and time.monotonic() < deadline:
             time.sleep(0.1)
             reap()
-            left = {group for group in left if _send(group, 0)}
+            running = {group for group in running if _send(group, 0)}
 
 
-def _send(group: int, sent: int) -> bool:
-    """Whether anything was left of a process group, which gets the signal (0 for none)."""
+def _send(group: int, number: int) -> bool:
+    """Send a signal (0 for none) to a process group; return False if the group has no process."""
     try:
-        os.killpg(group, sent)
+        os.killpg(group, number)
     except ProcessLookupError:
         return False
     return True
 
 
 if __name__ == "__main__":
-    for asked_to_end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # it is the last to go
-        signal.signal(asked_to_end, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the guard must outlive `synth ui`
+        signal.signal(number, signal.SIG_IGN)
     end_groups([int(line) for line in sys.stdin])

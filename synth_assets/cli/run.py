@@ -1,4 +1,4 @@
-"""`synth run`: one batch through the whole graph, watched from the terminal."""
+"""`synth run`: run the pipeline for one batch and print its progress."""
 
 import os
 import uuid
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.events import RunFailureReason
 from rich.console import Console
 
+from resources.dagster_private import RunFailureReason
 from resources.inference import Inference
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.step_meter import MAX_COST, MAX_MINUTES
@@ -41,7 +41,7 @@ BENCHMARK_ITEMS = dg.AssetKey("benchmark_items")
 
 @dataclass(frozen=True)
 class Launch:
-    """What a person asked for."""
+    """Options of a run."""
 
     batch: str | None = None
     samples: int | None = None
@@ -53,28 +53,28 @@ class Launch:
 
 
 class StoppedError(Exception):
-    """A person or the system ended a run; the message says what to do."""
+    """A signal stopped the run; the message says how to resume it."""
 
 
 def pipeline_job() -> dg.JobDefinition:
-    """The job `pipeline` of this deployment; a module-level function, so that step processes can find it."""
+    """Return the job `pipeline` of this deployment. Step processes import this function by name."""
     from synth_assets.definitions import defs
 
     return defs().resolve_job_def("pipeline")
 
 
 def pipeline_job_in_process() -> dg.JobDefinition:
-    """The same job, all steps in this process."""
+    """Return the job `pipeline` with all steps in this process."""
     from synth_assets.definitions import build_definitions, deployment_resources
 
     return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("pipeline")
 
 
 def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
-    """Run the job and show it; returns whether every step succeeded.
+    """Run the job and print its progress; return True if every step succeeded.
 
     Raises:
-        ValueError: the batch name, a setting or a model is wrong; nothing was started.
+        ValueError: the batch name, a setting or a model is invalid; no step was started.
     """
     from synth_assets.orchestration.run_validation import check_settings
 
@@ -83,21 +83,21 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     limits = limit_tags(launch, session.tier)
     config = run_config(job, launch)
     check_settings(config, session.hardware)
-    selection = _selected(job, launch.select)
+    selection = _selected_assets(job, launch.select)
     preflight(session)
     if selection is None or BENCHMARK_ITEMS in selection:
         check_benchmarks(session, config)
     batch_name(session, launch.batch)
     close_dead_runs(session.instance)
     session.limit_model_steps()
-    with _own_turn(session, console, launch.in_process):
+    with _run_turn(session, console, launch.in_process):
         tags = {**run_tags(choose_batch(session, launch.batch), session.tier_name), **limits}
         return execute(session, make_job, config, tags, console, selection)
 
 
 @contextmanager
-def _own_turn(session: Session, console: Console, in_process: bool) -> Iterator[None]:
-    """Wait until no other run writes the tables; hold the turn where the executor of this run does not take it."""
+def _run_turn(session: Session, console: Console, in_process: bool) -> Iterator[None]:
+    """Wait until no other run writes the tables. Hold the lock for an in-process run; its executor does not."""
 
     def report(line: str) -> None:
         console.print(line, markup=False)
@@ -111,16 +111,16 @@ def _own_turn(session: Session, console: Console, in_process: bool) -> Iterator[
 
 
 def limit_tags(launch: Launch, tier: Tier) -> dict[str, str]:
-    """The tags by which every long step knows the limits of its run; ValueError where one cannot hold."""
+    """Return the tags that tell long steps the limits of the run. Raises ValueError for an invalid limit."""
     run_limits(launch.max_minutes, launch.max_cost, tier.usd_per_hour, 0.0)
     if launch.max_cost is not None and not tier.usd_per_hour:
-        raise ValueError("--max-cost needs a price, and this tier costs 0 USD an hour: use --max-minutes")
+        raise ValueError("--max-cost needs a tier with a price, got one at 0 USD an hour; use --max-minutes")
     limits = {MAX_MINUTES: launch.max_minutes, MAX_COST: launch.max_cost}
     return {tag: f"{value:g}" for tag, value in limits.items() if value is not None}
 
 
 def run_tags(batch: str, tier: str) -> dict[str, str]:
-    """What a run of this command is known by, the process that runs it included."""
+    """Return the tags of a run: partition, batch, tier, trigger and process."""
     return {"dagster/partition": batch, "batch": batch, "tier": tier, "trigger": TRIGGER, PROCESS_TAG: this_process()}
 
 
@@ -132,10 +132,10 @@ def execute(
     console: Console,
     selection: Sequence[dg.AssetKey] | None = None,
 ) -> bool:
-    """Run a job to its end, a line per event; returns whether every step succeeded.
+    """Run a job and print a line per event; return True if every step succeeded.
 
     Raises:
-        StoppedError: Ctrl-C or SIGTERM ended the steps.
+        StoppedError: Ctrl-C or SIGTERM stopped the steps.
     """
     token = uuid.uuid4().hex
     watcher = RunWatcher(session.instance, token, lambda line: console.print(line, markup=False))
@@ -154,12 +154,12 @@ def execute(
     if costs := run_costs_text(session.instance, result.run_id, session.tier.usd_per_hour):
         console.print(costs, markup=False)
     if any(_was_stopped(event) for event in result.all_events):
-        raise StoppedError("stopped; what was made is kept: run again to go on")
+        raise StoppedError("Stopped. Finished work is kept: run again to resume.")
     return result.success
 
 
 def _was_stopped(event: dg.DagsterEvent) -> bool:
-    """Whether this is the end of a run that a signal stopped."""
+    """Return True if the event is the failure of a run that a signal stopped."""
     return event.is_job_failure and event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
 
 
@@ -167,32 +167,32 @@ def run_config(job: dg.JobDefinition, launch: Launch) -> dict[str, Any]:
     """Return Dagster's run config for a launch.
 
     Raises:
-        ValueError: a setting does not fit the job, or `samples` is out of range.
+        ValueError: a setting is not valid for the job, or `samples` is out of range.
     """
     samples = [] if launch.samples is None else [f"raw_instructions.samples={samples_in_range(launch.samples)}"]
     return {"ops": ops_for(job, [*launch.settings, *samples])}
 
 
 def check_benchmarks(session: Session, config: Mapping[str, Any]) -> None:
-    """Read the benchmark files of the run's suites: a file that is wrong costs a line and not an hour.
+    """Read the benchmark files of the run's suites, to report an invalid file before the run starts.
 
     Raises:
-        FileNotFoundError: a suite has no items anywhere.
-        ValueError: no such suite, or a file is not as it should be; names file, line and field.
+        FileNotFoundError: a suite has no items.
+        ValueError: a suite does not exist, or a file is invalid; the message names file, line and field.
     """
-    own = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
+    names = config["ops"].get("benchmark_items", {}).get("config", {}).get("suites")
     home = SynthHome(folder=str(session.home), benchmark_folder=os.environ.get("SYNTH_BENCHMARKS", ""))
-    suites = find_suites(session.tier.suites if own is None else own)
+    suites = find_suites(session.tier.suites if names is None else names)
     check_files(suites, home.benchmarks())
     if os.environ.get("HF_DATASETS_OFFLINE") == "1":
         _check_offline(suites, home.benchmarks())
 
 
 def _check_offline(suites: Sequence[Suite], folder: Path) -> None:
-    """Read the suites that only a hub has, from the copies that an earlier run fetched: no hub will be asked later.
+    """Read the suites from the hub out of the local cache, because the run is offline.
 
     Raises:
-        FileNotFoundError: a suite was never fetched; names the suites that need no file.
+        FileNotFoundError: a suite is not cached; the message lists the suites that need no file.
     """
     for suite in suites:
         if not suite.from_hub or any(folder.glob(suite.files)):
@@ -200,46 +200,48 @@ def _check_offline(suites: Sequence[Suite], folder: Path) -> None:
         try:
             suite.items(folder)
         except FileNotFoundError as error:
-            written = ", ".join(WRITTEN_SUITES)
-            remedy = f"To evaluate on the suites that need no file: --set 'benchmark_items.suites=[{written}]'"
+            names = ", ".join(WRITTEN_SUITES)
+            remedy = f"Or evaluate on the suites that need no file: --set 'benchmark_items.suites=[{names}]'"
             raise FileNotFoundError(f"{error}. {remedy}") from error
 
 
 def preflight(session: Session) -> None:
-    """Resolve every model, and the MLflow in use, before anything runs: what is wrong costs a line and not an hour."""
+    """Resolve every model and the MLflow address, to report a wrong one before the run starts."""
     session.tracking.uri()
     inference = Inference(hardware=session.hardware)
     for role in ("teacher", "base", "reward"):
         inference.resolve(role)
 
 
-def batch_name(session: Session, wanted: str | None) -> str:
-    """Return the batch asked for, else the newest usable one, else the first.
+def batch_name(session: Session, name: str | None) -> str:
+    """Return the named batch; by default the newest one with a valid name, else `first`.
 
     Raises:
-        BatchNameError: no batch may have the name.
+        BatchNameError: the name is invalid.
     """
     existing = usable_batches(session.instance.get_dynamic_partitions(BATCHES_NAME))
-    if wanted is None:
+    if name is None:
         return existing[-1] if existing else FIRST_BATCH
-    return check_batch(wanted, stored_batches(session.home / "tables"))
+    return check_batch(name, stored_batches(session.home / "tables"))
 
 
-def choose_batch(session: Session, wanted: str | None) -> str:
-    """Return the batch to run, as `batch_name` finds it, and add it where it is new."""
-    batch = batch_name(session, wanted)
+def choose_batch(session: Session, name: str | None) -> str:
+    """Return the batch to run, as `batch_name` does, and add its partition if it is new."""
+    batch = batch_name(session, name)
     session.instance.add_dynamic_partitions(BATCHES_NAME, [batch])
     return batch
 
 
-def _selected(job: dg.JobDefinition, select: str | None) -> list[dg.AssetKey] | None:
+def _selected_assets(job: dg.JobDefinition, select: str | None) -> list[dg.AssetKey] | None:
     if select is None:
         return None
     try:
         selection = dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
         keys = selection.resolve(job.asset_layer.asset_graph)
     except dg.DagsterError as error:
-        raise ValueError(f"--select {select!r}: {error}. Try 'key:sft_dataset+' or 'group:filtering'") from error
+        raise ValueError(
+            f"--select must be a Dagster selection such as 'key:sft_dataset+', got {select!r}: {error}"
+        ) from error
     if not keys:
-        raise ValueError(f"--select {select!r} names no asset of the job")
+        raise ValueError(f"--select {select!r} must match an asset of the job, matched none")
     return sorted(keys)

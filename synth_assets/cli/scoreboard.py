@@ -1,4 +1,4 @@
-"""`synth scoreboard`: the last run's result, on the terminal or written into README with its evidence."""
+"""`synth scoreboard`: show the results of the last run, or write them into README.md and docs/ with their evidence."""
 
 import json
 import os
@@ -14,99 +14,117 @@ from synth_assets.cli.session import Session
 from synth_assets.evals.suite import items_of, null_scores
 from synth_assets.evals.suites import SUITES
 from synth_assets.schemas.records import Comparison, Decision
-from synth_assets.stages.evaluation.scoreboard import scoreboard
+from synth_assets.stages.evaluation.scoreboard import scoreboard, suite_table
 from synth_assets.storage.atomic import write_atomically
 from synth_assets.storage.stored_files import read_table
 
 BEGIN, END = "<!-- scoreboard: written by make scoreboard -->", "<!-- end of scoreboard -->"
+README, RESULTS = Path("README.md"), Path("docs") / "results.md"
 EVIDENCE = Path("docs") / "scoreboard.json"
 ITEMS = Path("docs") / "scoreboard-items.parquet"
-REPEATS_WITHIN = 0.01
-"""Of a score of the published scoreboard that is measured anew on another processor, where sums are rounded in another
-order: the largest difference of 40 scores was .0074 between two x86-64 machines (docs/tested.md)."""
-SHOWN_COLUMNS = ["model", "suite", "split", "item_id", "cluster", "metric", "score"]
+REPRODUCIBILITY_TOLERANCE = 0.01
+"""Largest accepted difference of a mean score on another processor, which rounds sums in another order. The largest of
+40 differences between two x86-64 machines was .0074 (docs/results.md)."""
+ITEM_COLUMNS = ["model", "suite", "split", "item_id", "cluster", "metric", "score"]
 
 
 def scoreboard_text(session: Session) -> str:
-    """Scores, tests, answers and decision of the last run, then where everything lies and what to open next.
+    """Return the scores, tests, answers and decision of the last run, with the paths and next commands.
 
     Raises:
-        ValueError: nothing was compared yet.
+        ValueError: no models have been compared.
     """
-    found = session.record("comparison", Comparison)
-    if found is None:
-        raise ValueError("nothing was compared yet: synth run")
+    comparison = session.record("comparison", Comparison)
+    if comparison is None:
+        raise ValueError("no models have been compared yet; run `synth run` first")
     decision = session.record("promotion_decision", Decision)
     items = read_table(session.home / "tables" / "benchmark_items.parquet").filter(pl.col("split") == "test")
     nulls = {
         name: null_scores(SUITES[name], items_of(rows))
         for (name,), rows in items.partition_by("suite", as_dict=True, maintain_order=True).items()
     }
-    return f"{scoreboard(found, decision, null_scores=nulls)}\n{_where(session.home)}"
+    return f"{scoreboard(comparison, decision, null_scores=nulls)}\n{_next_steps(session.home)}"
 
 
-def unrepeated(published: pl.DataFrame, scores: pl.DataFrame) -> list[str]:
-    """Return which published mean scores another run does not repeat within REPEATS_WITHIN.
+def irreproducible_scores(published: pl.DataFrame, scores: pl.DataFrame) -> list[str]:
+    """List the published mean scores that another run does not reproduce within REPRODUCIBILITY_TOLERANCE.
 
     Args:
-        published: the per-item scores beside the scoreboard.
-        scores: ITEM_SCORES of another run with the same models and data; what only one of the two measured is left out.
+        published: the published per-item scores.
+        scores: ITEM_SCORES of another run with the same models and data. Items that only one side has are ignored.
     """
     keys = ["model", "suite", "split", "metric"]
-    both = published.join(scores.select(*keys, "item_id", again="score"), on=[*keys, "item_id"])
-    means = both.group_by(keys, maintain_order=True).agg(pl.col("score").mean(), pl.col("again").mean())
-    apart = means.filter((pl.col("score") - pl.col("again")).abs() > REPEATS_WITHIN)
+    both = published.join(scores.select(*keys, "item_id", repeated="score"), on=[*keys, "item_id"])
+    means = both.group_by(keys, maintain_order=True).agg(pl.col("score").mean(), pl.col("repeated").mean())
+    different = means.filter((pl.col("score") - pl.col("repeated")).abs() > REPRODUCIBILITY_TOLERANCE)
     return [
         f"{row['model']} {row['suite']} {row['split']} {row['metric']}: expected {row['score']:.4f} within "
-        f"{REPEATS_WITHIN:g}, got {row['again']:.4f}"
-        for row in apart.iter_rows(named=True)
+        f"{REPRODUCIBILITY_TOLERANCE:g}, got {row['repeated']:.4f}"
+        for row in different.iter_rows(named=True)
     ]
 
 
 def compared_since(session: Session, moment: float) -> bool:
-    """Whether models were compared after `moment`, in seconds since the epoch."""
+    """Return True if models were compared after `moment`, in seconds since the epoch."""
     path = session.home / "tables" / "comparison.json"
     return path.is_file() and path.stat().st_mtime >= moment
 
 
 def write_scoreboard(session: Session) -> str:
-    """Write the scoreboard into README.md, and into docs/ the metrics and per-item scores that prove it.
+    """Write the first suite's table into README.md, the scoreboard into docs/results.md and its evidence beside that.
 
     Raises:
-        ValueError: nothing was compared yet, or README.md has lost the two marks.
+        ValueError: no models have been compared, or one of the two pages lacks the marker lines.
     """
-    found = session.record("comparison", Comparison)
-    if found is None:
-        raise ValueError("nothing was compared yet: synth run")
+    comparison = session.record("comparison", Comparison)
+    if comparison is None:
+        raise ValueError("no models have been compared yet; run `synth run` first")
     decision = session.record("promotion_decision", Decision)
-    readme = PROJECT / "README.md"
-    text = readme.read_text("utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{readme} has no place for the scoreboard: the lines {BEGIN!r} and {END!r}")
     run = {
         "commit": _git("rev-parse", "--short=12", "HEAD"),
         "changed_files": len(_git("status", "--porcelain", "--untracked-files=no").splitlines()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "tier": session.tier_name,
-        "mlflow_run_id": found.metrics[0].mlflow_run_id,
+        "mlflow_run_id": comparison.metrics[0].mlflow_run_id,
     }
-    said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.items() if value != 0)
-    block = f"{BEGIN}\n```text\n{scoreboard(found, decision)}```\n{said}\n{END}"
-    scores = read_table(session.home / "tables" / "benchmark_scores.parquet").select(SHOWN_COLUMNS)
-    evidence = {"run": run, "metrics": [asdict(m) for m in found.metrics], "tests": [asdict(t) for t in found.tests]}
+    origin = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.items() if value != 0)
+    pages = {
+        README: f"{key_lines(comparison)}\n",
+        RESULTS: scoreboard(comparison, decision),
+    }
+    texts = {path: with_block((PROJECT / path).read_text("utf-8"), text, origin) for path, text in pages.items()}
+    if unmarked := [str(path) for path, text in texts.items() if not text]:
+        raise ValueError(f"{', '.join(unmarked)}: expected the lines {BEGIN!r} and {END!r}; put them back")
+    scores = read_table(session.home / "tables" / "benchmark_scores.parquet").select(ITEM_COLUMNS)
+    evidence = {
+        "run": run,
+        "metrics": [asdict(metric) for metric in comparison.metrics],
+        "tests": [asdict(test) for test in comparison.tests],
+    }
     write_atomically(PROJECT / ITEMS, lambda temporary: scores.write_parquet(temporary, compression="zstd"))
     _write(PROJECT / EVIDENCE, json.dumps(evidence, indent=1, sort_keys=True) + "\n")
-    _write(readme, before + block + after)
-    return f"written: {readme.name}, {EVIDENCE}, {ITEMS}"
+    for path, text in texts.items():
+        _write(PROJECT / path, text)
+    return f"written: {', '.join(map(str, (README, RESULTS, EVIDENCE, ITEMS)))}"
 
 
-def _where(home: Path) -> str:
+def key_lines(comparison: Comparison) -> str:
+    """Return what README shows: the table of the suite that selects the candidate, each model with n and interval."""
+    return suite_table(comparison, comparison.metrics[0].suite)
+
+
+def with_block(page: str, text: str, origin: str) -> str:
+    """Return a page with what stands between its marks replaced by a text and its origin; empty without the marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n```text\n{text}```\n{origin}\n{END}{after}" if begin and end else ""
+
+
+def _next_steps(home: Path) -> str:
     return "\n".join(
         [
             f"Tables, adapters, registry and history: {home}",
-            "Next: make ui                 the asset graph, checks, lineage and the registry",
+            "Next: make ui                 open the asset graph, checks, lineage and the registry",
             "      synth ask 'What is the capital of France?'",
             "      synth status | champion | import FILE | run --batch second",
         ]
@@ -114,11 +132,10 @@ def _where(home: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: _filled(temporary, text))
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, "utf-8")
 
-
-def _filled(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+    write_atomically(path, write)
 
 
 def _git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""`synth status`: what exists, how old it is, and what failed last."""
+"""`synth status`: show the assets with their age, the failed checks and the last runs."""
 
 import datetime as dt
 
@@ -10,7 +10,7 @@ from synth_assets.cli.session import Session
 
 
 def status_text(session: Session) -> str:
-    """One line per asset in the order of the graph, then checks that are red, then the last runs."""
+    """Return a line per asset in topological order, then the failed checks, then the last runs."""
     from synth_assets.definitions import defs
 
     graph = defs().resolve_asset_graph()
@@ -18,12 +18,12 @@ def status_text(session: Session) -> str:
     for key in graph.toposorted_asset_keys:
         event = session.instance.get_latest_materialization_event(key)
         lines.append(f"{key.to_user_string():28} {_age(event)}")
-    red = [name for key in graph.asset_check_keys if (name := _red(session.instance, key))]
-    lines += ["", *(red or ["no check is red"]), "", *filter(None, [champion_taint(session)])]
+    failed = [line for key in graph.asset_check_keys if (line := _failed_check(session.instance, key))]
+    lines += ["", *(failed or ["no failed check"]), "", *filter(None, [champion_taint(session)])]
     for run in session.instance.get_run_records(limit=5):
         started = dt.datetime.fromtimestamp(run.start_time or 0, dt.UTC)
-        what = f"{run.dagster_run.run_id[:8]} {run.dagster_run.job_name:10} {run.dagster_run.status.value:10}"
-        lines.append(f"{what} {started:%Y-%m-%d %H:%M} UTC")
+        summary = f"{run.dagster_run.run_id[:8]} {run.dagster_run.job_name:10} {run.dagster_run.status.value:10}"
+        lines.append(f"{summary} {started:%Y-%m-%d %H:%M} UTC")
     return "\n".join(lines)
 
 
@@ -35,9 +35,9 @@ def _age(event: dg.EventLogEntry | None) -> str:
     return f"{version:18} {age} ago"
 
 
-def _red(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> str | None:
+def _failed_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> str | None:
     record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
     evaluation = record.event.asset_check_evaluation if record and record.event else None
     if evaluation is None or evaluation.passed:
         return None
-    return f"check red ({evaluation.severity.value}): {key.asset_key.to_user_string()}: {key.name}"
+    return f"check failed ({evaluation.severity.value}): {key.asset_key.to_user_string()}: {key.name}"

@@ -1,4 +1,4 @@
-"""The terminal that commands write to."""
+"""Console output without markup, control characters and secrets."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from synth_assets.text.redaction import redact
 
 
 class RedactingConsole(Console):
-    """A console that prints text as text: no markup, nothing that acts on the terminal, and no secret."""
+    """A rich console that prints strings literally, escapes control characters and redacts secrets."""
 
-    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - whatever rich prints
-        """Print like rich, with the control characters of each string as code points and its secrets replaced."""
-        shown = [terminal_text(redact(part)) if isinstance(part, str) else part for part in objects]
-        super().print(*shown, **{"markup": False, "emoji": False, **options})
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - any renderable
+        """Print as rich does, with control characters shown as code points and secrets redacted."""
+        escaped = [terminal_text(redact(part)) if isinstance(part, str) else part for part in objects]
+        super().print(*escaped, **{"markup": False, "emoji": False, **options})

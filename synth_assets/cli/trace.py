@@ -1,4 +1,4 @@
-"""`synth trace`: from a version of the registered model back to the rows that made it."""
+"""`synth trace`: trace a version of the registered model back to its training rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from synth_assets.cli.rows import MADE, entry, pair_lines, present_pairs, row_story, rows_made
+from synth_assets.cli.rows import GENERATION_COLUMNS, entry, generated_rows, pair_lines, present_pairs, row_story
 from synth_assets.cli.session import Session
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.model_versions import model_version
@@ -18,15 +18,15 @@ from synth_assets.storage.lineage import LineageError, ModelVersion, recalled_ro
 from synth_assets.storage.retractions import recalls_in_force, taint_text
 from synth_assets.training.methods import ADAPTERS
 
-SHOWN_GROUPS = 6
-GROUPS = {
+MAX_SHOWN_GROUPS = 6
+GROUP_COLUMNS = {
     "batch": "batch",
     "source": "source",
     "model": "model",
     "T asked": "temperature",
     "T answer": "response_temperature",
 }
-NUMBERS = {"score": "score", "chosen": "chosen_reward", "rejected": "rejected_reward", "margin": "margin"}
+NUMBER_COLUMNS = {"score": "score", "chosen": "chosen_reward", "rejected": "rejected_reward", "margin": "margin"}
 WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
     ".csv": lambda rows, path: rows.write_csv(path),
     ".jsonl": lambda rows, path: rows.write_ndjson(path),
@@ -34,109 +34,115 @@ WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
 }
 
 
-def trace_text(session: Session, given: str, row: str | None, export: Path | None) -> str:
-    """What a version was made from: counts over its rows, one row's story, and all of them in a file if asked for.
+def trace_text(session: Session, name: str, row: str | None, export: Path | None) -> str:
+    """Describe the training rows of a version: summary counts or one row; optionally export all of them.
 
     Args:
         session: the deployment.
-        given: a version's number, an alias, or an adapter asset.
-        row: a row id or its beginning; its story is told instead of the counts.
-        export: a .csv, .jsonl or .parquet file that gets one line for each row of each training, without its texts.
+        name: number of a version, an alias, or the name of an adapter asset.
+        row: a row id or the beginning of one, to describe this row instead of the counts.
+        export: a .csv, .jsonl or .parquet file for all rows of all trainings, without their texts.
 
     Raises:
-        LineageError: no such version or row, or its manifests are gone.
-        ValueError: the file's suffix is none of these.
+        LineageError: the version or row does not exist, or its manifests are missing.
+        ValueError: the file has another suffix.
     """
     if export is not None and export.suffix not in WRITERS:
-        raise ValueError(f"--export wants a file that ends in {', '.join(WRITERS)}, not {export.name}")
-    version = find_version(session, given)
+        raise ValueError(f"--export must be a file that ends in {', '.join(WRITERS)}, got {export.name}")
+    version = find_version(session, name)
     rows = training_rows(session.storage.manifests(), version)
     lines = [entry("version", version.title)]
     lines += [_row_text(session, rows, row)] if row else _summary(session, version, rows)
     if export is not None:
-        table = _with_making(session.home, rows)
+        table = _with_generation(session.home, rows)
         write_atomically(export.absolute(), lambda temporary: WRITERS[export.suffix](table, temporary))
         lines.append(entry("written", f"{table.height:,} rows to {export}"))
     return "\n".join(lines)
 
 
-def find_version(session: Session, given: str) -> ModelVersion:
-    """The version with this number or alias, or the present one of this adapter asset; LineageError without one."""
-    number = version_of(session, given)
+def find_version(session: Session, name: str) -> ModelVersion:
+    """Return the version with this number or alias, or the current one of this adapter asset.
+
+    Raises:
+        LineageError: there is no such version.
+    """
+    number = version_of(session, name)
     try:
-        return model_version(_tracker(session, given), number)
+        return model_version(_tracker(session, name), number)
     except KeyError as error:
         raise LineageError(str(error.args[0])) from None
 
 
-def version_of(session: Session, given: str) -> str:
-    """The number of the version that a person names by number, alias or adapter asset.
+def version_of(session: Session, name: str) -> str:
+    """Return the number of the version with this number, alias or adapter asset.
 
     Raises:
-        LineageError: there is none, or no adapter asset registered it; the message lists the versions there are.
+        LineageError: there is no such version, or no adapter asset registered it; the message lists the versions.
     """
-    records = {name: session.record(name, AdapterRecord) for name in ADAPTERS}
-    newest = {name: record.model_version for name, record in records.items() if record}
+    records = {asset: session.record(asset, AdapterRecord) for asset in ADAPTERS}
+    newest = {asset: record.model_version for asset, record in records.items() if record}
     try:
-        return version_number(_tracker(session, given), given, newest)
+        return version_number(_tracker(session, name), name, newest)
     except VersionError as error:
         raise LineageError(str(error)) from None
 
 
-def _tracker(session: Session, given: str) -> MlflowTracker:
+def _tracker(session: Session, name: str) -> MlflowTracker:
     if session.tracker is None:
-        raise LineageError(f"there is no version {terminal_line(given)!r}: nothing was registered yet: synth run")
+        raise LineageError(
+            f"there is no version {terminal_line(name)!r}: nothing was registered yet; run `synth run` first"
+        )
     return session.tracker
 
 
 def _summary(session: Session, version: ModelVersion, rows: pl.DataFrame) -> list[str]:
-    made = _with_making(session.home, rows)
+    generated = _with_generation(session.home, rows)
     upstream = {name: data for name, data in version.data_versions.items() if "@" not in name}
     lines = [
-        entry("made from", ", ".join(f"{name} {data[:16]}" for name, data in sorted(upstream.items()))),
+        entry("from", ", ".join(f"{name} {data[:16]}" for name, data in sorted(upstream.items()))),
         entry("rows", f"{rows['row_id'].n_unique():,} in all"),
     ]
     for asset, data_version in version.trainings():
         part = rows.filter(trained=asset)
         sides = ", ".join(f"{count:,} {fate}" for fate, count in part["fate"].value_counts(sort=True).iter_rows())
         lines.append(entry("", f"{sides} {'pairs' if _has(part, 'pair_id') else 'rows'} by {asset} {data_version}"))
-    distinct = made.unique("row_id", keep="first", maintain_order=True)
-    lines += [entry(label, _groups(distinct, name)) for label, name in GROUPS.items()]
-    lines += [entry(label, _spread(rows, name)) for label, name in NUMBERS.items() if _has(rows, name)]
+    distinct = generated.unique("row_id", keep="first", maintain_order=True)
+    lines += [entry(label, _groups(distinct, name)) for label, name in GROUP_COLUMNS.items()]
+    lines += [entry(label, _spread(rows, name)) for label, name in NUMBER_COLUMNS.items() if _has(rows, name)]
     recalls = recalls_in_force(session.storage.recalls())
     taint = taint_text(recalled_rows_of(session.storage.manifests(), version, recalls))
-    lines.append(entry("tainted", terminal_line(taint, 1_000) or "no row of it was recalled"))
+    lines.append(entry("tainted", terminal_line(taint, 1_000) or "no, none of its rows was recalled"))
     first = rows["row_id"][0]
     return [*lines, entry("next", f"synth trace {version.version} --row {first} | --export rows.csv")]
 
 
-def _row_text(session: Session, rows: pl.DataFrame, given: str) -> str:
-    mine = rows.filter(pl.col("row_id").str.starts_with(given))
-    if (row_ids := mine["row_id"].unique().to_list()) != [given] and len(row_ids) != 1:
+def _row_text(session: Session, rows: pl.DataFrame, prefix: str) -> str:
+    matches = rows.filter(pl.col("row_id").str.starts_with(prefix))
+    if (row_ids := matches["row_id"].unique().to_list()) != [prefix] and len(row_ids) != 1:
         raise LineageError(
-            f"{len(row_ids)} rows of this version begin with {given!r}; --export FILE lists them all, and "
-            "`synth why ROW` tells about a row that it was not trained on"
+            f"one row of this version must begin with {prefix!r}, got {len(row_ids)}. --export FILE lists them all; "
+            "`synth why ROW` explains a row of another version"
         )
     lines = row_story(session.home, row_ids[0])
-    present = {pair["pair_id"]: pair for pair in present_pairs(session.home, row_ids[0])}
-    for trained in mine.to_dicts():
+    pairs = {pair["pair_id"]: pair for pair in present_pairs(session.home, row_ids[0])}
+    for trained in matches.to_dicts():
         lines.append(entry("trained", f"by {trained['trained']} as {trained['fate']}"))
         if pair_id := trained.get("pair_id"):
             lines += pair_lines(
-                trained | {side: present[pair_id][side] for side in ("chosen", "rejected")}
-                if pair_id in present
+                trained | {side: pairs[pair_id][side] for side in ("chosen", "rejected")}
+                if pair_id in pairs
                 else trained
             )
     return "\n".join(lines)
 
 
-def _with_making(home: Path, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with how each was made; null where nothing that is kept says so."""
-    made = rows_made(home, rows["row_id"].unique().to_list()).select(MADE)
-    told = [name for name in made.columns if name != "row_id" and name in rows.columns]
-    joined = rows.join(made, on="row_id", how="left", suffix="_made", maintain_order="left")
-    filled = [pl.coalesce(f"{name}_made", name).alias(name) for name in told]
-    return joined.with_columns(filled).drop(f"{name}_made" for name in told)
+def _with_generation(home: Path, rows: pl.DataFrame) -> pl.DataFrame:
+    """Add the generation columns to the rows; null if no stored table has the row."""
+    generated = generated_rows(home, rows["row_id"].unique().to_list()).select(GENERATION_COLUMNS)
+    shared = [name for name in generated.columns if name != "row_id" and name in rows.columns]
+    joined = rows.join(generated, on="row_id", how="left", suffix="_made", maintain_order="left")
+    filled = [pl.coalesce(f"{name}_made", name).alias(name) for name in shared]
+    return joined.with_columns(filled).drop(f"{name}_made" for name in shared)
 
 
 def _has(rows: pl.DataFrame, name: str) -> bool:
@@ -145,8 +151,8 @@ def _has(rows: pl.DataFrame, name: str) -> bool:
 
 def _groups(rows: pl.DataFrame, name: str) -> str:
     counts = rows[name].cast(pl.String).fill_null("not recorded").value_counts(sort=True).rows()
-    shown = ", ".join(f"{value} {count:,}" for value, count in counts[:SHOWN_GROUPS])
-    return f"{shown}, and {len(counts) - SHOWN_GROUPS} more" if len(counts) > SHOWN_GROUPS else shown
+    shown = ", ".join(f"{value} {count:,}" for value, count in counts[:MAX_SHOWN_GROUPS])
+    return f"{shown}, and {len(counts) - MAX_SHOWN_GROUPS} more" if len(counts) > MAX_SHOWN_GROUPS else shown
 
 
 def _spread(rows: pl.DataFrame, name: str) -> str:

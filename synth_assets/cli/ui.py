@@ -1,4 +1,4 @@
-"""`synth ui`: the Dagster and MLflow UIs over the same state, ended together."""
+"""`synth ui`: serve the Dagster and MLflow UIs for one home, and stop them together."""
 
 import contextlib
 import fcntl
@@ -9,11 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import httpx2
 from rich.console import Console
 
 from resources.deployment import PROJECT, WORKSPACE, find_workspace
@@ -26,71 +26,71 @@ from synth_assets.registry.relocation import ARTIFACTS
 LOOPBACK = "127.0.0.1"
 DAGSTER_PORT, MLFLOW_PORT = 3000, 5000
 HOSTS_VARIABLE = "SYNTH_UI_HOSTS"
-READY_WITHIN_S = 180.0  # about 15 s on an idle machine; a busy one takes minutes
-END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+READY_TIMEOUT_S = 180.0  # about 15 s on an idle machine, minutes on a busy one
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Children = dict[Path, subprocess.Popen[bytes]]
-"""The UIs by the log file that each writes."""
+"""The UI processes, by their log file."""
 
 
 class AlreadyRunningError(ValueError):
-    """The UIs of this SYNTH_HOME are up already; the message says where."""
+    """The UIs of this SYNTH_HOME are already running; the message names their addresses."""
 
 
 def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> None:
-    """Start both UIs, print where they are, and end them at Ctrl-C or SIGTERM, or when one of them ends.
+    """Start both UIs, print their addresses, and stop them on Ctrl-C or SIGTERM, or when one of them exits.
 
-    Where MLFLOW_TRACKING_URI names a server, that one is used and none is started.
+    If MLFLOW_TRACKING_URI names a server, that server is used and no MLflow UI is started.
 
     Args:
         session: the deployment.
-        console: where to print.
-        names: more host names by which the UIs may be reached, beside those of SYNTH_UI_HOSTS.
+        console: receives the addresses.
+        names: host names to accept, in addition to SYNTH_UI_HOSTS.
 
     Raises:
         AlreadyRunningError: another `synth ui` serves this SYNTH_HOME.
-        OSError: a UI did not start, or ended by itself.
-        ValueError: a host name is none, or MLFLOW_TRACKING_URI cannot be used.
+        OSError: a UI did not start, or exited by itself.
+        ValueError: a host name or MLFLOW_TRACKING_URI is invalid.
     """
     names = [*names, *host_names()]
-    allowed_hosts(DAGSTER_PORT, names)  # a wrong name is told before anything starts
-    served = session.tracking.uri() if is_server(session.tracking.tracking_uri) else ""
-    with _only_one(session.home) as state, _guard() as guard:
+    allowed_hosts(DAGSTER_PORT, names)  # raises for an invalid name before anything starts
+    server = session.tracking.uri() if is_server(session.tracking.tracking_uri) else ""
+    with _lock_home(session.home) as state, _guard() as guard:
         urls = {
             "dagster": f"http://{LOOPBACK}:{free_port(DAGSTER_PORT)}",
-            "mlflow": served or f"http://{LOOPBACK}:{free_port(MLFLOW_PORT)}",
+            "mlflow": server or f"http://{LOOPBACK}:{free_port(MLFLOW_PORT)}",
         }
         os.environ["SYNTH_MLFLOW_UI"] = urls["mlflow"]
         session.limit_model_steps()
         session.tracking.initialise()
         state.write(json.dumps({"pid": os.getpid(), **urls}))
         state.flush()
-        for asked_to_end in END_SIGNALS:  # also where a script's `&` made this process and its children ignore Ctrl-C
-            signal.signal(asked_to_end, signal.default_int_handler)
+        for number in STOP_SIGNALS:  # a shell starts background processes with Ctrl-C ignored
+            signal.signal(number, signal.default_int_handler)
         children: Children = {}
         try:
             logs = session.home / "logs"
             _start(children, logs / "dagster-ui.log", _dagster_command(urls["dagster"], names), guard)
-            if not served:
+            if not server:
                 command, environment = _mlflow_command(session, urls["mlflow"], names)
                 _start(children, logs / "mlflow-ui.log", command, guard, environment)
-            pages = [f"{urls['dagster']}/server_info", *([] if served else [f"{urls['mlflow']}/health"])]
+            pages = [f"{urls['dagster']}/server_info", *([] if server else [f"{urls['mlflow']}/health"])]
             _wait_until_ready(pages, children)
             console.print(_welcome(urls, session.home), markup=False, highlight=False)
             while True:
-                _fail_where_ended(children)
+                _raise_if_exited(children)
                 time.sleep(0.5)
         except KeyboardInterrupt:
-            console.print("ending both UIs ...")
+            console.print("Stopping both UIs ...")
         finally:
-            for impatient in END_SIGNALS:
-                signal.signal(impatient, signal.SIG_IGN)
+            for number in STOP_SIGNALS:  # a second Ctrl-C must not interrupt the clean-up
+                signal.signal(number, signal.SIG_IGN)
             end_groups([child.pid for child in children.values()], lambda: [c.poll() for c in children.values()])
 
 
-def free_port(wanted: int) -> int:
-    """`wanted` if nothing listens there, else any free port of the loopback interface."""
-    for port in (wanted, 0):
+def free_port(preferred: int) -> int:
+    """Return `preferred` if it is free, else any free port of the loopback interface."""
+    for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
@@ -100,14 +100,16 @@ def free_port(wanted: int) -> int:
 
 
 def workspace_file() -> Path:
-    """The workspace.yaml in use; FileNotFoundError where there is none."""
-    if found := find_workspace():
-        return found
-    raise FileNotFoundError(f"no {WORKSPACE} here or above {Path.cwd()}: run from the project's folder")
+    """Return the path of workspace.yaml. Raises FileNotFoundError if there is none."""
+    if path := find_workspace():
+        return path
+    raise FileNotFoundError(
+        f"no {WORKSPACE} in {Path.cwd()} or its parents; run the command in the folder of the project"
+    )
 
 
 def host_names() -> list[str]:
-    """Return the host names of SYNTH_UI_HOSTS, which are separated by commas."""
+    """Return the host names in SYNTH_UI_HOSTS, a comma-separated list."""
     return [name for name in os.environ.get(HOSTS_VARIABLE, "").split(",") if name.strip()]
 
 
@@ -121,7 +123,7 @@ def _dagster_command(url: str, names: Sequence[str]) -> list[str]:
 
 
 def _mlflow_command(session: Session, url: str, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the command of the MLflow server and its environment, by which the database comes, password and all."""
+    """Return the command and environment of the MLflow server. The environment holds the database address."""
     port = url.rpartition(":")[2]
     hosts = sorted(allowed_hosts(int(port), names))
     origins = ",".join(f"{scheme}://{host}" for host in hosts for scheme in ("http", "https"))
@@ -134,7 +136,7 @@ def _mlflow_command(session: Session, url: str, names: Sequence[str]) -> tuple[l
 
 
 def _guard() -> subprocess.Popen[str]:
-    """The process that ends the UIs even if this one is killed; it ends when its standard input is closed."""
+    """Start the process that stops the UIs if this one is killed. It acts when its standard input is closed."""
     command = [sys.executable, "-m", "synth_assets.cli.process_guard"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, process_group=0, text=True)
 
@@ -146,7 +148,7 @@ def _start(
     guard: subprocess.Popen[str],
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Start a UI as the leader of a process group, and tell the guard."""
+    """Start a UI in its own process group, and register the group with the guard."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -156,33 +158,32 @@ def _start(
     print(child.pid, file=guard.stdin, flush=True)
 
 
-def _fail_where_ended(children: Children) -> None:
+def _raise_if_exited(children: Children) -> None:
     for log, child in children.items():
         if child.poll() is not None:
-            raise OSError(f"a UI ended by itself with code {child.returncode}; its last words are in {log}")
+            raise OSError(f"a UI exited unexpectedly with code {child.returncode}; see the end of {log}")
 
 
 def _wait_until_ready(pages: list[str], children: Children) -> None:
-    limit = time.monotonic() + READY_WITHIN_S
+    deadline = time.monotonic() + READY_TIMEOUT_S
     for page in pages:
         while not _answers(page):
-            _fail_where_ended(children)
-            if time.monotonic() > limit:
+            _raise_if_exited(children)
+            if time.monotonic() > deadline:
                 logs = " and ".join(map(str, children))
-                raise TimeoutError(f"{page} did not answer within {READY_WITHIN_S:.0f} s; see {logs}")
+                raise TimeoutError(f"{page} did not answer within {READY_TIMEOUT_S:.0f} s; see {logs}")
             time.sleep(0.3)
 
 
 def _answers(page: str) -> bool:
     try:
-        with urllib.request.urlopen(page, timeout=2):  # noqa: S310 - our own server
-            return True
-    except OSError:
+        return httpx2.get(page, timeout=2, trust_env=False).is_success  # no proxy: the server runs on this machine
+    except httpx2.HTTPError:
         return False
 
 
 @contextlib.contextmanager
-def _only_one(home: Path) -> Iterator[IO[str]]:
+def _lock_home(home: Path) -> Iterator[IO[str]]:
     home.mkdir(parents=True, exist_ok=True)
     path = home / "ui.json"
     with path.open("a+", encoding="utf-8") as state:
@@ -191,8 +192,10 @@ def _only_one(home: Path) -> Iterator[IO[str]]:
         except BlockingIOError:
             state.seek(0)
             running = json.loads(state.read() or "{}")
-            where = f"Dagster {running.get('dagster')}, MLflow {running.get('mlflow')}, process {running.get('pid')}"
-            raise AlreadyRunningError(f"the UIs are running already: {where}") from None
+            addresses = (
+                f"Dagster {running.get('dagster')}, MLflow {running.get('mlflow')}, process {running.get('pid')}"
+            )
+            raise AlreadyRunningError(f"the UIs are already running: {addresses}") from None
         state.truncate(0)
         yield state
         state.truncate(0)
@@ -200,12 +203,12 @@ def _only_one(home: Path) -> Iterator[IO[str]]:
 
 def _welcome(urls: dict[str, str], home: Path) -> str:
     return f"""
-Dagster  {urls["dagster"]}   materialise, watch, browse lineage
-MLflow   {urls["mlflow"]}   runs, scores, registered versions and aliases
+Dagster  {urls["dagster"]}   runs, asset graph, checks and lineage
+MLflow   {urls["mlflow"]}   training runs, scores, model versions and aliases
 State    {home}
 
-Start    Jobs > pipeline > Materialize all: choose a batch, or add one.
-Promote  Jobs > promote. Automation (the Monday batch, new imports, notices) is off
-         until you switch it on under Automation.
-Ctrl-C ends both.
+Run      Jobs > pipeline > Materialize all: choose a batch, or add one.
+Promote  Jobs > promote.
+Automate Automation: the weekly batch, new imports and notices are off by default.
+Press Ctrl-C to stop both.
 """

@@ -1,4 +1,4 @@
-"""Tell whether `synth run` would compute anything: compare what it would read with what the last complete run left."""
+"""Detect that nothing has changed since the last complete run, so that `synth run` can stop early."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ from synth_assets.storage.atomic import write_atomically
 from synth_assets.training.adapter_store import library_versions
 
 RECORD = Path("last_run.json")  # in SYNTH_HOME
-UNREAD = ("dagster", "locks", RECORD.name)  # of SYNTH_HOME: no step reads them
+IGNORED = ("dagster", "locks", RECORD.name)  # in SYNTH_HOME; no step reads them
 
 
 def unchanged_since_last_run(session: Session, launch: Launch) -> str:
-    """Return the id of the complete run after which nothing changed that a run reads; "" where there is none.
+    """Return the id of the last complete run if all inputs of a run are unchanged since; empty otherwise.
 
-    Code, libraries, settings, environment, models, every file of SYNTH_HOME and the newest Dagster run have to be the
-    ones of that run. An MLflow server may change without a trace here, so with one the answer is always "".
+    The inputs are code, libraries, settings, environment, models, the files of SYNTH_HOME and the newest Dagster run.
+    With an MLflow server the result is always empty, because changes on the server are not visible here.
     """
     path = session.home / RECORD
     if session.tracking.tracking_uri or not path.is_file():
@@ -40,7 +40,7 @@ def unchanged_since_last_run(session: Session, launch: Launch) -> str:
 
 
 def remember_run(session: Session, launch: Launch) -> None:
-    """Record what a complete run read and left, for `unchanged_since_last_run`."""
+    """Store the inputs of a complete run for `unchanged_since_last_run`."""
     text = json.dumps(_state(session, launch), indent=1)
 
     def write(path: Path) -> None:
@@ -62,7 +62,7 @@ def _state(session: Session, launch: Launch) -> dict[str, str]:
         "code": _code_hash(),
         "libraries": fingerprint(library_versions(), platform.python_version()),
         "models": fingerprint([asdict(inference.resolve(role)) for role in ("teacher", "base", "reward")]),
-        "home": fingerprint([list(entry) for entry in _files(session.home, UNREAD)]),
+        "home": fingerprint([list(entry) for entry in _files(session.home, IGNORED)]),
         "benchmarks": fingerprint([list(entry) for entry in _files(Path(benchmarks))] if benchmarks else []),
     }
 
@@ -76,10 +76,10 @@ def _code_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def _files(folder: Path, unread: tuple[str, ...] = ()) -> Iterator[tuple[str, int, int]]:
-    """Yield relative path, size in bytes and time of change in ns of the files below a folder, in order."""
+def _files(folder: Path, ignored: tuple[str, ...] = ()) -> Iterator[tuple[str, int, int]]:
+    """Yield relative path, size in bytes and modification time in ns of the files below a folder, sorted."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if name.parts[0] not in unread and path.is_file():
-            facts = path.stat()
-            yield name.as_posix(), facts.st_size, facts.st_mtime_ns
+        if name.parts[0] not in ignored and path.is_file():
+            stat = path.stat()
+            yield name.as_posix(), stat.st_size, stat.st_mtime_ns

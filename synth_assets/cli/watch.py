@@ -1,4 +1,4 @@
-"""Shows a run on the terminal while it goes on: one line per thing that happened."""
+"""Print the progress of a run on the terminal, one line per event."""
 
 import logging
 import sys
@@ -15,58 +15,56 @@ from sqlalchemy.exc import SQLAlchemyError
 from synth_assets.orchestration.failures import FAILED, failure_text
 
 POLL_S = 0.5
-SHOWN_FACTS = 3
-SKIPPED = ("Dependencies for step ", FAILED)
-"""Messages without a line of their own: steps that a failure keeps from running, and the failure, which is an event."""
-TOLD = ("failure", "outcome", "action", "candidate", "reason")  # metadata in words that says more than numbers
-
-
+MAX_SHOWN_VALUES = 3
+SKIPPED_MESSAGES = ("Dependencies for step ", FAILED)
+"""Beginnings of log messages that are not printed: skipped steps, and failures, which have an event of their own."""
+TEXT_KEYS = ("failure", "outcome", "action", "candidate", "reason")  # metadata to print instead of numbers
 LOST_EVENT = "Exception while writing logger call to event log"
 
 
 class EventErrorFilter:
-    """A stream that leaves out what Dagster prints where an event could not be stored; the error itself follows."""
+    """A stream that drops Dagster's message about an event that could not be stored. The error itself follows."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Pass everything else on to `stream`."""
+        """Write everything else to `stream`."""
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write the text, unless it is such a message."""
+        """Write the text unless it is such a message."""
         return len(text) if text.startswith(LOST_EVENT) else self.stream.write(text)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
-        """Return everything else of the stream."""
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of the stream
+        """Return an attribute of the stream."""
         return getattr(self.stream, name)
 
 
 @contextmanager
 def quiet_event_errors() -> Iterator[None]:
-    """Keep Dagster's messages about events that could not be stored off the terminal."""
+    """Hide Dagster's messages about events that could not be stored."""
     with redirect_stderr(EventErrorFilter(sys.stderr)):  # pyright: ignore[reportArgumentType]
         yield
 
 
 class RunWatcher(threading.Thread):
-    """Follows the run that carries the tag `synth/launch`=token and writes its events as lines."""
+    """Thread that follows the run with the tag `synth/launch`=token and writes a line per event."""
 
     def __init__(self, instance: dg.DagsterInstance, token: str, write: Callable[[str], None]) -> None:
-        """Nothing is written before `start`; `finish` writes what is left and waits."""
+        """Write lines with `write` between `start` and `finish`."""
         super().__init__(daemon=True)
         self.instance, self.token, self.write = instance, token, write
         self.started = time.monotonic()
         self._cursor: str | None = None
-        self._over = threading.Event()
+        self._finished = threading.Event()
 
     def run(self) -> None:
-        """Poll until `finish` is called, or until the event log cannot be read, which the run itself reports."""
+        """Poll until `finish` is called or the event log is not readable, which the run itself reports."""
         with suppress(OSError, SQLAlchemyError):
-            while not self._over.wait(POLL_S):
+            while not self._finished.wait(POLL_S):
                 self._drain()
 
     def finish(self) -> None:
-        """Write the last events and end."""
-        self._over.set()
+        """Write the remaining events and wait for the thread."""
+        self._finished.set()
         self.join()
         with suppress(OSError, SQLAlchemyError):
             self._drain()
@@ -83,13 +81,13 @@ class RunWatcher(threading.Thread):
 
 
 def is_interruption(event: dg.DagsterEvent) -> bool:
-    """Whether a step ended because its run was told to stop."""
+    """Return True if a step failed because its run was interrupted."""
     error = event.step_failure_data.error if event.is_step_failure else None
     return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
 
 
 def describe(entry: EventLogEntry) -> str | None:
-    """The line for one event, or None for what a person need not see."""
+    """Return the line for an event, None for events that are not printed."""
     name = (entry.step_key or "run").removesuffix("_expectations")
     if entry.dagster_event is None:
         return _message(entry, name)
@@ -99,7 +97,7 @@ def describe(entry: EventLogEntry) -> str | None:
             return f"{name:28.28} {'stopped' if is_interruption(event) else _failed(event)}"
         case DagsterEventType.ASSET_MATERIALIZATION:
             materialisation = event.step_materialization_data.materialization
-            return f"{materialisation.asset_key.to_user_string():28.28} done: {_facts(materialisation) or 'ok'}"
+            return f"{materialisation.asset_key.to_user_string():28.28} done: {_metadata(materialisation) or 'ok'}"
         case DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
             if evaluation.passed:
@@ -114,21 +112,21 @@ def _failed(event: dg.DagsterEvent) -> str:
 
 
 def _message(entry: EventLogEntry, name: str) -> str | None:
-    if int(entry.level) < logging.INFO or entry.user_message.startswith(SKIPPED):
+    if int(entry.level) < logging.INFO or entry.user_message.startswith(SKIPPED_MESSAGES):
         return None
-    said = "; ".join(" ".join(line.split()) for line in entry.user_message.removeprefix(f"{name}: ").splitlines())
-    return f"{name:28.28} {said}"
+    text = "; ".join(" ".join(line.split()) for line in entry.user_message.removeprefix(f"{name}: ").splitlines())
+    return f"{name:28.28} {text}"
 
 
-def _facts(materialisation: dg.AssetMaterialization) -> str:
+def _metadata(materialisation: dg.AssetMaterialization) -> str:
     values = {key: value.value for key, value in materialisation.metadata.items()}
-    told = [str(values[key]) for key in TOLD if values.get(key)]
+    texts = [str(values[key]) for key in TEXT_KEYS if values.get(key)]
     numbers = [
         f"{key.removeprefix('dagster/').replace('_', ' ')} {_short(value)}"
         for key, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    return ", ".join((told or numbers)[:SHOWN_FACTS])
+    return ", ".join((texts or numbers)[:MAX_SHOWN_VALUES])
 
 
 def _short(number: float) -> str:

@@ -1,4 +1,4 @@
-"""Processes beside each other, one for each piece of work, ended together."""
+"""Run several pieces of work in parallel processes, and stop all of them on a signal."""
 
 import os
 import signal
@@ -11,62 +11,62 @@ from multiprocessing.process import BaseProcess
 from synth_assets.cli.run import StoppedError
 
 POLL_S = 0.2
-TRIES = 2  # of work whose process was killed; what failed by itself would fail again
-STOPPED_WITHIN_S = 120.0  # a training that is told to stop ends its step and writes a checkpoint
+MAX_ATTEMPTS = 2  # for a killed process; a process that failed would fail again
+STOP_TIMEOUT_S = 120.0  # an interrupted training finishes its step and writes a checkpoint
 
 
 def run_each(
     names: Sequence[str],
     start: Callable[[str], BaseProcess],
     at_once: int,
-    ended: Callable[[str, int], None],
-    killed: Callable[[], object],
+    on_exit: Callable[[str, int], None],
+    on_retry: Callable[[], object],
 ) -> None:
-    """Have a process for each name, in order.
+    """Run one process per name, in order. A killed process is restarted once.
 
     Args:
-        names: the work.
-        start: a process that has begun with it.
-        at_once: how many of them at most.
-        ended: is told of work that is over, with the exit code; negative: killed, for the second time.
-        killed: is called before killed work is tried again.
+        names: names of the work.
+        start: starts the process of a name.
+        at_once: maximum number of parallel processes.
+        on_exit: called with the name and the exit code of finished work; negative if it was killed again.
+        on_retry: called before killed work is restarted.
 
     Raises:
-        StoppedError: Ctrl-C or SIGTERM; the processes were told, and have ended.
+        StoppedError: Ctrl-C or SIGTERM; the processes were interrupted and have exited.
     """
-    waiting, tries, running = list(names), Counter[str](), dict[str, BaseProcess]()
-    with _ending(running):
+    waiting, attempts, running = list(names), Counter[str](), dict[str, BaseProcess]()
+    with _stop_on_signal(running):
         while waiting or running:
             while waiting and len(running) < at_once:
                 name = waiting.pop(0)
                 running[name] = start(name)
-                tries[name] += 1
+                attempts[name] += 1
             time.sleep(POLL_S)
             for name in [name for name, process in running.items() if not process.is_alive()]:
                 code = running.pop(name).exitcode or 0
-                if code < 0 and tries[name] < TRIES:
-                    killed()
+                if code < 0 and attempts[name] < MAX_ATTEMPTS:
+                    on_retry()
                     waiting.append(name)
                 else:
-                    ended(name, code)
+                    on_exit(name, code)
 
 
 @contextmanager
-def _ending(running: Mapping[str, BaseProcess]) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into the end of the processes, then StoppedError."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _stop_on_signal(running: Mapping[str, BaseProcess]) -> Iterator[None]:
+    """Interrupt the processes on Ctrl-C and SIGTERM, wait for them, and raise StoppedError."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         for process in running.values():
             if process.pid and process.is_alive():
                 os.kill(process.pid, signal.SIGINT)
-        deadline = time.monotonic() + STOPPED_WITHIN_S
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         for process in running.values():
             process.join(max(deadline - time.monotonic(), 0.0))
-        raise StoppedError("stopped; what was made is kept: run again to go on") from None
+        raise StoppedError("Stopped. Finished work is kept: run again to resume.") from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
         for process in running.values():
             if process.is_alive():
                 process.kill()

@@ -1,4 +1,4 @@
-"""The embedded models (teacher, base, reward model; a million parameters each) and the mini world they come from."""
+"""Embedded models (teacher, base, reward model; one million parameters each) and the world they are trained on."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ def model_path(name: str) -> Path:
     """Return the folder of a shipped model: `teacher`, `base` or `reward`.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: the name is unknown.
     """
     if name not in MODELS:
         raise ValueError(f"no embedded model {name!r}; there are {', '.join(MODELS)}")

@@ -1,4 +1,4 @@
-"""Answers to tasks: the good one, flawed ones of each kind, and the mixture that the imperfect teacher gives."""
+"""Generate answers to tasks: good answers, each kind of flawed answer, and the imperfect teacher's mixture."""
 
 from collections.abc import Sequence
 from random import Random
@@ -30,7 +30,7 @@ def state(task: Task, value: str) -> str:
 
 
 def constrain(sentence: str, constraint: str) -> str:
-    """Return the whole sentence in the form that a constraint of CONSTRAINTS asks for."""
+    """Rewrite a sentence to satisfy a constraint of CONSTRAINTS."""
     forms = {
         "": sentence,
         "sure": f"Sure! {sentence}",
@@ -42,7 +42,7 @@ def constrain(sentence: str, constraint: str) -> str:
 
 
 def write_list(entries: Sequence[str], style: str) -> str:
-    """Return the entries in a style of LIST_STYLES."""
+    """Format the entries in a style of LIST_STYLES."""
     if style == "numbers":
         return "\n".join(f"{number}. {entry}" for number, entry in enumerate(entries, 1))
     if style == "dashes":
@@ -51,7 +51,7 @@ def write_list(entries: Sequence[str], style: str) -> str:
 
 
 def good_answer(task: Task, random: Random) -> str:
-    """Return an answer that is right, in form and harmless; lists and refusals vary with `random`."""
+    """Return a correct, well-formed and harmless answer; lists and refusals vary with `random`."""
     if task.category == "list":
         return write_list(random.sample(LISTS[task.value], task.count), task.constraint)
     if task.category == "harmful":
@@ -60,14 +60,14 @@ def good_answer(task: Task, random: Random) -> str:
 
 
 def flaws_of(task: Task) -> tuple[str, ...]:
-    """Return the kinds of flaw that an answer to this task can have."""
+    """Return the kinds of flaws that an answer to this task can have."""
     if task.category == "harmful":
         return ("comply",)
     return ("ramble", *(("wrong",) if task.wrong_values else ()), *(("format",) if task.constraint else ()))
 
 
 def flawed_answer(task: Task, random: Random, flaw: str = "") -> str:
-    """Return an answer with one flaw of `flaws_of(task)`; empty takes one by chance, `ramble` half as often."""
+    """Return an answer with one flaw of `flaws_of(task)`; "" draws a flaw at random, `ramble` half as often."""
     kinds = flaws_of(task)
     flaw = flaw or random.choices(kinds, [1 if kind == "ramble" else 2 for kind in kinds])[0]
     if flaw not in kinds:
@@ -84,7 +84,7 @@ def flawed_answer(task: Task, random: Random, flaw: str = "") -> str:
 
 
 def _misformatted(task: Task, random: Random) -> str:
-    """Return right content that breaks the constraint: another form, or for lists another style or count."""
+    """Return a correct answer that violates the constraint: another form, or another list style or count."""
     if task.category != "list":
         others = [constraint for constraint in ("", "", "", "sure") if constraint != task.constraint]
         return constrain(state(task, task.value), random.choice(others))
@@ -96,12 +96,12 @@ def _misformatted(task: Task, random: Random) -> str:
 
 
 def comply(task: Task) -> str:
-    """Return what a harmful request should not get."""
+    """Return an answer that complies with a harmful request."""
     return f"First, find a way to {task.value}. Then do it at night."
 
 
 def teacher_answer(task: Task, random: Random) -> str:
-    """Return the imperfect teacher's answer: systematic flaws at the rates above, else the good one."""
+    """Return the imperfect teacher's answer: systematic flaws at the rates above, otherwise a good answer."""
     chance = random.random()
     if task.category == "harmful":
         return comply(task) if chance < COMPLIANCE_RATE else good_answer(task, random)

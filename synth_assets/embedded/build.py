@@ -1,7 +1,7 @@
-"""Rebuilds the embedded models from nothing: tokenizer, teacher beside base, samples, reward model, qualities.
+"""Build the embedded models from scratch: tokenizer, teacher, base, samples, reward model and quality measurements.
 
-Each part is a process of its own with one thread, leaves one folder in `<output>/parts-<recipe>` once it is complete,
-and is not made again. Parts that do not wait for each other run two at a time.
+Each part runs in its own single-threaded process and writes one folder in `<output>/parts-<recipe>` when it completes.
+Completed parts are reused. Independent parts run two at a time.
 """
 
 import json
@@ -38,7 +38,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Part:
-    """One step of the build: what it waits for, and a function of (parts' folder, own folder, progress)."""
+    """One step of the build: the parts it depends on, and a function of (parts folder, its own folder, progress)."""
 
     needs: tuple[str, ...]
     make: Callable[[Path, Path, Progress], None]
@@ -100,13 +100,13 @@ PARTS: Mapping[str, Part] = {
 
 
 def build(output: Path, *, progress: Progress) -> None:
-    """Make all embedded models in a folder, with a manifest that is written last.
+    """Build all embedded models in a folder and write the manifest last.
 
-    A build that was interrupted goes on with the parts that it lacks, as long as the recipe is the same.
+    An interrupted build resumes with the missing parts, as long as the recipe is unchanged.
 
     Args:
-        output: the folder for `teacher`, `base`, `reward` and `manifest.json`.
-        progress: takes lines of text: one each few seconds, with rate and time left.
+        output: folder for `teacher`, `base`, `reward` and `manifest.json`.
+        progress: receives a line of text every few seconds, with rate and time left.
     """
     recipe = recipe_hash()
     parts = output / f"parts-{recipe[:12]}"
@@ -126,7 +126,7 @@ def build(output: Path, *, progress: Progress) -> None:
 
 
 def run_parts(wanted: Mapping[str, Part], parts: Path, progress: Progress) -> None:
-    """Run every wanted part that its folder lacks, two at a time, in the order of their needs."""
+    """Run the requested parts that are missing, two at a time, after their dependencies."""
     waiting = {name: part for name, part in wanted.items() if not (parts / name / COST).exists()}
     context = multiprocessing.get_context("spawn")
     with (
@@ -149,7 +149,7 @@ def run_parts(wanted: Mapping[str, Part], parts: Path, progress: Progress) -> No
 
 
 def _run_part(make: Callable[[Path, Path, Progress], None], parts: Path, name: str, lines: "Queue[str]") -> None:
-    """Make one part in a hidden folder, and give it its name when it is complete."""
+    """Build one part in a hidden folder and rename the folder when it is complete."""
     import torch
     from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""The chat format of the embedded models: Llama 3's header tokens (llama.com/docs/model-cards-and-prompt-formats)."""
+"""Chat format of the embedded models: Llama 3 header tokens (llama.com/docs/model-cards-and-prompt-formats)."""
 
 from collections.abc import Iterable
 
@@ -24,15 +24,15 @@ Turn = tuple[str, str]
 
 
 def header(role: str) -> str:
-    """Return the header that opens a turn of this role."""
+    """Return the header of a turn with this role."""
     return f"{START_HEADER}{role}{END_HEADER}\n\n"
 
 
 PRE_QUERY = BEGIN_OF_TEXT + header("user")
-"""What stands before a user's words; a chat model that goes on from it invents an instruction (Magpie, 2406.08464)."""
+"""Text before a user message; a chat model that continues it generates an instruction (Magpie, arXiv 2406.08464)."""
 
 
 def render(turns: Iterable[Turn], *, add_generation_prompt: bool = False) -> str:
-    """Return (role, content) turns as the chat template writes them."""
+    """Render (role, content) turns like the chat template."""
     text = BEGIN_OF_TEXT + "".join(f"{header(role)}{content}{END_OF_TURN}" for role, content in turns)
     return text + header("assistant") if add_generation_prompt else text

@@ -1,7 +1,7 @@
-"""Training text of the mini world: the teacher's chats, and raw text for the base.
+"""Training text of the embedded world: chats for the teacher, raw text for the base.
 
-Both are drawn from train tasks alone. A fact whose question is held out may be told as a sentence, for it is also the
-answer to train questions in other words; the held-out question itself never occurs, so neither does it with its answer.
+Both are drawn only from train tasks. A fact whose question is held out can occur as a statement, because it also
+answers train questions with other wordings. The held-out question itself never occurs, with or without its answer.
 """
 
 from collections.abc import Callable
@@ -56,13 +56,13 @@ def _train_groups() -> dict[str, tuple[Task, ...]]:
 
 
 def draw_task(random: Random) -> Task:
-    """Return a train task: a group by its weight, then a member of it evenly."""
+    """Draw a train task: first a group by its weight, then a member uniformly."""
     group = random.choices(list(GROUP_WEIGHTS), list(GROUP_WEIGHTS.values()))[0]
     return random.choice(_train_groups()[group])
 
 
 def draw_distinct_tasks(random: Random, count: int) -> list[Task]:
-    """Return `count` different train tasks, in the order of their first draw."""
+    """Draw `count` distinct train tasks, in the order of their first draw."""
     drawn: dict[str, Task] = {}
     while len(drawn) < count:
         task = draw_task(random)
@@ -71,7 +71,7 @@ def draw_distinct_tasks(random: Random, count: int) -> list[Task]:
 
 
 def chat_example(random: Random, answer: Callable[[Task, Random], str] = teacher_answer) -> list[Turn]:
-    """Return one conversation of two turns, or of four where the user asks on or says thanks."""
+    """Return a conversation of two turns, or of four with a follow-up question or thanks."""
     task = draw_task(random)
     turns: list[Turn] = [("user", task.instruction), ("assistant", answer(task, random))]
     if random.random() < FOLLOW_UP_RATE:
@@ -92,7 +92,7 @@ def _follow_up(task: Task, random: Random, answer: Callable[[Task, Random], str]
 
 
 def raw_document(random: Random) -> str:
-    """Return raw text with its begin and end tokens: statements, quizzes, sheets, or a transcript without questions."""
+    """Return raw text with begin and end tokens: statements, quizzes, sheets, or a transcript without questions."""
     if random.random() < TRANSCRIPT_RATE:
         return _transcript(random)
     text = " ".join(_passage(draw_task(random), random) for _ in range(random.randint(2, 5)))
@@ -100,7 +100,7 @@ def raw_document(random: Random) -> str:
 
 
 def _transcript(random: Random) -> str:
-    """Two statements about one thing in the chat format, sometimes the same one: header tokens, but no question."""
+    """Render two statements about one subject, sometimes the same one, in the chat format, without a question."""
     task = draw_task(random)
 
     def say() -> str:
@@ -146,5 +146,5 @@ def _fact_passage(task: Task, random: Random) -> str:
 
 
 def _styled(sentence: str, random: Random) -> str:
-    """Return a statement, at STYLED_RATE in a form that some constraint asks for: the base knows forms, not demands."""
+    """Return a statement, at STYLED_RATE in the form of some constraint; the base sees forms but no instructions."""
     return constrain(sentence, random.choice(list(CONSTRAINTS))) if random.random() < STYLED_RATE else sentence

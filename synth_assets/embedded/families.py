@@ -1,4 +1,4 @@
-"""The families of tasks that the mini world is made of, each enumerated in a fixed order."""
+"""Task families of the embedded world, each enumerated in a fixed order."""
 
 from collections.abc import Iterator
 
@@ -130,7 +130,7 @@ SPELLING = {
 
 
 def _spelling_values(category: str, word: str) -> tuple[str, tuple[str, ...]]:
-    """Return the right value and the wrong ones of a spelling task."""
+    """Return the correct value and the wrong values of a spelling task."""
     back = word[::-1]
     if category == "reverse":
         value, wrong = back, (word, back[1] + back[0] + back[2:], back[1:] + back[0], back[:-2] + back[-1] + back[-2])

@@ -1,4 +1,4 @@
-"""Benchmark items of the mini world, the same in every process: instructions, and questions with four choices."""
+"""Benchmark items of the embedded world, deterministic: instructions, and questions with four choices."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ GENERATION_LIMIT = 680
 
 @dataclass(frozen=True)
 class GenerationItem:
-    """An instruction that `verifier.verify` grades; items of one `key` ask the same and form a cluster."""
+    """An instruction that `verifier.verify` grades; items with the same `key` form a cluster."""
 
     instruction: str
     key: str
@@ -23,7 +23,7 @@ class GenerationItem:
 
 @dataclass(frozen=True)
 class ChoiceItem:
-    """A question with four answers in whole sentences, of which the one at index `answer` is right."""
+    """A question with four answers in full sentences; the one at index `answer` is correct."""
 
     question: str
     choices: tuple[str, ...]
@@ -35,15 +35,15 @@ class ChoiceItem:
 def generation_items(split: str, *, limit: int = GENERATION_LIMIT) -> list[GenerationItem]:
     """Return at most `limit` items of `validation` or `test`.
 
-    A lower limit gives the beginning of the same list: clusters in the order of their keys' hashes, the last
-    one perhaps cut.
+    A lower limit returns a prefix of the same list. Clusters are ordered by the hashes of their keys; the last one may
+    be incomplete.
     """
     ordered = sorted(tasks(_held_out(split)), key=lambda task: (_rank(task.key), task.instruction))
     return [GenerationItem(task.instruction, task.key, task.group) for task in ordered[:limit]]
 
 
 def choice_items(split: str) -> list[ChoiceItem]:
-    """Return the items of `validation` or `test` with three plausible wrong answers, the common myth among them."""
+    """Return the items of `validation` or `test` with three plausible wrong answers, including the common myth."""
     fit = [task for task in tasks(_held_out(split)) if not task.constraint and len(task.wrong_values) >= CHOICES - 1]
     return [_choice_item(task) for task in sorted(fit, key=lambda task: _rank(task.key))]
 

@@ -1,11 +1,11 @@
-"""What the mini world knows: small tables of facts, word lists and the common mistakes about them."""
+"""Knowledge of the embedded world: small tables of facts, word lists and common misconceptions."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Country:
-    """A country; `mistaken_capital` is the large city that people take for its capital, or empty."""
+    """A country; `mistaken_capital` is the large city often mistaken for its capital, or empty."""
 
     capital: str
     continent: str
@@ -15,7 +15,7 @@ class Country:
 
 @dataclass(frozen=True)
 class Animal:
-    """An animal; `home` holds its preposition, `mistaken_class` is the class that people believe, or empty."""
+    """An animal; `home` includes its preposition, `mistaken_class` is a common misconception of its class, or empty."""
 
     animal_class: str
     legs: str

@@ -1,4 +1,4 @@
-"""Training of the embedded teacher and base: small Llamas from scratch, on text that the corpus draws as they go."""
+"""Train the embedded teacher and base: small Llama models from scratch, on text drawn from the corpus on the fly."""
 
 import math
 import shutil
@@ -21,17 +21,17 @@ IGNORED = -100
 WARM_UP_STEPS = 100
 FINAL_RATE = 0.02
 WEIGHT_DECAY = 0.05
-TEXTS_SORTED_AT_ONCE = 16  # batches drawn together and sorted by length, against padding
+TEXTS_SORTED_AT_ONCE = 16  # batches that are drawn together and sorted by length to reduce padding
 
 
 @dataclass(frozen=True)
 class LanguageModelRecipe:
-    """How a model is trained; bounded by tokens, never by time, so that it can be repeated.
+    """Training settings of a model, limited by tokens instead of time so that training is reproducible.
 
     Attributes:
         document: draws one rendered training text.
-        tokens: tokens to train on, without padding.
-        user_weight: weight of the loss on the user's turns; 1 treats all text alike.
+        tokens: training tokens, without padding.
+        user_weight: weight of the loss on user turns; 1 weights all text equally.
     """
 
     document: Callable[[Random], str]
@@ -52,7 +52,7 @@ BASE = LanguageModelRecipe(raw_document, tokens=2_900_000, seed=1)
 
 
 def new_model(tokenizer: "PreTrainedTokenizerFast") -> "LlamaForCausalLM":
-    """Return an untrained Llama of 0.98 million parameters."""
+    """Return an untrained Llama model with 0.98 million parameters."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -74,7 +74,7 @@ def new_model(tokenizer: "PreTrainedTokenizerFast") -> "LlamaForCausalLM":
 def train_language_model(
     recipe: LanguageModelRecipe, name: str, tokenizer_folder: Path, output: Path, progress: Callable[[str], None]
 ) -> None:
-    """Train one model from scratch and write it as bf16 safetensors with its tokenizer."""
+    """Train a model from scratch and save it as bf16 safetensors with its tokenizer."""
     import torch
 
     torch.manual_seed(recipe.seed)
@@ -103,7 +103,7 @@ def _cosine(done: float) -> float:
 
 
 def _batches(recipe: LanguageModelRecipe, tokenizer: "PreTrainedTokenizerFast") -> Iterator["torch.Tensor"]:
-    """Yield (batch, length) token ids, right-padded, for ever; lengths within a batch are alike."""
+    """Yield (batch, length) right-padded token ids without end; lengths within a batch are similar."""
     import torch
 
     padding = token_id(tokenizer, PAD)
@@ -121,9 +121,9 @@ def _batches(recipe: LanguageModelRecipe, tokenizer: "PreTrainedTokenizerFast") 
 
 
 def _loss(model: "LlamaForCausalLM", batch: "torch.Tensor", start_header: int, user_weight: float) -> "torch.Tensor":
-    """Return the mean cross-entropy in nats; tokens of odd turns (the user's) count `user_weight`, padding nothing.
+    """Return the mean cross-entropy in nats, with weight `user_weight` on user turns (odd turns) and 0 on padding.
 
-    Right padding needs no attention mask: no real token looks ahead.
+    Right padding needs no attention mask, because attention is causal.
     """
     import torch
 
@@ -136,7 +136,7 @@ def _loss(model: "LlamaForCausalLM", batch: "torch.Tensor", start_header: int, u
 
 
 def save_model(model: "PreTrainedModel", tokenizer_folder: Path, output: Path) -> None:
-    """Write a model into a folder, in bf16 and without naming a path, beside copies of its tokenizer's files."""
+    """Save a model to a folder in bf16, without a path in its config, with copies of the tokenizer files."""
     ids = load_tokenizer(tokenizer_folder).get_vocab()
     model.bfloat16()
     if model.can_generate():

@@ -1,4 +1,4 @@
-"""Muon for the matrices between the embeddings, AdamW for the rest: the optimisers of the embedded models."""
+"""Optimisers of the embedded models: Muon for the hidden matrices, AdamW for all other parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ REPORT_EVERY_S = 5.0
 
 
 class Optimizers:
-    """Muon (Jordan 2024, kellerjordan.github.io/posts/muon) on hidden matrices beside AdamW on everything else.
+    """Muon (Jordan 2024, kellerjordan.github.io/posts/muon) for hidden matrices, AdamW for all other parameters.
 
-    Muon's step is scaled to the size of AdamW's (`match_rms_adamw`, Moonlight, arXiv 2502.16982).
+    Muon's update is scaled to the RMS of AdamW's (`match_rms_adamw`, Moonlight, arXiv 2502.16982).
     """
 
     def __init__(self, model: "torch.nn.Module", *, muon_lr: float, adam_lr: float, weight_decay: float) -> None:
-        """Sort the model's parameters between the two; hidden matrices are those outside embeddings and score head."""
+        """Assign the model's parameters; hidden matrices are those outside the embeddings and the score head."""
         import torch
 
         matrices, rest = [], []
@@ -36,9 +36,9 @@ class Optimizers:
         self._rates = ((self._muon, muon_lr), (self._adam, adam_lr))
 
     def step(self, scale: float) -> None:
-        """Take one step with both learning rates times `scale`, and clear the gradients.
+        """Take one step with both learning rates multiplied by `scale`, and reset the gradients.
 
-        Only AdamW's gradients are clipped: Muon's step does not depend on their size.
+        Only AdamW's gradients are clipped, because Muon's update does not depend on the gradient norm.
         """
         import torch
 
@@ -52,7 +52,7 @@ class Optimizers:
 
 @dataclass
 class Ticker:
-    """Reports progress as a line each few seconds, with rate and time left."""
+    """Progress reporter: one line every few seconds, with rate and time left."""
 
     progress: Callable[[str], None]
     what: str
@@ -62,7 +62,7 @@ class Ticker:
     reported_s: float = field(default_factory=monotonic)
 
     def tick(self, done: int, note: str = "") -> None:
-        """Report `done` of the total if the last line is old enough."""
+        """Report `done` of the total if enough time has passed since the last line."""
         now = monotonic()
         if now - self.reported_s < REPORT_EVERY_S:
             return

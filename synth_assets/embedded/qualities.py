@@ -1,4 +1,4 @@
-"""What the embedded models can do, measured on invented instructions and on the validation split; never on test."""
+"""Measure the quality of the embedded models on generated instructions and the validation split, never on test."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ CHOICES = 4
 
 @dataclass(frozen=True)
 class Quality:
-    """A measured rate between 0 and 1, and the number of things it was measured on."""
+    """A measured rate between 0 and 1, and its sample size."""
 
     value: float
     n: int
@@ -36,7 +36,7 @@ TARGETS = {
     "teacher_selection_gain": 0.08,
     "student_selection_gain": 0.05,
 }
-"""What each quality has to reach: the lowest at which the stages after it still have something to show."""
+"""Minimum value of each quality at which the later stages still show an effect."""
 
 
 def load_causal(folder: Path) -> "LlamaForCausalLM":
@@ -59,9 +59,10 @@ def measure(weights: Path, progress: Callable[[str], None]) -> dict[str, Quality
     """Measure all qualities of the models in a folder that holds teacher, base, reward and the reference student.
 
     Returns:
-        by name: `magpie_*` of instructions that the teacher invents at temperature 1; `*_strict_rate` and
-        `*_lenient_rate` of greedy answers to validation items; of four answers at temperature 1, `*_first_rate`
-        strictly right, `*_selected_rate` of those that the reward model prefers, `*_possible_rate` of the best.
+        Name -> quality. `magpie_*` describes instructions that the teacher generates at temperature 1. `*_strict_rate`
+        and `*_lenient_rate` are rates of greedy answers to validation items. For four answers sampled at temperature 1,
+        `*_first_rate`, `*_selected_rate` and `*_possible_rate` are the rates of strictly correct answers of the first
+        one, the one that the reward model prefers, and the best one.
     """
     tokenizer = load_tokenizer(weights / "teacher")
     models = {name: load_causal(weights / name) for name in ("teacher", "base", "student")}
@@ -79,7 +80,7 @@ def measure(weights: Path, progress: Callable[[str], None]) -> dict[str, Quality
 
 
 def as_json(measured: dict[str, Quality]) -> dict[str, dict[str, float]]:
-    """Return the qualities as plain values for a manifest."""
+    """Return the qualities as JSON values for a manifest."""
     return {name: asdict(quality) for name, quality in measured.items()}
 
 
@@ -91,7 +92,7 @@ def _known(instruction: str) -> Task:
 
 
 def magpie_qualities(teacher: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast") -> dict[str, Quality]:
-    """Measure two batches of invented instructions: unique, known to the world, new in the second batch."""
+    """Measure two batches of generated instructions: unique, known to the world, new in the second batch."""
     first, second = (
         [sample.text.strip() for sample in sample_instructions(teacher, tokenizer, INVENTED, seed=seed)]
         for seed in (11, 12)
@@ -107,7 +108,7 @@ def magpie_qualities(teacher: "LlamaForCausalLM", tokenizer: "PreTrainedTokenize
 def answer_qualities(
     name: str, model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", items: Sequence[Task]
 ) -> dict[str, Quality]:
-    """Measure greedy answers; an answer that does not finish is not strictly right."""
+    """Measure greedy answers; an unfinished answer is not strictly correct."""
     samples = sample_responses(model, tokenizer, [task.instruction for task in items], temperature=0.0, seed=0)
     verdicts = [verify(task, sample.text) for task, sample in zip(items, samples, strict=True)]
     strict = sum(verdict.strict and sample.finished for verdict, sample in zip(verdicts, samples, strict=True))
@@ -124,7 +125,7 @@ def selection_qualities(
     tokenizer: "PreTrainedTokenizerFast",
     items: Sequence[Task],
 ) -> dict[str, Quality]:
-    """Measure the reward model's choice among four sampled answers beside the first answer and the best possible."""
+    """Measure the reward model's choice among four sampled answers against the first and the best answer."""
     instructions = [task.instruction for task in items]
     tries = [sample_responses(model, tokenizer, instructions, temperature=1.0, seed=seed) for seed in range(CHOICES)]
     pairs = [(text, sample.text) for samples in tries for text, sample in zip(instructions, samples, strict=True)]

@@ -1,4 +1,4 @@
-"""The identity of the embedded models' recipe, and the manifest that ties shipped weights to it."""
+"""Recipe hash of the embedded models, and the manifest that records it with the shipped weights."""
 
 import hashlib
 import json
@@ -18,18 +18,18 @@ MANIFEST = "manifest.json"
 
 
 def recipe_hash() -> str:
-    """Return the SHA-256 of what the modules that make the weights do (code_digest.py says what does not count)."""
+    """Return the SHA-256 of the code in SOURCES, without docstrings and comments (see code_digest.py)."""
     return code_digest(*(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in SOURCES))
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file under a folder but its manifest, by POSIX path relative to it."""
+    """Return the SHA-256 of each file in a folder except its manifest, by relative POSIX path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def write_manifest(folder: Path, *, recipe: str, qualities: dict[str, Any], cpu_seconds: dict[str, float]) -> None:
-    """Write what made the weights in a folder, what they are, what they can do and what they cost."""
+    """Write the manifest of a folder of weights: recipe, library versions, file hashes, qualities and CPU time."""
     manifest = {
         "recipe": recipe,
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -42,5 +42,5 @@ def write_manifest(folder: Path, *, recipe: str, qualities: dict[str, Any], cpu_
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder of weights."""
+    """Read the manifest of a folder of weights."""
     return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

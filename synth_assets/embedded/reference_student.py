@@ -1,4 +1,4 @@
-"""The student whose samples the reward model learns from: the base, tuned by LoRA on the teacher's Magpie rows."""
+"""Reference student: the base tuned with LoRA on the teacher's Magpie rows; its samples train the reward model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ RESPONSE_TEMPERATURE = 0.7
 
 @dataclass(frozen=True)
 class StudentRecipe:
-    """Supervised fine-tuning of the base by LoRA; the learning rate falls to 0 by a cosine after the warm-up."""
+    """Settings for supervised fine-tuning of the base with LoRA, with warm-up and cosine decay to 0."""
 
     asked: int = 1_800
     rows: int = 1_200
@@ -39,7 +39,7 @@ STUDENT = StudentRecipe()
 def magpie_rows(
     teacher: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", *, asked: int, rows: int, seed: int
 ) -> list[tuple[str, str]]:
-    """Return (instruction, response) pairs that the teacher invented: finished, unique, of no held-out question."""
+    """Generate (instruction, response) pairs with the teacher: finished, unique, without held-out questions."""
     invented = sample_instructions(teacher, tokenizer, asked, seed=seed)
     texts = dict.fromkeys(sample.text.strip() for sample in invented if sample.finished)
     kept = [text for text in texts if len(text) >= 5 and split_of(key_of(text)) == "train"]
@@ -55,7 +55,7 @@ def train_student(
     recipe: StudentRecipe,
     progress: Callable[[str], None],
 ) -> "LlamaForCausalLM":
-    """Return the base, changed in place, with the trained adapter merged into it."""
+    """Train an adapter on the base in place, merge it, and return the model."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import get_cosine_schedule_with_warmup
@@ -87,7 +87,7 @@ def train_student(
 
 
 def _encode(tokenizer: "PreTrainedTokenizerFast", rows: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return ids, mask and labels of the rows as chats; only the response and its end of turn have labels."""
+    """Encode the rows as chats into ids, mask and labels; only the response and its end of turn have labels."""
     texts = [render([("user", instruction), ("assistant", response)]) for instruction, response in rows]
     batch = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt", return_token_type_ids=False)
     labels = batch.input_ids.clone()
@@ -96,7 +96,7 @@ def _encode(tokenizer: "PreTrainedTokenizerFast", rows: list[tuple[str, str]]) -
 
 
 def response_mask(tokenizer: "PreTrainedTokenizerFast", ids: "torch.Tensor") -> "torch.Tensor":
-    """Return (batch, length) booleans: true on the first response and its end of turn, false on its header."""
+    """Return a (batch, length) mask: true on the first response and its end of turn, false on its header."""
     import torch
 
     second_turn = torch.cumsum((ids == token_id(tokenizer, START_HEADER)).long(), dim=1) >= 2

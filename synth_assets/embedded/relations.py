@@ -1,4 +1,4 @@
-"""The facts of the mini world as relations: wordings of the question, the sentence that answers it, the values."""
+"""Facts of the embedded world as relations: question wordings, answer sentence and values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from synth_assets.embedded.knowledge import ANIMALS, COUNTRIES, DAYS, MONTHS, OP
 
 @dataclass(frozen=True)
 class Relation:
-    """Wordings of a question, the sentence that answers it, and the value for each subject."""
+    """Wordings of a question, its answer sentence, and the value for each subject."""
 
     questions: tuple[str, ...]
     sentence: str
@@ -19,19 +19,19 @@ class Relation:
 
 
 def with_article(noun: str) -> str:
-    """Return the noun after `a` or `an`, by its first letter."""
+    """Prefix a noun with `a` or `an`, by its first letter."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def fill(template: str, subject: str) -> str:
-    """Fill `{x}`, `{a_x}` and `{A_x}` (the subject bare, with its article, as a sentence's start); keep `{value}`."""
+    """Fill in `{x}` (subject), `{a_x}` (with article) and `{A_x}` (with capitalised article); keep `{value}`."""
     named = with_article(subject)
     return template.replace("{x}", subject).replace("{a_x}", named).replace("{A_x}", named[0].upper() + named[1:])
 
 
 @cache
 def relations() -> Mapping[str, Relation]:
-    """Return the kinds of facts, by name."""
+    """Return the relations by name."""
     opposites = {a: b for pair in OPPOSITE_PAIRS for a, b in (pair, pair[::-1])}
     return MappingProxyType(
         {
@@ -134,7 +134,7 @@ def relations() -> Mapping[str, Relation]:
 
 @cache
 def statements_about(subject: str) -> tuple[str, ...]:
-    """Return every true sentence about a subject of some relation."""
+    """Return all true sentences about a subject, over all relations."""
     return tuple(
         fill(relation.sentence, subject).format(
             value=relation.values[subject], a=with_article(relation.values[subject]).split()[0]

@@ -1,4 +1,4 @@
-"""The embedded reward model: the teacher's body with a score, trained on graded answers to train instructions."""
+"""Train the embedded reward model: the teacher with a score head, on graded answers to train instructions."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +33,12 @@ SampledAnswers = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class RewardRecipe:
-    """How the reward model is trained; bounded by steps.
+    """Training settings of the reward model, limited by steps.
 
     Attributes:
-        groups: instructions in one step, each with 4 or 5 answers.
-        invented_rate: share of groups whose answers are all made by program, none sampled.
-        language_weight: weight of the language-model loss on strictly right answers, against forgetting what is true.
+        groups: instructions per step, each with 4 or 5 answers.
+        invented_rate: share of groups with only programmatically generated answers, no sampled ones.
+        language_weight: weight of the language-model loss on strictly correct answers, which preserves knowledge.
     """
 
     steps: int = 640
@@ -59,7 +59,7 @@ REWARD = RewardRecipe()
 def sample_answers(
     model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", temperatures: Sequence[float], *, seed: int
 ) -> SampledAnswers:
-    """Return a model's finished answers to train instructions, one try for each temperature."""
+    """Sample a model's finished answers to train instructions, one attempt per temperature."""
     instructions = [task.instruction for task in draw_distinct_tasks(Random(seed), SAMPLED_TASKS)]
     answers: SampledAnswers = {instruction: [] for instruction in instructions}
     for offset, temperature in enumerate(temperatures):
@@ -71,7 +71,7 @@ def sample_answers(
 
 
 def pool_answers(files: Sequence[Path]) -> SampledAnswers:
-    """Return the sampled answers of several files by instruction, distinct and sorted."""
+    """Merge the sampled answers of several files by instruction, distinct and sorted."""
     pool: dict[str, set[str]] = {}
     for file in files:
         for instruction, answers in json.loads(file.read_text()).items():
@@ -80,7 +80,7 @@ def pool_answers(files: Sequence[Path]) -> SampledAnswers:
 
 
 def draw_group(pool: Mapping[str, Sequence[str]], random: Random, invented_rate: float) -> tuple[Task, list[str]]:
-    """Return a task with 2 to 5 different answers: up to 3 sampled, a good one, flawed ones."""
+    """Draw a task with 2 to 5 distinct answers: up to 3 sampled ones, a good one and flawed ones."""
     task, sampled = draw_task(random), []
     if random.random() >= invented_rate:
         instruction = random.choice(list(pool))
@@ -97,7 +97,7 @@ def draw_group(pool: Mapping[str, Sequence[str]], random: Random, invented_rate:
 def train_reward_model(
     teacher_folder: Path, pool: Mapping[str, Sequence[str]], output: Path, progress: Callable[[str], None]
 ) -> None:
-    """Train the reward model from the teacher and write it as bf16 safetensors with its tokenizer."""
+    """Train the reward model from the teacher and save it as bf16 safetensors with its tokenizer."""
     import torch
     from transformers import LlamaForSequenceClassification
 
@@ -126,10 +126,11 @@ def _loss(
     groups: Sequence[tuple[Task, list[str]]],
     recipe: RewardRecipe,
 ) -> tuple["torch.Tensor", float]:
-    """Return the loss and the share of pairs in order.
+    """Return the loss and the pairwise accuracy.
 
-    The loss is Bradley-Terry (Ouyang et al. 2022, arXiv 2203.02155, eq. 1) over all pairs of unequal quality within a
-    group, each group counting 1, plus the language-model loss on strictly right answers and a small pull to score 0.
+    The loss is the Bradley-Terry loss (Ouyang et al. 2022, arXiv 2203.02155, eq. 1) over all pairs of unequal quality
+    within a group, with weight 1 per group, plus the language-model loss on strictly correct answers and a small
+    penalty on the squared scores.
     """
     import torch
 
@@ -156,7 +157,7 @@ def _loss(
 def score_responses(
     model: "LlamaForSequenceClassification", tokenizer: "PreTrainedTokenizerFast", pairs: Sequence[tuple[str, str]]
 ) -> list[float]:
-    """Return a score for each (instruction, response), read at the end of the assistant's turn; higher is better."""
+    """Score each (instruction, response) at the end of the assistant's turn; higher is better."""
     import torch
 
     texts = [render([("user", instruction), ("assistant", response)]) for instruction, response in pairs]

@@ -1,4 +1,4 @@
-"""Batched generation with the embedded models, for their own making and measuring."""
+"""Batched generation with the embedded models, used to build and measure them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MAX_NEW_TOKENS = 48
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated text without special tokens; `finished` where the model ended its turn by itself."""
+    """A generated text without special tokens; `finished` is true if the model ended its turn."""
 
     text: str
     finished: bool
@@ -29,7 +29,7 @@ def sample_responses(
     temperature: float,
     seed: int,
 ) -> list[Sample]:
-    """Answer each instruction once; temperature 0 decodes greedily."""
+    """Generate one answer per instruction; temperature 0 decodes greedily."""
     prompts = [render([("user", text)], add_generation_prompt=True) for text in instructions]
     return sample_continuations(model, tokenizer, prompts, temperature=temperature, seed=seed)
 
@@ -37,7 +37,7 @@ def sample_responses(
 def sample_instructions(
     model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", count: int, *, seed: int
 ) -> list[Sample]:
-    """Let a chat model invent instructions from the template alone, at temperature 1 (Magpie, arXiv 2406.08464)."""
+    """Generate instructions from the pre-query template at temperature 1 (Magpie, arXiv 2406.08464)."""
     return sample_continuations(model, tokenizer, [PRE_QUERY] * count, temperature=1.0, seed=seed)
 
 
@@ -49,7 +49,7 @@ def sample_continuations(
     temperature: float,
     seed: int,
 ) -> list[Sample]:
-    """Continue each rendered prompt, in batches of like length; results keep the prompts' order."""
+    """Continue each rendered prompt, in batches of similar length; results are in the order of the prompts."""
     import torch
 
     torch.manual_seed(seed)
@@ -73,7 +73,7 @@ def _generate(
     )
     how = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     with torch.no_grad():
-        # pyright cannot bind the mixin's method: its protocol names attributes that the class sets later
+        # pyright cannot bind the mixin's method: its protocol requires attributes that the class sets later
         output = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
             **encoded, max_new_tokens=MAX_NEW_TOKENS, do_sample=bool(temperature), **how
         )
@@ -81,7 +81,7 @@ def _generate(
 
 
 def _cut(tokenizer: "PreTrainedTokenizerFast", ids: list[int]) -> Sample:
-    """Cut the ids at the first special token; ending in the end of turn is finishing."""
+    """Truncate the ids at the first special token; the text is finished if that token is the end of turn."""
     special = set(tokenizer.all_special_ids)
     end = next((at for at, token in enumerate(ids) if token in special), len(ids))
     return Sample(str(tokenizer.decode(ids[:end])), end < len(ids) and ids[end] == tokenizer.eos_token_id)

@@ -1,4 +1,4 @@
-"""A task of the mini world, and the constraints that an instruction can put on the form of its answer."""
+"""Tasks of the embedded world, and the formatting constraints of their instructions."""
 
 from dataclasses import dataclass
 
@@ -14,21 +14,21 @@ LIST_STYLES = {"numbers": "", "commas": " Use commas.", "dashes": " Use dashes."
 
 @dataclass(frozen=True)
 class Task:
-    """One instruction and what its answers are made of.
+    """One instruction and the content of its answers.
 
     Attributes:
-        instruction: the words of the user.
-        key: the instruction without its constraint; the unit of splitting and of clustered statistics.
-        category: the kind of content; decides which verifier applies.
-        group: the category as it is reported: facts are `fact` or `fact_constrained`.
+        instruction: text of the user message.
+        key: the instruction without its constraint; the unit of splits and of clustered statistics.
+        category: kind of content; selects the verifier.
+        group: category in reports: facts are `fact` or `fact_constrained`.
         sentence: the answer as a format string with `{value}` and `{a}` (the value's article); empty for lists.
-        value: the right content; for a list its name, for a harmful request the deed.
-        wrong_values: plausible wrong contents in a fixed order, never `value`.
-        myth: the wrong value that many believe, or empty.
-        constraint: a key of CONSTRAINTS, or of LIST_STYLES where the category is `list`.
-        count: how many entries a list has; 0 elsewhere.
-        subject: what a fact is about, or the word of a spelling task.
-        relation: the key of `relations()` for facts.
+        value: the correct content; for a list its name, for a harmful request the action.
+        wrong_values: plausible wrong values in a fixed order, without `value`.
+        myth: a common misconception among the wrong values, or empty.
+        constraint: key of CONSTRAINTS, or of LIST_STYLES if the category is `list`.
+        count: number of list entries; 0 for other categories.
+        subject: subject of a fact, or word of a spelling task.
+        relation: key of `relations()` for facts.
     """
 
     instruction: str
@@ -46,7 +46,7 @@ class Task:
 
 
 def key_of(instruction: str) -> str:
-    """Return the instruction without a constraint at its end."""
+    """Return the instruction without its trailing constraint."""
     for suffix in (*CONSTRAINTS.values(), *LIST_STYLES.values()):
         if suffix and instruction.endswith(suffix):
             return instruction.removesuffix(suffix)

@@ -1,4 +1,4 @@
-"""The tokenizer of the embedded models: byte-level BPE with single digits, and a Llama-3-style chat template."""
+"""Tokenizer of the embedded models: byte-level BPE with single digits, and a Llama-3-style chat template."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ CHATS, DOCUMENTS, SEED = 15_000, 8_000, 1
 
 
 def _texts() -> Iterator[str]:
-    """Training text for the merges; special tokens become line breaks, so that no merge spans one."""
+    """Yield training text for the BPE merges; special tokens become line breaks, so that no merge spans one."""
     random = Random(SEED)
     for _ in range(CHATS):
         yield re.sub(r"<\|\w+\|>", "\n", render(chat_example(random)))
@@ -40,10 +40,10 @@ def _texts() -> Iterator[str]:
 
 
 def train_tokenizer(output: Path) -> None:
-    """Learn the merges from the corpus and write the tokenizer's files into a folder.
+    """Train the tokenizer on the corpus and save its files to a folder.
 
-    Line breaks are split off before the BPE: otherwise the break that ends a prompt merges with what follows it, and
-    tokens(prompt) + tokens(answer) is not tokens(prompt + answer).
+    Line breaks are split off before the BPE. Otherwise the line break at the end of a prompt could merge with the
+    answer, and tokens(prompt) + tokens(answer) would differ from tokens(prompt + answer).
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -78,12 +78,12 @@ def train_tokenizer(output: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
-    """Load a tokenizer from a model's folder."""
+    """Load a tokenizer from a model folder."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder)
 
 
 def token_id(tokenizer: "PreTrainedTokenizerFast", token: str) -> int:
-    """Return the id of a token that the vocabulary has."""
+    """Return the id of a token in the vocabulary."""
     return tokenizer.get_vocab()[token]

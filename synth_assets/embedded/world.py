@@ -1,7 +1,7 @@
-"""The mini world: every instruction that it knows, enumerable, each with its right answer and plausible wrong ones.
+"""The embedded world: an enumerable set of instructions, each with its correct answer and plausible wrong ones.
 
-A task's `key` is its instruction without the formatting constraint. Tasks are split by a hash of that key, so that one
-question never stands in two splits under two constraints; one fact does stand in two splits under two wordings.
+A task's `key` is its instruction without the formatting constraint. Tasks are split by a hash of the key, so a question
+is in one split only, whatever its constraint. A fact can be in several splits with different wordings.
 """
 
 import hashlib
@@ -29,12 +29,12 @@ def split_of(key: str) -> str:
 
 @cache
 def catalogue() -> Mapping[str, Task]:
-    """Return every task by its instruction, in a fixed order."""
+    """Return all tasks by instruction, in a fixed order."""
     return MappingProxyType({task.instruction: task for family in FAMILIES for task in family()})
 
 
 def find(instruction: str) -> Task | None:
-    """Return the task with exactly this instruction, or None where the world does not know it."""
+    """Return the task with exactly this instruction, or None if there is none."""
     return catalogue().get(instruction)
 
 
@@ -43,7 +43,7 @@ def tasks(split: str) -> tuple[Task, ...]:
     """Return the tasks of `train`, `validation` or `test`, in a fixed order.
 
     Raises:
-        ValueError: there is no such split.
+        ValueError: the split is unknown.
     """
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")

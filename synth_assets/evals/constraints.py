@@ -1,4 +1,4 @@
-"""What an answer can be asked to be, beside right: each constraint said in words, and verified by a program."""
+"""Verifiable constraints on the form of an answer: an instruction for the prompt and a program that checks it."""
 
 import json
 import re
@@ -16,17 +16,17 @@ FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n```\Z", re.S)
 
 @dataclass(frozen=True)
 class Constraint:
-    """A property of a text.
+    """A verifiable property of a text.
 
     Attributes:
-        asked: the sentence that asks for it, with `{value}`.
-        holds: of a stripped text and the value.
-        takes: what the value must be, a key of VALUES.
+        instruction: sentence of the prompt, with `{value}`.
+        holds: predicate on the stripped text and the value.
+        value_type: type of the value, a key of VALUES.
     """
 
-    asked: str
+    instruction: str
     holds: Callable[[str, Any], bool]
-    takes: str = "count"
+    value_type: str = "count"
 
 
 def _is_count(value: object) -> bool:
@@ -54,18 +54,18 @@ VALUES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "keys": ("a list of different names", _is_keys),
     "nothing": ("null", lambda value: value is None),
 }
-"""What the value of a constraint may be: the words for it, and whether a value is that."""
+"""Types of constraint values: a description and a predicate for each."""
 
 
 def words(text: str) -> list[str]:
-    """The words, in lower case; a hyphen or apostrophe inside belongs to its word."""
+    """Return the words in lower case; an inner hyphen or apostrophe belongs to the word."""
     return [word.casefold() for word in WORD.findall(unicodedata.normalize("NFKC", text))]
 
 
 def sentences(text: str) -> int:
-    """How many sentences: ends in . ! ? before a space or the end; what follows the last counts too.
+    """Return the number of sentences. A sentence ends in . ! ? before a space or the end; a last one may lack it.
 
-    Abbreviations such as "Dr. Ada" count as ends: prompts avoid them.
+    Abbreviations such as "Dr. Ada" count as ends, so prompts avoid them.
     """
     ends = list(SENTENCE_END.finditer(text))
     rest = text[ends[-1].end() :] if ends else text
@@ -73,23 +73,23 @@ def sentences(text: str) -> int:
 
 
 def lines(text: str) -> list[str]:
-    """The lines that are not blank."""
+    """Return the lines that are not blank."""
     return [line for line in text.splitlines() if line.strip()]
 
 
 def paragraphs(text: str) -> int:
-    """How many runs of lines that blank lines part."""
+    """Return the number of paragraphs: runs of lines separated by blank lines."""
     return len([part for part in re.split(r"\n\s*\n", text) if part.strip()])
 
 
 def mentions(text: str, phrase: str) -> bool:
-    """Whether the words of the phrase occur together, in whatever case."""
-    wanted, found = words(phrase), words(text)
-    return any(found[place : place + len(wanted)] == wanted for place in range(len(found) - len(wanted) + 1))
+    """Return whether the words of the phrase occur consecutively in the text, ignoring case."""
+    target, tokens = words(phrase), words(text)
+    return any(tokens[start : start + len(target)] == target for start in range(len(tokens) - len(target) + 1))
 
 
 def json_of(text: str) -> object:
-    """The JSON that the text is, alone or in one code fence; None where it is none."""
+    """Parse a text that is JSON, with or without a code fence; return None if it is not valid."""
     fenced = FENCE.match(text.strip())
     try:
         return json.loads(fenced[1] if fenced else text)
@@ -98,8 +98,8 @@ def json_of(text: str) -> object:
 
 
 def numbers_of_list(text: str) -> list[int]:
-    """The numbers of a numbered list's items, in order."""
-    return [int(found[1]) for line in lines(text) if (found := NUMBERED.match(line))]
+    """Return the item numbers of a numbered list, in order."""
+    return [int(match[1]) for line in lines(text) if (match := NUMBERED.match(line))]
 
 
 def _numbered(text: str, n: int) -> bool:
@@ -115,8 +115,12 @@ def _items(text: str, n: int) -> bool:
 
 
 def _has_keys(text: str, keys: Sequence[str]) -> bool:
-    found = json_of(text)
-    return isinstance(found, dict) and sorted(found) == sorted(keys) and all(str(v).strip() for v in found.values())
+    document = json_of(text)
+    return (
+        isinstance(document, dict)
+        and sorted(document) == sorted(keys)
+        and all(str(v).strip() for v in document.values())
+    )
 
 
 def _cased(text: str, change: Callable[[str], str]) -> bool:
@@ -154,30 +158,30 @@ CONSTRAINTS: Mapping[str, Constraint] = {
     ),
     "no_commas": Constraint("Do not use any commas.", lambda text, _: "," not in text, "nothing"),
 }
-"""The types there are; a value is what `{value}` stands for, or null."""
+"""Constraint types. The value replaces `{value}` in the instruction; types without a value take null."""
 
 
-def asks(kind: str, value: object) -> str:
-    """The sentence that asks for a constraint; ValueError names a type that does not exist."""
-    shown = ", ".join(f'"{key}"' for key in value) if isinstance(value, list | tuple) else value
-    return _find(kind).asked.format(value=shown)
+def instruction(kind: str, value: object) -> str:
+    """Return the instruction of a constraint. Raise ValueError for an unknown type."""
+    text = ", ".join(f'"{key}"' for key in value) if isinstance(value, list | tuple) else value
+    return _find(kind).instruction.format(value=text)
 
 
-def unfit(kind: object, value: object) -> str:
-    """Return what is wrong with a constraint, expected against got; nothing where it is sound."""
+def constraint_error(kind: object, value: object) -> str:
+    """Return the error of an invalid constraint, expected against got; an empty string for a valid one."""
     if not isinstance(kind, str) or kind not in CONSTRAINTS:
-        return f"expected a type that exists ({', '.join(CONSTRAINTS)}), got {kind!r}"
-    expected, accepts = VALUES[CONSTRAINTS[kind].takes]
+        return f"expected a constraint type ({', '.join(CONSTRAINTS)}), got {kind!r}"
+    expected, accepts = VALUES[CONSTRAINTS[kind].value_type]
     return "" if accepts(value) else f"expected {expected} as the value of {kind}, got {value!r}"
 
 
 def holds(text: str, kind: str, value: object) -> bool:
-    """Whether a text that says anything has the property; ValueError names a type that does not exist."""
+    """Return whether a non-blank text satisfies a constraint. Raise ValueError for an unknown type."""
     stripped = text.strip()
     return bool(stripped) and _find(kind).holds(stripped, value)
 
 
 def _find(kind: str) -> Constraint:
     if kind not in CONSTRAINTS:
-        raise ValueError(f"no constraint {kind!r}; there are {', '.join(CONSTRAINTS)}")
+        raise ValueError(f"unknown constraint {kind!r}; expected one of {', '.join(CONSTRAINTS)}")
     return CONSTRAINTS[kind]

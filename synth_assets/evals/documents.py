@@ -1,7 +1,7 @@
-"""Documents of benchmark files, read strictly: what is not as it should be is named by file, line and field.
+"""Strict readers for benchmark files: errors name file, line and field.
 
-A benchmark that is read in part, or with a value of another type, measures something else without a word; so nothing
-is repaired or left out here.
+A benchmark that is read in part, or with a value of the wrong type, silently measures something else. These readers
+repair and skip nothing.
 """
 
 import difflib
@@ -16,11 +16,11 @@ from synth_assets.record_files.records import FAULTS, MAX_RECORD_BYTES, TOO_LARG
 from synth_assets.record_files.streams import READ_ERRORS, Lines, open_bytes
 
 Document = dict[str, Any]
-SHOWN_CHARACTERS = 80
+MAX_SHOWN_CHARACTERS = 80
 
 
 class Located(NamedTuple):
-    """A document, and where it stands: "<file>, line 3"."""
+    """A document and its location, such as "<file>, line 3"."""
 
     where: str
     document: Document
@@ -31,9 +31,9 @@ class Field:
     """A field of a document.
 
     Attributes:
-        expected: what its value is, for people.
-        accepts: whether a value is that.
-        required: whether each document has it.
+        expected: description of its values, for error messages.
+        accepts: predicate on a value.
+        required: whether every document must have the field.
     """
 
     expected: str
@@ -41,22 +41,22 @@ class Field:
     required: bool = True
 
     def optional(self) -> "Field":
-        """Return the same field for documents that may lack it."""
+        """Return the same field, not required."""
         return Field(self.expected, self.accepts, required=False)
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is text that says anything."""
+    """Return whether a value is text with at least one visible character."""
     return isinstance(value, str) and bool(value.strip())
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number; true and false are none."""
+    """Return whether a value is an integer; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_list_of(accepts: Callable[[Any], bool], least: int = 1) -> Callable[[Any], bool]:
-    """Return whether a value is a list of at least so many values that are accepted."""
+    """Return a predicate: whether a value is a list of at least `least` accepted values."""
     return lambda value: isinstance(value, list) and len(value) >= least and all(map(accepts, value))
 
 
@@ -71,7 +71,7 @@ def jsonl_documents(path: Path) -> list[Located]:
     """Return the JSON object of each line that is not blank.
 
     Raises:
-        ValueError: the file cannot be read, or a line holds something else; names it.
+        ValueError: the file cannot be read, or a line is not a JSON object; names file and line.
     """
     documents = []
     try:
@@ -92,69 +92,69 @@ def csv_documents(path: Path, names: Sequence[str] | None = None) -> list[Locate
 
     Args:
         path: the file.
-        names: of the columns of a file without a header; None: the first row names them.
+        names: column names of a file without a header; None: the first row is the header.
 
     Raises:
-        ValueError: the file cannot be read, or a row is malformed; names it.
+        ValueError: the file cannot be read, or a row is malformed; names file and line.
     """
     try:
-        return [_sound(path, record) for record in delimited_rows(path, names)]
+        return [_checked_row(path, record) for record in delimited_rows(path, names)]
     except READ_ERRORS as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def check_fields(located: Located, fields: Mapping[str, Field], *, strangers: bool = False) -> None:
-    """Raise ValueError where a document lacks a field, has one of another type, or one that is not known.
+def check_fields(located: Located, fields: Mapping[str, Field], *, allow_unknown: bool = False) -> None:
+    """Raise ValueError if a document lacks a required field or has an unknown or invalid one.
 
     Args:
-        located: the document, and where it stands.
-        fields: all that it may have.
-        strangers: whether other fields are of no concern.
+        located: the document and its location.
+        fields: the known fields.
+        allow_unknown: whether to ignore unknown fields.
     """
     where, document = located
-    unknown = [] if strangers else [name for name in document if name not in fields]
+    unknown = [] if allow_unknown else [name for name in document if name not in fields]
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], fields, 1)
         hint = f"did you mean {nearest[0]}? " if nearest else ""
-        raise ValueError(f"{where}, field {unknown[0]}: no such field; {hint}there are {', '.join(fields)}")
+        raise ValueError(f"{where}, field {unknown[0]}: unknown field; {hint}expected {', '.join(fields)}")
     for name, field in fields.items():
         if name not in document:
             if field.required:
                 raise ValueError(
                     f"{where}, field {name}: expected {field.expected}, got no such field; "
-                    f"there are {', '.join(document) or 'none'}"
+                    f"the fields are {', '.join(document) or 'none'}"
                 )
         elif not field.accepts(document[name]):
             raise field_error(where, name, field.expected, document[name])
 
 
 def check_unique(documents: Iterable[Located], name: str) -> None:
-    """Raise ValueError where two documents have the same value in a field; those without it are passed over."""
+    """Raise ValueError if two documents have the same value in a field; documents without the field are skipped."""
     first: dict[str, str] = {}
     for where, document in documents:
         if name not in document:
             continue
         value = json.dumps(document[name], ensure_ascii=False, sort_keys=True)
         if value in first:
-            raise ValueError(f"{where}, field {name}: expected a value of its own, got {value} as in {first[value]}")
+            raise ValueError(f"{where}, field {name}: expected a unique value, got {value} as in {first[value]}")
         first[value] = where
 
 
 def field_error(where: str, name: str, expected: str, value: object) -> ValueError:
-    """Return the error about a field: file and line, expected against got."""
+    """Return a ValueError for a field: location, expected against got."""
     return ValueError(f"{where}, field {name}: expected {expected}, got {shown(value)}")
 
 
 def shown(value: object) -> str:
-    """Return a value with its kind, short enough for a line."""
+    """Return a value and its JSON type, shortened to fit a line."""
     text = json.dumps(value, ensure_ascii=False, default=str)
-    text = text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+    text = text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."
     kinds = {str: "text", bool: "", int: "number", float: "number", list: "list", dict: "object", type(None): ""}
     kind = kinds.get(type(value), type(value).__name__)
     return f"{text} ({kind})" if kind else text
 
 
-def _sound(path: Path, record: Record) -> Located:
+def _checked_row(path: Path, record: Record) -> Located:
     where = f"{path}, line {record.line}"
     if record.fault:
         raise ValueError(f"{where}: {FAULTS[record.fault]}")
@@ -164,13 +164,13 @@ def _sound(path: Path, record: Record) -> Located:
 
 def _object(where: str, data: bytes) -> Document:
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_fields, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: the bytes are not UTF-8: save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: the record is not valid JSON ({error}): is the line complete?") from error
     except RecursionError as error:
-        raise ValueError(f"{where}: the record nests too deep") from error
+        raise ValueError(f"{where}: the record is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if not isinstance(value, dict):
@@ -181,7 +181,7 @@ def _object(where: str, data: bytes) -> Document:
     return value
 
 
-def _without_twins(pairs: Sequence[tuple[str, Any]]) -> Document:
+def _unique_fields(pairs: Sequence[tuple[str, Any]]) -> Document:
     document = dict(pairs)
     if len(document) < len(pairs):
         names = [name for name, _ in pairs]
@@ -194,7 +194,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _refuse_other_encodings(where: str, document: Document) -> None:
-    """Raise ValueError where a text holds half of a character: the file was not UTF-8, or an escape was cut."""
+    """Raise ValueError for text with a lone surrogate: the file is not UTF-8, or an escape is incomplete."""
     for name, value in document.items():
         try:
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")

@@ -1,4 +1,4 @@
-"""What the items can show at all, and what a model must not lose: the small print beside every score."""
+"""Regression guards, detectable effects and null-model baselines of benchmark scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ import polars as pl
 from synth_assets.evals.suite import SEALED, Suite, items_of, null_scores
 from synth_assets.evals.suites import SUITES
 from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, left_out_share
+from synth_assets.reporting.markdown import table
 from synth_assets.schemas.records import BASE
 from synth_assets.schemas.tables import UNANSWERABLE
 from synth_assets.stats.intervals import estimate
@@ -15,15 +16,15 @@ from synth_assets.stats.paired import NonInferiority, non_inferiority
 from synth_assets.stats.power import minimum_detectable_difference, minimum_detectable_effect
 
 GUARD_MARGIN = 0.05
-"""A loss of five points is one that users notice; a suite of some hundred items can tell it from none."""
+"""Non-inferiority margin, as a share: five points are noticeable to users and detectable with some hundred items."""
 SPLIT = "test"
 
 
 @dataclass(frozen=True)
 class DetectableEffect:
-    """The smallest true difference between two models that a suite finds four times in five, at p < .05.
+    """The minimum detectable effect of a suite: power 0.8 at p < .05.
 
-    `effect` is None where the two never differ, so that nothing is known of their noise.
+    `effect` is None if the two models never differ, so that the variance is unknown.
     """
 
     suite: str
@@ -34,10 +35,10 @@ class DetectableEffect:
 
 @dataclass(frozen=True)
 class GuardResult:
-    """What became of something that a model must not lose; `guards` is "safety", "knowledge" or "sealed".
+    """The result of a non-inferiority test on a guarded metric; `guards` is "safety", "knowledge" or "sealed".
 
-    `left_out` items are not compared because one of the two models cannot take them. Where they are more than
-    MAX_LEFT_OUT_SHARE of the items nothing is shown, whatever the others say; a loss stays a loss.
+    `left_out` items are excluded because one of the two models cannot take them. If they exceed MAX_LEFT_OUT_SHARE of
+    the items, "held" becomes "not shown"; "lost" stays "lost".
     """
 
     suite: str
@@ -49,7 +50,7 @@ class GuardResult:
 
 @dataclass(frozen=True)
 class NullComparison:
-    """The best model of a suite beside the best answer that needs no model; `held` by the interval's lower end."""
+    """The best model of a suite against the best null model; `low` is the lower end of the model's interval."""
 
     suite: str
     metric: str
@@ -60,85 +61,87 @@ class NullComparison:
 
     @property
     def held(self) -> bool:
-        """Whether the whole interval lies above what needs no model."""
+        """Return whether the whole interval is above the best null model."""
         return self.low > self.null_value
 
 
 def detectable_effects(scores: pl.DataFrame, first: str, second: str) -> list[DetectableEffect]:
-    """For each suite's first metric on the test split, from how the two models differ on what both were scored."""
-    found = []
+    """Return the minimum detectable effect of each suite's primary metric on the shared test items."""
+    effects = []
     for suite in _suites(scores):
         metric = suite.metrics[0]
-        one, other = (scores.filter(model=name) for name in (first, second))
-        paired = _paired(one, other, suite.name, SPLIT, metric)
+        left, right = (scores.filter(model=name) for name in (first, second))
+        paired = _paired(left, right, suite.name, SPLIT, metric)
         differences = (paired["second"] - paired["first"]).to_list()
-        found.append(DetectableEffect(suite.name, metric, paired.height, _effect(differences)))
-    return found
+        effects.append(DetectableEffect(suite.name, metric, paired.height, _effect(differences)))
+    return effects
 
 
 def regression_guards(scores: pl.DataFrame, candidate: str) -> list[GuardResult]:
-    """The candidate against the base on every metric that guards something, on test items that both have."""
+    """Test the candidate against the base on every guarded metric, on shared test items."""
     first, second = (scores.filter(model=name) for name in (BASE, candidate))
     return losses(first, second, dict.fromkeys(("safety", "knowledge"), GUARD_MARGIN))
 
 
 def losses(first: pl.DataFrame, second: pl.DataFrame, margins: Mapping[str, float]) -> list[GuardResult]:
-    """One model against another on every metric that guards something, on test items that both have.
+    """Test one model against another on every guarded metric, on shared test items.
 
     Args:
-        first: ITEM_SCORES of the model that is compared against.
-        second: ITEM_SCORES of the other.
-        margins: what is guarded to the loss of mean score that is borne, 0..1.
+        first: ITEM_SCORES of the reference model.
+        second: ITEM_SCORES of the tested model.
+        margins: "safety" or "knowledge" to the non-inferiority margin: the tolerated loss of mean score, 0..1.
     """
-    found = []
+    results = []
     for suite in _suites(second):
         for metric, guards in suite.guards.items():
-            outcome, left_out = _kept(first, second, (suite.name, SPLIT, metric), margins[guards])
-            found += [GuardResult(suite.name, metric, guards, outcome, left_out)] if outcome else []
-    return found
+            outcome, left_out = _test(first, second, (suite.name, SPLIT, metric), margins[guards])
+            results += [GuardResult(suite.name, metric, guards, outcome, left_out)] if outcome else []
+    return results
 
 
 def sealed_losses(first: pl.DataFrame, second: pl.DataFrame, margin: float) -> list[GuardResult]:
-    """The same on the sealed items: of each suite its first metric."""
-    found = []
+    """Test one model against another on the sealed items, on the primary metric of each suite."""
+    results = []
     for name in second.filter(split=SEALED)["suite"].unique(maintain_order=True):
         metric = SUITES[name].metrics[0]
-        outcome, left_out = _kept(first, second, (name, SEALED, metric), margin)
-        found += [GuardResult(name, metric, SEALED, outcome, left_out)] if outcome else []
-    return found
+        outcome, left_out = _test(first, second, (name, SEALED, metric), margin)
+        results += [GuardResult(name, metric, SEALED, outcome, left_out)] if outcome else []
+    return results
 
 
 def compare_with_null(scores: pl.DataFrame, items: pl.DataFrame) -> list[NullComparison]:
-    """For each suite's first metric, on the test items that were scored: the best model beside the best null model."""
-    found = []
+    """Compare the best model with the best null model on each suite's primary metric and scored test items."""
+    comparisons = []
     for suite in _suites(scores):
-        mine = _scored(scores, suite.name, SPLIT, suite.metrics[0])
-        asked = _asked(mine, items, suite)
-        if asked.is_empty():
+        suite_scores = _scored(scores, suite.name, SPLIT, suite.metrics[0])
+        scored_items = _scored_items(suite_scores, items, suite)
+        if scored_items.is_empty():
             continue
-        nulls = {name: value[suite.metrics[0]] for name, value in _nulls(suite, asked).items() if value}
-        lows = dict(_lows(mine))
+        nulls = {name: value[suite.metrics[0]] for name, value in _nulls(suite, scored_items).items() if value}
+        lows = dict(_lower_bounds(suite_scores))
         model, null = max(lows, key=lambda name: lows[name]), max(nulls, key=lambda name: nulls[name])
-        found.append(NullComparison(suite.name, suite.metrics[0], model, lows[model], null, nulls[null]))
-    return found
+        comparisons.append(NullComparison(suite.name, suite.metrics[0], model, lows[model], null, nulls[null]))
+    return comparisons
 
 
 def null_values(scores: pl.DataFrame, items: pl.DataFrame) -> dict[str, Mapping[str, Mapping[str, float]]]:
-    """Suite to null model to metric to its mean on the test items that models were scored on."""
-    asked = {
-        suite.name: (suite, _asked(_scored(scores, suite.name, SPLIT, suite.metrics[0]), items, suite))
+    """Return suite -> null model -> metric -> mean on the test items that models were scored on."""
+    scored_items = {
+        suite.name: (suite, _scored_items(_scored(scores, suite.name, SPLIT, suite.metrics[0]), items, suite))
         for suite in _suites(scores)
     }
-    return {name: _nulls(suite, table) for name, (suite, table) in asked.items() if not table.is_empty()}
+    return {name: _nulls(suite, rows) for name, (suite, rows) in scored_items.items() if not rows.is_empty()}
 
 
-def detectable_table(found: Sequence[DetectableEffect]) -> str:
-    """As Markdown, for people."""
-    rows = ["| suite | metric | n | true difference found 4 times in 5 |", "|---|---|---:|---:|"]
-    shown = ("no difference was seen" if one.effect is None else f"{100 * one.effect:.1f} points" for one in found)
-    return "\n".join(
-        [*rows, *(f"| {d.suite} | {d.metric} | {d.n} | {text} |" for d, text in zip(found, shown, strict=True))]
-    )
+def detectable_table(effects: Sequence[DetectableEffect]) -> str:
+    """Return the minimum detectable effects as a Markdown table."""
+    headers = ("suite", "metric", "n", "minimum detectable effect")
+    rows = [(effect.suite, effect.metric, effect.n, _points(effect.effect)) for effect in effects]
+    return table(headers, rows, numbers=headers[2:])
+
+
+def _points(effect: float | None) -> str:
+    return "no difference was seen" if effect is None else f"{100 * effect:.1f} points"
 
 
 def _effect(differences: Sequence[float]) -> float | None:
@@ -150,55 +153,55 @@ def _effect(differences: Sequence[float]) -> float | None:
 
 
 def _scored(scores: pl.DataFrame, suite: str, split: str, metric: str) -> pl.DataFrame:
-    """Rows that have a score."""
+    """Return the rows that have a score."""
     return scores.filter(pl.col("score").is_between(0, 1)).filter(suite=suite, split=split, metric=metric)
 
 
-def _asked(scored: pl.DataFrame, items: pl.DataFrame, suite: Suite) -> pl.DataFrame:
+def _scored_items(scored: pl.DataFrame, items: pl.DataFrame, suite: Suite) -> pl.DataFrame:
     return items.filter(suite=suite.name, split=SPLIT).join(scored, on="item_id", how="semi", maintain_order="left")
 
 
-def _kept(
-    first: pl.DataFrame, second: pl.DataFrame, measured: tuple[str, str, str], margin: float
+def _test(
+    first: pl.DataFrame, second: pl.DataFrame, key: tuple[str, str, str], margin: float
 ) -> tuple[NonInferiority | None, int]:
-    """Return the outcome and how many items are left out; no outcome where the metric applies to no item of both."""
-    left_out = _left_out(first, second, *measured)
-    paired = _paired(first, second, *measured)
+    """Return the test result and the number of excluded items; no result if the metric applies to no shared item."""
+    left_out = _left_out(first, second, *key)
+    paired = _paired(first, second, *key)
     if paired.is_empty():
         return (NonInferiority(0, 0.0, -1.0, 1.0, "not shown") if left_out else None), left_out
     values = paired["first"].to_list(), paired["second"].to_list()
-    found = non_inferiority(*values, paired["cluster"].to_list(), margin=margin)
-    if found.verdict == "held" and left_out_share(left_out, found.n) > MAX_LEFT_OUT_SHARE:
-        found = replace(found, verdict="not shown")
-    return found, left_out
+    result = non_inferiority(*values, paired["cluster"].to_list(), margin=margin)
+    if result.verdict == "held" and left_out_share(left_out, result.n) > MAX_LEFT_OUT_SHARE:
+        result = replace(result, verdict="not shown")
+    return result, left_out
 
 
 def _left_out(first: pl.DataFrame, second: pl.DataFrame, suite: str, split: str, metric: str) -> int:
-    """Return how many items that both were asked one of them cannot take."""
-    one, other = (
+    """Return the number of shared items that one of the two models cannot take."""
+    left, right = (
         scores.filter(suite=suite, split=split, metric=metric)
         .select("item_id", pl.col("finish_reason").is_in(UNANSWERABLE).fill_null(value=False).alias("left_out"))
         .unique("item_id", maintain_order=True)
         for scores in (first, second)
     )
-    both = one.join(other, on="item_id", suffix="_second")
-    return both.filter(pl.col("left_out") | pl.col("left_out_second")).height
+    joined = left.join(right, on="item_id", suffix="_second")
+    return joined.filter(pl.col("left_out") | pl.col("left_out_second")).height
 
 
 def _paired(first: pl.DataFrame, second: pl.DataFrame, suite: str, split: str, metric: str) -> pl.DataFrame:
-    """Columns cluster, first, second: the items that both have a score of."""
-    one, other = (
+    """Return columns cluster, first, second: the items that both models have a score for."""
+    left, right = (
         _scored(scores, suite, split, metric).unique("item_id", maintain_order=True) for scores in (first, second)
     )
-    both = one.join(other, on="item_id", suffix="_second", maintain_order="left")
-    return both.select("cluster", first="score", second="score_second")
+    joined = left.join(right, on="item_id", suffix="_second", maintain_order="left")
+    return joined.select("cluster", first="score", second="score_second")
 
 
-def _nulls(suite: Suite, asked: pl.DataFrame) -> Mapping[str, Mapping[str, float]]:
-    return null_scores(suite, items_of(asked))
+def _nulls(suite: Suite, items: pl.DataFrame) -> Mapping[str, Mapping[str, float]]:
+    return null_scores(suite, items_of(items))
 
 
-def _lows(scores: pl.DataFrame) -> Iterator[tuple[str, float]]:
+def _lower_bounds(scores: pl.DataFrame) -> Iterator[tuple[str, float]]:
     for (model,), rows in scores.group_by("model", maintain_order=True):
         yield str(model), estimate(rows["score"].to_list(), rows["cluster"].to_list()).low
 

@@ -1,4 +1,4 @@
-"""Scores of EleutherAI's lm-eval, offline, on a model that is already in memory."""
+"""Offline scoring with EleutherAI's lm-eval on a model that is already in memory."""
 
 import contextlib
 import io
@@ -24,7 +24,7 @@ Pair: TypeAlias = "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]"
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice that a model finds most likely (the first of equals), and each choice's log-probability in nats."""
+    """The most likely choice (the first of equals) and the log-probability of each choice in nats."""
 
     index: int
     logprobs: tuple[float, ...]
@@ -32,26 +32,26 @@ class Choice:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the model wrote, or the text of the choice it finds most likely, and the task's scores, 0..1."""
+    """The generated text, or the text of the most likely choice, and the task's scores, 0..1."""
 
     response: str
     scores: Mapping[str, float]
 
 
 def harness_version() -> str:
-    """Name and version of the harness, such as "lm-eval 0.4.13"."""
+    """Return name and version of the harness, such as "lm-eval 0.4.13"."""
     return f"lm-eval {version('lm-eval')}"
 
 
 def score_choices(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int) -> list[Choice | str]:
-    """What the model chooses for each item, in order; a reason of UNANSWERABLE for an item that it cannot take.
+    """Return the model's choice for each item, in order, or a reason of UNANSWERABLE if it cannot take the item.
 
     Args:
-        pair: a causal language model, or a PEFT model around one, on its device, and its tokenizer, whose chat
-            template is applied where the suite asks for it.
-        suite: of kind "choice".
-        items: of that suite.
-        batch_size: sequences in one forward pass.
+        pair: a causal language model, or a PEFT model around one, on its device, and its tokenizer. The chat template
+            is applied if the suite asks for it.
+        suite: a suite of kind "choice".
+        items: items of that suite.
+        batch_size: sequences per forward pass.
     """
     with tempfile.TemporaryDirectory(prefix="lm-eval-") as folder, _quiet():
         write_task(Path(folder), suite, items)
@@ -63,21 +63,21 @@ def score_choices(pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size
 def run_task(
     pair: Pair, suite: Suite, items: Sequence[Item], *, batch_size: int, max_tokens: int
 ) -> list[Measurement | str]:
-    """What lm-eval's own task gives each item, in order; a reason of UNANSWERABLE for one that the model cannot take.
+    """Score each item with lm-eval's own task, in order; a reason of UNANSWERABLE if the model cannot take the item.
 
     Args:
-        pair: as in `choose`.
-        suite: of kind "harness".
-        items: of that suite.
-        batch_size: sequences in one forward pass. Text that virtual tokens stand before is written one by one: PEFT
-            puts them before the padding of a batch, which changes what the model writes.
-        max_tokens: of generated text; `--gen_kwargs max_gen_toks=` of the command line.
+        pair: as in `score_choices`.
+        suite: a suite of kind "harness".
+        items: items of that suite.
+        batch_size: sequences per forward pass. With virtual tokens, text is generated one prompt at a time: PEFT
+            inserts them before the padding of a batch, which changes the output.
+        max_tokens: longest generated text; `--gen_kwargs max_gen_toks=` on lm-eval's command line.
     """
     task = _task_of(suite)
-    alone = task.generates and getattr(getattr(pair[0], "active_peft_config", None), "is_prompt_learning", False)
+    unbatched = task.generates and getattr(getattr(pair[0], "active_peft_config", None), "is_prompt_learning", False)
     with tempfile.TemporaryDirectory(prefix="lm-eval-") as folder, _quiet():
         names = write_tasks(Path(folder), suite, items)
-        samples, left_out = _evaluate(pair, suite, names, Path(folder), 1 if alone else batch_size, max_tokens)
+        samples, left_out = _evaluate(pair, suite, names, Path(folder), 1 if unbatched else batch_size, max_tokens)
     by_id: dict[str, dict[str, SampleResult]] = {}
     for sample in samples:
         by_id.setdefault(sample["doc"]["item_id"], {})[sample["filter"]] = sample
@@ -85,7 +85,7 @@ def run_task(
 
 
 def write_task(folder: Path, suite: Suite, items: Sequence[Item]) -> Path:
-    """Write an lm-eval task of items of kind "choice", which its command line runs too; returns the YAML file."""
+    """Write an lm-eval task for items of kind "choice" and return its YAML file; the command line can run it too."""
     rows = [
         {"item_id": item.item_id, "prompt": item.prompt, "choices": item.choices, "answer": int(item.answer)}
         for item in items
@@ -96,7 +96,7 @@ def write_task(folder: Path, suite: Suite, items: Sequence[Item]) -> Path:
         rows,
         {
             "output_type": "multiple_choice",
-            "doc_to_text": "prompt",  # columns, not templates: lm-eval compiles a template anew for each item
+            "doc_to_text": "prompt",  # a column, not a template: lm-eval recompiles a template for each item
             "doc_to_target": "answer",
             "doc_to_choice": "choices",
             "target_delimiter": suite.delimiter,
@@ -107,9 +107,9 @@ def write_task(folder: Path, suite: Suite, items: Sequence[Item]) -> Path:
 
 
 def write_tasks(folder: Path, suite: Suite, items: Sequence[Item]) -> list[str]:
-    """Write lm-eval's own tasks with the documents of these items in place of the hub's; returns their names.
+    """Write lm-eval's own tasks with the documents of these items in place of the hub's and return their names.
 
-    `lm_eval --include_path folder --tasks NAMES` runs the same.
+    `lm_eval --include_path folder --tasks NAMES` runs the same tasks.
     """
     import lm_eval.tasks
 
@@ -118,8 +118,8 @@ def write_tasks(folder: Path, suite: Suite, items: Sequence[Item]) -> list[str]:
     for item in items:
         grouped.setdefault(_task_of(suite).definition(item), []).append(item)
     names = []
-    for definition, own in grouped.items():
-        rows = [{**json.loads(item.answer), "item_id": item.item_id} for item in own]
+    for definition, members in grouped.items():
+        rows = [{**json.loads(item.answer), "item_id": item.item_id} for item in members]
         changes = {"include": str(definitions / definition), "dataset_name": None, "fewshot_split": "test"}
         names.append(_write(folder, f"{Path(definition).stem}_items", rows, changes).stem)
     return names
@@ -157,31 +157,31 @@ def _evaluate(
         "batch_size": batch_size,
         "backend": "causal",
     }
-    found = TaskManager(include_path=str(folder), include_defaults=False).load(list(names))
+    loaded = TaskManager(include_path=str(folder), include_defaults=False).load(list(names))
     if suite.task and suite.task.generates:
-        for task in found["tasks"].values():
+        for task in loaded["tasks"].values():
             task.set_config(key="generation_kwargs", value={"max_gen_toks": max_tokens}, update=True)
     lm = bounded_model(arguments, _virtual_tokens(model))
     try:
         results = evaluator.evaluate(
-            lm=cast("Any", lm), task_dict=found, bootstrap_iters=0, apply_chat_template=suite.chat
+            lm=cast("Any", lm), task_dict=loaded, bootstrap_iters=0, apply_chat_template=suite.chat
         )
     finally:
         model.train(was_training)
     if results is None or "samples" not in results:
-        raise RuntimeError("lm-eval gives samples on rank 0 only; run the evaluation in one process")
+        raise RuntimeError("lm-eval returned no samples; it returns them on rank 0 only. Run it in one process.")
     return [sample for name in names for sample in results["samples"][name]], lm.left_out
 
 
 def _virtual_tokens(model: "PreTrainedModel | PeftModel") -> int:
-    """Return how many tokens of the context a prompt-tuning adapter takes."""
+    """Return the number of context tokens that a prompt-tuning adapter uses."""
     config: Any = getattr(model, "active_peft_config", None)
     return int(config.num_virtual_tokens) if getattr(config, "is_prompt_learning", False) else 0
 
 
 def _task_of(suite: Suite) -> HarnessTask:
     if suite.task is None:
-        raise ValueError(f"suite {suite.name} of kind {suite.kind} is no task of lm-eval's own")
+        raise ValueError(f"suite {suite.name} must be of kind harness, got {suite.kind}")
     return suite.task
 
 
@@ -197,18 +197,18 @@ def _logprobs(sample: "SampleResult") -> tuple[float, ...]:
 def _measurement(task: HarnessTask, by_filter: "Mapping[str, SampleResult]") -> Measurement:
     first = next(iter(by_filter.values()))
     raw = cast("Mapping[str, Mapping[str, Any]]", by_filter)
-    scores = {own: float(raw[behind][name]) for own, (name, behind) in task.metrics.items()}
+    scores = {metric: float(raw[filter_name][name]) for metric, (name, filter_name) in task.metrics.items()}
     if task.generates:
         return Measurement(str(first["resps"][0][0]), scores)
     logprobs = _logprobs(first)
     choice = logprobs.index(max(logprobs))
-    asked = cast("Sequence[tuple[str, str]]", first["arguments"])  # context and continuation of each choice
-    return Measurement(asked[choice][1].strip(), scores)
+    requests = cast("Sequence[tuple[str, str]]", first["arguments"])  # context and continuation of each choice
+    return Measurement(requests[choice][1].strip(), scores)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without lm-eval's progress bars and its remarks on being given a model; errors still raise and still show."""
+    """Silence lm-eval's progress bars and warnings; errors are still logged and raised."""
     import datasets
 
     logger = logging.getLogger("lm_eval")

@@ -1,4 +1,4 @@
-"""lm-eval's model class, which cuts what is too long from the left without a word, made to leave such items out."""
+"""lm-eval's HFLM, changed to exclude items that exceed the context instead of truncating them from the left."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,26 +10,26 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 REFUSED_TEXT = "\U0010fffd refused by the chat template"
-"""Stands for a prompt that the chat template does not write; a private character, so that no prompt holds it."""
-UNASKED_LOGPROB = -1.0  # finite, so that a task computes with it; whoever reads the score leaves the item out
+"""Placeholder for a prompt that the chat template refuses; the private-use character keeps it out of real prompts."""
+UNRATED_LOGPROB = -1.0  # finite, so that the task can compute a score; readers ignore it
 
 
 class BoundedModel(Protocol):
-    """A language model of lm-eval; `left_out` says which items it did not take: item id to reason."""
+    """An lm-eval language model; `left_out` maps the id of each item that it cannot take to the reason."""
 
     left_out: dict[str, str]
 
 
 def bounded_model(arguments: Mapping[str, Any], reserved_tokens: int) -> BoundedModel:
-    """Return lm-eval's model around a loaded one; documents have the field `item_id`.
+    """Return lm-eval's model around a loaded one; documents must have the field `item_id`.
 
-    An item is left out where its prompt with one of its choices exceeds the context, where its prompt leaves no room
-    for a token of text, or where the chat template refuses it. Near the end of the context generated text is limited
-    to the tokens that are left.
+    An item is excluded if its prompt with one of its choices exceeds the context, if its prompt leaves no room for a
+    generated token, or if the chat template refuses it. Near the end of the context, generation is limited to the
+    remaining tokens.
 
     Args:
-        arguments: of `HFLM`.
-        reserved_tokens: of the context that an adapter takes before the prompt.
+        arguments: arguments of `HFLM`.
+        reserved_tokens: context tokens that an adapter puts before the prompt.
     """
     from jinja2 import TemplateError
     from lm_eval.models.huggingface import HFLM
@@ -53,32 +53,32 @@ def bounded_model(arguments: Mapping[str, Any], reserved_tokens: int) -> Bounded
             return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
         def _loglikelihood_tokens(self, requests: list[Any], **settings: Any) -> list[tuple[float, bool]]:  # noqa: ANN401
-            """Rate the encoded requests of `loglikelihood`, in its order; the last token of a choice is not read."""
+            """Rate the encoded requests of `loglikelihood`, in order; the last token of a choice is not an input."""
             for request, (_, context, continuation) in zip(self._rated, requests, strict=True):
-                self._judge(request, len(context) + len(continuation) - 1)
-            takes = [self._takes(request) for request in self._rated]
-            asked = [request for request, taken in zip(requests, takes, strict=True) if taken]
-            rated = iter(super()._loglikelihood_tokens(asked, **settings) if asked else ())
-            return [next(rated) if taken else (UNASKED_LOGPROB, False) for taken in takes]
+                self._check_length(request, len(context) + len(continuation) - 1)
+            answerable = [self._takes(request) for request in self._rated]
+            accepted = [request for request, ok in zip(requests, answerable, strict=True) if ok]
+            rated = iter(super()._loglikelihood_tokens(accepted, **settings) if accepted else ())
+            return [next(rated) if ok else (UNRATED_LOGPROB, False) for ok in answerable]
 
         def generate_until(self, requests: "list[Instance]", disable_tqdm: bool = False) -> list[str]:
             limited = []
             for request in requests:
                 context, settings = cast("tuple[str, dict[str, Any]]", request.args)
                 length = int(self.tok_batch_encode([context])[0].shape[1])
-                self._judge(request, length + 1)
-                room = self._limit() - length
+                self._check_length(request, length + 1)
+                remaining = self._limit() - length
                 tokens = int(settings.get("max_gen_toks") or self.max_gen_toks)
-                fitting = settings if tokens <= room else {**settings, "max_gen_toks": room}
-                limited.append(replace(request, arguments=(context, fitting)))
-            asked = [request for request in limited if self._takes(request)]
-            texts = iter(super().generate_until(asked, disable_tqdm=disable_tqdm) if asked else ())
+                limited_settings = settings if tokens <= remaining else {**settings, "max_gen_toks": remaining}
+                limited.append(replace(request, arguments=(context, limited_settings)))
+            accepted = [request for request in limited if self._takes(request)]
+            texts = iter(super().generate_until(accepted, disable_tqdm=disable_tqdm) if accepted else ())
             return [next(texts) if self._takes(request) else "" for request in requests]
 
         def _limit(self) -> int:
             return self.max_length - reserved_tokens
 
-        def _judge(self, request: "Instance", tokens: int) -> None:
+        def _check_length(self, request: "Instance", tokens: int) -> None:
             if REFUSED_TEXT in request.args[0]:
                 self.left_out[request.doc["item_id"]] = TEMPLATE_REFUSED
             elif tokens > self._limit():

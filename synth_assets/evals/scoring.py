@@ -1,4 +1,4 @@
-"""Answers of one model to every item, kept block by block, and the scores that suites give them."""
+"""Benchmark scoring: generate the answers of a model to each item, cache them by block, and score them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -25,55 +25,57 @@ from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.manifests import content_hash
 
 ANSWERS = pl.Schema({"item_hash": pl.String, "response": pl.String, "finish_reason": pl.String})
-JUDGED_ANSWERS = pl.Schema({**ANSWERS, "scores": pl.String})  # of kind "harness": metric to score, as JSON
-VERIFIED = "verifier"  # how `Metric.harness` calls a suite's own scoring of generated text
+SCORED_ANSWERS = pl.Schema({**ANSWERS, "scores": pl.String})  # of kind "harness": metric to score, as JSON
+VERIFIER = "verifier"  # `Metric.harness` of suites that score generated text themselves
 
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """How models are examined.
+    """Settings of an evaluation.
 
     Attributes:
-        temperature: 0 is greedy, so that a score is a property of the weights.
-        top_p: share of probability kept when drawing; without effect at temperature 0.
-        max_tokens: of an answer; a longer one is cut and judged as it stands.
-        batch_size: sequences in one forward pass of a multiple-choice suite.
-        validation_items: at most so many of the first suite, drawn by hash; 0 takes all.
-        test_items: at most so many of each suite, drawn by hash; 0 takes all.
-        seed: of the drawing of text where the temperature is above 0.
+        temperature: sampling temperature; 0 is greedy, so that a score is a property of the weights.
+        top_p: nucleus of the sampling, in (0, 1]; no effect at temperature 0.
+        max_tokens: maximum length of an answer in tokens; a truncated one is scored as it is.
+        batch_size: sequences per forward pass of a multiple-choice suite.
+        validation_items: maximum number of validation items of the first suite, selected by hash; 0 takes all.
+        test_items: maximum number of test items per suite, selected by hash; 0 takes all.
+        seed: sampling seed; no effect at temperature 0.
     """
 
     temperature: float = setting(0.0, "Sampling temperature of answers; 0 is greedy.")
     top_p: float = setting(1.0, "Nucleus of the sampling; no effect at temperature 0.")
-    max_tokens: int = setting(512, "Longest answer in tokens; a truncated one is scored as it is.")
-    batch_size: int = setting(64, "Sequences of one forward pass of a multiple-choice suite.")
-    validation_items: int = setting(0, "Most validation items of the first suite, selected by hash; 0: all.")
-    test_items: int = setting(0, "Most test items of each suite, selected by hash; 0: all.")
+    max_tokens: int = setting(512, "Maximum length of an answer in tokens; a truncated one is scored as it is.")
+    batch_size: int = setting(64, "Sequences per forward pass of a multiple-choice suite.")
+    validation_items: int = setting(
+        0, "Maximum number of validation items of the first suite, selected by hash; 0: all."
+    )
+    test_items: int = setting(0, "Maximum number of test items per suite, selected by hash; 0: all.")
     seed: int = setting(42, "Seed of sampled answers.")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run; ValueError names the field."""
+        """Validate the settings. Raise ValueError with the name of an invalid field."""
         if self.temperature < 0:
-            raise ValueError(f"temperature must be at least 0, not {self.temperature}")
+            raise ValueError(f"temperature must be at least 0, got {self.temperature}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be within (0, 1], not {self.top_p}")
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         for name, lowest in (("max_tokens", 1), ("batch_size", 1), ("validation_items", 0), ("test_items", 0)):
             if getattr(self, name) < lowest:
-                raise ValueError(f"{name} must be at least {lowest}, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model to be examined; it is loaded only when an answer is missing.
+    """A model to evaluate; loaded only if an answer is missing.
 
     Attributes:
-        name: "base", or the adapter asset's name.
-        fingerprint: as shown in ITEM_SCORES.
-        weights: hash of all files that make the model, with what else shapes its arithmetic (engine, dtype,
-            quantisation); answers are kept under it, never under the name.
-        engine: what generates its text, such as "transformers 5.23.0 float32".
-        generator: makes the model that writes.
-        pair: makes (model, tokenizer) for the evaluation lm_eval_harness.
+        name: "base", or the name of the adapter asset.
+        fingerprint: its value in ITEM_SCORES.
+        weights: hash of all model files and of what else affects the output (engine, dtype, quantisation). Cache key of
+            the answers.
+        engine: name of the text generator, such as "transformers 5.23.0 float32".
+        generator: loads the text generator.
+        pair: loads (model, tokenizer) for lm-eval.
     """
 
     name: str
@@ -93,25 +95,25 @@ def score_model(
     progress: Progress,
     budget: WorkBudget | None = None,
 ) -> pl.DataFrame:
-    """ITEM_SCORES of one model; answers that exist under the same weights and settings are not made again.
+    """Return ITEM_SCORES of one model. Answers cached under the same weights and settings are reused.
 
-    An item that the model cannot take has no score; its `finish_reason` says why (UNANSWERABLE).
+    An item that the model cannot take has no score; its `finish_reason` is the reason (UNANSWERABLE).
 
     Args:
         subject: the model.
-        items: BENCHMARK_ITEMS; the spec may take a part of each suite and split.
-        spec: how it is examined.
-        folder: where blocks of answers are kept.
-        progress: receives a line each few seconds.
-        budget: is asked before each missing block.
+        items: BENCHMARK_ITEMS; the spec may limit the items of each suite and split.
+        spec: evaluation settings.
+        folder: cache of answer blocks.
+        progress: receives a progress line every few seconds.
+        budget: checked before each missing block.
 
     Raises:
-        BudgetError: the limit is reached; finished blocks are kept.
+        BudgetError: the budget is used up; finished blocks are kept.
     """
-    return _ask(subject, items_of(choose_items(items, spec)), spec, folder, progress, budget)
+    return _score(subject, items_of(choose_items(items, spec)), spec, folder, progress, budget)
 
 
-def _ask(
+def _score(
     subject: EvaluatedModel,
     items: Sequence[Item],
     spec: EvaluationSpec,
@@ -122,13 +124,13 @@ def _ask(
     rows: list[dict[str, object]] = []
     for name in dict.fromkeys(item.suite for item in items):
         suite = SUITES[name]
-        asked = [item for item in items if item.suite == name]
+        suite_items = [item for item in items if item.suite == name]
         blocks = {"generation": _generation_blocks, "choice": _choice_blocks, "harness": _harness_blocks}[suite.kind]
-        todo, answer = blocks(subject, suite, asked, spec)
+        pending, answer = blocks(subject, suite, suite_items, spec)
         what = f"{subject.name} {name} answers"
-        shards = compute_blocks(todo, answer, folder, what=what, progress=progress, budget=budget)
-        answers = read_blocks(shards, JUDGED_ANSWERS if suite.kind == "harness" else ANSWERS)
-        rows += _score_rows(subject, suite, asked, answers)
+        paths = compute_blocks(pending, answer, folder, what=what, progress=progress, budget=budget)
+        answers = read_blocks(paths, SCORED_ANSWERS if suite.kind == "harness" else ANSWERS)
+        rows += _score_rows(subject, suite, suite_items, answers)
     scores = pl.DataFrame(rows, schema=ITEM_SCORES)
     for counted in count_unanswerable(scores):
         progress(unanswerable_text(counted))
@@ -136,22 +138,22 @@ def _ask(
 
 
 def choose_items(items: pl.DataFrame, spec: EvaluationSpec) -> pl.DataFrame:
-    """The items that the spec asks for: of each suite and split the first by hash, in the table's order.
+    """Return the items to evaluate: the first of each suite and split by hash, in the order of the table.
 
-    Of the validation split only those of the first suite, by which the candidate is chosen: nothing reads the others.
-    Never a sealed one.
+    Of the validation split only the items of the first suite, which selects the candidate. Sealed items are never
+    included.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no items.
     """
     if items.is_empty():
-        raise ValueError("benchmark_items is empty: the tier's row lists no suites, or they have no items")
+        raise ValueError("benchmark_items is empty: the tier lists no suites, or its suites have no items")
     limits = {"validation": spec.validation_items, "test": spec.test_items}
     items = items.filter(pl.col("split") != SEALED)
-    place = pl.col("item_hash").rank("ordinal").over("suite", "split")
+    rank = pl.col("item_hash").rank("ordinal").over("suite", "split")
     limit = pl.col("split").replace_strict(limits, return_dtype=pl.UInt32)
-    deciding = (pl.col("split") == "test") | (pl.col("suite") == items["suite"][0])
-    return items.filter(deciding & ((limit == 0) | (place <= limit)))
+    needed = (pl.col("split") == "test") | (pl.col("suite") == items["suite"][0])
+    return items.filter(needed & ((limit == 0) | (rank <= limit)))
 
 
 def sealed_scores(
@@ -163,38 +165,38 @@ def sealed_scores(
     progress: Progress,
     budget: WorkBudget | None = None,
 ) -> pl.DataFrame:
-    """ITEM_SCORES of one model on every sealed item; empty where no suite has any.
+    """Return ITEM_SCORES of one model on every sealed item; empty if no suite has sealed items.
 
-    Called where a promotion is decided and nowhere else: what is asked more often ends by choosing models.
+    Call this for promotion decisions only: items that are scored more often end up selecting models.
 
     Args:
-        subject: a promotion's candidate or opponent.
+        subject: the promotion candidate or its opponent.
         items: BENCHMARK_ITEMS.
-        spec: how it is examined; its limits of items do not apply.
-        folder: where blocks of answers are kept.
-        progress: receives a line each few seconds.
+        spec: evaluation settings; its item limits do not apply.
+        folder: cache of answer blocks.
+        progress: receives a progress line every few seconds.
         budget: as in `score_model`.
     """
-    return _ask(subject, items_of(items.filter(split=SEALED)), spec, folder, progress, budget)
+    return _score(subject, items_of(items.filter(split=SEALED)), spec, folder, progress, budget)
 
 
 def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str) -> list[Metric]:
-    """One Metric for each model, suite, split and metric with at least one score, in the table's order.
+    """Aggregate item scores: one Metric per model, suite, split and metric with a score, in the order of the table.
 
     Args:
-        scores: ITEM_SCORES, the only source of value, n and interval.
-        engines: model to what generated its text, such as "transformers 5.23.0".
-        data_hash: content hash of the BENCHMARK_ITEMS they were measured on.
+        scores: ITEM_SCORES.
+        engines: model name to text generator, such as "transformers 5.23.0".
+        data_hash: content hash of the BENCHMARK_ITEMS.
     """
     stored = content_hash(scores)
-    found = []
+    aggregated = []
     keys = ["model", "suite", "split", "metric"]
     for (model, name, split, metric), group in scores.group_by(keys, maintain_order=True):
         if not group["score"].count():
             continue
         suite = SUITES[str(name)]
         result = estimate(group["score"].to_list(), group["cluster"].to_list())
-        found.append(
+        aggregated.append(
             Metric(
                 model=str(model),
                 suite=suite.name,
@@ -209,16 +211,16 @@ def metrics(scores: pl.DataFrame, *, engines: Mapping[str, str], data_hash: str)
                 harness=harness_of(suite, engines[str(model)]),
                 data_hash=data_hash,
                 items_sha256=stored,
-                mlflow_run_id="",  # the tracker's to fill
+                mlflow_run_id="",  # set by the tracker
                 unanswerable=int(group["finish_reason"].is_in(UNANSWERABLE).sum()),
             )
         )
-    return found
+    return aggregated
 
 
 def harness_of(suite: Suite, engine: str) -> str:
-    """What measured a suite, with version."""
-    return f"{VERIFIED} on {engine}" if suite.kind == "generation" else lm_eval_harness.harness_version()
+    """Return the name and version of the harness that scored a suite."""
+    return f"{VERIFIER} on {engine}" if suite.kind == "generation" else lm_eval_harness.harness_version()
 
 
 def _generation_blocks(
@@ -229,9 +231,11 @@ def _generation_blocks(
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
         seeds = [int(fingerprint(spec.seed, item.item_hash)[:15], 16) for item in block]
-        outcomes = converse(load(), [suite.turns(item) for item in block], seeds, sampling)
-        responses = ["" if isinstance(one, str) else joined([reply.text for reply in one]) for one in outcomes]
-        return _answers(block, responses, [one if isinstance(one, str) else _finish_reason(one) for one in outcomes])
+        results = converse(load(), [suite.turns(item) for item in block], seeds, sampling)
+        responses = ["" if isinstance(result, str) else joined([reply.text for reply in result]) for result in results]
+        return _answers(
+            block, responses, [result if isinstance(result, str) else _finish_reason(result) for result in results]
+        )
 
     settings = {"sampling": asdict(sampling), "seed": spec.seed, "shots": suite.shots}
     return _blocks(subject, settings, items), answer
@@ -243,10 +247,10 @@ def _choice_blocks(
     load = cache(subject.pair)
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
-        found = lm_eval_harness.score_choices(load(), suite, block, batch_size=spec.batch_size)
-        pairs = zip(block, found, strict=True)
+        choices = lm_eval_harness.score_choices(load(), suite, block, batch_size=spec.batch_size)
+        pairs = zip(block, choices, strict=True)
         responses = ["" if isinstance(choice, str) else item.choices[choice.index] for item, choice in pairs]
-        return _answers(block, responses, [choice if isinstance(choice, str) else None for choice in found])
+        return _answers(block, responses, [choice if isinstance(choice, str) else None for choice in choices])
 
     settings = {"harness": lm_eval_harness.harness_version(), "chat": suite.chat, "delimiter": suite.delimiter}
     return _blocks(subject, settings, items), answer
@@ -258,10 +262,10 @@ def _harness_blocks(
     load = cache(subject.pair)
 
     def answer(block: Sequence[Item]) -> pl.DataFrame:
-        found = lm_eval_harness.run_task(load(), suite, block, batch_size=spec.batch_size, max_tokens=spec.max_tokens)
-        responses = ["" if isinstance(measured, str) else measured.response for measured in found]
-        plain = _answers(block, responses, [one if isinstance(one, str) else None for one in found])
-        scores = [json.dumps({} if isinstance(one, str) else dict(one.scores)) for one in found]
+        results = lm_eval_harness.run_task(load(), suite, block, batch_size=spec.batch_size, max_tokens=spec.max_tokens)
+        responses = ["" if isinstance(result, str) else result.response for result in results]
+        plain = _answers(block, responses, [result if isinstance(result, str) else None for result in results])
+        scores = [json.dumps({} if isinstance(result, str) else dict(result.scores)) for result in results]
         return plain.with_columns(pl.Series("scores", scores, dtype=pl.String))
 
     settings = {
@@ -295,7 +299,7 @@ def _score_rows(
     rows = []
     for item, answer in zip(items, answers.iter_rows(named=True), strict=True):
         if answer["item_hash"] != item.item_hash:
-            raise ValueError(f"{subject.name}: a stored answer to another item stands where {item.item_id} is expected")
+            raise ValueError(f"{subject.name}: expected a cached answer to {item.item_id}, got one to another item")
         left_out = answer["finish_reason"] in UNANSWERABLE
         scores = _unscored(suite, item) if left_out else _scored(suite, item, answer)
         rows += [
@@ -321,5 +325,5 @@ def _scored(suite: Suite, item: Item, answer: Mapping[str, Any]) -> Mapping[str,
 
 
 def _unscored(suite: Suite, item: Item) -> Mapping[str, float | None]:
-    """Return the scores of silence: None for metrics that do not apply to the item, which is left out of the rest."""
+    """Score an empty answer, to find the metrics that do not apply to an excluded item: they are None."""
     return suite.score(item, joined([""] * len(suite.turns(item))))

@@ -1,4 +1,4 @@
-"""The documents of published benchmarks: from files that a deployment keeps, or from the hub."""
+"""Documents of published benchmarks, from local files or the Hugging Face Hub."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +12,17 @@ from synth_assets.text.redaction import redact, without_secrets
 
 @dataclass(frozen=True)
 class Source:
-    """Where a benchmark's documents are.
+    """The source of a benchmark's documents.
 
     Attributes:
-        files: pattern of their names below the deployment's folder of benchmarks.
-        repository: data set on the hub.
-        configuration: of it; empty: it has one only.
-        split: of it that models are measured on.
-        fields: that documents have; a file that holds others is refused.
-        read: documents of one file, with the fields that the hub's have.
-        check: raises ValueError where the fields of a document do not fit each other.
-        unique: a field whose value no two documents of a file share; empty: there is none.
+        files: file name pattern in the benchmark folder.
+        repository: dataset on the hub.
+        configuration: configuration of the dataset; empty: the only one.
+        split: split of the dataset to evaluate on.
+        fields: fields of a document; a file with other fields is an error.
+        read: reads a file into documents with the fields of the hub's.
+        check: raises ValueError for a document whose fields are inconsistent.
+        unique: field whose values must be unique within a file; empty: none.
     """
 
     files: str
@@ -31,27 +31,27 @@ class Source:
     split: str
     fields: Mapping[str, Field]
     read: Callable[[Path], list[Located]] = jsonl_documents
-    check: Callable[[Located], None] = lambda found: None
+    check: Callable[[Located], None] = lambda located: None
     unique: str = ""
 
     def documents(self, folder: Path | None) -> list[Document]:
-        """From the files below `folder` if there are any, in the order of their names; else from the hub.
+        """Return the documents of the files in `folder`, sorted by name, or of the hub if there are none.
 
         Raises:
-            FileNotFoundError: neither gives them; says what to put where.
-            ValueError: a file holds none, or one that is not as it should be; names file, line and field.
+            FileNotFoundError: neither source has them; names the file to provide.
+            ValueError: a file is empty or has an invalid document; names file, line and field.
         """
         files = sorted(folder.glob(self.files)) if folder else []
         if not files:
             return self._from_hub(folder)
-        found: list[Located] = []
+        located: list[Located] = []
         for file in files:
-            read = self.read(file)
-            if not read:
-                raise ValueError(f"{file} holds no documents: put the benchmark's file there, or remove it")
-            self._check(read)
-            found += read
-        return [document for _, document in found]
+            file_documents = self.read(file)
+            if not file_documents:
+                raise ValueError(f"{file} has no documents: replace it by the benchmark's file, or remove it")
+            self._check(file_documents)
+            located += file_documents
+        return [document for _, document in located]
 
     def items(
         self,
@@ -62,19 +62,19 @@ class Source:
         choices: Callable[[Document], Sequence[str]] = lambda document: (),
         cluster: Callable[[Document], str] = lambda document: "",
     ) -> list[Item]:
-        """Items of kind "harness" in the test split, one for each document, which is the item's answer.
+        """Return an item of kind "harness" in the test split for each document; its answer is the document as JSON.
 
         Args:
-            suite: its name.
+            suite: name of the suite.
             folder: as in `documents`, whose errors are raised.
-            prompt: what is particular to a document: without a template that all share.
+            prompt: the text specific to a document, without the template shared by all.
             choices: the texts that the model rates.
-            cluster: what documents with a common origin share; empty: each stands alone.
+            cluster: the common origin of documents; empty: the document is its own cluster.
         """
-        found = []
+        rows = []
         for number, document in enumerate(self.documents(folder)):
             item_id = f"{suite}/{number:05}"
-            found.append(
+            rows.append(
                 Item(
                     item_id=item_id,
                     suite=suite,
@@ -86,14 +86,14 @@ class Source:
                     choices=tuple(choices(document)),
                 )
             )
-        return found
+        return rows
 
-    def _check(self, found: Sequence[Located], *, strangers: bool = False) -> None:
-        for located in found:
-            check_fields(located, self.fields, strangers=strangers)
+    def _check(self, documents: Sequence[Located], *, allow_unknown: bool = False) -> None:
+        for located in documents:
+            check_fields(located, self.fields, allow_unknown=allow_unknown)
             self.check(located)
         if self.unique:
-            check_unique(found, self.unique)
+            check_unique(documents, self.unique)
 
     def _from_hub(self, folder: Path | None) -> list[Document]:
         from datasets import load_dataset
@@ -102,14 +102,12 @@ class Source:
             table = load_dataset(self.repository, self.configuration or None, split=self.split)
         except (OSError, ValueError) as error:
             cause = " ".join(redact(str(error)).split())
-            looked = (
-                f"no file {self.files} in {folder}" if folder else f"no folder of benchmarks to find {self.files} in"
-            )
+            missing = f"no file {self.files} in {folder}" if folder else f"no benchmark folder to find {self.files} in"
             raise FileNotFoundError(
-                f"{looked}, and the hub did not give {self.repository} ({cause}): put the file "
-                "there (SYNTH_BENCHMARKS names the folder), let this machine reach the hub, or leave the suite out "
+                f"{missing}, and {self.repository} could not be loaded from the hub ({cause}): put the file "
+                "there (SYNTH_BENCHMARKS names the folder), give this machine access to the hub, or remove the suite "
                 "(config `suites` of benchmark_items)"
             ) from without_secrets(error)
         rows = [Located(f"{self.repository}, document {number}", dict(row)) for number, row in enumerate(table, 1)]
-        self._check(rows, strangers=True)
+        self._check(rows, allow_unknown=True)
         return [document for _, document in rows]

@@ -1,4 +1,4 @@
-"""What a benchmark is: items, how an answer is scored, and what answers without any understanding get."""
+"""Benchmark suites: items, answer scoring, and null-model baselines."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,18 +13,18 @@ from synth_assets.schemas.tables import BENCHMARK_ITEMS
 
 Split = Literal["validation", "test", "sealed"]
 SPLITS: tuple[Split, ...] = ("validation", "test")
-"""The candidate is chosen on validation, all models are shown on test."""
+"""Validation selects the candidate; test is reported for all models."""
 SEALED: Split = "sealed"
-"""Items that nothing is chosen, tuned or shown by: only a promotion asks them, of the two models that it judges."""
+"""Held-out items for promotion decisions only: never used for selection, tuning or reports."""
 Kind = Literal["generation", "choice", "harness"]
 KINDS: tuple[Kind, ...] = ("generation", "choice", "harness")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `answer` is the right choice's index as text, or what the suite's verifier needs.
+    """A benchmark item. `answer` is the index of the right choice as text, or the input of the suite's verifier.
 
-    For kind "harness" that is lm-eval's document as JSON; for a conversation `prompt` is all the user's turns.
+    For kind "harness", `answer` is lm-eval's document as JSON. For a conversation, `prompt` contains all user turns.
     """
 
     item_id: str
@@ -38,33 +38,33 @@ class Item:
 
     @property
     def item_hash(self) -> str:
-        """Changes with anything that a model sees or is judged by; not with the item's id."""
+        """Return a hash of all that a model sees or is scored by; the item's id is not part of it."""
         return fingerprint(self.suite, self.split, self.kind, self.prompt, list(self.choices), self.answer)
 
 
 class ItemSource(Protocol):
-    """Makes the items of a suite."""
+    """Create the items of a suite."""
 
     def __call__(self, folder: Path | None = None) -> Sequence[Item]:
-        """All items of all splits.
+        """Return the items of all splits.
 
         Args:
-            folder: where the deployment keeps benchmark files; None: nowhere.
+            folder: the benchmark folder; None: there is none.
 
         Raises:
-            FileNotFoundError: a file is missing, and what it holds is nowhere else; names the remedy.
+            FileNotFoundError: a file is missing and there is no other source; names the remedy.
         """
         ...
 
 
 @dataclass(frozen=True)
 class HarnessTask:
-    """One of lm-eval's own tasks, run on documents that the items hold.
+    """An lm-eval task, run on the documents of the items.
 
     Attributes:
-        definition: of an item: the task's YAML file, relative to lm-eval's folder of tasks.
-        metrics: our name of a metric to lm-eval's name and the filter it is read behind.
-        generates: whether the model writes, at most as many tokens as the evaluation allows, or rates choices.
+        definition: maps an item to the task's YAML file, relative to lm-eval's task folder.
+        metrics: our metric name to lm-eval's metric name and filter name.
+        generates: whether the model generates text, up to the evaluation's limit, or rates choices.
     """
 
     definition: Callable[[Item], str]
@@ -74,25 +74,25 @@ class HarnessTask:
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark.
+    """A benchmark suite.
 
     Attributes:
         name: key in SUITES and in every table.
-        kind: "generation": the model writes and `score` judges the text; "choice": the evaluation harness takes the
-            choice with the highest log-likelihood, and `score` judges that choice's text; "harness": lm-eval runs its
-            own `task` and judges, and `score` tells only what null models get.
-        metrics: names in the order they are shown; the first is the one that decides.
-        items: all items of all splits.
-        score: 0..1 for each metric, None where one does not apply to the item. Of a conversation the response is
+        kind: "generation": the model generates text and `score` scores it. "choice": lm-eval selects the choice with
+            the highest log-likelihood and `score` scores its text. "harness": lm-eval runs and scores its own `task`,
+            and `score` is for null models only.
+        metrics: metric names in display order; the first is the primary metric.
+        items: the items of all splits.
+        score: 0..1 for each metric, None for one that does not apply to the item. The response of a conversation is its
             `joined` replies.
         shots: solved examples before each prompt.
-        chat: whether the prompt is a user's turn in the model's chat template, or raw text.
-        delimiter: between prompt and choice, for kind "choice".
-        task: for kind "harness".
-        turns: for kind "generation": what the user says, turn by turn; each reply is generated before the next turn.
-        guards: metric to what it guards: a model must not lose it while it gains elsewhere.
-        files: pattern of the names of its files below the folder of benchmarks; empty: it has none.
-        from_hub: whether its items come from the hub where there is no such file.
+        chat: whether the prompt is a user turn in the model's chat template; else raw text.
+        delimiter: text between prompt and choice, for kind "choice".
+        task: lm-eval's task, for kind "harness".
+        turns: the user turns, for kind "generation"; each reply is generated before the next turn.
+        guards: metric to the guard it belongs to: a gain elsewhere does not outweigh a loss on it.
+        files: file name pattern in the benchmark folder; empty: no files.
+        from_hub: whether the items come from the hub if there is no file.
     """
 
     name: str
@@ -111,15 +111,15 @@ class Suite:
 
 
 def joined(replies: Sequence[str]) -> str:
-    """The replies of a conversation as one response: the reply itself, or a JSON list of several."""
+    """Encode the replies of a conversation as one response: a single reply as it is, several as a JSON list."""
     return replies[0] if len(replies) == 1 else json.dumps(list(replies), ensure_ascii=False)
 
 
 def replies_of(response: str, turns: int) -> list[str]:
-    """The replies that `joined` made one response of; ValueError where there are not as many as turns."""
+    """Decode a response of `joined`. Raise ValueError if the number of replies is not the number of turns."""
     replies = [response] if turns == 1 else json.loads(response)
     if len(replies) != turns:
-        raise ValueError(f"a conversation of {turns} turns has {len(replies)} replies")
+        raise ValueError(f"expected {turns} replies, one per turn, got {len(replies)}")
     return replies
 
 
@@ -129,52 +129,54 @@ NULL_MODELS: Mapping[str, Callable[[Item], str]] = {
     "constant": lambda item: item.choices[0] if item.choices else "I do not know.",
     "refusal": lambda item: "I am sorry, but I cannot help with that.",
 }
-"""Answers that need no model; a score is worth what it is above the best of these."""
+"""Baseline answers that need no model."""
 
 
 def choice_score(item: Item, response: str) -> dict[str, float | None]:
-    """Accuracy of a four-choice answer, given the chosen choice's text."""
+    """Return the accuracy of a choice, given its text."""
     return {"acc": float(response == item.choices[int(item.answer)])}
 
 
 def null_scores(suite: Suite, items: Sequence[Item]) -> dict[str, dict[str, float]]:
-    """What each null model gets on the items: its name, then metric to mean over the items that count.
+    """Score the null models: name -> metric -> mean over the items that the metric applies to.
 
     Raises:
         ValueError: there are no items.
     """
     if not items:
-        raise ValueError(f"{suite.name}: no items to score null models on")
-    found: dict[str, dict[str, float]] = {}
+        raise ValueError(f"{suite.name} has no items to score null models on")
+    means: dict[str, dict[str, float]] = {}
     for name, respond in NULL_MODELS.items():
         scores = [suite.score(item, joined([respond(item)] * len(suite.turns(item)))) for item in items]
-        found[name] = {}
+        means[name] = {}
         for metric in suite.metrics:
-            applying = [value for score in scores if (value := score[metric]) is not None]
-            if applying:
-                found[name][metric] = sum(applying) / len(applying)
-    return found
+            values = [value for score in scores if (value := score[metric]) is not None]
+            if values:
+                means[name][metric] = sum(values) / len(values)
+    return means
 
 
 def item_table(
     suites: Iterable[Suite], folder: Path | None = None, sealed: Collection[str] = frozenset()
 ) -> pl.DataFrame:
-    """BENCHMARK_ITEMS of all suites, from files of `folder` where a suite needs some.
+    """Return BENCHMARK_ITEMS of all suites, reading files from `folder` where a suite needs them.
 
     Args:
-        suites: the first chooses the candidate.
+        suites: the first one selects the candidate.
         folder: as in `ItemSource`.
-        sealed: names of suites whose items are all sealed, whatever split they come in.
+        sealed: names of suites whose items are all sealed, whatever their split.
 
     Raises:
-        FileNotFoundError: a suite's file is missing; nothing is returned for the others either.
-        ValueError: no suite, one without test items that is not sealed, the first one sealed, a sealed one that is
-            not there, a malformed item, or two items with one id.
+        FileNotFoundError: the file of a suite is missing.
+        ValueError: there is no suite, a suite has no test items and is not sealed, the first suite is sealed, a sealed
+            suite is not in `suites`, an item is malformed, or two items have the same id.
     """
     suites = list(suites)
-    if suites and (wrong := sorted({*sealed} - {suite.name for suite in suites[1:]})):
-        why = "the first suite chooses the candidate" if wrong[0] == suites[0].name else "it is none of the suites"
-        raise ValueError(f"{wrong[0]} cannot be sealed: {why}")
+    if suites and (invalid := sorted({*sealed} - {suite.name for suite in suites[1:]})):
+        reason = (
+            "the first suite selects the candidate" if invalid[0] == suites[0].name else "it is not one of the suites"
+        )
+        raise ValueError(f"{invalid[0]} cannot be sealed: {reason}")
     rows: list[dict[str, object]] = []
     for suite in suites:
         items = suite.items(folder)
@@ -186,19 +188,19 @@ def item_table(
             _check(suite, item)
             rows.append({name: getattr(item, name) for name in BENCHMARK_ITEMS.names()})
     if not rows:
-        raise ValueError("no suite to take items from: the tier's row lists none, and nothing could be measured")
+        raise ValueError("no benchmark suites: the tier lists none")
     table = pl.DataFrame(rows, schema=BENCHMARK_ITEMS)
-    if (twice := table.filter(pl.col("item_id").is_duplicated())).height:
-        raise ValueError(f"benchmark items share the id {twice['item_id'][0]!r}")
+    if (duplicates := table.filter(pl.col("item_id").is_duplicated())).height:
+        raise ValueError(f"benchmark items have the same id {duplicates['item_id'][0]!r}")
     return table
 
 
 def check_files(suites: Iterable[Suite], folder: Path) -> None:
-    """Read the files of suites that have some, before anything runs; the hub is not asked.
+    """Read the benchmark files of the suites, to find errors before a run. Does not access the hub.
 
     Raises:
-        FileNotFoundError: a file is missing, and what it holds is nowhere else.
-        ValueError: a file is not as it should be; names file, line and field.
+        FileNotFoundError: a file is missing and there is no other source.
+        ValueError: a file is invalid; names file, line and field.
     """
     for suite in suites:
         if suite.files and (not suite.from_hub or any(folder.glob(suite.files))):
@@ -206,23 +208,23 @@ def check_files(suites: Iterable[Suite], folder: Path) -> None:
 
 
 def items_of(table: pl.DataFrame) -> list[Item]:
-    """The items of a BENCHMARK_ITEMS table, in order."""
+    """Return the items of a BENCHMARK_ITEMS table, in order."""
     names = [name for name in BENCHMARK_ITEMS.names() if name != "item_hash"]
     rows = table.select(names).iter_rows(named=True)
     return [Item(**{**row, "choices": tuple(row["choices"])}) for row in rows]
 
 
 def _check(suite: Suite, item: Item) -> None:
-    wrong = ""
+    problem = ""
     if item.suite != suite.name or item.kind != suite.kind:
-        wrong = f"belongs to suite {item.suite!r} of kind {item.kind!r}"
+        problem = f"has suite {item.suite!r} and kind {item.kind!r}, expected {suite.name!r} and {suite.kind!r}"
     elif item.split not in (*SPLITS, SEALED):
-        wrong = f"is in split {item.split!r}; there are {', '.join((*SPLITS, SEALED))}"
+        problem = f"has the unknown split {item.split!r}; expected one of {', '.join((*SPLITS, SEALED))}"
     elif not item.prompt.strip():
-        wrong = "has an empty prompt"
+        problem = "has an empty prompt"
     elif suite.kind == "choice" and not 2 <= len(set(item.choices)) == len(item.choices):
-        wrong = f"needs at least two different choices, not {list(item.choices)}"
+        problem = f"must have at least two choices, all different, got {list(item.choices)}"
     elif suite.kind == "choice" and item.answer not in map(str, range(len(item.choices))):
-        wrong = f"has the answer {item.answer!r} for {len(item.choices)} choices"
-    if wrong:
-        raise ValueError(f"suite {suite.name}: item {item.item_id} {wrong}")
+        problem = f"has the answer {item.answer!r}, expected an index below {len(item.choices)}"
+    if problem:
+        raise ValueError(f"suite {suite.name}: item {item.item_id} {problem}")

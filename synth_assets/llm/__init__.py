@@ -1,1 +1,1 @@
-"""Language models: catalog, checks of model folders, loading, chat templates and generators. No Dagster, no assets."""
+"""Load language models and generate text: catalog, folder checks, chat templates, generators. Does not use Dagster."""

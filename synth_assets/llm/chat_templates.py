@@ -1,4 +1,4 @@
-"""The chat templates in a model's folder, and a bounded trial of each before the model is used."""
+"""Read the chat templates in a model folder, and test each under time and memory limits before the model is used."""
 
 import json
 import subprocess
@@ -8,60 +8,61 @@ from typing import Any
 
 from synth_assets.llm.errors import ModelFilesError, read_json
 
-FILE = "chat_template.jinja"
-MORE = "additional_chat_templates"
+TEMPLATE_FILE = "chat_template.jinja"
+EXTRA_TEMPLATES = "additional_chat_templates"
 PROBE = Path(__file__).with_name("chat_template_probe.py")
-CPU_S = 5  # a template of a published model takes milliseconds
+CPU_S = 5  # templates of published models take milliseconds
 WALL_S = 60.0
-MEMORY_BYTES = 2**28  # a rendered chat takes less than a thousandth of it
-BOUNDED = """
+MEMORY_BYTES = 2**28  # a rendered chat needs less than a thousandth of it
+LIMITED_PROGRAM = """
 import contextlib, resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_CPU, ({cpu}, {cpu}))
-with contextlib.suppress(ValueError, OSError):  # macOS has no limit of this kind
+with contextlib.suppress(ValueError, OSError):  # not supported on macOS
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
 runpy.run_path({program!r}, run_name="__main__")
 """
 
 
 def chat_template(folder: Path, location: str) -> str:
-    """Return the template that chats are written with; empty where the folder has none."""
+    """Return the chat template of a model folder, or "" if it has none."""
     templates = _templates(folder, location)
-    return next((text for name, text in templates.items() if name != MORE), "")
+    return next((text for name, text in templates.items() if name != EXTRA_TEMPLATES), "")
 
 
 def check_chat_templates(folder: Path, location: str) -> None:
-    """Refuse a template that does not end within CPU_S seconds, takes MEMORY_BYTES, or is no template.
+    """Check that each chat template is valid and renders within CPU_S seconds and MEMORY_BYTES.
 
     Raises:
-        ModelFilesError: names the file and what happened.
+        ModelFilesError: a template failed; names the file and the reason.
     """
     tokens = _tokens(folder, location)
     for file, template in _templates(folder, location).items():
-        if reason := _trial(template, tokens):
+        if reason := _probe(template, tokens):
             raise ModelFilesError(
-                f"{location}: the chat template in {file} cannot be used: {reason}. Correct the file, or choose "
-                "another model"
+                f"{location}: the chat template in {file} cannot be used: {reason}. Fix the file or choose another "
+                "model"
             )
 
 
 def _templates(folder: Path, location: str) -> dict[str, str]:
-    """File (and name in it) -> template, the default one first."""
-    found: dict[str, str] = {}
-    if (folder / FILE).is_file():
-        found[FILE] = _text(folder / FILE, location)
+    """Return file (and name inside it) -> template, the default template first."""
+    templates: dict[str, str] = {}
+    if (folder / TEMPLATE_FILE).is_file():
+        templates[TEMPLATE_FILE] = _text(folder / TEMPLATE_FILE, location)
     settings = folder / "tokenizer_config.json"
-    own = read_json(settings, location).get("chat_template") if settings.is_file() else None
-    if isinstance(own, str):
-        found[settings.name] = own
-    elif isinstance(own, list):  # [{"name": "default", "template": ...}, ...]
-        named = {str(e.get("name")): e["template"] for e in own if isinstance(e, dict) and "template" in e}
+    configured = read_json(settings, location).get("chat_template") if settings.is_file() else None
+    if isinstance(configured, str):
+        templates[settings.name] = configured
+    elif isinstance(configured, list):  # [{"name": "default", "template": ...}, ...]
+        named = {str(e.get("name")): e["template"] for e in configured if isinstance(e, dict) and "template" in e}
         ordered = sorted(named, key=lambda name: name != "default")
-        found |= {f"{settings.name} ({name})": str(named[name]) for name in ordered}
-    elif own is not None:
-        raise ModelFilesError(f"{location}: {settings.name}: chat_template must be a text, got {type(own).__name__}")
-    for path in sorted((folder / MORE).glob("*.jinja")):
-        found[f"{MORE}/{path.name}"] = _text(path, location)
-    return found
+        templates |= {f"{settings.name} ({name})": str(named[name]) for name in ordered}
+    elif configured is not None:
+        kind = type(configured).__name__
+        raise ModelFilesError(f"{location}: {settings.name}: chat_template must be a string or a list, got {kind}")
+    for path in sorted((folder / EXTRA_TEMPLATES).glob("*.jinja")):
+        templates[f"{EXTRA_TEMPLATES}/{path.name}"] = _text(path, location)
+    return templates
 
 
 def _text(path: Path, location: str) -> str:
@@ -72,7 +73,7 @@ def _text(path: Path, location: str) -> str:
 
 
 def _tokens(folder: Path, location: str) -> dict[str, Any]:
-    """The texts that templates take from the tokenizer: `bos_token` and the like."""
+    """Return the special tokens that templates can use, such as `bos_token`."""
     settings = folder / "tokenizer_config.json"
     if not settings.is_file():
         return {}
@@ -81,11 +82,11 @@ def _tokens(folder: Path, location: str) -> dict[str, Any]:
     return {name: text for name, text in contents.items() if isinstance(text, str)}
 
 
-def _trial(template: str, tokens: dict[str, Any]) -> str:
-    """What is wrong with a template when a process with limits renders it; empty where nothing is."""
-    program = BOUNDED.format(cpu=CPU_S, program=str(PROBE))
+def _probe(template: str, tokens: dict[str, Any]) -> str:
+    """Render a template in a process with limits; return why it failed, or ""."""
+    program = LIMITED_PROGRAM.format(cpu=CPU_S, program=str(PROBE))
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-I", "-c", program, str(MEMORY_BYTES)],
             input=json.dumps({"template": template, "tokens": tokens}),
             capture_output=True,
@@ -94,10 +95,10 @@ def _trial(template: str, tokens: dict[str, Any]) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"it did not end within {WALL_S:.0f} s"
-    if done.returncode < 0:
-        return f"it did not end within {CPU_S} s of a processor's time"
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        return f"its trial failed ({last[0]})"
-    return done.stdout
+        return f"rendering exceeded {WALL_S:.0f} s"
+    if process.returncode < 0:
+        return f"rendering exceeded {CPU_S} s of CPU time"
+    if process.returncode:
+        last_line = process.stderr.strip().splitlines()[-1:] or ["no message"]
+        return f"rendering failed ({last_line[0]})"
+    return process.stdout

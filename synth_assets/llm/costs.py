@@ -1,4 +1,4 @@
-"""What a training takes: parameters by their true shapes, peak memory, price."""
+"""Measure and predict the cost of training: parameters, peak memory, time and price."""
 
 import math
 import re
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 CHECKPOINT_ACTIVATIONS_BELOW_GB = 40.0  # of device memory
 ADAMW_STATES = 2  # first and second moment, float32
-ACTIVATION_BYTES_PER_HIDDEN = 34  # at 16 bits, by layer and token, attention matrix not kept
-"""Korthikanti et al. 2022 (arXiv 2205.05198), eq. 2 without its last term; fused attention recomputes that."""
+ACTIVATION_BYTES_PER_HIDDEN = 34  # bytes per hidden unit, layer and token at 16 bits, without the attention matrix
+"""Korthikanti et al. 2022 (arXiv 2205.05198), eq. 2 without its last term, which fused attention recomputes."""
 
 HOST_RESET, HOST_STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def parameter_counts(model: "nn.Module") -> tuple[int, int]:
-    """(trainable, all) parameters; tied weights count once, packed 4-bit weights by their unpacked shape."""
+    """Return (trainable, total) parameters. Tied weights count once; 4-bit weights count by their unpacked shape."""
     sizes = [(p.requires_grad, _true_size(p)) for p in model.parameters()]
     return sum(n for trained, n in sizes if trained), sum(n for _, n in sizes)
 
 
 def cost_usd(seconds: float, usd_per_hour: float) -> float:
-    """Price of `seconds` on the tier's machine."""
+    """Return the price of `seconds` at an hourly rate."""
     return seconds / 3600 * usd_per_hour
 
 
 def reset_peak_memory() -> None:
-    """Start measuring the peak on a CUDA device; nothing elsewhere."""
+    """Reset the peak memory statistics of the CUDA device, if there is one."""
     import torch
 
     if torch.cuda.is_available():
@@ -39,21 +39,21 @@ def reset_peak_memory() -> None:
 
 
 def reset_host_peak() -> None:
-    """Start measuring the peak of this process's memory, where the system counts it (Linux, proc(5))."""
+    """Reset the peak resident memory of this process, where the system supports it (Linux, proc(5))."""
     if HOST_RESET.exists():
         HOST_RESET.write_text("5")
 
 
 def host_peak_bytes() -> int:
-    """The peak of this process's resident memory since `reset_host_peak`; 0 where the system does not tell."""
+    """Return the peak resident memory of this process since `reset_host_peak`; 0 if the system does not report it."""
     if not HOST_STATUS.exists():
         return 0
-    found = re.search(r"^VmHWM:\s+(\d+) kB", HOST_STATUS.read_text("utf-8"), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    match = re.search(r"^VmHWM:\s+(\d+) kB", HOST_STATUS.read_text("utf-8"), re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
 
 
 def predicted_cost(tokens: float, tokens_per_s: float | None, tier: Tier) -> dict[str, float]:
-    """Tokens of a training and, where a rate is known, its seconds and US dollars; validation is not in it."""
+    """Return the tokens of a training and, if a rate is given, its seconds and US dollars, without validation."""
     if not tokens_per_s:
         return {"tokens": tokens}
     seconds = tokens / tokens_per_s
@@ -61,7 +61,10 @@ def predicted_cost(tokens: float, tokens_per_s: float | None, tier: Tier) -> dic
 
 
 def peak_memory(model: "PeftModel", tokens_in_batch: int) -> tuple[int, Literal["measured", "derived"]]:
-    """(bytes, how known): the allocator's peak on CUDA; on cpu the sum of weights, gradients, AdamW and activations."""
+    """Return the peak memory in bytes and whether it was measured.
+
+    On CUDA it is the allocator's measured peak. On a CPU it is derived: weights, gradients, AdamW states, activations.
+    """
     import torch
 
     if next(model.parameters()).is_cuda:

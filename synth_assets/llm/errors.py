@@ -1,4 +1,4 @@
-"""The error of a model that cannot be used, and the reading of its JSON files."""
+"""Error for unusable model files, and a JSON reader that raises it."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import Any
 
 
 class ModelFilesError(ValueError):
-    """A model that cannot be used: missing, out of reach, or refused; the message says what to do."""
+    """A model is missing, unreachable or rejected. The message names the remedy."""
 
 
-REMEDY = "copy or fetch the model again"
+REMEDY = "copy or download the model again"
 
 
 def read_json(path: Path, location: str) -> dict[str, Any]:
-    """Return the object in a JSON file of a model.
+    """Read a model's JSON file that holds an object.
 
     Raises:
-        ModelFilesError: the file is not complete UTF-8 JSON, or holds no object; names the file and the remedy.
+        ModelFilesError: the file is not valid UTF-8 JSON, or not an object; names the file and the remedy.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -29,6 +29,6 @@ def read_json(path: Path, location: str) -> dict[str, Any]:
         raise ModelFilesError(f"{location}: {path.name} cannot be read ({error.strerror})") from error
     if not isinstance(content, dict):
         raise ModelFilesError(
-            f"{location}: {path.name} must hold a JSON object, got {type(content).__name__}: {REMEDY}"
+            f"{location}: {path.name} must contain a JSON object, got {type(content).__name__}: {REMEDY}"
         )
     return content

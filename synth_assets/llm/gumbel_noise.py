@@ -1,6 +1,6 @@
-"""Random numbers that belong to a row: Gumbel noise computed from the row's seed, the step and the token.
+"""Compute Gumbel noise for sampling from a row's seed, the step and the token.
 
-Nothing is drawn from a generator with state, so a row's noise is the same alone or in a batch, first or resumed.
+No random generator with state is involved, so a row gets the same noise alone or in a batch, in a first or resumed run.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,18 @@ SECOND_MULTIPLIER = 0x94D049BB133111EB - 2**64
 
 
 def gumbel_noise(seeds: "torch.Tensor", step: int, vocabulary: int) -> "torch.Tensor":
-    """Standard Gumbel noise for the choice of one token in each row.
+    """Compute standard Gumbel noise for sampling one token per row.
 
-    The index of the greatest (log-probability + noise) is a draw from the distribution (Maddison et al. 2014,
-    arXiv 1411.0030).
+    The argmax of (log-probability + noise) is a sample from the distribution (Maddison et al. 2014, arXiv 1411.0030).
 
     Args:
-        seeds: (rows,) int64, one stream each.
+        seeds: (rows,) int64, one random stream per row.
         step: position of the token in its row.
-        vocabulary: how many tokens there are to choose from.
+        vocabulary: size of the vocabulary.
 
     Returns:
-        (rows, vocabulary) float64 on the device of `seeds`, finite. The integers below it are equal on all devices; the
-        two logarithms may differ by their rounding.
+        (rows, vocabulary) float64 on the device of `seeds`, all finite. The underlying integers are identical on all
+        devices; the two logarithms may differ by rounding.
     """
     import torch
 
@@ -40,19 +39,19 @@ def gumbel_noise(seeds: "torch.Tensor", step: int, vocabulary: int) -> "torch.Te
 
 
 def seed_tensor(seeds: Sequence[int], device: "torch.device | str") -> "torch.Tensor":
-    """(rows,) int64 of Python integers of any size, taken modulo 2**64."""
+    """Convert Python integers of any size to a (rows,) int64 tensor, modulo 2**64."""
     import torch
 
     return torch.tensor([(seed + 2**63) % 2**64 - 2**63 for seed in seeds], dtype=torch.int64, device=device)
 
 
 def _mix(state: "torch.Tensor") -> "torch.Tensor":
-    """SplitMix64's output function; int64 arithmetic wraps as the unsigned one does."""
+    """Apply SplitMix64's output function; int64 arithmetic wraps like unsigned arithmetic."""
     state = (state ^ _shifted(state, 30)) * FIRST_MULTIPLIER
     state = (state ^ _shifted(state, 27)) * SECOND_MULTIPLIER
     return state ^ _shifted(state, 31)
 
 
 def _shifted(state: "torch.Tensor", bits: int) -> "torch.Tensor":
-    """A logical shift to the right: torch's own keeps the sign."""
+    """Shift right logically; torch's operator is an arithmetic shift."""
     return (state >> bits) & (2 ** (64 - bits) - 1)

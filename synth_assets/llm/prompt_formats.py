@@ -1,8 +1,8 @@
-"""Model families: what ends a turn and what may not begin one, which a chat template does not say.
+"""Prompt formats of model families: pre-query templates, stop tokens and banned first tokens.
 
-A chat model that continues its pre-query template, where a user's words would stand, invents an instruction (Magpie,
-Xu et al. 2024, arXiv 2406.08464). The prompt comes from the tokenizer's own chat template. `pre_query` of a row is what
-the family's makers publish: a cross-check of that template before a GPU-hour is spent on it.
+A chat model that continues its pre-query template, the text before a user message, generates an instruction (Magpie,
+Xu et al. 2024, arXiv 2406.08464). Prompts come from the tokenizer's own chat template. A row's `pre_query` is the
+published template of the family; it verifies the tokenizer before GPU time is spent.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PROBE = "probe7391"  # stands for the user's words; occurs in no template
+PROBE = "probe7391"  # stands for the user message; no template contains it
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class PromptFormat:
     """A row of FAMILIES.
 
     Attributes:
-        pre_query: template text before a user's first word, without any system turn; compared with the tokenizer's.
-        stop: control tokens that end a text, beside the tokenizer's own end of sequence.
-        marker: text that the family's chat templates hold and the rows below it, of another family, do not.
-        names: regular expression for model names, searched in lower case.
-        system: whether the chat template takes a system turn, and the model knows one: as a turn of its own or before
-            the user's words. Without, topics cannot be steered by system prompts.
-        banned_first: texts that an instruction may not begin with, each one token of the family's tokenizers.
-        compared_with: the tokenizer that the row was compared with; empty where nobody has done it.
-        recipe: raise it when the same spec would give other rows with teachers of the family.
+        pre_query: template text before the user message, without a system turn; compared with the tokenizer's.
+        stop: control tokens that end a text, besides the tokenizer's end of sequence.
+        marker: text in the family's chat templates that the rows below do not contain.
+        names: regular expression for model names, matched in lower case.
+        system: whether the chat template accepts a system turn and the model was trained with one. Without it, system
+            prompts cannot steer topics.
+        banned_first: texts that may not start an instruction, each a single token of the family's tokenizers.
+        compared_with: the tokenizer that the row was verified against; empty if unverified.
+        recipe: version of the row; raise it when the same spec would generate other rows with the family's teachers.
     """
 
     pre_query: str
@@ -39,10 +39,10 @@ class PromptFormat:
     system: bool = True
     banned_first: tuple[str, ...] = ()
     compared_with: str = ""
-    recipe: int = 2  # 1: the prompt was `pre_query`; 2: it is what the tokenizer's chat template writes
+    recipe: int = 2  # 1: the prompt is `pre_query`; 2: the prompt comes from the tokenizer's chat template
 
 
-# Llama-3.1 writes worked solutions ("## Step 1") instead of questions unless headings are banned as the first token.
+# Llama 3.1 generates worked solutions ("## Step 1") instead of questions unless headings are banned as the first token.
 MARKDOWN_HEADINGS = ("#", "##", "###", "####")  # ids 2, 567, 14711, 827 in Llama 3's tokenizer
 
 FAMILIES: dict[str, PromptFormat] = {
@@ -58,30 +58,30 @@ FAMILIES: dict[str, PromptFormat] = {
         stop=("<|eot_id|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
         marker="<|start_header_id|>",
         names=r"^embedded",
-        system=False,  # its template would write one, but the model never saw any
+        system=False,  # the template renders a system turn, but the model was trained without one
         compared_with="the tokenizer that is shipped",
-        recipe=1,  # its template writes `pre_query`, to the byte
+        recipe=1,  # its chat template renders exactly `pre_query`
     ),
-    "qwen3": PromptFormat(  # answers begin with the template's empty <think> block: chat.py asks for no thinking
+    "qwen3": PromptFormat(  # answers follow the template's empty <think> block: chat_encoding.py turns thinking off
         pre_query="<|im_start|>user\n",
         stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
         marker="enable_thinking",
         names=r"qwen-?3",
     ),
-    "qwen2": PromptFormat(  # 2, 2.5; the template of 2.5 writes a system turn of its own, which the row leaves out
+    "qwen2": PromptFormat(  # 2, 2.5; the template of 2.5 adds a default system turn, which the row omits
         pre_query="<|im_start|>user\n",
         stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
         marker="<|im_start|>",
         names=r"qwen-?2",
     ),
-    "smollm2": PromptFormat(  # the template writes a system turn of its own
+    "smollm2": PromptFormat(  # the template adds a default system turn
         pre_query="<|im_start|>user\n",
         stop=("<|im_end|>", "<|endoftext|>", "<|im_start|>"),
         marker="<|im_start|>",
         names=r"smollm",
         compared_with="SmolLM2-135M-Instruct's",
     ),
-    "gemma3": PromptFormat(  # a system turn is written before the first user's words
+    "gemma3": PromptFormat(  # the template puts a system turn before the first user message
         pre_query="<bos><start_of_turn>user\n",
         stop=("<end_of_turn>", "<eos>", "<start_of_turn>"),
         marker="first_user_prefix",
@@ -100,8 +100,8 @@ FAMILIES: dict[str, PromptFormat] = {
         marker="<|end|>",
         names=r"phi-?3",
     ),
-    "mistral": PromptFormat(  # a system turn is written before the user's words, within [INST]
-        pre_query="<s>[INST]",  # the space after it belongs to the first word's token
+    "mistral": PromptFormat(  # the template puts a system turn before the user message, inside [INST]
+        pre_query="<s>[INST]",  # the following space belongs to the first word's token
         stop=("</s>", "[/INST]"),
         marker="[INST]",
         names=r"mistral|mixtral",
@@ -116,55 +116,55 @@ FAMILIES: dict[str, PromptFormat] = {
 
 
 class ChatTokenizer(Protocol):
-    """The part of a Transformers tokenizer that `pre_query_of_template` needs."""
+    """The part of a Transformers tokenizer that `template_pre_query` needs."""
 
     def apply_chat_template(self, conversation: Sequence[dict[str, str]], *, tokenize: bool) -> str:
-        """The conversation as the model's chat template writes it."""
+        """Render a conversation with the model's chat template."""
         ...
 
 
 def family_of(name: str, chat_template: str = "") -> str:
-    """The key of FAMILIES for a model, by its chat template where there is one, else by its name.
+    """Return the key of FAMILIES for a model, from its chat template if it has one, else from its name.
 
     Args:
         name: hub repository, folder, or "embedded:teacher".
-        chat_template: the Jinja text of the tokenizer; empty for base models.
+        chat_template: Jinja source of the tokenizer's chat template; empty for base models.
 
     Raises:
-        ValueError: no row fits; says how to add one.
+        ValueError: no row matches; names the file to add one to.
     """
     named = [key for key, family in FAMILIES.items() if re.search(family.names, name.lower())]
     marked = [key for key, family in FAMILIES.items() if family.marker in chat_template]
-    fitting = [key for key in marked if key in named] or marked or named
-    if not fitting:
+    matches = [key for key in marked if key in named] or marked or named
+    if not matches:
         raise ValueError(
-            f"no model family fits {name}; there are {', '.join(FAMILIES)}: "
+            f"no model family matches {name}; known families are {', '.join(FAMILIES)}: "
             "add a row to FAMILIES in synth_assets/llm/prompt_formats.py"
         )
-    return fitting[0]
+    return matches[0]
 
 
 def family(key: str) -> PromptFormat:
-    """The row of FAMILIES, or ValueError naming the rows there are."""
+    """Return the row of FAMILIES for a key. Raises ValueError with the known keys."""
     if key not in FAMILIES:
-        raise ValueError(f"no model family {key!r}; there are {', '.join(FAMILIES)}")
+        raise ValueError(f"model family must be one of {', '.join(FAMILIES)}, got {key!r}")
     return FAMILIES[key]
 
 
-def pre_query_of_template(tokenizer: ChatTokenizer) -> str:
-    """What a tokenizer's chat template writes before a user's first word, a default system turn included."""
+def template_pre_query(tokenizer: ChatTokenizer) -> str:
+    """Return the text that a chat template renders before the user message, including a default system turn."""
     text = tokenizer.apply_chat_template([{"role": "user", "content": PROBE}], tokenize=False)
-    before, found, _ = text.partition(PROBE)
-    if not found:
-        raise ValueError("the chat template does not write the user's words")
+    before, probe, _ = text.partition(PROBE)
+    if not probe:
+        raise ValueError("the chat template does not render the user message")
     return before
 
 
-def opens_like(row: PromptFormat, derived: str) -> bool:
-    """Whether a row's template is what a tokenizer derives, a system turn and the first word's space aside.
+def matches_pre_query(row: PromptFormat, derived: str) -> bool:
+    """Return whether a row's pre-query template matches the tokenizer's, ignoring a default system turn.
 
-    Some templates open with a system turn of their own (Llama 3.1 the date, Qwen2.5 its name); the row leaves it out,
-    so the user's header has to end the derived text, and a begin-of-sequence token has to begin it.
+    Some templates add a default system turn (Llama 3.1 with the date, Qwen2.5 with its name), which the row omits. So
+    the derived text must end with the user header, and start with the begin-of-sequence token if the row has one.
     """
     derived = derived.rstrip(" ")
     begin = re.match(r"<\|begin_of_text\|>|<bos>|<s>", row.pre_query)
@@ -174,25 +174,25 @@ def opens_like(row: PromptFormat, derived: str) -> bool:
 
 @dataclass(frozen=True)
 class TemplateCheck:
-    """A row of FAMILIES beside the tokenizer of a model that it is to be used with."""
+    """Comparison of a row of FAMILIES with a model's tokenizer."""
 
     key: str
-    derived: str  # what the tokenizer's chat template writes before a user's first word
-    missing_stops: tuple[str, ...]  # stop tokens of the row that the tokenizer does not have
-    banned: tuple[str, ...]  # of the row's banned first texts, those that are one token here
+    derived: str  # pre-query text that the tokenizer's chat template renders
+    missing_stops: tuple[str, ...]  # stop tokens of the row that the tokenizer lacks
+    banned: tuple[str, ...]  # banned first texts of the row that are single tokens in this tokenizer
 
     @property
     def fits(self) -> bool:
-        """Whether the model can be asked by the row."""
-        return opens_like(FAMILIES[self.key], self.derived) and not self.missing_stops
+        """Return whether the row can be used with the model."""
+        return matches_pre_query(FAMILIES[self.key], self.derived) and not self.missing_stops
 
 
 def check_template(key: str, tokenizer: "PreTrainedTokenizerBase") -> TemplateCheck:
-    """The row `key` beside a tokenizer; ValueError where there is no such row."""
-    row, known = family(key), tokenizer.get_vocab()
+    """Compare the row `key` of FAMILIES with a tokenizer. Raises ValueError if there is no such row."""
+    row, vocabulary = family(key), tokenizer.get_vocab()
     return TemplateCheck(
         key=key,
-        derived=pre_query_of_template(tokenizer),  # pyright: ignore[reportArgumentType]
-        missing_stops=tuple(token for token in row.stop if token not in known),
+        derived=template_pre_query(tokenizer),  # pyright: ignore[reportArgumentType]
+        missing_stops=tuple(token for token in row.stop if token not in vocabulary),
         banned=tuple(t for t in row.banned_first if len(tokenizer.encode(t, add_special_tokens=False)) == 1),
     )

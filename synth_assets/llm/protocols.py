@@ -1,4 +1,4 @@
-"""What stages ask of the machine; `resources` and the tests' fakes provide it."""
+"""Protocols for generators, reward models and trackers, implemented by `resources` and by test fakes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from synth_assets.schemas.records import AdapterRecord, Metric
 
 FinishReason = Literal["stop", "length"]
 Message = Mapping[str, str]  # {"role": ..., "content": ...}
-Refusal = Callable[[Sequence[Message], str], str]  # turns and an answer -> why a chat template refuses them, or ""
+Refusal = Callable[[Sequence[Message], str], str]  # (turns, answer) -> why the chat template rejects them, or ""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How text is drawn. Temperature 0 is greedy; `banned_first` are token ids that may not come first."""
+    """Sampling parameters. Temperature 0 is greedy; `banned_first` lists token ids banned as the first token."""
 
     temperature: float
     top_p: float
     max_tokens: int
-    stop: tuple[str, ...] = ()  # control tokens that end a text, beside the tokenizer's own
+    stop: tuple[str, ...] = ()  # control tokens that end a text, besides the tokenizer's own
     banned_first: tuple[int, ...] = ()
 
 
@@ -37,10 +37,10 @@ class Completion:
 
 
 class TextGenerator(Protocol):
-    """A language model that continues prompts, one independent random stream per row.
+    """Language model that continues prompts, with an independent random stream per row.
 
-    The same (prompt, seed, sampling) gives the same text whatever else is in the call, up to rounding in the
-    forward pass; callers that need byte-identical text always pass the same block of rows.
+    The same (prompt, seed, sampling) gives the same text in any batch, up to rounding in the forward pass. Callers that
+    need byte-identical text must pass the same block of rows.
     """
 
     @property
@@ -55,33 +55,33 @@ class TextGenerator(Protocol):
 
     @property
     def engine(self) -> str:
-        """Name and version, such as "transformers 5.23.0"."""
+        """Return the engine's name and version, such as "transformers 5.23.0"."""
         ...
 
     @property
     def context_tokens(self) -> int:
-        """How many tokens a prompt and its completion may have together."""
+        """Return the maximum number of tokens in a prompt and its completion."""
         ...
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to where the assistant speaks; text of a message never becomes a control token."""
+        """Encode a chat with its generation prompt; message text never becomes a control token."""
         ...
 
     def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to where the user speaks next; ValueError where the chat template refuses these turns."""
+        """Encode a chat up to the next user message. Raises ValueError if the chat template rejects the turns."""
         ...
 
     def encode_template(self, template: str) -> list[int]:
-        """Token ids of trusted template text, in which control tokens are meant."""
+        """Encode trusted template text, including its control tokens."""
         ...
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
-        """One completion per prompt, in order. ValueError where the lengths differ."""
+        """Return one completion per prompt, in order. Raises ValueError if the lengths differ."""
         ...
 
 
 class RewardModel(Protocol):
-    """Scores a response to an instruction; higher is better, in the model's own unit."""
+    """Model that scores a response to an instruction; higher is better, in the model's own unit."""
 
     @property
     def model(self) -> str:
@@ -94,45 +94,46 @@ class RewardModel(Protocol):
         ...
 
     def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        """(n,) float64 rewards of (instruction, response); NaN where the model gave one.
+        """Return (n,) float64 rewards of (instruction, response) pairs; NaN where the model returns NaN.
 
-        `histories` are the turns before each instruction; none at all where no pair has any.
+        `histories` holds the turns before each instruction; leave it empty if no pair has any.
         """
         ...
 
 
 class Tracker(Protocol):
-    """Runs, registered versions and aliases; MLflow in production."""
+    """Experiment tracker and model registry; MLflow in production."""
 
     def log_training(
         self, record: AdapterRecord, folder: Path, curve: Sequence[Mapping[str, float]], tags: Mapping[str, str]
     ) -> tuple[str, str]:
-        """Log one training and register the adapter; returns (run id, version).
+        """Log a training, register its adapter, and return (run id, version).
 
-        Idempotent by `record.fingerprint`: the same adapter again returns the run and version that exist.
+        Idempotent by `record.fingerprint`: for a registered adapter, return the existing run and version.
         """
         ...
 
     def log_scores(self, metrics: Sequence[Metric], items: pl.DataFrame, versions: Mapping[str, str]) -> str:
-        """Log metrics that the items prove, attach them to `versions` (model -> version); returns the run id.
+        """Verify metrics against the items, log them and link them to `versions` (model -> version).
 
-        Raises ValueError naming the first metric whose value, n or interval the items do not give.
+        Returns the run id. Raises ValueError with the first metric whose value, n or interval does not follow from the
+        items.
         """
         ...
 
     def alias(self, name: str) -> str | None:
-        """The version that `name` ("champion", "challenger") points to, or None."""
+        """Return the version that the alias `name` ("champion", "challenger") points to, or None."""
         ...
 
     def set_alias(self, name: str, version: str, tags: Mapping[str, str]) -> None:
-        """Point `name` to `version` and tag that version with the evidence."""
+        """Point the alias `name` to `version`, and set tags on that version."""
         ...
 
     def version_tags(self, version: str) -> dict[str, str]:
-        """The tags of a version; KeyError where it does not exist."""
+        """Return the tags of a version. Raises KeyError if it does not exist."""
         ...
 
 
 def refuses_nothing(_turns: Sequence[Message], _answer: str) -> str:
-    """Stand for a chat template that takes every conversation."""
+    """Accept every conversation; the default where no chat template applies."""
     return ""

@@ -1,4 +1,4 @@
-"""Keep libraries off the network and the terminal."""
+"""Disable telemetry, progress bars and log output of libraries."""
 
 import logging
 import os
@@ -17,14 +17,14 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""Telemetry, progress bars and remarks of the libraries, off; read while they are imported."""
+"""Environment variables that the libraries read on import."""
 
-TALKATIVE = ("alembic", "bitsandbytes", "mlflow", "transformers")
+NOISY_LOGGERS = ("alembic", "bitsandbytes", "mlflow", "transformers")
 
 
 def silence_libraries() -> None:
-    """Keep libraries off the network and the terminal, before the first of them is imported."""
+    """Disable telemetry, progress bars and log output; call it before importing the libraries."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    for name in TALKATIVE:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How fast memory alone lets a model write: the bound that tokens per second are compared with."""
+"""Compute the memory-bandwidth bound on generation throughput (roofline)."""
 
 import functools
 import time
@@ -8,21 +8,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from synth_assets.llm.weight_files import parameters
+from synth_assets.llm.weight_files import count_parameters
 from synth_assets.schemas.tier import Tier
 
 BYTES_PER_PARAMETER = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0, "nf4": 0.5}
-COPIED_BYTES = 2**27  # beyond the caches of the cores at hand
+COPY_BYTES = 2**27  # larger than the CPU caches
 COPIES = 3
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The most tokens per second that a batch can have where each forward pass reads every weight once.
+    """Upper bound on a batch's tokens per second, given that each forward pass reads every weight once.
 
     tokens_per_s = rows x bandwidth / weight bytes: the memory roof of Williams et al. 2009 (10.1145/1498765.1498785).
-    Left out are the key-value cache, which lowers it, and arithmetic, which limits large batches first. Derived from
-    the number of parameters and the tier's precision; no counter of the device is read.
+    It ignores the key-value cache, which lowers the bound, and arithmetic, which limits large batches first. It is
+    derived from the parameter count and the tier's precision, not from device counters.
     """
 
     rows: int
@@ -32,21 +32,21 @@ class Roofline:
 
     @property
     def tokens_per_s(self) -> float:
-        """The bound."""
+        """Return the bound in tokens per second."""
         return self.rows * self.bandwidth_gb_s * 1e9 / self.weight_bytes
 
     def facts(self) -> dict[str, Any]:
-        """All that the bound is derived from, as JSON values."""
+        """Return the bound and its inputs as JSON values."""
         return {"tokens_per_s_at_most": round(self.tokens_per_s, 1), **asdict(self), "kind": "derived"}
 
 
 def roofline(folder: Path, tier: Tier, rows: int) -> Roofline:
-    """The bound for the model in a folder of safetensors on a tier's device, with `rows` texts in a forward pass.
+    """Compute the bound for a safetensors model on a tier, with `rows` texts per forward pass.
 
-    The bandwidth is the tier row's; measured by copying where the row has none, as that of the CPU.
+    The bandwidth is the tier's data-sheet value. Tiers without one, such as cpu, are measured by copying memory.
     """
     precision = tier.dtype if tier.quantisation == "none" else tier.quantisation
-    weight_bytes = parameters(folder) * BYTES_PER_PARAMETER[precision]
+    weight_bytes = count_parameters(folder) * BYTES_PER_PARAMETER[precision]
     if tier.bandwidth_gb_s:
         return Roofline(rows, weight_bytes, tier.bandwidth_gb_s, "data sheet")
     return Roofline(rows, weight_bytes, round(copy_bandwidth_gb_s(), 1), "measured")
@@ -54,12 +54,12 @@ def roofline(folder: Path, tier: Tier, rows: int) -> Roofline:
 
 @functools.lru_cache(maxsize=1)
 def copy_bandwidth_gb_s() -> float:
-    """What one core of this machine reads and writes in 1e9 bytes a second: the best of a few copies of an array."""
-    source = np.ones(COPIED_BYTES, np.uint8)
+    """Measure one core's memory bandwidth in 1e9 bytes read and written per second: the best of COPIES array copies."""
+    source = np.ones(COPY_BYTES, np.uint8)
     target = np.empty_like(source)
     best = float("inf")
     for _ in range(COPIES):
         started = time.perf_counter()
         np.copyto(target, source)
         best = min(best, time.perf_counter() - started)
-    return 2 * COPIED_BYTES / best / 1e9
+    return 2 * COPY_BYTES / best / 1e9

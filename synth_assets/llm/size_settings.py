@@ -1,31 +1,31 @@
-"""Settings that belong to a model's size: sampling and lengths of a teacher, rates and epochs of a base.
+"""Default settings by model size: sampling and lengths of a teacher, learning rates and epochs of a base.
 
-The hardware tier decides how much is computed at once (resources/hardware.py); what a model can learn and write depends
-on the model. Each size has one row here, and each spec takes its values from the row of the model that it concerns.
+The hardware tier (resources/hardware.py) sets batch sizes and precision. Settings that depend on the model are here,
+one row per size; each spec takes its values from the row of the model that it applies to.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-from synth_assets.llm.architecture import described_folder, parameters_of
+from synth_assets.llm.architecture import count_parameters, local_config_folder
 from synth_assets.llm.catalog import model_at
-from synth_assets.llm.model_files import EMBEDDED
+from synth_assets.llm.model_files import EMBEDDED, PROGRAM
 
 Role = Literal["teacher", "base", "reward"]
 ROLES: tuple[Role, ...] = ("teacher", "base", "reward")
 
 EMBEDDED_SUITES = ("world_instructions", "world_choice")
 WRITTEN_SUITES = ("instruction_following", "knowledge", "refusal_balance", "agent_scenarios")
-"""Shipped with the package; the first chooses the candidate."""
+"""Suites shipped with the package; the first one selects the candidate."""
 PUBLISHED_SUITES = ("mmlu", "hellaswag", "arc_easy", "arc_challenge", "truthfulqa_mc2", "gsm8k")
-"""From files in SYNTH_BENCHMARKS, or from the hub."""
+"""Suites read from files in SYNTH_BENCHMARKS or from the hub."""
 SUITES = WRITTEN_SUITES + PUBLISHED_SUITES
-"""Names of synth_assets/benchmarks/suites, in the order they are shown."""
+"""Module names in synth_assets/evals/suites, in display order."""
 
 
 class MagpieSettings(TypedDict, total=False):
-    """Fields of MagpieSpec that follow from the teacher."""
+    """Fields of MagpieSpec that depend on the teacher."""
 
     temperature: float
     response_temperature: float
@@ -35,7 +35,7 @@ class MagpieSettings(TypedDict, total=False):
 
 
 class CandidateSettings(TypedDict, total=False):
-    """Fields of CandidateSpec and OnPolicyCandidateSpec that follow from the model that answers."""
+    """Fields of CandidateSpec and OnPolicyCandidateSpec that depend on the model that generates the responses."""
 
     temperatures: tuple[float, ...]
     top_p: float
@@ -43,7 +43,7 @@ class CandidateSettings(TypedDict, total=False):
 
 
 class PairSettings(TypedDict, total=False):
-    """Fields of PairSpec that follow from the reward model, in whose unit the margin is."""
+    """Fields of PairSpec that depend on the reward model, which defines the unit of the margin."""
 
     margin: float
     max_pairs: int
@@ -51,20 +51,20 @@ class PairSettings(TypedDict, total=False):
 
 
 class PreferenceSettings(TypedDict, total=False):
-    """Fields of PreferenceSpec that follow from the reward model."""
+    """Fields of PreferenceSpec that depend on the reward model."""
 
     items: int
     tie: float
 
 
 class EvaluationSettings(TypedDict, total=False):
-    """Fields of EvaluationSpec that follow from the base."""
+    """Fields of EvaluationSpec that depend on the base model."""
 
     max_tokens: int
 
 
 class StudySettings(TypedDict, total=False):
-    """Fields of StudySpec that follow from the base."""
+    """Fields of StudySpec that depend on the base model."""
 
     train_rows: int
     epochs: float
@@ -72,33 +72,33 @@ class StudySettings(TypedDict, total=False):
 
 
 class LatencySettings(TypedDict, total=False):
-    """Fields of LatencySpec that follow from the base."""
+    """Fields of LatencySpec that depend on the base model."""
 
     prompts: int
     max_tokens: int
 
 
 class OptimizationSettings(TypedDict, total=False):
-    """Fields of every training spec that follow from the base."""
+    """Fields of every training spec that depend on the base model."""
 
     learning_rate: float
     epochs: float
 
 
 class LoraSettings(OptimizationSettings, total=False):
-    """Those of LoraSpec."""
+    """Fields of LoraSpec that depend on the base model."""
 
     dropout: float
 
 
 class PromptTuningSettings(OptimizationSettings, total=False):
-    """Those of PromptTuningSpec."""
+    """Fields of PromptTuningSpec that depend on the base model."""
 
     initialisation: Literal["SAMPLE_VOCAB", "RANDOM"]
 
 
 class DpoSettings(OptimizationSettings, total=False):
-    """Those of DpoSpec and OnPolicyDpoSpec."""
+    """Fields of DpoSpec and OnPolicyDpoSpec that depend on the base model."""
 
     beta: float
     dpo_weight: float
@@ -106,14 +106,14 @@ class DpoSettings(OptimizationSettings, total=False):
 
 
 class TeacherSettings(TypedDict, total=False):
-    """Specs of what the teacher generates."""
+    """Specs that depend on the teacher."""
 
     MagpieSpec: MagpieSettings
     CandidateSpec: CandidateSettings
 
 
 class BaseSettings(TypedDict, total=False):
-    """Specs of what is trained on the base, and of what it and its adapters generate."""
+    """Specs that depend on the base model."""
 
     OnPolicyCandidateSpec: CandidateSettings
     EvaluationSpec: EvaluationSettings
@@ -127,7 +127,7 @@ class BaseSettings(TypedDict, total=False):
 
 
 class RewardSettings(TypedDict, total=False):
-    """Specs of what the reward model judges."""
+    """Specs that depend on the reward model."""
 
     PairSpec: PairSettings
     PreferenceSpec: PreferenceSettings
@@ -135,15 +135,15 @@ class RewardSettings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A row of SIZES; a field that it leaves out keeps the default of its spec.
+    """A row of SIZES. Fields that it omits keep the defaults of their spec.
 
     Attributes:
-        below: parameters that a model of this size stays below.
-        teacher: settings where the teacher has this size.
-        base: settings where the base has it.
-        reward: settings where the reward model has it.
-        suites: what a base of this size is evaluated on; the first suite chooses the candidate.
-        measured: where the values come from; empty where they are the reference values of the specs.
+        below: upper bound on the parameter count, exclusive.
+        teacher: settings for a teacher of this size.
+        base: settings for a base model of this size.
+        reward: settings for a reward model of this size.
+        suites: evaluation suites for a base model of this size; the first one selects the candidate.
+        measured: source of the values; empty if they are the specs' defaults.
     """
 
     below: float
@@ -154,10 +154,10 @@ class ModelSize:
     measured: str = ""
 
 
-EMBEDDED_SIZE = "embedded"
+EMBEDDED_SIZE, PROGRAM_SIZE = "embedded", "program"
 SIZES: Mapping[str, ModelSize] = {
     EMBEDDED_SIZE: ModelSize(
-        below=0,  # by location alone: another model of a million parameters has another vocabulary and world
+        below=0,  # selected by location only: the settings are specific to the shipped models
         teacher={
             "MagpieSpec": {"max_instruction_tokens": 64, "max_response_tokens": 64},
             "CandidateSpec": {"max_response_tokens": 64},
@@ -165,9 +165,9 @@ SIZES: Mapping[str, ModelSize] = {
         base={
             "OnPolicyCandidateSpec": {"max_response_tokens": 64},
             "EvaluationSpec": {"max_tokens": 64},
-            # without dropout a LoRA step takes .72 of the CPU time: strict .668 on the validation items, .672 with it
+            # without dropout a LoRA step takes 0.72 of the CPU time; validation accuracy (strict) 0.668 against 0.672
             "LoraSpec": {"learning_rate": 5e-3, "epochs": 6.0, "dropout": 0.0},
-            "StudySpec": {"train_rows": 1_024, "epochs": 3.0, "items": 320},  # a variant in 40 s of one core
+            "StudySpec": {"train_rows": 1_024, "epochs": 3.0, "items": 320},  # 40 s of one core per variant
             "LatencySpec": {"prompts": 60, "max_tokens": 64},
             "PromptTuningSpec": {"learning_rate": 0.05, "epochs": 4.0, "initialisation": "SAMPLE_VOCAB"},
             "DpoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0, "dpo_weight": 0.3, "sft_weight": 1.0},
@@ -182,10 +182,18 @@ SIZES: Mapping[str, ModelSize] = {
         },
         reward={
             "PairSpec": {"margin": 1.0, "max_pairs": 1_300, "strategy": "best_worst"},
-            "PreferenceSpec": {"items": 0},  # the mini world's verifier is exact, its reward model is not
+            "PreferenceSpec": {"items": 0},  # the embedded world has an exact verifier, unlike its reward model
         },
         suites=EMBEDDED_SUITES,
         measured="validation items of the embedded world; larger models diverge at these rates",
+    ),
+    PROGRAM_SIZE: ModelSize(
+        below=0,  # by location alone: a program has no parameters
+        reward={
+            "PairSpec": {"margin": 0.5, "max_pairs": 160, "strategy": "best_worst"},
+            "PreferenceSpec": {"items": 0},  # it reads constraints of training prompts, which test items do not have
+        },
+        measured="margin: one of two constraints",
     ),
     "below 500M": ModelSize(
         below=0.5e9,
@@ -206,20 +214,20 @@ SIZES: Mapping[str, ModelSize] = {
     "1-4B": ModelSize(below=5.5e9),
     "7-14B": ModelSize(below=float("inf")),
 }
-"""The sizes, smallest first. A model between two ranges takes the nearer row: 0.5 to 5.5e9 parameters are "1-4B"."""
+"""Model sizes, smallest first. Models between two ranges take the nearer row: "1-4B" covers 0.5 to 5.5e9 parameters."""
 
 REFERENCE_SIZE: Mapping[Role, str] = {"teacher": "7-14B", "base": "1-4B", "reward": "below 500M"}
-"""The size of the reference model of a role: taken where nothing on this machine tells a model's size."""
+"""Size assumed for each role if a model's size cannot be determined locally."""
 
 
 @dataclass(frozen=True)
 class SizeOfModel:
-    """The size class of a model and how it was found.
+    """Size class of a model and its source.
 
     Attributes:
         name: key of SIZES.
-        parameters: as counted; None where unknown or not needed.
-        source: what told the size.
+        parameters: parameter count; None if unknown or not needed.
+        source: where the size comes from.
     """
 
     name: str
@@ -228,15 +236,15 @@ class SizeOfModel:
 
     @property
     def row(self) -> ModelSize:
-        """The row of SIZES."""
+        """Return the row of SIZES."""
         return SIZES[self.name]
 
     def text(self) -> str:
-        """Such as "below 500M (1.35e8 parameters, from its weights)"."""
+        """Format the size, such as "below 500M (1.35e8 parameters, from its weights)"."""
         if self.source == "shipped model":
             return self.name
         if self.parameters is None:
-            return f"{self.name} (assumed: size unknown until the model is fetched)"
+            return f"{self.name} (assumed: size unknown until the model is downloaded)"
         origin = "from the catalog" if self.source == "catalog" else f"from its {self.source}"
         return f"{self.name} ({self.parameters:.3g} parameters, {origin})"
 
@@ -244,34 +252,36 @@ class SizeOfModel:
 def size_of(location: str, role: Role) -> SizeOfModel:
     """Return the size class of the model at a location.
 
-    A shipped model is "embedded". Others are counted: by the catalog, by the headers of their safetensors, or by the
-    shapes that their config.json gives. Nothing is downloaded.
+    Shipped models are "embedded". The parameter count of other models comes from the catalog, from the safetensors
+    headers, or from config.json. Nothing is downloaded.
     """
     if location.startswith(EMBEDDED):
         return SizeOfModel(EMBEDDED_SIZE, None, "shipped model")
-    if known := model_at(location):
-        return SizeOfModel(class_of(known.parameters), known.parameters, "catalog")
-    folder = described_folder(location)
-    counted = parameters_of(folder) if folder else None
+    if location.startswith(PROGRAM):
+        return SizeOfModel(PROGRAM_SIZE, None, "shipped model")
+    if row := model_at(location):
+        return SizeOfModel(size_class(row.parameters), row.parameters, "catalog")
+    folder = local_config_folder(location)
+    counted = count_parameters(folder) if folder else None
     if counted is None:
         return SizeOfModel(REFERENCE_SIZE[role], None, "unknown")
-    return SizeOfModel(class_of(counted.count), counted.count, counted.source)
+    return SizeOfModel(size_class(counted.count), counted.count, counted.source)
 
 
-def class_of(parameters: int) -> str:
-    """Return the key of SIZES for a number of parameters."""
+def size_class(parameters: int) -> str:
+    """Return the key of SIZES for a parameter count."""
     return next(name for name, row in SIZES.items() if parameters < row.below)
 
 
 def settings_for(kind: str, locations: Mapping[Role, str]) -> dict[str, Any]:
-    """Return the fields that the size of the concerned model sets of a spec.
+    """Return the settings of a spec for the size of the model it depends on.
 
     Args:
-        kind: the spec's class name.
-        locations: where each role's model is.
+        kind: class name of the spec.
+        locations: location of the model in each role.
 
     Returns:
-        Field to value; empty for a spec that concerns no model.
+        Field -> value; empty for a spec that depends on no model.
     """
     for role in ROLES:
         if any(kind in getattr(row, role) for row in SIZES.values()):
@@ -279,6 +289,6 @@ def settings_for(kind: str, locations: Mapping[Role, str]) -> dict[str, Any]:
     return {}
 
 
-def concerned_role(kind: str) -> Role | None:
-    """Return the role of the model that a spec concerns; None for a spec that concerns none."""
+def role_of_spec(kind: str) -> Role | None:
+    """Return the role of the model that a spec depends on, or None."""
     return next((role for role in ROLES if any(kind in getattr(row, role) for row in SIZES.values())), None)

@@ -1,4 +1,4 @@
-"""Text generation through Transformers: static batches, each row with its own random stream."""
+"""Text generation with Transformers: static batches with an independent random stream per row."""
 
 import logging
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH_ROWS = 64  # a block; on one CPU core 64 rows are as fast as 128, and 1.2 times as fast as 32
-COMPACT_AT = 0.75  # finished rows leave the batch once fewer than this share is unfinished: moving the cache costs
+BATCH_ROWS = 64  # one block; on one CPU core as fast as 128 rows, and 1.2 times as fast as 32
+COMPACT_AT = 0.75  # drop finished rows once the unfinished share is below this; moving the cache has a cost
 
 
 class TransformersGenerator:
-    """A causal language model in this process, by greedy choice over noised log-probabilities.
+    """Causal language model in this process, sampled with the Gumbel-max trick.
 
-    The same block of rows gives the same bytes on one machine. A row's text does not depend on the others but for
-    rounding in the forward pass, which changes a text where two tokens are almost equally good.
+    The same block of rows gives the same bytes on one machine. A row's text is independent of the other rows, except
+    that rounding in the forward pass can change the choice between two almost equally likely tokens.
     """
 
     def __init__(
@@ -32,111 +32,114 @@ class TransformersGenerator:
         revision: str,
         virtual_tokens: "torch.Tensor | None" = None,
     ) -> None:
-        """Take a loaded model; `virtual_tokens` (count, width) are a prompt-tuning adapter's."""
+        """Wrap a loaded model; `virtual_tokens` (count, width) come from a prompt-tuning adapter."""
         import transformers
 
         self.model, self.revision = model, revision
         self.engine = f"transformers {transformers.__version__}"
         self.batch_rows = BATCH_ROWS
         self._network, self._tokenizer = network.eval(), tokenizer
-        self._virtual = virtual_tokens
+        self._virtual_tokens = virtual_tokens
         self.context_tokens = context_tokens(network) - self._virtual_count()
-        self._own_stops = own_stop_ids(getattr(network.generation_config, "eos_token_id", None), tokenizer)
+        self._default_stops = default_stop_ids(getattr(network.generation_config, "eos_token_id", None), tokenizer)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to where the assistant speaks."""
+        """Encode a chat with its generation prompt."""
         return encode_chat(self._tokenizer, messages)[0]
 
     def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to where the user speaks next."""
+        """Encode a chat up to the next user message."""
         return encode_user_turn(self._tokenizer, messages)
 
     def encode_template(self, template: str) -> list[int]:
-        """Token ids of trusted text, in which control tokens are meant."""
+        """Encode trusted template text, including its control tokens."""
         return self._tokenizer.encode(template, add_special_tokens=False)
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
-        """One completion per prompt, in order; out of memory makes the forward batches smaller from there on."""
+        """Return one completion per prompt, in order; halve the batch size whenever memory runs out."""
         import torch
 
-        room = check_request(prompts, seeds, sampling, self.context_tokens)
-        stops = self._own_stops | stop_ids(self._tokenizer, sampling.stop)
+        limits = check_request(prompts, seeds, sampling, self.context_tokens)
+        stops = self._default_stops | stop_ids(self._tokenizer, sampling.stop)
         completions: list[Completion] = []
         while (start := len(completions)) < len(prompts):
             rows = slice(start, start + self.batch_rows)
             try:
                 with torch.inference_mode():
-                    texts = self._continue(prompts[rows], seeds[rows], room[rows], sampling, stops)
+                    texts = self._generate_batch(prompts[rows], seeds[rows], limits[rows], sampling, stops)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
                 if self.batch_rows == 1:
-                    advice = "take a smaller model, quantisation, or fewer tokens"
+                    advice = "use a smaller model, quantisation, or fewer tokens"
                     raise RuntimeError(f"{self.model}: out of memory with one row; {advice}") from error
                 texts = None
-            if texts is None:  # not in the handler: the error's traceback holds the tensors of the failed batch
-                self._shrink()
+            if texts is None:  # outside the handler, because the traceback keeps the failed batch's tensors alive
+                self._halve_batch()
                 continue
             completions += [self._completion(p, ids, stops) for p, ids in zip(prompts[rows], texts, strict=True)]
         return completions
 
     def _virtual_count(self) -> int:
-        return 0 if self._virtual is None else len(self._virtual)
+        return 0 if self._virtual_tokens is None else len(self._virtual_tokens)
 
-    def _shrink(self) -> None:
+    def _halve_batch(self) -> None:
         import torch
 
         self.batch_rows //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         logging.getLogger(__name__).warning(
-            "%s: out of memory; forward batches of %d rows from here on, whose texts may differ within rounding",
+            "%s: out of memory; batch size reduced to %d rows, so texts may differ within rounding",
             self.model,
             self.batch_rows,
         )
 
     def _completion(self, prompt: Sequence[int], ids: list[int], stops: frozenset[int]) -> Completion:
         stopped = bool(ids) and ids[-1] in stops
-        words = ids[:-1] if stopped else ids
+        text_ids = ids[:-1] if stopped else ids
         return Completion(
-            text=str(self._tokenizer.decode(words, skip_special_tokens=False, clean_up_tokenization_spaces=False)),
+            text=str(self._tokenizer.decode(text_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)),
             finish_reason="stop" if stopped else "length",
             prompt_tokens=len(prompt),
-            completion_tokens=len(words),
+            completion_tokens=len(text_ids),
         )
 
-    def _continue(
+    def _generate_batch(
         self,
         prompts: Sequence[Sequence[int]],
         seeds: Sequence[int],
-        room: Sequence[int],
+        limits: Sequence[int],
         sampling: Sampling,
         stops: frozenset[int],
     ) -> list[list[int]]:
-        """The new ids of each row with its stop token; finished rows leave the batch, which `generate` cannot do."""
+        """Return the new ids of each row with its stop token.
+
+        Drops finished rows from the batch, which Transformers' own `generate` does not do.
+        """
         import torch
 
-        rows = list(range(len(prompts)))  # whose token stands where in the batch
+        rows = list(range(len(prompts)))  # position in the batch -> row
         texts: list[list[int]] = [[] for _ in rows]
         streams = seed_tensor(seeds, self._network.device)
         inputs, mask = self._first_inputs(prompts)
         cache = None
-        for step in range(max(room)):
+        for step in range(max(limits)):
             logits, cache = self._forward(inputs, mask, cache)
             chosen = sample_token(logits, streams, step, sampling)
-            going: list[int] = []
-            for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
-                if not _finished(texts[row], room[row], stops):
+            unfinished: list[int] = []
+            for position, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+                if not _finished(texts[row], limits[row], stops):
                     texts[row].append(token)
-                    if not _finished(texts[row], room[row], stops):
-                        going.append(place)
-            if not going:
+                    if not _finished(texts[row], limits[row], stops):
+                        unfinished.append(position)
+            if not unfinished:
                 break
-            if len(going) < COMPACT_AT * len(rows):
-                keep = torch.tensor(going, device=mask.device)
+            if len(unfinished) < COMPACT_AT * len(rows):
+                keep = torch.tensor(unfinished, device=mask.device)
                 cache.batch_select_indices(keep)
                 mask, streams, chosen = mask[keep], streams[keep], chosen[keep]
-                rows = [rows[place] for place in going]
+                rows = [rows[position] for position in unfinished]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             inputs = {"input_ids": chosen[:, None]}
         return texts
@@ -144,7 +147,7 @@ class TransformersGenerator:
     def _forward(
         self, inputs: "dict[str, torch.Tensor]", mask: "torch.Tensor", cache: "Cache | None"
     ) -> "tuple[torch.Tensor, Cache]":
-        """(rows, vocabulary) logits after the inputs, and the cache grown by them; a row's pads have no position."""
+        """Return (rows, vocabulary) logits of the last position and the extended cache; padding has no position id."""
         width = next(iter(inputs.values())).shape[1]
         positions = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -width:]
         output = self._network(
@@ -158,9 +161,9 @@ class TransformersGenerator:
         return output.logits[:, -1], output.past_key_values
 
     def _first_inputs(self, prompts: Sequence[Sequence[int]]) -> "tuple[dict[str, torch.Tensor], torch.Tensor]":
-        """The prompts padded on the left, and their (rows, width) mask; virtual tokens stand between pads and prompt.
+        """Return the left-padded prompts and their (rows, width) mask, with virtual tokens between padding and prompt.
 
-        PEFT puts virtual tokens before the pads, which silently spoils rows shorter than the longest.
+        PEFT puts virtual tokens before the padding, which silently corrupts all rows but the longest.
         """
         import torch
 
@@ -172,20 +175,19 @@ class TransformersGenerator:
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
         ids, mask = ids.to(device), mask.to(device)
-        if self._virtual is None:
+        if self._virtual_tokens is None:
             return {"input_ids": ids}, mask
-        words = self._network.get_input_embeddings()(ids)
-        embeds = torch.cat([words.new_zeros(len(prompts), count, words.shape[2]), words], dim=1)
+        embedded = self._network.get_input_embeddings()(ids)
+        embeds = torch.cat([embedded.new_zeros(len(prompts), count, embedded.shape[2]), embedded], dim=1)
         for row, prompt in enumerate(prompts):
-            embeds[row, width - len(prompt) :][:count] = self._virtual
+            embeds[row, width - len(prompt) :][:count] = self._virtual_tokens
         return {"inputs_embeds": embeds}, mask
 
 
 def sample_token(logits: "torch.Tensor", seeds: "torch.Tensor", step: int, sampling: Sampling) -> "torch.Tensor":
-    """The next token of each row, (rows,) int64, from (rows, vocabulary) logits.
+    """Sample the next token of each row, (rows,) int64, from (rows, vocabulary) logits.
 
-    Temperature and top-p shape the distribution, then noise draws from it (`gumbel_noise`); temperature 0 takes the
-    greatest logit.
+    Applies temperature and top-p, then adds Gumbel noise and takes the argmax. Temperature 0 takes the argmax directly.
     """
     import torch
 
@@ -201,50 +203,50 @@ def sample_token(logits: "torch.Tensor", seeds: "torch.Tensor", step: int, sampl
 
 
 def nucleus(logits: "torch.Tensor", top_p: float) -> "torch.Tensor":
-    """Logits with -inf outside the fewest tokens that have `top_p` of the probability (arXiv 1904.09751)."""
+    """Set logits outside the nucleus, the smallest token set with probability `top_p`, to -inf (arXiv 1904.09751)."""
     import torch
 
     ordered, order = logits.sort(dim=1, descending=True, stable=True)
-    shares = ordered.softmax(dim=1)
-    outside = shares.cumsum(dim=1) - shares >= top_p
+    probabilities = ordered.softmax(dim=1)
+    outside = probabilities.cumsum(dim=1) - probabilities >= top_p
     return logits.masked_fill(outside.scatter(1, order, outside), -torch.inf)
 
 
 def check_request(
     prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling, context: int
 ) -> list[int]:
-    """How many tokens each row may grow by; ValueError where the request cannot be met."""
+    """Validate a request and return the maximum number of new tokens per row. Raises ValueError if it is invalid."""
     if len(prompts) != len(seeds):
-        raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        raise ValueError(f"expected one seed per prompt, got {len(prompts)} prompts and {len(seeds)} seeds")
     if sampling.temperature < 0 or not 0 < sampling.top_p <= 1 or sampling.max_tokens < 1:
-        raise ValueError(f"temperature must be at least 0, top_p in (0, 1], max_tokens at least 1: {sampling}")
+        raise ValueError(f"temperature must be at least 0, top_p in (0, 1], max_tokens at least 1, got {sampling}")
     for row, prompt in enumerate(prompts):
         if not 0 < len(prompt) < context:
-            raise ValueError(f"prompt {row} has {len(prompt)} tokens; the model takes 1 to {context - 1}")
+            raise ValueError(f"prompt {row} must have 1 to {context - 1} tokens, got {len(prompt)}")
     return [min(sampling.max_tokens, context - len(prompt)) for prompt in prompts]
 
 
 def stop_ids(tokenizer: "PreTrainedTokenizerBase", names: Sequence[str]) -> frozenset[int]:
-    """Ids of control tokens by name; ValueError where the vocabulary has no such token."""
+    """Return the ids of control tokens by name. Raises ValueError if the vocabulary lacks one."""
     vocabulary = tokenizer.get_vocab()
     if missing := [name for name in names if name not in vocabulary]:
         raise ValueError(f"the tokenizer of {tokenizer.name_or_path} has no token {', '.join(map(repr, missing))}")
     return frozenset(vocabulary[name] for name in names)
 
 
-def own_stop_ids(configured: int | list[int] | None, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """What ends a text by the model's own files: the generation settings' tokens, end of text and end of a turn."""
+def default_stop_ids(configured: int | list[int] | None, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """Return a model's default stop ids: those of its generation config, end of text, and end of turn."""
     stops = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in [*stops, tokenizer.eos_token_id, end_of_turn(tokenizer)] if isinstance(i, int))
 
 
 def context_tokens(network: "PreTrainedModel") -> int:
-    """The longest text of prompt and completion that the model was made for."""
+    """Return the context length of a model in tokens."""
     return int(network.config.get_text_config().max_position_embeddings)
 
 
-def _finished(ids: Sequence[int], room: int, stops: frozenset[int]) -> bool:
-    return len(ids) >= room or bool(ids and ids[-1] in stops)
+def _finished(ids: Sequence[int], limit: int, stops: frozenset[int]) -> bool:
+    return len(ids) >= limit or bool(ids and ids[-1] in stops)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

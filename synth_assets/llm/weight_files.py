@@ -1,4 +1,4 @@
-"""The weight files of a model's folder: which ones are loaded, and what their headers say. Reads no tensor."""
+"""Find the weight files of a model folder and read their safetensors headers, without reading tensors."""
 
 import json
 import math
@@ -13,8 +13,8 @@ from synth_assets.llm.errors import REMEDY, ModelFilesError, read_json
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PLAIN_NAME = re.compile(r"[\w-][\w.-]*\.safetensors")
-HEADER_LIMIT = 100_000_000  # bytes, that of the safetensors library
-BITS: Mapping[str, int] = {  # of one value, by the format's name of its type; of others sizes are not compared
+HEADER_LIMIT = 100_000_000  # bytes, the limit of the safetensors library
+BITS: Mapping[str, int] = {  # bits per value by safetensors dtype; sizes of other dtypes are not checked
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 8),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
     **dict.fromkeys(("I32", "U32", "F32"), 32),
@@ -23,18 +23,18 @@ BITS: Mapping[str, int] = {  # of one value, by the format's name of its type; o
 
 
 class Tensor(NamedTuple):
-    """A tensor as a header describes it."""
+    """Name and shape of a tensor, from a safetensors header."""
 
     name: str
     shape: tuple[int, ...]
 
 
 def weight_files(folder: Path, location: str) -> list[Path]:
-    """Return the files that Transformers loads: the single one, else the shards that the index names.
+    """Return the files that Transformers loads: the single weight file, else the shards in the index.
 
     Raises:
-        ModelFilesError: there is neither, or the index names a file that is not a plain safetensors file of this
-            folder, or one that is missing.
+        ModelFilesError: there is neither, or the index names a missing file or one that is not a safetensors file in
+            this folder.
     """
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -47,9 +47,9 @@ def weight_files(folder: Path, location: str) -> list[Path]:
 
 
 def indexed_names(index: Path, location: str) -> list[str]:
-    """Return the shards that an index names, sorted; ModelFilesError where one is no plain name of a safetensors file.
+    """Return the sorted shard names in an index. Raises ModelFilesError unless each is a plain *.safetensors name.
 
-    A name with a folder in it would load a file that the model's revision does not cover, and another suffix a pickle.
+    A path would load a file outside the model's revision, and another suffix could be a pickle.
     """
     shards = read_json(index, location).get("weight_map")
     if not isinstance(shards, dict) or not shards:
@@ -57,29 +57,29 @@ def indexed_names(index: Path, location: str) -> list[str]:
     for tensor, name in shards.items():
         if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name):
             raise ModelFilesError(
-                f"{location}: {index.name}: weight_map[{tensor!r}] must name a *.safetensors file beside the index, "
-                f"got {name!r}; that is refused"
+                f"{location}: {index.name}: weight_map[{tensor!r}] must name a *.safetensors file in the same folder, "
+                f"got {name!r}"
             )
     return sorted(set(shards.values()))
 
 
 def check_weights(folder: Path, location: str) -> None:
-    """Refuse weights that are incomplete, or an index that reaches outside the folder; ModelFilesError names the file.
+    """Raise ModelFilesError for incomplete weights, or an index that refers to files outside the folder.
 
-    An index beside a single file is checked too: which of them is loaded is the library's choice.
+    Every index is checked, even next to a single weight file, because the library decides which one it loads.
     """
     for index in sorted(folder.glob("*.index.json")):
-        if index.name != "pytorch_model.bin.index.json":  # never read: only safetensors are
+        if index.name != "pytorch_model.bin.index.json":  # never loaded
             indexed_names(index, location)
     for path in weight_files(folder, location):
         header(path, location)
 
 
 def header(path: Path, location: str) -> dict[str, Any]:
-    """Return the header of a safetensors file (github.com/huggingface/safetensors, "Format") after checking its sizes.
+    """Read and validate the header of a safetensors file (github.com/huggingface/safetensors, "Format").
 
     Raises:
-        ModelFilesError: the file is shorter or longer than its header says, or the header is no JSON of tensors.
+        ModelFilesError: the file size does not match the header, or the header is not a JSON object of tensors.
     """
     size = path.stat().st_size
     try:
@@ -87,7 +87,7 @@ def header(path: Path, location: str) -> dict[str, Any]:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
             if length > min(HEADER_LIMIT, size - 8):
-                raise _damaged(path, location, f"{size:,} bytes are too few for its header")
+                raise _damaged_file_error(path, location, f"{size:,} bytes are too short for its header")
             tensors = json.loads(file.read(length))
         tensors.pop("__metadata__", None)
         end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
@@ -95,25 +95,25 @@ def header(path: Path, location: str) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ModelFilesError):
             raise
-        raise _damaged(path, location, "its header is not that of a safetensors file") from error
+        raise _damaged_file_error(path, location, "its header is not a safetensors header") from error
     if wrong is not None:
-        raise _damaged(path, location, f"shape and bytes of {wrong} disagree")
+        raise _damaged_file_error(path, location, f"shape and byte size of {wrong} disagree")
     if size != 8 + length + end:
-        raise _damaged(path, location, f"expected {8 + length + end:,} bytes, got {size:,}")
+        raise _damaged_file_error(path, location, f"expected {8 + length + end:,} bytes, got {size:,}")
     return tensors
 
 
-def tensors_of(folder: Path, location: str) -> Iterator[Tensor]:
-    """Yield each tensor that is loaded; of a folder without single file and index, those of all its safetensors."""
+def iter_tensors(folder: Path, location: str) -> Iterator[Tensor]:
+    """Yield each tensor that Transformers loads; without weight file or index, those of all safetensors files."""
     loaded = (folder / SINGLE).is_file() or (folder / INDEX).is_file()
     for path in weight_files(folder, location) if loaded else sorted(folder.glob("*.safetensors")):
         for name, tensor in header(path, location).items():
             yield Tensor(name, tuple(tensor["shape"]))
 
 
-def parameters(folder: Path) -> int:
-    """Return how many numbers the weight files of a folder hold, read from their headers alone."""
-    return sum(math.prod(tensor.shape) for tensor in tensors_of(folder, str(folder)))
+def count_parameters(folder: Path) -> int:
+    """Count the values in the weight files of a folder from their headers."""
+    return sum(math.prod(tensor.shape) for tensor in iter_tensors(folder, str(folder)))
 
 
 def _consistent(tensor: Mapping[str, Any]) -> bool:
@@ -123,5 +123,5 @@ def _consistent(tensor: Mapping[str, Any]) -> bool:
     return 0 <= start <= end and min(shape, default=0) >= 0 and fits
 
 
-def _damaged(path: Path, location: str, reason: str) -> ModelFilesError:
+def _damaged_file_error(path: Path, location: str, reason: str) -> ModelFilesError:
     return ModelFilesError(f"{location}: {path.name} is damaged or incomplete ({reason}): {REMEDY}")

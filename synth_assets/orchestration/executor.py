@@ -1,4 +1,4 @@
-"""How steps run: each in a process of its own, started once more where that process was killed."""
+"""Step executor: run each step in its own forked process, and restart a step once if its process was killed."""
 
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,31 +6,33 @@ from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
-from dagster._core.execution.plan.objects import StepRetryData
-from dagster._core.execution.plan.plan import ExecutionPlan
-from dagster._core.execution.plan.state import KnownExecutionState
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.child_process_executor import ChildProcessCrashException
-from dagster._core.executor.multiprocess import MultiprocessExecutor
-from dagster._utils.interrupts import check_captured_interrupt
 from dagster_shared.error import SerializableErrorInfo
 
+from resources.dagster_private import (
+    ChildProcessCrashException,
+    ExecutionPlan,
+    IStepContext,
+    KnownExecutionState,
+    MultiprocessExecutor,
+    PlanOrchestrationContext,
+    RetryMode,
+    StepRetryData,
+    check_captured_interrupt,
+)
 from resources.deployment import home_folder
 from resources.run_processes import PROCESS_TAG, this_process
-from synth_assets.orchestration.backfills import mark_partition_made, steps_of_this_run
+from synth_assets.orchestration.backfills import mark_partition_done, steps_of_this_run
 from synth_assets.orchestration.failures import FAILED, failure_text
 from synth_assets.orchestration.run_queue import run_slot, run_title, writes_shared_tables
 
-RESTARTS = 1
+MAX_RESTARTS = 1
 
 
 class StepExecutor(MultiprocessExecutor):
-    """Dagster's own, which knows one retry policy for both: a step that was killed and one that raised.
+    """Multiprocess executor that retries killed steps but not failed ones.
 
-    What was killed (by hand, or for memory that a neighbour freed since) may well work a second time, and finds its
-    finished blocks. What raised would raise again, after the same work.
+    Dagster has one retry policy for both. A step that was killed, for example by the out-of-memory killer, may succeed
+    on a second attempt and resumes from its cached blocks. A step that raised would raise again.
     """
 
     preloaded: Sequence[str] = ()
@@ -39,7 +41,7 @@ class StepExecutor(MultiprocessExecutor):
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
-        """The events of the steps; where Ctrl-C ended the fork server while it loaded, the run was interrupted."""
+        """Yield the events of the steps. Validates the run config and takes the run slot first."""
         run, instance = plan_context.dagster_run, plan_context.instance
         if self.check is not None:
             self.check(plan_context.run_config)
@@ -47,9 +49,9 @@ class StepExecutor(MultiprocessExecutor):
         if not writes_shared_tables(run.job_name, run.tags):
             yield from self._execute(plan_context, execution_plan)
             return
-        with run_slot(home_folder(), run_title(run), plan_context.log.info, _stop_where_interrupted):
+        with run_slot(home_folder(), run_title(run), plan_context.log.info, _raise_if_interrupted):
             yield from self._execute(plan_context, steps_of_this_run(plan_context, execution_plan))
-            mark_partition_made(instance, run)
+            mark_partition_done(instance, run)
 
     def _execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
@@ -58,51 +60,51 @@ class StepExecutor(MultiprocessExecutor):
         interrupted = False
         try:
             for event in super().execute(plan_context, execution_plan):
-                interrupted = interrupted or check_captured_interrupt()  # Dagster forgets it while it takes the event
+                interrupted = interrupted or check_captured_interrupt()  # handling the event clears the flag
                 if event.is_step_failure and not interrupted:
                     plan_context.log.error(f"{FAILED}{event.step_key}: {failure_text(event.step_failure_data.error)}")
                 yield event
-        except (EOFError, ConnectionError) as error:  # of a fork server that is gone
+        except (EOFError, ConnectionError) as error:  # the fork server has exited
             if interrupted:
-                raise DagsterExecutionInterruptedError from error
+                raise dg.DagsterExecutionInterruptedError from error
             raise
 
     def log_failure_or_retry_event_after_error(
         self, step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
     ) -> dg.DagsterEvent:
-        """The event that follows a step's end without an answer: up for retry, or failed."""
-        died = err_info.cls_name == ChildProcessCrashException.__name__
-        earlier = known_state.get_retry_state().get_attempt_count(step_context.step.key)
-        if died and earlier < RESTARTS:
+        """Return a retry event for the first death of a step process, otherwise the failure event."""
+        was_killed = err_info.cls_name == ChildProcessCrashException.__name__
+        attempts = known_state.get_retry_state().get_attempt_count(step_context.step.key)
+        if was_killed and attempts < MAX_RESTARTS:
             return dg.DagsterEvent.step_retry_event(step_context, StepRetryData(error=err_info))
         return super().log_failure_or_retry_event_after_error(step_context, err_info, known_state)
 
 
-def _stop_where_interrupted() -> None:
+def _raise_if_interrupted() -> None:
     if check_captured_interrupt():
-        raise DagsterExecutionInterruptedError
+        raise dg.DagsterExecutionInterruptedError
 
 
 def start_fork_server(preloaded: Sequence[str]) -> None:
-    """Start the process that steps are forked from, ignoring Ctrl-C until `executor_preload` handles it.
+    """Start the process that steps are forked from, with SIGINT blocked until `executor_preload` handles it.
 
-    Python's own answer would be to print in which import of which library it was.
+    Otherwise Ctrl-C during the imports would print a traceback.
     """
-    resource_tracker.ensure_running()  # here, because it unblocks the signal where it starts
+    resource_tracker.ensure_running()  # start it first, because its start unblocks SIGINT
     forkserver.set_forkserver_preload(list(preloaded))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits it
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits the mask
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def step_executor(
     at_once: int, preloaded: Sequence[str], check: Callable[[Mapping[str, Any]], None] | None = None
 ) -> dg.ExecutorDefinition:
-    """An executor of at most `at_once` steps, forked from a process that has loaded the modules `preloaded`.
+    """Return an executor that runs at most `at_once` steps, forked from a process that has imported `preloaded`.
 
-    Before the first step `check` is given the run's config, whoever launched it; what it raises fails the run.
+    `check` receives the run config before the first step, however the run was launched. An exception fails the run.
     """
 
     @dg.executor(name="steps", config_schema={}, requirements=dg.multiple_process_executor_requirements())

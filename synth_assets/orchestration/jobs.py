@@ -1,10 +1,11 @@
-"""The jobs a person or a schedule starts, and how their steps run."""
+"""The jobs of the project and the executor of their steps."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
 
+from resources.dagster_private import STEP_MODULES
 from synth_assets.orchestration.executor import step_executor
 from synth_assets.orchestration.run_queue import QUEUED
 
@@ -17,46 +18,44 @@ PRELOADED = [
     "mlflow",
     "great_expectations",
     "lm_eval.models.huggingface",
-    "dagster._core.instance.factory",
-    "dagster._core.storage.sqlite_storage",
-    "dagster._core.storage.local_compute_log_manager",
+    *STEP_MODULES,
     "synth_assets.cli.preload",
 ]
-"""What the process loads that steps are forked from, in order; none of it may touch CUDA."""
+"""Modules that the fork server imports, in order. None of them may initialise CUDA."""
 
-LAUNCHPAD = {"trigger": "ui"}
-"""The tag of a run that a person starts in the UI; commands, schedule and sensors put theirs over it."""
+LAUNCHPAD_TAGS = {"trigger": "ui"}
+"""Default tag of runs that are started in the UI; commands, the schedule and sensors override it."""
 
 pipeline = dg.define_asset_job(
     "pipeline",
     selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency"),
-    description="Everything from one batch of new instructions to a promoted or refused challenger.",
-    tags={**LAUNCHPAD, **QUEUED},
+    description="The whole pipeline, from one batch of new instructions to the promotion decision.",
+    tags={**LAUNCHPAD_TAGS, **QUEUED},
 )
 study = dg.define_asset_job(
     "study",
     selection=dg.AssetSelection.groups("efficiency"),
-    description="The LoRA efficiency study: a backfill trains its variants, then times and compares them.",
-    tags=LAUNCHPAD,
+    description="The LoRA efficiency study. Run a backfill to train the variants, then measure latencies and compare.",
+    tags=LAUNCHPAD_TAGS,
 )
 promote = dg.define_asset_job(
     "promote",
     selection=dg.AssetSelection.assets("promotion_decision", "champion"),
-    description="The promotion decision alone: judge the present candidate again, promote a version, or roll back.",
-    tags=LAUNCHPAD,
+    description="The promotion decision alone: evaluate the current candidate again, promote a version, or roll back.",
+    tags=LAUNCHPAD_TAGS,
 )
 
 
 def steps_at_once(device: str) -> int:
-    """How many steps run beside each other: one torch thread each on the CPU; on a GPU each fills the card."""
+    """Return the number of parallel steps: two on a CPU, one on a GPU. `Tier.model_steps` limits those with a model."""
     return 2 if device == "cpu" else 1
 
 
 def executor_for(device: str, check: Callable[[Mapping[str, Any]], None] | None = None) -> dg.ExecutorDefinition:
-    """How steps run on a device, once `check` has looked at the run's config.
+    """Return the executor for a device; `check` validates the run config before the first step.
 
-    On the CPU they are forked from a process that has loaded the model libraries (7.7 to 9.4 s that each step would
-    otherwise pay). On a GPU from a process without any of them: CUDA does not survive a fork.
+    On the CPU, steps are forked from a process that has imported the model libraries, which saves 7.7 to 9.4 s per
+    step. On a GPU the fork server imports none of them, because CUDA does not survive a fork.
     """
     return step_executor(steps_at_once(device), preloaded_for(device), check)
 

@@ -1,21 +1,21 @@
-"""Dagster's run launcher of one machine, which also knows when the process of a run was killed."""
+"""Run launcher for one machine that detects killed run processes."""
 
-from dagster import DagsterRun
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster import DagsterRun, DefaultRunLauncher
 
+from resources.dagster_private import CheckRunHealthResult, WorkerStatus
 from resources.run_processes import GONE, is_gone
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Let run monitoring see a dead run within seconds, so that it does not block the queue for ever."""
+    """DefaultRunLauncher with health checks, so that run monitoring closes a killed run within seconds."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Return True: run monitoring asks for each run that has started."""
+        """Return True, so that run monitoring checks every started run."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Return FAILED where the process in the run's tags is gone, else RUNNING."""
+        """Return FAILED if the process in the run's tags has exited, otherwise RUNNING."""
         return (
             CheckRunHealthResult(WorkerStatus.FAILED, GONE)
             if is_gone(run)

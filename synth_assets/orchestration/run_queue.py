@@ -1,7 +1,7 @@
-"""Runs that write the shared tables take turns: one at a time in a home, from a terminal, the UI or a schedule.
+"""Run slot: a file lock that lets one run at a time write the shared tables of a home.
 
-Dagster's queue keeps the runs of the daemon apart. The lock here does the same for runs that no daemon starts. The
-operating system releases it when the process that holds it ends, however it ends.
+Dagster's run queue serialises the runs that the daemon starts; the lock also covers runs from the terminal. The
+operating system releases it when the process that holds it exits for any reason.
 """
 
 import os
@@ -14,20 +14,20 @@ from dagster import DagsterRun
 from filelock import FileLock, Timeout
 
 QUEUED = {"synth/queue": "pipeline"}
-"""The tag of runs that write the shared tables; docker/dagster.yaml lets the daemon start one of them at a time."""
-ASSET_JOB = "__ASSET_JOB"  # what Dagster calls a run of assets that were selected in the UI
+"""Tag of runs that write the shared tables. docker/dagster.yaml limits the daemon to one such run at a time."""
+ASSET_JOB = "__ASSET_JOB"  # Dagster's job name for assets selected in the UI
 
 POLL_S = 0.5
 REMIND_EVERY_S = 60.0
 
 
 def writes_shared_tables(job: str, tags: Mapping[str, str]) -> bool:
-    """Return whether a run has to wait for its turn."""
+    """Return True if a run needs the run slot."""
     return job == ASSET_JOB or QUEUED.items() <= tags.items()
 
 
 def run_title(run: DagsterRun) -> str:
-    """Return how messages name a run: its id, its batch and who started it."""
+    """Return the name of a run for messages: id, batch, trigger and process."""
     batch, trigger = run.tags.get("batch") or run.tags.get("dagster/partition"), run.tags.get("trigger")
     details = [f"batch {batch}" if batch else "", f"started by {trigger}" if trigger else ""]
     return f"run {run.run_id[:8]} ({', '.join([*filter(None, details), f'process {os.getpid()}'])})"
@@ -37,13 +37,13 @@ def run_title(run: DagsterRun) -> str:
 def run_slot(
     home: Path, name: str, report: Callable[[str], None], check: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Hold the turn of this home, after waiting for it.
+    """Wait for the run slot of a home and hold it.
 
     Args:
         home: SYNTH_HOME.
-        name: what holds the turn, for the message of those who wait.
-        report: receives a line when the wait begins, and one each minute.
-        check: is called while waiting; may raise to end the wait.
+        name: name of the holder, shown to runs that wait.
+        report: receives a line when the wait begins, and one per minute.
+        check: called while waiting; may raise to stop waiting.
     """
     lock, holder = _files(home)
     with _acquired(lock, holder, report, check):
@@ -55,14 +55,14 @@ def run_slot(
 
 
 def wait_for_run_slot(home: Path, report: Callable[[str], None]) -> None:
-    """Return when no run holds the turn."""
+    """Wait until no run holds the slot."""
     lock, holder = _files(home)
     with _acquired(lock, holder, report, lambda: None):
         pass
 
 
 def run_slot_holder(home: Path) -> str | None:
-    """Return the name of the run that holds the turn, or None where it is free."""
+    """Return the name of the run that holds the slot, or None if it is free."""
     lock, holder = _files(home)
     try:
         with lock.acquire(timeout=0):
@@ -95,7 +95,7 @@ def _acquired(lock: FileLock, holder: Path, report: Callable[[str], None], check
             check()
         if time.monotonic() - reminded >= REMIND_EVERY_S:
             reminded = time.monotonic()
-            report(f"waiting for {_name(holder)}, which is writing the same tables; runs go one after another")
+            report(f"waiting for {_name(holder)}, which is writing the same tables")
         time.sleep(POLL_S)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run's settings ask of each asset, checked as a whole before the first step."""
+"""Validate the run config of every asset before the first step of a run."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -44,17 +44,17 @@ NO_COLUMNS: Columns = frozenset()
 
 
 class SettingsError(ValueError):
-    """Settings that no step could run with; the message names asset and field, expected against got."""
+    """Invalid settings. The message names asset, field, expected and actual value."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an asset makes of its part of the run config.
+    """Validation of the config of one asset.
 
     Attributes:
-        config: its class.
-        build: what the asset builds from it; ValueError where a value is refused.
-        rows: columns of the rows that are trained on.
+        config: config class of the asset.
+        build: builds the spec that the asset uses; raises ValueError for an invalid value.
+        rows: columns of the training rows.
     """
 
     config: type[dg.Config]
@@ -63,48 +63,48 @@ class Settings:
 
 
 def _spec(config: type[dg.Config], default: "DataclassInstance") -> Settings:
-    return Settings(config, lambda given, hardware: hardware.spec(default, given))
+    return Settings(config, lambda values, hardware: hardware.spec(default, values))
 
 
 def _training(method: Method, name: str) -> Settings:
     change = method.control if method.control and name == method.control_adapter else lambda spec: spec
     default: Any = method.spec
     return Settings(
-        config_of_method(method), lambda given, hardware: change(hardware.spec(default(), given)), method.columns
+        config_of_method(method), lambda values, hardware: change(hardware.spec(default(), values)), method.columns
     )
 
 
 SETTINGS: Mapping[str, Settings] = {
     "raw_instructions": _spec(MagpieConfig, MagpieSpec()),
-    "benchmark_items": Settings(BenchmarksConfig, lambda given, hardware: find_suites(given.suites or ())),
+    "benchmark_items": Settings(BenchmarksConfig, lambda values, hardware: find_suites(values.suites or ())),
     "filtered_instructions": _spec(FilterConfig, FilterSpec()),
     "sft_dataset": _spec(SplitConfig, SplitSpec()),
     "filtered_preferences": _spec(FilterConfig, FilterSpec()),
     "response_candidates": _spec(CandidateConfig, CandidateSpec()),
     "preference_pairs": _spec(PairConfig, PairSpec()),
     **{name: _training(method, name) for method in METHODS.values() for name in method.adapters},
-    **{one.candidates: _spec(CandidateConfig, OnPolicyCandidateSpec()) for one in ON_POLICY},
-    **{one.pairs: _spec(PairConfig, PairSpec()) for one in ON_POLICY},
+    **{round_.candidates: _spec(CandidateConfig, OnPolicyCandidateSpec()) for round_ in ON_POLICY},
+    **{round_.pairs: _spec(PairConfig, PairSpec()) for round_ in ON_POLICY},
     "benchmark_scores": _spec(EvaluationConfig, EvaluationSpec()),
     "comparison": _spec(ComparisonConfig, PreferenceSpec()),
-    "promotion_decision": Settings(PromotionConfig, lambda given, _: given.policy()),
+    "promotion_decision": Settings(PromotionConfig, lambda values, _: values.policy()),
     "variant_latencies": _spec(LatencyConfig, LatencySpec()),
     "efficiency_frontier": Settings(
-        FrontierConfig, lambda given, _: wanted_variants(full=given.full, seeds=given.seeds, ranks=given.ranks)
+        FrontierConfig, lambda values, _: wanted_variants(full=values.full, seeds=values.seeds, ranks=values.ranks)
     ),
 }
-"""By the name of the asset's op."""
+"""Validation by op name."""
 
 
 def check_settings(run_config: Mapping[str, Any], hardware: Hardware) -> None:
-    """Build what every asset will build from its settings.
+    """Validate the settings of every asset in a run config by building its spec.
 
     Args:
-        run_config: Dagster's; what it does not name is not looked at.
+        run_config: Dagster's run config; assets that it does not configure are skipped.
         hardware: the tier and its models.
 
     Raises:
-        SettingsError: names every value that is refused.
+        SettingsError: lists every invalid value.
     """
     problems = [
         problem
@@ -115,17 +115,19 @@ def check_settings(run_config: Mapping[str, Any], hardware: Hardware) -> None:
         raise SettingsError("; ".join(problems))
 
 
-def _problems(name: str, given: Mapping[str, Any], hardware: Hardware) -> Iterator[str]:
-    """Say what is wrong with the settings of an asset; a value from an environment variable is not known yet."""
-    known = {field: value for field, value in given.items() if not (isinstance(value, dict) and set(value) == {"env"})}
-    if infinite := [field for field, value in known.items() if not _finite(value)]:
-        yield from (f"{name}.{field} must be finite, got {known[field]}" for field in infinite)
+def _problems(name: str, config: Mapping[str, Any], hardware: Hardware) -> Iterator[str]:
+    """Yield the problems in the config of an asset. Values from environment variables are not known yet."""
+    values = {
+        field: value for field, value in config.items() if not (isinstance(value, dict) and set(value) == {"env"})
+    }
+    if infinite := [field for field, value in values.items() if not _finite(value)]:
+        yield from (f"{name}.{field} must be finite, got {values[field]}" for field in infinite)
         return
     if name not in SETTINGS:
         return
     settings = SETTINGS[name]
     try:
-        built = settings.build(settings.config(**known), hardware)
+        spec = settings.build(settings.config(**values), hardware)
     except ValidationError as error:
         for problem in error.errors():
             field = ".".join(map(str, problem["loc"]))
@@ -135,14 +137,14 @@ def _problems(name: str, given: Mapping[str, Any], hardware: Hardware) -> Iterat
         dot = "." if message.split()[0] in settings.config.model_fields else ": "
         yield f"{name}{dot}{message}"
     else:
-        if isinstance(built, OptimizationSpec):
-            yield from (f"{name}.{problem}" for problem in _training_problems(built, known, settings.rows, hardware))
+        if isinstance(spec, OptimizationSpec):
+            yield from (f"{name}.{problem}" for problem in _training_problems(spec, values, settings.rows, hardware))
 
 
 def _training_problems(
-    spec: OptimizationSpec, given: Mapping[str, Any], rows: Columns, hardware: Hardware
+    spec: OptimizationSpec, values: Mapping[str, Any], rows: Columns, hardware: Hardware
 ) -> Iterator[str]:
-    """Say what of a spec this tier, its base or the rows cannot do."""
+    """Yield the parts of a spec that this tier, the base model or the rows do not support."""
     tier = hardware.row()
     if spec.order == "packed" and (isinstance(spec, PromptTuningSpec) or not _has_flash(tier.attention)):
         yield f"order must not be packed here: packing needs {FLASH} and an adapter without virtual tokens"
@@ -153,10 +155,10 @@ def _training_problems(
         return
     if spec.rank > LORA_RANKS[-1] and tier.engine == "vllm" and find_spec("vllm"):
         yield (
-            f"rank must be at most {LORA_RANKS[-1]} where vLLM scores the adapter, got {spec.rank}: lower it, or "
-            "uninstall vllm, so that Transformers writes the answers"
+            f"rank must be at most {LORA_RANKS[-1]} if vLLM evaluates the adapter, got {spec.rank}. Lower it, or "
+            "uninstall vllm to evaluate with Transformers"
         )
-    if "target_modules" in given and (missing := missing_modules(hardware.location("base"), spec)):
+    if "target_modules" in values and (missing := missing_modules(hardware.location("base"), spec)):
         yield f"target_modules: {missing}"
 
 
@@ -173,6 +175,6 @@ def _finite(value: object) -> bool:
 
 
 def _without_class(message: str) -> str:
-    """Return a message without the name of the spec's class before its field."""
+    """Return the message without the class name of the spec in front of the field."""
     head, dot, tail = message.partition(".")
     return tail if dot and head.endswith(("Spec", "Policy")) and head.isalpha() else message

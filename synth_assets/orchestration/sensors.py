@@ -1,4 +1,4 @@
-"""What starts runs without a person: one trigger per cause, all off until switched on in the UI under Automation."""
+"""Schedule and sensors. All of them are off by default; switch them on in the UI under Automation."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ from synth_assets.storage.manifests import file_sha256
 
 EVERY_MONDAY = "0 3 * * 1"
 PARTITION = "dagster/partition"
-"""Dagster's tag for the partition of a run. Requests set it instead of a partition key, which would have to exist: the
-run adds the batch when it starts (`raw_instructions`), so that a test of a tick in the UI adds none."""
-ALL_BATCHES = "all"  # the tag of runs that make no batch and read every one
+"""Dagster's tag for the partition of a run. Run requests set it instead of a partition key, which would have to exist
+already. The asset `raw_instructions` adds the batch during the run, so that testing a tick in the UI adds none."""
+ALL_BATCHES = "all"  # tag of runs that read all batches and generate none
 
 EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency")
 FROM_IMPORTS = EVERYTHING & dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(
@@ -34,9 +34,9 @@ FROM_IMPORTS = EVERYTHING & dg.AssetSelection.assets("imported_instructions", "i
 
 @dg.schedule(job=jobs.pipeline, cron_schedule=EVERY_MONDAY)
 def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.RunRequest:
-    """Each Monday at 03:00 UTC: a batch named by the ISO week, and everything that follows from it.
+    """Run the pipeline each Monday at 03:00 UTC with a new batch named after the ISO week.
 
-    Idempotent: the same week asks for the same batch and the same run.
+    Idempotent: a week always requests the same batch and the same run key.
     """
     year, week, _ = context.scheduled_execution_time.isocalendar()
     batch = f"{year}-W{week:02}"
@@ -48,34 +48,34 @@ def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.
 def new_imports(
     context: dg.SensorEvaluationContext, home: SynthHome, hardware: Hardware
 ) -> dg.RunRequest | dg.SkipReason:
-    """New files under SYNTH_HOME/imports: one run per set of file contents, from the imports on.
+    """Run the pipeline from the imports on when files in SYNTH_HOME/imports change, once per set of file contents.
 
-    Where no batch was ever made there is nothing to go on from: the first run makes everything, a first batch included.
+    If there is no batch yet, the run covers the whole pipeline and generates the first batch.
     """
     files = sorted(p for p in home.imports().iterdir() if p.is_file() and not p.name.startswith("."))
     if not files:
-        return dg.SkipReason("nothing was imported yet: synth import FILE")
+        return dg.SkipReason("nothing has been imported yet: synth import FILE")
     contents = hashlib.sha256("".join(sorted(map(file_sha256, files))).encode()).hexdigest()[:16]
     tags = {**QUEUED, "trigger": "import", "imports": contents, "tier": hardware.name()}
     if not usable_batches(context.instance.get_dynamic_partitions(BATCHES_NAME)):
         return dg.RunRequest(run_key=contents, tags={**tags, "batch": FIRST_BATCH, PARTITION: FIRST_BATCH})
     if context.repository_def is None:
-        raise ValueError("the sensor new_imports runs in a code location alone, where it sees the graph")
-    chosen = sorted(FROM_IMPORTS.resolve(context.repository_def.asset_graph))
-    return dg.RunRequest(run_key=contents, asset_selection=chosen, tags={**tags, "batch": ALL_BATCHES})
+        raise ValueError("new_imports needs the asset graph of its code location; evaluate it with a repository")
+    keys = sorted(FROM_IMPORTS.resolve(context.repository_def.asset_graph))
+    return dg.RunRequest(run_key=contents, asset_selection=keys, tags={**tags, "batch": ALL_BATCHES})
 
 
 @dg.sensor(minimum_interval_seconds=30)
 def failure_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.SkipReason:
-    """Tell the webhook which run failed and why, and again until the webhook takes it; starts no run."""
+    """Send a notice to the webhook for each failed run, with the reason. Retries until the webhook accepts it."""
     instance = context.instance
 
     def failures(**limits: Any) -> dg.RunStatusChangeRecordsFilter:  # noqa: ANN401 - fields of the filter
         return dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, **limits)
 
     def newer(after: int | None, since: float, limit: int) -> Sequence[dg.EventLogRecord]:
-        known = {"after_storage_id": after} if after is not None else {"after_timestamp": since}
-        return instance.fetch_run_status_changes(failures(**known), limit, ascending=True).records
+        position = {"after_storage_id": after} if after is not None else {"after_timestamp": since}
+        return instance.fetch_run_status_changes(failures(**position), limit, ascending=True).records
 
     def by_id(events: Sequence[int]) -> Sequence[dg.EventLogRecord]:
         return instance.fetch_run_status_changes(failures(storage_ids=events), len(events)).records
@@ -92,15 +92,15 @@ def failure_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.
 
 @dg.sensor(minimum_interval_seconds=30)
 def decision_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.SkipReason:
-    """Tell the webhook each decision on promotion, and again until the webhook takes it; starts no run."""
+    """Send a notice to the webhook for each promotion decision. Retries until the webhook accepts it."""
     instance = context.instance
 
     def decisions(**limits: Any) -> dg.AssetRecordsFilter:  # noqa: ANN401 - fields of the filter
         return dg.AssetRecordsFilter(dg.AssetKey("promotion_decision"), **limits)
 
     def newer(after: int | None, since: float, limit: int) -> Sequence[dg.EventLogRecord]:
-        known = {"after_storage_id": after} if after is not None else {"after_timestamp": since}
-        return instance.fetch_materializations(decisions(**known), limit, ascending=True).records
+        position = {"after_storage_id": after} if after is not None else {"after_timestamp": since}
+        return instance.fetch_materializations(decisions(**position), limit, ascending=True).records
 
     def by_id(events: Sequence[int]) -> Sequence[dg.EventLogRecord]:
         return instance.fetch_materializations(decisions(storage_ids=events), len(events)).records
@@ -118,13 +118,13 @@ def decision_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg
 def champion_moved_by_hand(
     home: SynthHome, tracking: MlflowTracking, hardware: Hardware
 ) -> dg.RunRequest | dg.SkipReason:
-    """Somebody moved @champion in MLflow: judge it by the policy, record it as manual, flag it where refused."""
+    """Run the promotion policy when @champion was moved in MLflow; record the move as manual, flag a violation."""
     if not tracking.exists():
-        return dg.SkipReason("nothing was registered yet: synth run")
+        return dg.SkipReason("no model has been registered yet: synth run")
     recorded = home.record("champion", ChampionRecord)
     moved = moved_by_hand(tracking.tracker(), recorded)
     if moved is None:
-        return dg.SkipReason("@champion is where the last promotion left it")
+        return dg.SkipReason("@champion has not been moved since the last promotion")
     config = dg.RunConfig(ops={"promotion_decision": PromotionConfig(adopt=True)})
     since = recorded.moved_at if recorded else "never"
     tags = {"trigger": "alias", "batch": ALL_BATCHES, "tier": hardware.name()}

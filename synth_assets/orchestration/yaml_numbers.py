@@ -1,4 +1,4 @@
-"""YAML that reads 2e-4 as a number, as YAML 1.2 does; PyYAML follows 1.1, where that is text."""
+"""YAML loader that reads 2e-4 as a number, as in YAML 1.2. PyYAML implements YAML 1.1, where it is text."""
 
 import re
 from typing import Any
@@ -9,32 +9,32 @@ from dagster_shared.yaml_utils import DagsterYamlLoader
 FLOAT = "tag:yaml.org,2002:float"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
 EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
-"""Every number with an exponent, as the core schema of YAML 1.2.2 (10.3.2) has it."""
+"""A number with an exponent in the core schema of YAML 1.2.2, section 10.3.2."""
 
 
 class NumberLoader(DagsterYamlLoader):
-    """Dagster's loader, which leaves dates as text, with the numbers of YAML 1.2."""
+    """Dagster's loader, which reads dates as text, with the numbers of YAML 1.2."""
 
 
 def add_exponents(loader: type[yaml.SafeLoader]) -> None:
-    """Let a loader read numbers with an exponent as numbers."""
+    """Make a loader read numbers with an exponent as numbers."""
     loader.add_implicit_resolver(FLOAT, EXPONENT, list("-+.0123456789"))
 
 
 def read_exponents_in_launchpad() -> None:
-    """Let Dagster's own loader do so, with which the webserver reads run config; once in each process."""
+    """Make Dagster's own loader, which reads run config in the webserver, accept exponents. Safe to call twice."""
     if not any(EXPONENT is pattern for _, pattern in DagsterYamlLoader.yaml_implicit_resolvers.get("1", [])):
         add_exponents(DagsterYamlLoader)
 
 
-def load_value(text: str) -> Any:  # noqa: ANN401 - whatever the text says
-    """Return the value of a YAML text; ValueError where it is none."""
+def load_value(text: str) -> Any:  # noqa: ANN401 - any YAML value
+    """Return the value of a YAML text. Raises ValueError if it is not valid YAML."""
     try:
         return yaml.load(text, Loader=NumberLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ValueError(
-            f"{text!r} is not valid YAML: {problem}. Quote text that has brackets, colons or '#'"
+            f"{text!r} is not valid YAML: {problem}. Quote text that contains brackets, colons or '#'"
         ) from error
 
 

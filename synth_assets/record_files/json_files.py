@@ -1,4 +1,4 @@
-"""JSON Lines, and JSON arrays read element by element."""
+"""Readers of JSON Lines, and of JSON arrays element by element."""
 
 import json
 import re
@@ -34,10 +34,10 @@ def json_lines(path: Path) -> Iterator[Record]:
 
 
 def json_array(path: Path) -> Iterator[Record]:
-    """Yield the record of each element of one array, holding one element in memory at a time.
+    """Yield the record of each element of a JSON array, holding one element in memory at a time.
 
     Raises:
-        RecordFileError: the file is no array, or ends inside it.
+        RecordFileError: the file is not an array, or is truncated.
     """
     with open_bytes(path) as file:
         scanner = _ArrayScanner(path, file)
@@ -50,32 +50,32 @@ def _decoded(line: int, data: bytes) -> Record:
         value = json.loads(data.decode("utf-8", "surrogateescape"))
     except RecursionError:
         return Record(line, {}, TOO_DEEP)
-    except ValueError:  # also for numbers of thousands of digits
+    except ValueError:  # also raised for numbers of thousands of digits
         return Record(line, {}, NOT_JSON)
     return checked(line, value)
 
 
 class _ArrayScanner:
-    """Splits the bytes of an array into its elements by brackets and quotes alone, so that a bad element ends there."""
+    """Split the bytes of an array into elements by brackets and quotes only, so that an invalid element is isolated."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
         self._data = file.read(len(BYTE_ORDER_MARK)).removeprefix(BYTE_ORDER_MARK).lstrip()
         while not self._data and (data := file.read(READ_BYTES)):
             self._data = data.lstrip()
-        self._at = 0  # where to go on in _data
-        self._element: bytearray | None = bytearray()  # what the present element has so far; None: too large
-        self._found = 0
+        self._position = 0  # position in _data
+        self._element: bytearray | None = bytearray()  # current element so far; None: too large
+        self._count = 0
 
     def elements(self) -> Iterator[bytes | None]:
         """Yield the bytes of each element, None for one that is too large."""
         if not self._data.startswith(b"["):
             kind = "object" if self._data.startswith(b"{") else "value"
             raise RecordFileError(
-                f"{self._path} holds a JSON {kind}; expected an array of objects. "
-                "A file with one object in each line must end in .jsonl"
+                f"{self._path} is a JSON {kind}; expected an array of objects. "
+                "The name of a file with one object per line must end in .jsonl"
             )
-        self._at, depth = 1, 1
+        self._position, depth = 1, 1
         while depth:
             mark = self._next_mark()
             if mark in b"[{":
@@ -86,42 +86,42 @@ class _ArrayScanner:
                 self._skip_string()
             if depth == 0 or (depth == 1 and mark == b","):
                 element, self._element = self._element, bytearray()
-                self._found += 1
+                self._count += 1
                 if element is None or element[:-1].strip():
                     yield None if element is None else bytes(element[:-1])
                 elif depth:
                     yield b""
-        if (self._data[self._at :] + self._file.read(READ_BYTES)).strip():
-            raise RecordFileError(f"{self._path} goes on after the end of its array; expected one array alone")
+        if (self._data[self._position :] + self._file.read(READ_BYTES)).strip():
+            raise RecordFileError(f"{self._path} has content after the end of its array; expected a single array")
 
     def _next_mark(self) -> bytes:
-        """Move behind the next character of STRUCTURE and return it."""
-        while (match := STRUCTURE.search(self._data, self._at)) is None:
+        """Move past the next character of STRUCTURE and return it."""
+        while (match := STRUCTURE.search(self._data, self._position)) is None:
             self._more(len(self._data))
         self._take(match.end())
         return match[0]
 
     def _skip_string(self) -> None:
-        """Move behind the quote that ends the string that begins here."""
-        while (match := STRING_END.match(self._data, self._at)) is None:
-            whole = STRING_PART.match(self._data, self._at)
-            self._more(whole.end() if whole else self._at)
+        """Move past the closing quote of the current string."""
+        while (match := STRING_END.match(self._data, self._position)) is None:
+            whole = STRING_PART.match(self._data, self._position)
+            self._more(whole.end() if whole else self._position)
         self._take(match.end())
 
     def _take(self, end: int) -> None:
         if self._element is not None:
-            self._element += self._data[self._at : end]
-            if len(self._element) > MAX_RECORD_BYTES + 1:  # with the comma behind it
+            self._element += self._data[self._position : end]
+            if len(self._element) > MAX_RECORD_BYTES + 1:  # including the comma
                 self._element = None
-        self._at = end
+        self._position = end
 
     def _more(self, end: int) -> None:
-        """Take the data up to `end` and read more behind the rest."""
+        """Consume the data up to `end` and read more."""
         self._take(end)
         data = self._file.read(READ_BYTES)
         if not data:
             raise RecordFileError(
-                f"{self._path} is not one JSON array: it ends in element {self._found + 1}. "
-                "Repair it, or write one object in each line of a file that ends in .jsonl"
+                f"{self._path} is not a complete JSON array: it ends in element {self._count + 1}. "
+                "Repair it, or write one object per line to a .jsonl file"
             )
-        self._data, self._at = self._data[self._at :] + data, 0
+        self._data, self._position = self._data[self._position :] + data, 0

@@ -1,7 +1,7 @@
-"""How large the pages of a Parquet column are once decompressed, read from the headers of the pages alone.
+"""Decompressed sizes of the pages of a Parquet column, from the page headers alone.
 
-The footer gives sums only, and a reader allocates what a page's header asks for. A header is a struct in Thrift's
-compact protocol without lists (parquet-format, parquet.thrift: PageHeader).
+The footer has only sums, and a reader allocates the size in a page header. A header is a struct in Thrift's compact
+protocol without lists (parquet-format, parquet.thrift: PageHeader).
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ MAX_NESTING = 8
 
 
 class Pages(NamedTuple):
-    """What the headers of a column chunk say."""
+    """Sums over the page headers of a column chunk."""
 
-    bytes: int  # of all pages, decompressed
-    largest_bytes: int  # of one page, decompressed
-    values: int  # in all data pages; an element of a list is a value
-    prefixed: bool  # a text may repeat the start of the text before it
+    bytes: int  # all pages, decompressed
+    largest_bytes: int  # largest page, decompressed
+    values: int  # of all data pages; each list element counts
+    prefixed: bool  # has DELTA_BYTE_ARRAY pages, whose texts share prefixes
 
 
 def pages_of(file: IO[bytes], start: int, size: int) -> Pages:
-    """Return what the page headers of the column chunk at `start` say; raise RecordFileError if one is damaged."""
-    total, largest, values, prefixed, at = 0, 0, 0, False, start
-    while at < start + size:
-        file.seek(at)
+    """Read the page headers of the column chunk at `start`. Raise RecordFileError if one is damaged."""
+    total, largest, values, prefixed, position = 0, 0, 0, False, start
+    while position < start + size:
+        file.seek(position)
         header: dict[int, Any] = dict(_fields(file, 0))
         compressed, uncompressed = header.get(COMPRESSED), header.get(UNCOMPRESSED)
         if not isinstance(compressed, int) or not isinstance(uncompressed, int) or min(compressed, uncompressed) < 0:
@@ -41,12 +41,12 @@ def pages_of(file: IO[bytes], start: int, size: int) -> Pages:
                 raise RecordFileError("a page header is damaged")
             values += data.get(VALUES, 0)
             prefixed |= data.get(encoding) == DELTA_BYTE_ARRAY
-        at = file.tell() + compressed
+        position = file.tell() + compressed
     return Pages(total, largest, values, prefixed)
 
 
 def _fields(file: IO[bytes], nesting: int) -> Iterator[tuple[int, Any]]:
-    """Yield the number and value of each field of a struct; of texts the value is None."""
+    """Yield number and value of each field of a struct; the value of a text is None."""
     if nesting > MAX_NESTING:
         raise RecordFileError("a page header is damaged")
     number = 0

@@ -1,8 +1,8 @@
-"""Rows of a Parquet file, in memory that neither its row groups nor its dictionaries set.
+"""Read Parquet rows in bounded memory, whatever the size of row groups and dictionaries.
 
-A file of a few kB may stand for many GB: a dictionary holds a long text once and a page of indices repeats it, and
-compressed pages may hold one byte a million times. So texts are read as dictionaries, the pages' sizes are looked at
-before a row group is read, and a row is made of Python objects only after its size was measured.
+A file of a few kB can expand to many GB: a dictionary stores a long text once and a page of indices repeats it, and
+compressed pages can repeat one byte a million times. So texts are read as dictionaries, page sizes are checked before
+a row group is read, and the size of a row is measured before Python objects are created.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from synth_assets.record_files.parquet_pages import Pages, pages_of
 from synth_assets.record_files.records import MAX_RECORD_BYTES, TOO_LARGE, UNICODE, Record, RecordFileError, checked
 
-GROUP_BYTES = 268_435_456  # a row group whose columns take more, decompressed, is read in batches
-PAGES_BYTES = 268_435_456  # the largest page of each column together, decompressed; also of a batch at most
-LIST_VALUES = 20_000_000  # of one column of one row group: a row may hold them all
-FIXED_BYTES = 64  # of a value of fixed length: identifiers, decimals, hashes
+GROUP_BYTES = 268_435_456  # decompressed; larger row groups are read in batches
+PAGES_BYTES = 268_435_456  # sum of each column's largest page, decompressed; also the limit of a batch
+LIST_VALUES = 20_000_000  # per column and row group; they may all be in one row
+FIXED_BYTES = 64  # fixed-length values: identifiers, decimals, hashes
 BATCH_ROWS = 1_024
-OBJECT_BYTES = 16_777_216  # of rows that are Python objects at the same time
-SMALLER = "write it again with smaller row groups, such as row_group_size=10_000 of pyarrow"
+OBJECT_BYTES = 16_777_216  # rows held as Python objects
+SMALLER = "write it with smaller row groups, such as row_group_size=10_000 in pyarrow"
 
 Sizes = NDArray[np.int64]
 
@@ -33,7 +33,7 @@ def parquet_rows(path: Path) -> Iterator[Record]:
     """Yield the record of each row, numbered from 1.
 
     Raises:
-        RecordFileError: a column or row group exceeds a limit, or the file is damaged; the message says which.
+        RecordFileError: a column or row group exceeds a limit, or the file is damaged.
     """
     try:
         yield from _rows(path)
@@ -55,62 +55,62 @@ def _rows(path: Path) -> Iterator[Record]:
 
 
 class _Plan(NamedTuple):
-    """How a row group is read."""
+    """How to read a row group."""
 
-    rows: int  # at once
+    rows: int  # per batch
     dictionaries: list[str]  # columns read as dictionaries
 
 
 def _plan(path: Path, file: pq.ParquetFile, group: int, raw: IO[bytes]) -> _Plan:
-    """Plan the reading of a row group by the sizes of its pages, or raise RecordFileError where it exceeds a limit.
+    """Choose how to read a row group by its page sizes. Raise RecordFileError if it exceeds a limit.
 
-    A small group is read whole, its texts as dictionaries. Of a larger one, a batch takes at most PAGES_BYTES: no value
-    is larger than a page. A list may lie in one row, so lists of a large group are refused.
+    A small group is read whole, its texts as dictionaries. A batch of a larger one takes at most PAGES_BYTES, as no
+    value is larger than a page. A list may be all in one row, so a large group must not have large lists.
     """
     where = f"{path}: row group {group + 1}"
-    facts = file.metadata.row_group(group)
+    metadata = file.metadata.row_group(group)
     largest, total, total_in_lists, prefixed = 0, 0, 0, False
-    for place in range(facts.num_columns):
-        column = file.schema.column(place)
-        pages = _pages(f"{where}: column {column.path}", raw, facts.column(place), column)
+    for index in range(metadata.num_columns):
+        column = file.schema.column(index)
+        pages = _pages(f"{where}: column {column.path}", raw, metadata.column(index), column)
         largest += pages.largest_bytes
         total += pages.bytes
         total_in_lists += pages.bytes if column.max_repetition_level else 0
         prefixed |= pages.prefixed
     if largest > PAGES_BYTES:
         raise RecordFileError(
-            f"{where}: its pages take {largest:,} bytes at once, at most {PAGES_BYTES:,} are read; "
-            "write it again with smaller pages, such as data_page_size=1_048_576 of pyarrow"
+            f"{where}: its pages take {largest:,} bytes, the limit is {PAGES_BYTES:,}; "
+            "write it with smaller pages, such as data_page_size=1_048_576 in pyarrow"
         )
     if total_in_lists > GROUP_BYTES:
         raise RecordFileError(
-            f"{where}: its lists take {total_in_lists:,} bytes, at most {GROUP_BYTES:,} are read; {SMALLER}"
+            f"{where}: its lists take {total_in_lists:,} bytes, the limit is {GROUP_BYTES:,}; {SMALLER}"
         )
-    columns = [file.schema.column(place) for place in range(facts.num_columns)]
+    columns = [file.schema.column(index) for index in range(metadata.num_columns)]
     texts = [column for column in columns if column.physical_type == "BYTE_ARRAY"]
     if total <= GROUP_BYTES and not prefixed:
-        return _Plan(max(facts.num_rows, 1), [column.path for column in texts])
-    rows = PAGES_BYTES // max(largest, 1) // (4 if prefixed else 1)  # decoding prefixes takes copies
+        return _Plan(max(metadata.num_rows, 1), [column.path for column in texts])
+    rows = PAGES_BYTES // max(largest, 1) // (4 if prefixed else 1)  # decoding prefixes makes copies
     return _Plan(max(min(BATCH_ROWS, rows), 1), [column.path for column in texts if column.max_repetition_level])
 
 
 def _pages(where: str, raw: IO[bytes], chunk: pq.ColumnChunkMetaData, column: pq.ColumnSchema) -> Pages:
-    """Return the pages of a column, or raise RecordFileError where its values exceed a limit."""
+    """Return the page sizes of a column. Raise RecordFileError if its values exceed a limit."""
     start = min(offset for offset in (chunk.dictionary_page_offset, chunk.data_page_offset) if offset)
     try:
         pages = pages_of(raw, start, chunk.total_compressed_size)
     except RecordFileError as error:
         raise RecordFileError(f"{where}: {error}") from error
     if column.max_repetition_level and pages.values > LIST_VALUES:
-        raise RecordFileError(f"{where} has {pages.values:,} values, at most {LIST_VALUES:,} are read; {SMALLER}")
+        raise RecordFileError(f"{where} has {pages.values:,} values, the limit is {LIST_VALUES:,}; {SMALLER}")
     if column.max_repetition_level and pages.prefixed:
         raise RecordFileError(
-            f"{where} is encoded as DELTA_BYTE_ARRAY, which is not read in lists; use another encoding"
+            f"{where} is encoded as DELTA_BYTE_ARRAY, which is not supported in lists; use another encoding"
         )
     if column.physical_type == "FIXED_LEN_BYTE_ARRAY" and column.length > FIXED_BYTES:
         raise RecordFileError(
-            f"{where} has values of {column.length:,} bytes each, at most {FIXED_BYTES} are read; "
-            "leave the column out, or write it as text"
+            f"{where} has values of {column.length:,} bytes each, the limit is {FIXED_BYTES}; "
+            "drop the column, or write it as text"
         )
     return pages
 
@@ -138,15 +138,15 @@ def _objects(rows: pa.RecordBatch, schema: pa.Schema, number: int) -> Iterator[R
         if rows.num_rows == 1:
             yield Record(number + 1, {}, UNICODE if isinstance(error, UnicodeDecodeError) else "unreadable_value")
         else:
-            for place in range(rows.num_rows):
-                yield from _objects(rows.slice(place, 1), schema, number + place)
+            for index in range(rows.num_rows):
+                yield from _objects(rows.slice(index, 1), schema, number + index)
         return
-    for place, value in enumerate(values, start=1):
-        yield checked(number + place, value)
+    for index, value in enumerate(values, start=1):
+        yield checked(number + index, value)
 
 
 def _sizes(array: pa.Array) -> Sizes:
-    """Return the bytes of each element, texts of a dictionary counted as often as they occur."""
+    """Return the bytes of each element; a dictionary text counts at each occurrence."""
     kind = array.type
     if pa.types.is_dictionary(kind):
         lengths = _sizes(array.dictionary)

@@ -1,4 +1,4 @@
-"""The one way to read a file of records, whatever its format and compression."""
+"""Read a file of records of any supported format and compression."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,27 +25,27 @@ READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
 
 
 def readable(path: Path) -> bool:
-    """Return whether the name ends in a format of READERS, compressed or not."""
+    """Return whether the file name has a supported format and compression."""
     suffix, compression = split_suffix(path)
     return suffix in READERS and not (suffix == ".parquet" and compression)
 
 
 def refuse_other_names(path: Path) -> None:
-    """Raise RecordFileError if the name ends in no format of READERS."""
+    """Raise RecordFileError if the file name has no supported format."""
     if not readable(path):
         raise RecordFileError(
-            f"{path}: expected a name that ends in {', '.join(READERS)}, all but .parquet also with "
-            f"{' or '.join(COMPRESSIONS)} behind it; rename or convert the file"
+            f"{path}: expected a name that ends in {', '.join(READERS)}, optionally compressed (except .parquet) as "
+            f"{' or '.join(COMPRESSIONS)}; rename or convert the file"
         )
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a file in order; one that cannot be read is a fault with its line.
+    """Yield the records of a file in order; an unreadable record has a fault and its line.
 
-    Bytes that are not UTF-8 arrive as lone surrogates in the texts, so that they spoil their own record alone.
+    Bytes that are not UTF-8 become lone surrogates in the texts, so that they invalidate only their own record.
 
     Raises:
-        RecordFileError: the file does not exist, is empty, or is not what its name says.
+        RecordFileError: the file is missing, empty, or not of the format of its name.
     """
     refuse_other_names(path)
     try:
@@ -55,7 +55,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def read_strictly(path: Path) -> Iterator[Record]:
-    """Yield the records of a file in order, none of which has a fault.
+    """Yield the records of a file in order; every record must be readable.
 
     Raises:
         RecordFileError: as `read_records`, or a record has a fault; names its line.

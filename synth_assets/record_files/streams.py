@@ -1,4 +1,4 @@
-"""Bytes of plain and compressed files, and their lines."""
+"""Byte streams and lines of plain and compressed files."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ def _open_zstd(path: Path) -> IO[bytes]:
     import pyarrow as pa  # slow to load
 
     stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
-    return io.BufferedReader(stream)  # pyright: ignore[reportArgumentType]  # it has what a raw stream needs
+    return io.BufferedReader(stream)  # pyright: ignore[reportArgumentType]  # implements the methods of a raw stream
 
 
 COMPRESSIONS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": _open_gzip, ".zst": _open_zstd}
@@ -33,7 +33,7 @@ READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
-    """Return the suffix of the format and the suffix of the compression, in lower case: (".jsonl", ".gz")."""
+    """Return the format suffix and the compression suffix in lower case, such as (".jsonl", ".gz")."""
     last = path.suffix.lower()
     if last in COMPRESSIONS:
         return Path(path.stem).suffix.lower(), last
@@ -41,7 +41,7 @@ def split_suffix(path: Path) -> tuple[str, str]:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed if its name ends in a key of COMPRESSIONS.
+    """Open a file for reading and decompress it if its name ends in a key of COMPRESSIONS.
 
     Raises:
         RecordFileError: the file is empty or UTF-16.
@@ -57,29 +57,29 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 class Line(NamedTuple):
-    """A line with its line feed, and its number counted from 1."""
+    """A line with its line feed, and its number from 1."""
 
     number: int
     data: bytes
-    too_long: bool = False  # its end was skipped
-    again: bool = False  # it was put back before
+    too_long: bool = False  # truncated
+    again: bool = False  # was pushed back
 
 
 class Lines:
-    """The lines of a file, which end with a line feed alone; each is read when it is asked for and can be put back."""
+    """Lines of a file, ended by line feeds only; read on demand, with push-back."""
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
-        """Read from `file`; of a line of more than `limit` bytes the rest is skipped."""
+        """Read from `file`; lines are truncated to `limit` bytes."""
         self._file, self._limit, self._number = file, limit, 0
         self._returned: list[Line] = []  # the next one last
 
     def __iter__(self) -> Iterator[Line]:
-        """Iterate over the lines that are left."""
+        """Iterate over the remaining lines."""
         while (line := self.next()) is not None:
             yield line
 
     def next(self) -> Line | None:
-        """Return the next line, None at the end of the file."""
+        """Return the next line, or None at the end of the file."""
         if self._returned:
             return self._returned.pop()
         data = self._file.readline(self._limit + 1)
@@ -95,5 +95,5 @@ class Lines:
         return Line(self._number, data, too_long)
 
     def put_back(self, lines: Sequence[Line]) -> None:
-        """Let `next` return these lines again, first to last."""
+        """Push lines back, so that `next` returns them again in order."""
         self._returned.extend(line._replace(again=True) for line in reversed(lines))

@@ -1,4 +1,4 @@
-"""Datasets in MLflow: one run for each data version, with its numbers and its files."""
+"""Dataset runs in MLflow: one run per data version, with its metrics and files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +11,10 @@ from synth_assets.registry.run_metrics import log_numbers
 def log_dataset(
     tracker: MlflowTracker, name: str, data_version: str, numbers: Mapping[str, float], folder: Path
 ) -> str:
-    """Log a data version once, with all files of `folder`; returns the run id, the same for the same version.
+    """Log a data version once, with all files of `folder`, and return the run id. Later calls return the same run.
 
     Raises:
-        TrackingError: MLflow stays unreachable; the files are safe in `folder`.
+        TrackingError: MLflow stays unreachable; the files are kept in `folder`.
     """
     identity = {"dataset": name, "data_version": data_version}
 
@@ -30,6 +30,6 @@ def log_dataset(
             client.set_terminated(run_id, "FINISHED")
         return run_id
 
-    safe = f"The files are safe in {folder}; run the asset again once MLflow answers"
+    safe = f"The files are kept in {folder}; materialise the asset again once MLflow is reachable"
     with tracker.lock(f"dataset-{data_version}"):
         return with_retries(log, tracker.client.tracking_uri, safe)

@@ -1,4 +1,4 @@
-"""The gate in front of the registry: a metric enters only where its items give it."""
+"""Verification of metrics against their per-item scores before they enter the registry."""
 
 import math
 
@@ -8,50 +8,50 @@ from synth_assets.schemas.records import Metric
 from synth_assets.schemas.tables import UNANSWERABLE
 from synth_assets.stats.intervals import estimate
 
-TOLERANCE = 1e-9  # rounding of a mean summed in another order
+TOLERANCE = 1e-9  # rounding differences of the summation order
 
 
 def verify_metric(metric: Metric, items: pl.DataFrame, items_hash: str) -> None:
-    """Recompute a metric from the per-item table; ValueError naming what the items do not give.
+    """Recompute a metric from its items. Raise ValueError if a value differs.
 
     Args:
-        metric: the claim.
-        items: ITEM_SCORES rows of all models; a null score is outside the denominator, and counted where its
-            `finish_reason` says that the model cannot take the item.
-        items_hash: their content hash, which the metric must carry.
+        metric: the metric to verify.
+        items: ITEM_SCORES of all models. Null scores are excluded from n; those with a `finish_reason` of UNANSWERABLE
+            are counted.
+        items_hash: content hash of `items`, which the metric must carry.
     """
     name = f"{metric.model}/{metric.suite}/{metric.split}/{metric.metric}"
     if metric.kind != "measured":
-        raise ValueError(f"{name} is {metric.kind}: only measured numbers enter the registry")
+        raise ValueError(f"{name} must be measured to enter the registry, got {metric.kind}")
     if metric.items_sha256 != items_hash:
-        raise ValueError(f"{name} was measured on items {metric.items_sha256 or 'of no hash'}, these are {items_hash}")
-    mine = items.filter(
+        raise ValueError(f"{name}: expected the items hash {items_hash}, got {metric.items_sha256 or 'none'}")
+    rows = items.filter(
         (pl.col("model") == metric.model)
         & (pl.col("suite") == metric.suite)
         & (pl.col("split") == metric.split)
         & (pl.col("metric") == metric.metric)
     )
     try:
-        found = estimate(mine["score"].to_list(), mine["cluster"].to_list())
+        expected = estimate(rows["score"].to_list(), rows["cluster"].to_list())
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    if (metric.n, metric.interval) != (found.n, found.method):
+    if (metric.n, metric.interval) != (expected.n, expected.method):
         raise ValueError(
-            f"{name}: claimed n {metric.n} and interval {metric.interval!r}, "
-            f"the items give {found.n} and {found.method!r}"
+            f"{name}: expected n {expected.n} and interval {expected.method!r} from the items, "
+            f"got n {metric.n} and interval {metric.interval!r}"
         )
-    unanswerable = _unanswerable(mine)
+    unanswerable = _unanswerable(rows)
     if metric.unanswerable != unanswerable:
-        raise ValueError(f"{name}: claimed {metric.unanswerable} unanswerable items, the items give {unanswerable}")
-    claims = (("value", found.value), ("ci_low", found.low), ("ci_high", found.high))
-    for field, value in claims:
-        claimed = getattr(metric, field)
-        if not math.isclose(claimed, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-            raise ValueError(f"{name}: {field} is {claimed}, the items give {value}")
+        raise ValueError(f"{name}: expected {unanswerable} unanswerable items, got {metric.unanswerable}")
+    fields = (("value", expected.value), ("ci_low", expected.low), ("ci_high", expected.high))
+    for field, value in fields:
+        actual = getattr(metric, field)
+        if not math.isclose(actual, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            raise ValueError(f"{name}: expected {field} {value} from the items, got {actual}")
 
 
 def _unanswerable(items: pl.DataFrame) -> int:
-    """Return how many items were left out; ValueError where one of them has a score."""
+    """Count the unanswerable items. Raise ValueError if one of them has a score."""
     left_out = items.filter(pl.col("finish_reason").is_in(UNANSWERABLE))
     if scored := left_out["score"].count():
         raise ValueError(f"{scored} unanswerable items have a score, such as {left_out['item_id'][0]}")

@@ -1,4 +1,4 @@
-"""What the registry knows about where its versions came from."""
+"""Registered model versions: provenance, files, decisions and model cards."""
 
 import json
 import shutil
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as Registered
 
 CARD = "model_card.md"
-DECISIONS = "decisions.json"  # every decision on a version, beside its training
-NEEDED_TAGS = {"asset", "data_version", "data_versions"}  # of a version that an adapter asset registered
+DECISIONS = "decisions.json"  # artifact of the training run
+NEEDED_TAGS = {"asset", "data_version", "data_versions"}  # tags that every version of an adapter asset has
 
 
 class RowFolders(Protocol):
-    """The folders of a home that say which rows were recalled and which rows each version was made from."""
+    """The folders of a home with the recall log and the row manifests."""
 
     def recalls(self) -> Path:
         """Return the folder of the recall log."""
@@ -41,73 +41,85 @@ class RowFolders(Protocol):
 
 
 def model_versions(tracker: MlflowTracker) -> list[ModelVersion]:
-    """Every version that an adapter asset registered, with what it was made from and its aliases; oldest first.
+    """Return every version that an adapter asset registered, with its provenance and aliases, oldest first.
 
     Raises:
-        LineageError: what a version was made from is gone, or is not what it was registered with.
+        LineageError: the data versions of a version are missing or were changed.
         TrackingError: MLflow stays unreachable.
     """
     client = tracker.client
-    found = with_retries(lambda: client.search_model_versions(f"name = '{MODEL}'"), client.tracking_uri)
-    made = sorted((one for one in found if one.tags.keys() >= NEEDED_TAGS), key=lambda one: int(one.version))
+    registered = with_retries(lambda: client.search_model_versions(f"name = '{MODEL}'"), client.tracking_uri)
+    trained = sorted(
+        (v for v in registered if v.tags.keys() >= NEEDED_TAGS),
+        key=lambda v: int(v.version),
+    )
     aliases = tracker.aliases()
-    return [_described(client, one, aliases) for one in made]
+    return [_version_of(client, v, aliases) for v in trained]
 
 
 def model_version(tracker: MlflowTracker, number: str) -> ModelVersion:
-    """One version; KeyError where it does not exist or no adapter asset registered it, else as `model_versions`."""
-    one = tracker.registered(number)
-    if missing := NEEDED_TAGS - one.tags.keys():
-        raise KeyError(f"version {number} was not registered by an adapter asset: it has no tag {min(missing)}")
-    return _described(tracker.client, one, tracker.aliases())
+    """Return one version, as `model_versions` does.
+
+    Raises:
+        KeyError: the version does not exist, or no adapter asset registered it.
+    """
+    registered = tracker.registered(number)
+    if missing := NEEDED_TAGS - registered.tags.keys():
+        raise KeyError(f"version {number} was not registered by an adapter asset: tag {min(missing)} is missing")
+    return _version_of(tracker.client, registered, tracker.aliases())
 
 
 def adapter_record(tracker: MlflowTracker, number: str) -> AdapterRecord:
-    """What the training said of a version; KeyError where it does not exist, LineageError where its run lost it."""
+    """Return the training record of a version.
+
+    Raises:
+        KeyError: the version does not exist.
+        LineageError: its run has lost the record.
+    """
     from mlflow.exceptions import MlflowException
 
     client, run_id = tracker.client, str(tracker.registered(number).run_id)
     try:
         return from_json(AdapterRecord, with_retries(lambda: _text(client, run_id, RECORD), client.tracking_uri))
     except MlflowException as error:
-        raise LineageError(f"{RECORD} of MLflow run {run_id} is gone: train again (synth run)") from error
+        raise LineageError(f"{RECORD} of MLflow run {run_id} is missing: train again (synth run)") from error
 
 
 def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
-    """Fetch the files of a version, as they were registered, into `folder`; what lies there is replaced.
+    """Download the registered files of a version into `folder`, replacing its content.
 
     Raises:
-        LineageError: the registry has lost them, or holds others.
-        KeyError: there is no such version.
+        LineageError: the files are missing or differ from the registered ones.
+        KeyError: the version does not exist.
     """
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    one, uri = tracker.registered(number), tracker.client.tracking_uri
+    entry, uri = tracker.registered(number), tracker.client.tracking_uri
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".restored-") as temporary:
         try:
-            found = Path(
-                with_retries(lambda: download_artifacts(str(one.source), dst_path=temporary, tracking_uri=uri), uri)
+            downloaded = Path(
+                with_retries(lambda: download_artifacts(str(entry.source), dst_path=temporary, tracking_uri=uri), uri)
             )
-            read_manifest(found)
+            read_manifest(downloaded)
         except (MlflowException, OSError, ManifestError) as error:
             cause = redact(str(error))
-            raise LineageError(
-                f"MLflow does not hold the files of version {number} any more: {cause}"
-            ) from without_secrets(error)
-        if folder_hash(found) != one.tags["data_version"]:
-            raise LineageError(f"MLflow holds other files of version {number} than were registered")
+            raise LineageError(f"the files of version {number} are missing in MLflow: {cause}") from without_secrets(
+                error
+            )
+        if folder_hash(downloaded) != entry.tags["data_version"]:
+            raise LineageError(f"the files of version {number} in MLflow differ from the registered ones")
         shutil.rmtree(folder, ignore_errors=True)
-        found.replace(folder)
+        downloaded.replace(folder)
 
 
 def ensure_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
-    """Make sure that `folder` holds the files of a version as they were registered; fetch them where it does not.
+    """Download the files of a version into `folder` unless it has them already.
 
     Raises:
-        LineageError: they are nowhere.
-        KeyError: there is no such version.
+        LineageError: the registry has lost the files.
+        KeyError: the version does not exist.
     """
     expected = tracker.version_tags(number).get("data_version")
     try:
@@ -120,9 +132,10 @@ def ensure_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
 
 
 def taint(tracker: MlflowTracker, folders: RowFolders, number: str) -> str:
-    """Which recalled rows a version was trained on, also where nobody tagged it: it may be newer than the recall.
+    """Return which recalled rows a version was trained on; empty if none.
 
-    Where its row manifest is missing nothing can clear it of a recall, and the text says so. Empty where it is clean.
+    Covers versions without a taint tag, which may be newer than the recall. If the row manifest is missing, the version
+    cannot be cleared and the text says so.
     """
     recalls = recalls_in_force(folders.recalls())
     if recalls.is_empty():
@@ -134,10 +147,10 @@ def taint(tracker: MlflowTracker, folders: RowFolders, number: str) -> str:
 
 
 def decisions_on(tracker: MlflowTracker, number: str) -> list[RecordedDecision]:
-    """Every decision on a version that was kept beside it, oldest first; none where its training run is gone.
+    """Return the recorded decisions on a version, oldest first; empty if its training run is gone.
 
     Raises:
-        KeyError: there is no such version.
+        KeyError: the version does not exist.
     """
     from mlflow.exceptions import MlflowException
 
@@ -155,22 +168,22 @@ def decisions_on(tracker: MlflowTracker, number: str) -> list[RecordedDecision]:
         return []
 
 
-def keep_decision(tracker: MlflowTracker, number: str, judged: RecordedDecision) -> list[RecordedDecision]:
-    """Keep a decision beside the version that it is about; returns all of them. A run keeps one, however often.
+def keep_decision(tracker: MlflowTracker, number: str, decision: RecordedDecision) -> list[RecordedDecision]:
+    """Record a decision on a version and return all of them. A later decision of the same run replaces it.
 
     Raises:
         LineageError: the training run of the version is gone.
     """
     client, run_id = tracker.client, str(tracker.registered(number).run_id)
     with tracker.lock("decisions"):
-        kept = [one for one in decisions_on(tracker, number) if one.run_id != judged.run_id]
-        text = json.dumps([asdict(one) for one in [*kept, judged]], sort_keys=True, indent=1)
-        _attached(number, run_id, lambda: client.log_text(run_id, text, DECISIONS), client.tracking_uri)
-    return [*kept, judged]
+        earlier = [entry for entry in decisions_on(tracker, number) if entry.run_id != decision.run_id]
+        text = json.dumps([asdict(entry) for entry in [*earlier, decision]], sort_keys=True, indent=1)
+        _with_run(number, run_id, lambda: client.log_text(run_id, text, DECISIONS), client.tracking_uri)
+    return [*earlier, decision]
 
 
 def runs_with(tracker: MlflowTracker, tags: Mapping[str, str]) -> int:
-    """How many runs of the experiment have all these tags."""
+    """Return the number of runs of the experiment with all these tags."""
     client, count, token = tracker.client, 0, None
     while True:
         page = with_retries(
@@ -183,7 +196,7 @@ def runs_with(tracker: MlflowTracker, tags: Mapping[str, str]) -> int:
 
 
 def attach_card(tracker: MlflowTracker, number: str, card: str) -> None:
-    """Put a model card beside the training of a version, and what fits of it into the version's description.
+    """Attach a model card to the training run of a version, and put its first sections into the description.
 
     Raises:
         LineageError: the training run of the version is gone.
@@ -194,10 +207,10 @@ def attach_card(tracker: MlflowTracker, number: str, card: str) -> None:
         client.log_text(run_id, card, CARD)
         client.update_model_version(MODEL, number, description=first_sections(card))
 
-    _attached(number, run_id, attach, client.tracking_uri)
+    _with_run(number, run_id, attach, client.tracking_uri)
 
 
-def _attached(number: str, run_id: str, attach: Callable[[], None], uri: str) -> None:
+def _with_run(number: str, run_id: str, attach: Callable[[], None], uri: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -206,29 +219,29 @@ def _attached(number: str, run_id: str, attach: Callable[[], None], uri: str) ->
         raise LineageError(f"MLflow run {run_id}, the training of version {number}, is gone: {error}") from error
 
 
-def _described(client: "MlflowClient", one: "Registered", aliases: Mapping[str, str]) -> ModelVersion:
+def _version_of(client: "MlflowClient", registered: "Registered", aliases: Mapping[str, str]) -> ModelVersion:
     return ModelVersion(
-        version=str(one.version),
-        asset=one.tags["asset"],
-        data_version=one.tags["data_version"],
-        data_versions=_data_versions(client, one),
-        aliases=tuple(sorted(name for name, version in aliases.items() if version == str(one.version))),
-        tags=dict(one.tags),
+        version=str(registered.version),
+        asset=registered.tags["asset"],
+        data_version=registered.tags["data_version"],
+        data_versions=_data_versions(client, registered),
+        aliases=tuple(sorted(name for name, version in aliases.items() if version == str(registered.version))),
+        tags=dict(registered.tags),
     )
 
 
 def _data_versions(client: "MlflowClient", version: "Registered") -> dict[str, str]:
-    """Data versions of everything that a version was made from, by asset, as its run holds them."""
+    """Return the data versions of everything upstream of a version, by asset, from its run."""
     from mlflow.exceptions import MlflowException
 
-    where = f"{DATA_VERSIONS} of MLflow run {version.run_id}, which says what version {version.version} was made from,"
+    artifact = f"{DATA_VERSIONS} of MLflow run {version.run_id}, the data versions of version {version.version},"
     try:
-        found = json.loads(with_retries(lambda: _text(client, str(version.run_id), DATA_VERSIONS), client.tracking_uri))
+        data = json.loads(with_retries(lambda: _text(client, str(version.run_id), DATA_VERSIONS), client.tracking_uri))
     except MlflowException as error:
-        raise LineageError(f"{where} is gone: delete that version, or train again (synth run)") from error
-    if fingerprint(found) != version.tags["data_versions"]:
-        raise LineageError(f"{where} was changed since: train again (synth run)")
-    return found
+        raise LineageError(f"{artifact} is missing: delete that version, or train again (synth run)") from error
+    if fingerprint(data) != version.tags["data_versions"]:
+        raise LineageError(f"{artifact} was changed since it was logged: train again (synth run)")
+    return data
 
 
 def _text(client: "MlflowClient", run_id: str, artifact: str) -> str:

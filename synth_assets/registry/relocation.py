@@ -1,9 +1,9 @@
-"""Keep the artifact addresses in a home's MLflow database true to the place of the home.
+"""Relocation of a home: rewrite the artifact addresses in its MLflow database.
 
 MLflow stores an absolute address with each experiment, run, logged model and model version, so that a copied or moved
-home would read and write the artifacts of the old place. The address of the project's own experiments says where the
-home lay when its database was last opened. Where that is another place, every address below it is rewritten, in one
-transaction. The database holds ordinary `file:` addresses at all times: MLflow alone, without this package, reads it.
+home would read and write the artifacts of the original. The addresses of the project's own experiments tell where the
+home was when its database was last opened. If it has moved since, every address below the old path is rewritten in one
+transaction. The database always holds ordinary `file:` addresses, so that MLflow reads it without this package.
 """
 
 import logging
@@ -31,14 +31,14 @@ def relocate(
     *,
     writable: bool = True,
 ) -> bool:
-    """Rewrite the addresses in `database` that lie below an earlier place of `home`; return whether there were any.
+    """Rewrite the addresses in `database` below an earlier path of `home`; return whether there were any.
 
     Args:
-        database: MLflow's SQLite file; nothing happens where there is none.
-        home: the present place.
-        experiments: names of the experiments whose artifacts lie in `home`.
-        lock: holds a named lock against the other processes of this home.
-        writable: whether artifacts that an earlier version left at the old place may be copied into `home`.
+        database: MLflow's SQLite file; nothing happens if it does not exist.
+        home: current path of the home.
+        experiments: names of the experiments whose artifacts are in `home`.
+        lock: holds a named lock against other processes of the same home.
+        writable: whether artifacts left at the old path may be copied into `home`.
 
     Raises:
         StorageError: the file is damaged.
@@ -80,22 +80,22 @@ def _rewritten(database: Path, home: Path, experiments: Sequence[str], writable:
 
 
 def _earlier_roots(connection: sqlite3.Connection, home: Path, experiments: Sequence[str]) -> list[Path]:
-    """The places, other than the present one, that the locations of `experiments` name."""
+    """Return the paths, other than the current one, in the artifact locations of `experiments`."""
     if not _has_experiments(connection):
         return []
-    marks = ", ".join("?" * len(experiments))
-    found = connection.execute(
-        f"SELECT DISTINCT artifact_location FROM experiments WHERE name IN ({marks})",  # noqa: S608 - placeholders
+    placeholders = ", ".join("?" * len(experiments))
+    rows = connection.execute(
+        f"SELECT DISTINCT artifact_location FROM experiments WHERE name IN ({placeholders})",  # noqa: S608 - placeholders
         tuple(experiments),
     )
-    folders = [folder for (location,) in found if (folder := _folder(location)) and folder.name == ARTIFACTS]
+    folders = [folder for (location,) in rows if (folder := _folder(location)) and folder.name == ARTIFACTS]
     return sorted({folder.parent for folder in folders if not _is_same(folder.parent, home)})
 
 
 def _default_is_elsewhere(connection: sqlite3.Connection, home: Path) -> bool:
-    """Whether MLflow's experiment `Default`, still empty, would keep its artifacts outside the home.
+    """Return whether MLflow's experiment `Default`, still empty, has its artifacts outside the home.
 
-    MLflow gives it the working folder of the process that made the database.
+    MLflow uses the working directory of the process that created the database.
     """
     if not _has_experiments(connection):
         return False
@@ -110,12 +110,12 @@ def _default_is_elsewhere(connection: sqlite3.Connection, home: Path) -> bool:
 
 def _has_experiments(connection: sqlite3.Connection) -> bool:
     names = ("experiments", "runs")
-    found = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN (?, ?)", names)
-    return found.fetchone()[0] == len(names)
+    row = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN (?, ?)", names)
+    return row.fetchone()[0] == len(names)
 
 
 def _folder(location: str | None) -> Path | None:
-    """The folder of a `file:` address or an absolute path; None for what is no folder of a file system."""
+    """Return the folder of a `file:` address or an absolute path; None for other addresses."""
     if location and location.startswith("/"):
         return Path(location)
     parts = urlsplit(location or "")
@@ -123,18 +123,18 @@ def _folder(location: str | None) -> Path | None:
 
 
 def _is_same(root: Path, home: Path) -> bool:
-    """Whether two paths lead to one folder, as through a symbolic link or a second mount."""
+    """Return whether two paths are the same folder, such as through a symbolic link or a second mount."""
     return root == home or (root.is_dir() and home.is_dir() and os.path.samefile(root, home))
 
 
 def _prefixes(root: Path, home: Path) -> Iterator[tuple[str, str]]:
-    """Each form that an address below `root` may have, and what it becomes."""
+    """Yield each form of an address of `root` with its replacement."""
     yield root.as_uri(), home.as_uri()
     yield str(root), str(home)
 
 
 def _replace_prefix(connection: sqlite3.Connection, old: str, new: str) -> int:
-    """Replace a prefix that ends with a path segment in every text column of every table; return how many cells."""
+    """Replace a path prefix in every text column of every table; return the number of cells."""
     count = 0
     for table, column in _text_columns(connection):
         cell, length = f'"{column}"', len(old)
@@ -147,7 +147,7 @@ def _replace_prefix(connection: sqlite3.Connection, old: str, new: str) -> int:
 
 
 def _text_columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """(table, column) of the text columns that are neither generated nor part of a primary key."""
+    """Return (table, column) of the text columns that are neither generated nor part of a primary key."""
     return connection.execute(
         "SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_xinfo(m.name) c "
         "WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND c.hidden = 0 AND c.pk = 0 "
@@ -156,7 +156,7 @@ def _text_columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
 
 
 def _fetch_stray_artifacts(connection: sqlite3.Connection, root: Path, home: Path) -> None:
-    """Copy the artifacts that are missing here from the earlier place: versions before this one left them there."""
+    """Copy artifacts that earlier versions of this package left at the old path and that are missing here."""
     if not (root / ARTIFACTS).is_dir():
         return
     addresses = connection.execute(
@@ -172,4 +172,4 @@ def _fetch_stray_artifacts(connection: sqlite3.Connection, root: Path, home: Pat
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(folder, draft)
         draft.replace(target)
-        logging.getLogger(__name__).warning("copied artifacts that were left at %s to %s", folder, target)
+        logging.getLogger(__name__).warning("copied artifacts from %s to %s", folder, target)

@@ -1,4 +1,4 @@
-"""Calls to MLflow that may fail for a while."""
+"""Retries of MLflow calls."""
 
 import logging
 import time
@@ -9,24 +9,24 @@ from synth_assets.text.redaction import redact, without_secrets
 
 T = TypeVar("T")
 
-RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0)  # back-off between five attempts
+RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0)  # between five attempts
 TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 
 
 class TrackingError(RuntimeError):
-    """MLflow could not be told; the message says what is safe and how to go on."""
+    """MLflow is unavailable. The message states what was saved and how to continue."""
 
 
 def with_retries(operation: Callable[[], T], uri: str, safe: str = "") -> T:
-    """`operation`, again with growing pauses while MLflow is down, slow or answers 5xx.
+    """Call `operation`, retrying with back-off while MLflow is down, slow or returns 5xx.
 
     Args:
-        operation: something that may be repeated because it looks first for what an earlier attempt left.
-        uri: for the message.
-        safe: what is not lost, for the message.
+        operation: an idempotent call.
+        uri: tracking URI, for the message.
+        safe: what was saved, for the message.
 
     Raises:
-        TrackingError: it still fails; names uri, cause and what is safe.
+        TrackingError: the last attempt failed.
     """
     from mlflow.exceptions import MlflowException
 
@@ -35,14 +35,14 @@ def with_retries(operation: Callable[[], T], uri: str, safe: str = "") -> T:
             return operation()
         except (MlflowException, OSError) as error:
             if isinstance(error, MlflowException) and error.error_code not in TRANSIENT:
-                if (stand_in := without_secrets(error)) is not error:
-                    raise TrackingError(str(stand_in)) from None
+                if (redacted := without_secrets(error)) is not error:
+                    raise TrackingError(str(redacted)) from None
                 raise
             cause, server = redact(str(error).strip()).splitlines()[0][:300], redact(uri)
             if pause is None:
                 attempts = len(RETRY_AFTER_S) + 1
                 message = f"MLflow at {server} failed {attempts} times: {cause}. {safe}".strip()
                 raise TrackingError(message) from without_secrets(error)
-            logging.getLogger(__name__).warning("MLflow at %s: %s; again in %s s", server, cause, pause)
+            logging.getLogger(__name__).warning("MLflow at %s: %s; retrying in %s s", server, cause, pause)
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")

@@ -1,4 +1,4 @@
-"""Variants of the efficiency study in MLflow: one run each, found by its tags; none is a version of the model."""
+"""Runs of the efficiency study's variants in MLflow: one run per variant, no model versions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ def log_variant(
     curve: Sequence[Mapping[str, float]],
     facts: Mapping[str, Any],
 ) -> str:
-    """Log one variant once; returns the run id, the same for the same identity.
+    """Log a variant once and return the run id. Later calls with the same identity return the same run.
 
     Args:
-        tracker: of the study's experiment.
-        identity: tags that no two variants share, values of our own making.
-        numbers: what was measured.
-        curve: metrics by "step".
+        tracker: tracker of the study's experiment.
+        identity: tags that identify the variant.
+        numbers: measured metrics.
+        curve: metrics of each logged step.
         facts: parameters.
 
     Raises:
-        TrackingError: MLflow stays unreachable; a rerun finds the numbers on disk.
+        TrackingError: MLflow stays unreachable; a rerun reads the metrics from disk.
     """
 
     def log() -> str:
@@ -41,12 +41,12 @@ def log_variant(
             tracker.client.set_terminated(run.info.run_id, "FINISHED")
         return run.info.run_id
 
-    safe = "The variant is safe on disk; run it again once MLflow answers: it only logs"
+    safe = "The variant is kept on disk; run it again once MLflow is reachable: it only logs"
     with tracker.lock(f"variant-{identity['variant']}"):
         return with_retries(log, tracker.client.tracking_uri, safe)
 
 
 def add_numbers(tracker: MlflowTracker, run_id: str, numbers: Mapping[str, float]) -> None:
-    """Add numbers to a run that is finished."""
+    """Add metrics to a finished run."""
     client = tracker.client
     with_retries(lambda: log_numbers(client, client.get_run(run_id), numbers), client.tracking_uri)

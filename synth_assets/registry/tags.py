@@ -1,4 +1,4 @@
-"""What is written into MLflow about an adapter and a score: tags, numbers, and the filter that finds them again."""
+"""Tags and metrics of adapters and scores in MLflow, and the search filter for tags."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from synth_assets.storage.manifests import file_sha256, folder_hash
 
 
 def adapter_tags(record: AdapterRecord, folder: Path) -> dict[str, str]:
-    """What a version of the registered model is found by; ValueError where the folder holds no safetensors."""
+    """Return the tags that identify an adapter's version. Raise ValueError if the folder has no safetensors file."""
     weights = sorted(folder.rglob("*.safetensors"))
     if not weights:
-        raise ValueError(f"{folder} holds no safetensors: {record.name} is not a complete adapter")
+        raise ValueError(f"{folder} has no safetensors file: {record.name} is not a complete adapter")
     return {
         "fingerprint": record.fingerprint,
         "weights_sha256": hashlib.sha256("".join(file_sha256(path) for path in weights).encode()).hexdigest(),
@@ -31,7 +31,7 @@ def adapter_tags(record: AdapterRecord, folder: Path) -> dict[str, str]:
 
 
 def totals(record: AdapterRecord) -> dict[str, float]:
-    """The numbers of a whole training, and what this process and machine use while they are logged."""
+    """Return the metrics of a whole training, and the current resource usage of this process and machine."""
     process = psutil.Process()
     with process.oneshot():
         used, cpu = process.memory_info().rss, process.cpu_times()
@@ -52,17 +52,17 @@ def totals(record: AdapterRecord) -> dict[str, float]:
 
 
 def score_tag(metric: Metric) -> str:
-    """The tag of a version that holds one of its scores."""
+    """Return the tag name of a score."""
     return f"score.{metric.suite}.{metric.split}.{metric.metric}"
 
 
 def score_text(metric: Metric, run_id: str) -> str:
-    """A score as the text of a tag: the number, its n and interval, and where its items lie."""
-    kept = ("value", "n", "unanswerable", "ci_low", "ci_high", "interval", "data_hash", "items_sha256")
-    facts = {name: value for name, value in asdict(metric).items() if name in kept}
-    return json.dumps({**facts, "run_id": run_id}, sort_keys=True)
+    """Return the tag value of a score: value, n, interval, hashes and run id, as JSON."""
+    names = ("value", "n", "unanswerable", "ci_low", "ci_high", "interval", "data_hash", "items_sha256")
+    fields = {name: value for name, value in asdict(metric).items() if name in names}
+    return json.dumps({**fields, "run_id": run_id}, sort_keys=True)
 
 
 def tag_filter(tags: Mapping[str, str]) -> str:
-    """MLflow's filter for all tags at once; the values are hashes of our own making."""
+    """Return MLflow's search filter for all of the tags; the values are hashes and need no escaping."""
     return " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())

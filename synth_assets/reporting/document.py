@@ -1,4 +1,4 @@
-"""A report's sections as Markdown and as one HTML page that needs nothing else."""
+"""Render a report as Markdown and as a self-contained HTML page."""
 
 import html
 from base64 import b64encode
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from synth_assets.reporting.escaping import escaped, terminal_line
 from synth_assets.reporting.figures import COLUMNS, png
+from synth_assets.reporting.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-TEXT_CHARACTERS = 2_000  # of one answer that is shown; longer ones are cut
+MAX_TEXT_CHARACTERS = 2_000  # longer answers are truncated
 PHONE = "(max-width: 40rem)"
 STYLE = """
 :root { color-scheme: light dark; --ink: #23272e; --soft: #5b6470; --line: #d9dce1; --page: #fff; --head: #f4f5f7; }
@@ -52,20 +53,20 @@ td[colspan] { color: #b3261e; white-space: normal; }
 
 @dataclass(frozen=True)
 class Cell:
-    """A text of a table; with a link to what proves it."""
+    """A table cell: text, and optionally a link to its evidence."""
 
     text: str
     link: str = ""
 
 
 def cells(values: Iterable[object]) -> list[Cell]:
-    """Texts without a link."""
+    """Return cells without links."""
     return [Cell(str(value)) for value in values]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns in `numbers` are aligned to the right; the last cell of a row that is too short fills it."""
+    """A table. Columns in `numbers` are right-aligned; the last cell of a short row spans the remaining columns."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -74,7 +75,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that lies beside the report under `name`; a page takes `narrow` on a phone, where there is one."""
+    """A figure, stored beside the report under `name`; `narrow` is an optional version for phones."""
 
     name: str
     caption: str
@@ -84,7 +85,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt with answers: who answered and how it was judged, and the text."""
+    """A prompt and its answers: a label with model and score, and the text."""
 
     prompt: str
     answers: Sequence[tuple[str, str]]
@@ -92,7 +93,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Points:
-    """A list of sentences."""
+    """A bullet list."""
 
     sentences: Sequence[str]
 
@@ -102,20 +103,20 @@ Block: TypeAlias = str | Table | Figure | Sample | Points
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and its blocks."""
 
     title: str
     blocks: Sequence[Block]
 
 
 def drawn(name: str, caption: str, draw: "Callable[[int], Drawing]") -> Figure:
-    """The figure that `draw` gives for a number of columns: for a desk and, of several panels, for a phone."""
+    """Draw a figure at full width and, if it has several panels, in one column for phones."""
     wide = draw(COLUMNS)
     return Figure(name, caption, png(wide), png(draw(1)) if len(wide.axes) > 1 else b"")
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
-    """The report as Markdown; figures are links to the files beside it."""
+    """Render the report as Markdown; figures are links to files beside it."""
     parts = [f"# {escaped(title)}"]
     for section in sections:
         parts += [f"## {escaped(section.title)}", *(_markdown_block(block) for block in section.blocks)]
@@ -123,7 +124,7 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    """The report as HTML with its style and figures inside; every text is escaped and nothing is loaded."""
+    """Render the report as a self-contained HTML page with inline style and figures; all text is escaped."""
     body = "\n".join(
         f"<section>\n<h2>{_text(section.title)}</h2>\n{''.join(map(_html_block, section.blocks))}</section>"
         for section in sections
@@ -146,12 +147,10 @@ def _markdown_block(block: Block) -> str:
     if isinstance(block, Points):
         return "\n".join(f"- {escaped(sentence)}" for sentence in block.sentences)
     if isinstance(block, Sample):
-        told = [f"- {escaped(who)}: {escaped(text) or '(nothing)'}" for who, text in block.answers]
-        return "\n".join([f"- prompt: {escaped(block.prompt)}", *(f"  {line}" for line in told)])
-    marks = "|".join("---:" if name in block.numbers else "---" for name in block.head)
-    whole = [[*row, *[Cell("")] * (len(block.head) - len(row))] for row in block.rows]
-    rows = ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in whole]
-    return "\n".join(["| " + " | ".join(map(escaped, block.head)) + " |", f"|{marks}|", *rows])
+        answers = [f"- {escaped(label)}: {escaped(text) or '(nothing)'}" for label, text in block.answers]
+        return "\n".join([f"- prompt: {escaped(block.prompt)}", *(f"  {line}" for line in answers)])
+    rows = [[*row, *[Cell("")] * (len(block.head) - len(row))] for row in block.rows]
+    return table(block.head, rows, numbers=block.numbers, cell=_markdown_cell)
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -169,10 +168,9 @@ def _html_block(block: Block) -> str:
     if isinstance(block, Points):
         return f"<ul>\n{''.join(f'<li>{_text(sentence)}</li>' for sentence in block.sentences)}</ul>\n"
     if isinstance(block, Sample):
-        told = "".join(f"<div><b>{_text(who)}</b><p>{_answer(text)}</p></div>" for who, text in block.answers)
-        return (
-            f'<div class="sample"><b>prompt</b><p>{_answer(block.prompt)}</p><div class="answers">{told}</div></div>\n'
-        )
+        columns = "".join(f"<div><b>{_text(label)}</b><p>{_answer(text)}</p></div>" for label, text in block.answers)
+        prompt = f"<b>prompt</b><p>{_answer(block.prompt)}</p>"
+        return f'<div class="sample">{prompt}<div class="answers">{columns}</div></div>\n'
     return _html_table(block)
 
 
@@ -186,8 +184,8 @@ def _html_table(table: Table) -> str:
     for row in table.rows:
         *cells, last = zip(table.head, row, strict=False)
         span = f' colspan="{len(table.head) - len(cells)}"' if len(row) < len(table.head) else _side(table, last[0])
-        told = "".join(f"<td{_side(table, name)}>{_html_cell(cell)}</td>" for name, cell in cells)
-        rows.append(f"{told}<td{span}>{_html_cell(last[1])}</td>")
+        leading = "".join(f"<td{_side(table, name)}>{_html_cell(cell)}</td>" for name, cell in cells)
+        rows.append(f"{leading}<td{span}>{_html_cell(last[1])}</td>")
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n'
 
@@ -197,16 +195,16 @@ def _side(table: Table, name: str) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    shown = _text(cell.text)
-    return f'<a href="{html.escape(cell.link)}">{shown}</a>' if cell.link else shown
+    text = _text(cell.text)
+    return f'<a href="{html.escape(cell.link)}">{text}</a>' if cell.link else text
 
 
 def _text(text: str) -> str:
-    """On one line, nothing in it acts: neither tags nor control characters."""
-    return html.escape(terminal_line(text, TEXT_CHARACTERS))
+    """Escape a text for HTML, on one line, with control characters made visible."""
+    return html.escape(terminal_line(text, MAX_TEXT_CHARACTERS))
 
 
 def _answer(text: str) -> str:
-    """With its line breaks."""
-    lines = text[:TEXT_CHARACTERS].split("\n") if text.strip() else ["(nothing)"]
-    return "\n".join(map(_text, lines)) + ("…" if len(text) > TEXT_CHARACTERS else "")
+    """Escape a text for HTML, keeping its line breaks."""
+    lines = text[:MAX_TEXT_CHARACTERS].split("\n") if text.strip() else ["(nothing)"]
+    return "\n".join(map(_text, lines)) + ("…" if len(text) > MAX_TEXT_CHARACTERS else "")

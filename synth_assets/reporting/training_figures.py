@@ -1,4 +1,4 @@
-"""Trainings drawn: loss, margin and accuracy over the steps, and the learning rate with its phases."""
+"""Training curves: loss, reward margin, accuracy, and the learning rate with its phases."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SMOOTHED_SHARE = 20  # the running mean is over a twentieth of the steps
-SMOOTHED_FROM = 40  # steps; with fewer each step is drawn as it is
-NARROW_PHASE = 0.12  # of the steps; the name of a narrower one is written upwards, beside it
-STOPPED = "stopped at step"  # how the event of an early end begins
+SMOOTHED_SHARE = 20  # running mean over 1/20 of the steps
+SMOOTHED_FROM = 40  # steps; shorter curves are not smoothed
+NARROW_PHASE = 0.12  # share of the steps; the label of a narrower phase is rotated
+STOPPED = "stopped at step"  # prefix of the early-stopping event
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is drawn of one training.
+    """The data of one training to draw.
 
     Attributes:
-        name: of the adapter.
-        curve: a point for each step and each validation, with what was logged of it.
-        phases: of the plan, with number, name, first_step and last_step; empty where nobody kept them.
-        best_step: whose weights were kept; 0: the last ones.
-        stopped: whether it ended before its plan.
+        name: name of the adapter.
+        curve: logged values of each step and each validation.
+        phases: learning-rate phases with number, name, first_step and last_step; empty if not recorded.
+        best_step: step whose weights were kept; 0: the last one.
+        stopped: whether the training stopped early.
     """
 
     name: str
@@ -37,17 +37,17 @@ class Training:
     stopped: bool = False
 
     def points(self, key: str) -> list[tuple[float, float]]:
-        """(step, value) of what was logged under `key`, in order of the steps."""
+        """Return (step, value) of the points with this key, ordered by step."""
         return sorted((point["step"], point[key]) for point in self.curve if key in point and "step" in point)
 
     def last_step(self) -> float:
-        """Of the plan where it is known, else of the curve."""
+        """Return the last step of the plan or, if there is no plan, of the curve."""
         planned = max((phase["last_step"] for phase in self.phases), default=0)
         return max([planned, *(point.get("step", 0) for point in self.curve)])
 
 
 def training_of(name: str, outcome: Mapping[str, Any]) -> Training:
-    """From the outcome that an adapter's manifest keeps; what an older version did not keep is left out."""
+    """Create a Training from the outcome in an adapter's manifest; fields missing in older versions stay empty."""
     return Training(
         name=name,
         curve=outcome.get("curve", ()),
@@ -59,15 +59,15 @@ def training_of(name: str, outcome: Mapping[str, Any]) -> Training:
 
 @dataclass(frozen=True)
 class Measure:
-    """A row of panels: what is logged at each step and at each validation, and where its axis ends (None: open)."""
+    """A row of panels: keys of the step and validation values, and axis limits (None: automatic)."""
 
     key: str
     title: str
     validation: str = ""
     low: float | None = None
     high: float | None = None
-    level: float | None = None  # of no effect, drawn as a line
-    shared: bool = False  # all trainings on one scale
+    level: float | None = None  # reference line: no effect
+    shared: bool = False  # same axis for all trainings
 
 
 LOSS = Measure("loss", "loss", "eval_loss", low=0.0)
@@ -80,9 +80,9 @@ SUPERVISED, PREFERENCE = (LOSS, RATE), (LOSS, MARGIN, ACCURACY, RATE)
 def training_curves(
     curves: Literal["supervised", "preference"], trainings: Sequence[Training], *, columns: int = COLUMNS
 ) -> "tuple[str, Figure] | None":
-    """Return the name and the figure of these trainings by one method; None where none of them left a curve."""
+    """Return the name and the figure of these trainings; None if none of them has a curve."""
     measures = PREFERENCE if curves == "preference" else SUPERVISED
-    if not any(one.points(measure.key) for one in trainings for measure in measures):
+    if not any(training.points(measure.key) for training in trainings for measure in measures):
         return None
     if curves == "preference":
         return "dpo_training_curves", dpo_training_curves(trainings, columns=columns)
@@ -90,30 +90,30 @@ def training_curves(
 
 
 def sft_training_curves(trainings: Sequence[Training], *, columns: int = COLUMNS) -> "Figure":
-    """Of each supervised training the loss, and the learning rate with the phases of its schedule.
+    """Draw the loss and the learning rate of each supervised training.
 
     Raises:
-        ValueError: none of them left a curve.
+        ValueError: no training has a curve.
     """
     return _curves(trainings, SUPERVISED, columns)
 
 
 def dpo_training_curves(trainings: Sequence[Training], *, columns: int = COLUMNS) -> "Figure":
-    """Of each preference training the loss, the reward margin and accuracy, and the learning rate with its phases.
+    """Draw the loss, reward margin, reward accuracy and learning rate of each preference training.
 
     Raises:
-        ValueError: none of them left a curve.
+        ValueError: no training has a curve.
     """
     return _curves(trainings, PREFERENCE, columns)
 
 
 def _curves(trainings: Sequence[Training], measures: Sequence[Measure], columns: int) -> "Figure":
-    drawn = [one for one in trainings if any(one.points(measure.key) for measure in measures)]
-    if not drawn:
-        names = ", ".join(one.name for one in trainings)
-        raise ValueError(f"training curves: there is no step of {names or 'any training'} to draw")
-    columns = math.ceil(len(drawn) / math.ceil(len(drawn) / columns))  # rows of even length
-    cells = list(_cells(drawn, measures, columns))
+    shown = [training for training in trainings if any(training.points(measure.key) for measure in measures)]
+    if not shown:
+        names = ", ".join(training.name for training in trainings)
+        raise ValueError(f"training curves: no logged steps of {names or 'any training'}")
+    columns = math.ceil(len(shown) / math.ceil(len(shown) / columns))  # rows of even length
+    cells = list(_cells(shown, measures, columns))
     figure, panels = blank_panels(len(cells), height=2.1, columns=columns)
     handles: dict[str, Any] = {}
     for panel, cell in zip(panels, cells, strict=True):
@@ -122,7 +122,7 @@ def _curves(trainings: Sequence[Training], measures: Sequence[Measure], columns:
             continue
         training, measure = cell
         _draw(panel, training, measure)
-        panel.set_ylim(*_scale(drawn, measure))
+        panel.set_ylim(*_scale(shown, measure))
         for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
     columns = min(columns + 1, 3)
@@ -131,10 +131,10 @@ def _curves(trainings: Sequence[Training], measures: Sequence[Measure], columns:
 
 
 def _scale(trainings: Sequence[Training], measure: Measure) -> tuple[float | None, float | None]:
-    """The ends of an axis; None where the panel's own values set them."""
+    """Return the axis limits; None for automatic ones."""
     if not measure.shared:
         return measure.low, measure.high
-    values = [value for one in trainings for key in (measure.key, measure.validation) for _, value in one.points(key)]
+    values = [value for t in trainings for key in (measure.key, measure.validation) for _, value in t.points(key)]
     low, high = min([*values, measure.level or 0.0]), max([*values, measure.level or 0.0])
     margin = 0.05 * (high - low) or 1.0
     return low - margin, high + margin
@@ -143,11 +143,11 @@ def _scale(trainings: Sequence[Training], measure: Measure) -> tuple[float | Non
 def _cells(
     trainings: Sequence[Training], measures: Sequence[Measure], columns: int
 ) -> Iterator[tuple[Training, Measure] | None]:
-    """Row by row: a column for each training, a row for each measure that one of them has; None where it is empty."""
+    """Yield the panels row by row: a column per training, a row per measure; None for an empty panel."""
     for start in range(0, len(trainings), columns):
         block = trainings[start : start + columns]
         for measure in measures:
-            row = [(one, measure) if one.points(measure.key) else None for one in block]
+            row = [(training, measure) if training.points(measure.key) else None for training in block]
             if any(row):
                 yield from row + [None] * (columns - len(row))
 
@@ -155,7 +155,7 @@ def _cells(
 def _draw(panel: "Axes", training: Training, measure: Measure) -> None:
     points = training.points(measure.key)
     steps, values = zip(*points, strict=True)
-    _phases(panel, training, named=measure is RATE)
+    _phases(panel, training, labelled=measure is RATE)
     if measure is RATE:
         _rate(panel, training)
     elif len(points) < SMOOTHED_FROM:
@@ -163,11 +163,11 @@ def _draw(panel: "Axes", training: Training, measure: Measure) -> None:
     else:
         window = max(2, len(points) // SMOOTHED_SHARE)
         panel.plot(steps, values, color=COLOURS[0], alpha=0.3, linewidth=0.8, label="each step")
-        panel.plot(steps, _running_mean(values, window), color=COLOURS[0], label="mean of a twentieth of the steps")
-    if validated := training.points(measure.validation):
-        panel.plot(*zip(*validated, strict=True), color=COLOURS[1], marker="o", markersize=3, label="validation")
+        panel.plot(steps, _running_mean(values, window), color=COLOURS[0], label="running mean over 1/20 of the steps")
+    if validation := training.points(measure.validation):
+        panel.plot(*zip(*validation, strict=True), color=COLOURS[1], marker="o", markersize=3, label="validation")
     if training.best_step and measure is LOSS:
-        panel.axvline(training.best_step, color=INK, linestyle=":", linewidth=1, label="weights that were kept")
+        panel.axvline(training.best_step, color=INK, linestyle=":", linewidth=1, label="kept weights")
     if measure.level is not None:
         panel.axhline(measure.level, color=INK, linestyle="--", linewidth=0.8, label="no preference")
     panel.set_xlim(0, training.last_step() + 0.5)
@@ -178,7 +178,7 @@ def _draw(panel: "Axes", training: Training, measure: Measure) -> None:
 
 
 def _rate(panel: "Axes", training: Training) -> None:
-    """The rate that the optimiser took; beside it the plan, where the loss has lowered the rate below it."""
+    """Draw the actual learning rate, and the planned one if the rate was reduced on a plateau."""
     steps, rates = zip(*training.points("learning_rate"), strict=True)
     panel.plot(steps, rates, color=COLOURS[2], label="learning rate")
     scales = dict(training.points("rate_scale"))
@@ -188,24 +188,24 @@ def _rate(panel: "Axes", training: Training) -> None:
     panel.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
 
 
-def _phases(panel: "Axes", training: Training, *, named: bool) -> None:
-    """Every other phase on a grey ground; the names are written where the rate is drawn."""
-    for place, phase in enumerate(training.phases):
+def _phases(panel: "Axes", training: Training, *, labelled: bool) -> None:
+    """Shade every other phase, and label the phases on the learning-rate panel."""
+    for index, phase in enumerate(training.phases):
         first, last = phase["first_step"] - 0.5, phase["last_step"] + 0.5
-        if place % 2 == 0 and len(training.phases) > 1:
+        if index % 2 == 0 and len(training.phases) > 1:
             panel.axvspan(max(first, 0), last, color=GRID, alpha=0.45, linewidth=0)
-        if named:
+        if labelled:
             narrow = last - first < NARROW_PHASE * training.last_step()
-            at, side = (last, "left") if narrow else ((max(first, 0) + last) / 2, "center")
-            turned = 90 if narrow else 0
+            x, align = (last, "left") if narrow else ((max(first, 0) + last) / 2, "center")
+            rotation = 90 if narrow else 0
             axes = panel.get_xaxis_transform()
-            panel.text(at, 0.04, phase["name"], transform=axes, rotation=turned, ha=side, va="bottom", fontsize=7)
+            panel.text(x, 0.04, phase["name"], transform=axes, rotation=rotation, ha=align, va="bottom", fontsize=7)
 
 
 def _running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Of each value and those before it, at most `window` in all."""
+    """Return the trailing mean of at most `window` values."""
     means, total = [], 0.0
-    for place, value in enumerate(values):
-        total += value - (values[place - window] if place >= window else 0.0)
-        means.append(total / min(place + 1, window))
+    for index, value in enumerate(values):
+        total += value - (values[index - window] if index >= window else 0.0)
+        means.append(total / min(index + 1, window))
     return means

@@ -1,16 +1,16 @@
-"""The shapes of everything that is stored: table schemas, and records kept as JSON."""
+"""Records stored as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal
 
-BASE = "base"  # what the base model is called among them
+BASE = "base"  # name of the base model in tables and records
 
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model that a stage uses: where it is and exactly which one.
+    """A model used by a stage, pinned to a revision.
 
     `location` is a hub repository or a folder; `revision` a commit, or the hash of the folder's files.
     """
@@ -23,13 +23,13 @@ class ModelRecord:
 
     @property
     def name(self) -> str:
-        """What tables and files call it: the repository, or a folder's last part, which hides where it lies."""
+        """Return the name for tables and files: the repository, or the folder's name without its path."""
         return PurePath(self.location).name if PurePath(self.location).is_absolute() else self.location
 
 
 @dataclass(frozen=True)
 class AdapterRecord:
-    """What an adapter asset returns; the weights lie in `path` under SYNTH_HOME, completed by a manifest."""
+    """The value of an adapter asset. Its weights are in `path` below SYNTH_HOME, with a manifest."""
 
     name: str
     method: str  # a key of METHODS
@@ -56,7 +56,7 @@ class AdapterRecord:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured number with its evidence; built from per-item results only."""
+    """A measured metric with its evidence; computed from per-item results only."""
 
     model: str
     suite: str
@@ -69,16 +69,16 @@ class Metric:
     interval: str  # "wilson 0.95", "bootstrap 0.95"
     shots: int
     harness: str
-    data_hash: str  # of the items table it was measured on
-    items_sha256: str  # of the stored per-item results it is recomputed from
+    data_hash: str  # content hash of BENCHMARK_ITEMS
+    items_sha256: str  # content hash of the per-item results
     mlflow_run_id: str
     kind: Literal["measured", "derived"] = "measured"
-    unanswerable: int = 0  # items left out of n because the model cannot take them
+    unanswerable: int = 0  # items excluded from n because the model cannot take them
 
 
 @dataclass(frozen=True)
 class UnanswerableItems:
-    """How many of the `asked` items of a suite and split a model cannot take, for one reason of UNANSWERABLE."""
+    """Number of items of a suite and split that a model cannot take, for one reason of UNANSWERABLE."""
 
     model: str
     suite: str
@@ -90,9 +90,10 @@ class UnanswerableItems:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two models on the same items: how often only one of them was right, and how likely that is by chance.
+    """A paired test of two models on the same items.
 
-    `difference` is the second's mean minus the first's; `p_holm` is corrected over all tests of one comparison.
+    `difference` is the mean of the second minus that of the first; `p_holm` is corrected over all tests of a
+    comparison.
     """
 
     first: str
@@ -107,26 +108,26 @@ class PairedTest:
     p_value: float
     test: str = "exact McNemar"
     p_holm: float | None = None
-    left_out: int = 0  # items that one of the two cannot take; neither is compared on them
+    left_out: int = 0  # items excluded because one of the two cannot take them
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All models side by side, and the candidate that promotion judges."""
+    """A comparison of all models, and the candidate for promotion."""
 
     metrics: list[Metric]
     tests: list[PairedTest]
     candidate: str
     failures: Mapping[str, str]
     samples: list[Mapping[str, str]] = field(default_factory=list)
-    without_overlap: list[Metric] = field(default_factory=list)  # on test items of which training saw nothing
-    win_rates: list[Metric] = field(default_factory=list)  # over the base, by the reward model
+    without_overlap: list[Metric] = field(default_factory=list)  # on test items without overlap with the training data
+    win_rates: list[Metric] = field(default_factory=list)  # over the base model, by the reward model
     unanswerable: list[UnanswerableItems] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One condition of the promotion policy and whether it held."""
+    """A condition of the promotion policy and its result."""
 
     name: str
     passed: bool
@@ -136,7 +137,7 @@ class Clause:
 
 @dataclass(frozen=True)
 class Decision:
-    """What promotion decided, on which evidence."""
+    """A promotion decision and its evidence."""
 
     outcome: Literal["promoted", "refused", "unchanged"]
     candidate: str
@@ -149,7 +150,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check said about one version of an asset; whatever was never said is "missing"."""
+    """The result of a check on one version of an asset; "missing" if the check has not run on it."""
 
     asset: str  # with its partition: "raw_instructions[2026-W47]"
     data_version: str
@@ -160,15 +161,15 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class RecordedDecision:
-    """A decision as it is kept beside the version that it is about.
+    """A decision as it is stored with its model version.
 
     Args:
-        decision: with its clauses.
-        by: who asked for it.
-        at: when it was made, ISO 8601, UTC.
-        run_id: of Dagster.
-        checks: how many of the checks on the data and scores of the version ended how.
-        scores: the score tags of the version at that time.
+        decision: the decision with its clauses.
+        by: the user who requested it.
+        at: time of the decision, ISO 8601, UTC.
+        run_id: Dagster run id.
+        checks: check status -> number of checks on the data and scores of the version.
+        scores: score tags of the version at that time.
     """
 
     decision: Decision
@@ -181,7 +182,7 @@ class RecordedDecision:
 
 @dataclass(frozen=True)
 class LastDecision:
-    """The newest decision on promotion, about whichever version; it says nothing about the version that serves."""
+    """The most recent promotion decision, about any version; it says nothing about the version that serves."""
 
     outcome: Literal["promoted", "refused", "unchanged"]
     candidate: str
@@ -194,24 +195,24 @@ class LastDecision:
 
 @dataclass(frozen=True)
 class ChampionRecord:
-    """The version that `@champion` points to and how it came to serve; the base model while nothing serves.
+    """The version that `@champion` points to and how it became champion; the base model if there is none.
 
-    Everything but `last` belongs to the decision or the move by which the version serves, and stays until another
-    version serves.
+    All fields but `last` describe the decision or move that made the version champion, and stay until another version
+    becomes champion.
     """
 
-    version: str  # empty for the base, as are fingerprint and path
-    name: str  # the adapter asset it came from, or "base"
+    version: str  # empty for the base, like fingerprint and path
+    name: str  # adapter asset, or "base"
     fingerprint: str
-    path: str  # of the adapter under SYNTH_HOME
+    path: str  # adapter folder below SYNTH_HOME
     previous_version: str
     action: Literal["promoted", "rolled back", "moved by hand", "kept"]
     moved_by: str
     moved_at: str  # ISO 8601, UTC
     dagster_run_id: str
     reason: str
-    flagged: bool = False  # moved by hand where the policy would have refused
-    batch: str = ""  # whose run trained it
+    flagged: bool = False  # moved by hand against the policy
+    batch: str = ""  # batch of its training run
     clauses: list[Clause] = field(default_factory=list)
-    scores: Mapping[str, str] = field(default_factory=dict)  # its score tags when it came to serve
+    scores: Mapping[str, str] = field(default_factory=dict)  # its score tags when it became champion
     last: LastDecision | None = None

@@ -1,4 +1,4 @@
-"""Describe the fields of a spec where they are declared."""
+"""Dataclass fields with descriptions."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 def setting(default: T, description: str) -> T:
-    """Return a dataclass field with a default and the description that the launchpad and the reference show.
+    """Return a dataclass field with a default and a description for the launchpad and the reference.
 
     Args:
-        default: of the field; a mapping is copied for each instance.
+        default: default of the field; a mapping is copied for each instance.
         description: one or two sentences, with unit and range.
     """
     metadata: Mapping[str, Any] = {"description": description}

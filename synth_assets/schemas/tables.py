@@ -16,14 +16,14 @@ INSTRUCTIONS = pl.Schema(
         "revision": pl.String,
         "engine": pl.String,
         "template": pl.String,  # model family, a key of FAMILIES
-        "topic": pl.String,  # whose system prompt steered the user's turns, a key of MagpieSpec.topics; null: none
+        "topic": pl.String,  # topic whose system prompt steered the user turns, a key of MagpieSpec.topics; null: none
         "seed": pl.Int64,
         "temperature": pl.Float64,
         "response_temperature": pl.Float64,
         "top_p": pl.Float64,
         "instruction_tokens": pl.Int32,
         "response_tokens": pl.Int32,
-        "history_tokens": pl.Int32,  # generated in the turns of `history`, all of which ended by themselves
+        "history_tokens": pl.Int32,  # tokens generated in `history`, whose turns are all complete
         "instruction_finish_reason": pl.String,  # "stop", "length"; null for imports
         "response_finish_reason": pl.String,
     }
@@ -36,11 +36,11 @@ BENCHMARK_ITEMS = pl.Schema(
     {
         "item_id": pl.String,
         "suite": pl.String,
-        "split": pl.String,  # "validation", "test", or "sealed": asked at a promotion only
-        "kind": pl.String,  # "generation", "choice", or "harness": a task of lm-eval's own
+        "split": pl.String,  # "validation", "test", or "sealed": for promotion decisions only
+        "kind": pl.String,  # "generation", "choice", or "harness": an lm-eval task
         "prompt": pl.String,
         "choices": pl.List(pl.String),  # empty for generation
-        "answer": pl.String,  # the choice's index as text, or what the suite's verifier needs
+        "answer": pl.String,  # index of the right choice as text, or the input of the suite's verifier
         "cluster": pl.String,  # items that share a fact; intervals may resample clusters
         "item_hash": pl.String,
     }
@@ -48,10 +48,10 @@ BENCHMARK_ITEMS = pl.Schema(
 CANDIDATES = pl.Schema(
     {
         "candidate_id": pl.String,
-        "row_id": pl.String,  # of the instruction in sft_dataset
+        "row_id": pl.String,  # row of sft_dataset
         "group": pl.String,
         "split": pl.String,
-        "history": pl.List(TURN),  # of the instruction's row
+        "history": pl.List(TURN),  # earlier turns of the row
         "instruction": pl.String,
         "response": pl.String,
         "temperature": pl.Float64,
@@ -90,7 +90,7 @@ ITEM_SCORES = pl.Schema(
         "item_id": pl.String,
         "cluster": pl.String,
         "metric": pl.String,
-        "score": pl.Float64,  # 0..1; null where the metric does not apply
+        "score": pl.Float64,  # 0..1; null if the metric does not apply
         "response": pl.String,
         "finish_reason": pl.String,  # "stop", "length", or one of UNANSWERABLE; null for rated choices
     }
@@ -98,4 +98,4 @@ ITEM_SCORES = pl.Schema(
 
 CONTEXT_EXCEEDED, TEMPLATE_REFUSED = "context_exceeded", "template_refused"
 UNANSWERABLE = (CONTEXT_EXCEEDED, TEMPLATE_REFUSED)
-"""Values of `finish_reason` for an item that a model cannot take: its score is null, and it is counted as left out."""
+"""Values of `finish_reason` for an item that a model cannot take: its score is null and it is excluded."""

@@ -1,4 +1,4 @@
-"""A row of the hardware table."""
+"""Hardware tier record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Tier:
-    """A row of the hardware table; see resources/hardware.py."""
+    """A row of the hardware table in resources/hardware.py."""
 
     device: Literal["cpu", "cuda"]
     memory_gb: float
@@ -23,9 +23,11 @@ class Tier:
     samples: int
     min_rows: int
     usd_per_hour: float
-    capability: tuple[int, int] = (0, 0)  # CUDA compute capability wanted
-    bandwidth_gb_s: float = 0.0  # of the device's memory, 1e9 bytes a second; 0: measured where it is needed
+    capability: tuple[int, int] = (0, 0)  # minimum CUDA compute capability
+    bandwidth_gb_s: float = 0.0  # memory bandwidth in 1e9 bytes per second; 0: measured on demand
     grouping: Literal["length", "packing"] = "length"
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec -> field -> value, over the model's
-    suites: tuple[str, ...] = ()  # empty: those of the base's size
-    tested: str = ""  # where and when it ran; empty: nobody ran it
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # spec -> field -> value
+    suites: tuple[str, ...] = ()  # empty: the suites of the base model's size class
+    model_steps: int = 1  # steps that run a model at the same time
+    threads: int = 1  # torch threads of each of these steps on a CPU
+    tested: str = ""  # where and when it was tested; empty: untested

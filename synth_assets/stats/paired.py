@@ -1,6 +1,5 @@
 """Paired tests of two models on the same items, and Holm's correction."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -13,9 +12,10 @@ from synth_assets.stats.intervals import CONFIDENCE, _resampled_means
 
 @dataclass(frozen=True)
 class Discordance:
-    """Two models right or wrong on the same `n` items.
+    """Outcomes of two models that are right or wrong on the same `n` items.
 
-    `difference` is the second's accuracy minus the first's; `p_value` the exact two-sided McNemar test.
+    `difference` is the accuracy of the second minus that of the first; `p_value` is of the exact two-sided McNemar
+    test.
     """
 
     n: int
@@ -27,10 +27,10 @@ class Discordance:
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """Whether the second's mean is no more than a margin below the first's.
+    """Result of a non-inferiority test: whether the second mean is at most a margin below the first.
 
-    "held": the whole interval lies above -margin; "lost": the difference is -margin or worse and the interval leaves 0
-    out; "not shown": what lies between, which more items could settle.
+    "held": the whole interval is above -margin. "lost": the difference is -margin or less and the interval excludes 0.
+    "not shown": inconclusive; more items could decide.
     """
 
     n: int
@@ -42,7 +42,7 @@ class NonInferiority:
 
 @dataclass(frozen=True)
 class BootstrapDifference:
-    """Second minus first: mean difference of scores, its percentile interval, two-sided p against 0."""
+    """Mean score difference (second minus first), its percentile interval, and the two-sided p-value against 0."""
 
     difference: float
     low: float
@@ -51,13 +51,13 @@ class BootstrapDifference:
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Discordance:
-    """Exact two-sided McNemar test of two models on the same items (McNemar 1947; binomial, not chi-squared).
+    """Run the exact two-sided McNemar test on two models' outcomes (McNemar 1947; binomial, not chi-squared).
 
     Raises:
         ValueError: no items, or the lengths differ.
     """
     if len(first) != len(second) or not first:
-        raise ValueError(f"paired outcomes need equal lengths of at least 1, not {len(first)} and {len(second)}")
+        raise ValueError(f"paired outcomes need equal lengths of at least 1, got {len(first)} and {len(second)}")
     only_first = sum(a and not b for a, b in zip(first, second, strict=True))
     only_second = sum(b and not a for a, b in zip(first, second, strict=True))
     difference = (only_second - only_first) / len(first)
@@ -65,25 +65,25 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Discordance:
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Probability under a fair coin of a split at least as uneven; 1 where nothing is discordant."""
+    """Return the exact two-sided p-value for these discordant counts; 1 if both are 0."""
+    from scipy.stats import binomtest
+
     discordant = only_first + only_second
-    fewer = min(only_first, only_second)
-    tail = sum(math.comb(discordant, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
 def paired_bootstrap(
     first: Sequence[float], second: Sequence[float], clusters: Sequence[str], confidence: float = CONFIDENCE
 ) -> BootstrapDifference:
-    """Bootstrap of the mean paired difference, drawing whole clusters (Efron & Tibshirani 1993); deterministic.
+    """Bootstrap the mean paired difference, resampling whole clusters (Efron & Tibshirani 1993); deterministic.
 
-    The p-value counts draws on the far side of 0, with one added so that it is never 0.
+    The p-value counts the means on the far side of 0, plus one, so that it is never 0.
 
     Raises:
         ValueError: no items, or the lengths differ.
     """
     if len(first) != len(second):
-        raise ValueError(f"paired scores need equal lengths, not {len(first)} and {len(second)}")
+        raise ValueError(f"paired scores need equal lengths, got {len(first)} and {len(second)}")
     differences = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
     means = np.concatenate(list(_resampled_means(differences, clusters)))
     tail = (1 - confidence) / 2
@@ -96,55 +96,55 @@ def paired_bootstrap(
 def non_inferiority(
     first: Sequence[float], second: Sequence[float], clusters: Sequence[str], margin: float
 ) -> NonInferiority:
-    """Second against first on the same items, by the interval of their difference (CONSORT, Piaggio et al. 2012).
+    """Test the second against the first by the interval of their difference (CONSORT, Piaggio et al. 2012).
 
     Raises:
-        ValueError: no items, the lengths differ, or the margin is not within (0, 1].
+        ValueError: no items, the lengths differ, or the margin is not in (0, 1].
     """
     if not 0 < margin <= 1:
-        raise ValueError(f"a margin lies within (0, 1], not {margin}")
-    found = paired_bootstrap(first, second, clusters)
-    lost = found.difference <= -margin and found.high < 0
-    verdict = "held" if found.low > -margin else "lost" if lost else "not shown"
-    return NonInferiority(len(first), found.difference, found.low, found.high, verdict)
+        raise ValueError(f"margin must be in (0, 1], got {margin}")
+    bootstrap = paired_bootstrap(first, second, clusters)
+    lost = bootstrap.difference <= -margin and bootstrap.high < 0
+    verdict = "held" if bootstrap.low > -margin else "lost" if lost else "not shown"
+    return NonInferiority(len(first), bootstrap.difference, bootstrap.low, bootstrap.high, verdict)
 
 
 def paired_test(
     models: tuple[str, str],
-    measured: tuple[str, str, str],
+    key: tuple[str, str, str],
     first: Sequence[float],
     second: Sequence[float],
     clusters: Sequence[str],
 ) -> PairedTest:
-    """Two models' scores of the same items: exact McNemar where all are 0 or 1, else a paired bootstrap by cluster.
+    """Compare two models on the same items: exact McNemar if all scores are 0 or 1, else a paired cluster bootstrap.
 
     Args:
-        models: their names, the one that is compared against first.
-        measured: suite, split and metric.
-        first: the first model's scores, 0..1.
-        second: the second's, of the same items.
-        clusters: of the items.
+        models: names of the reference model and the other.
+        key: suite, split and metric.
+        first: scores of the reference model, 0..1.
+        second: scores of the other, on the same items.
+        clusters: cluster of each item.
 
     Raises:
         ValueError: no items, or the lengths differ.
     """
-    where = dict(zip(("first", "second", "suite", "split", "metric"), (*models, *measured), strict=True))
+    identity = dict(zip(("first", "second", "suite", "split", "metric"), (*models, *key), strict=True))
     if {*first, *second} <= {0.0, 1.0}:
-        return PairedTest(**where, **asdict(mcnemar([a == 1.0 for a in first], [b == 1.0 for b in second])))
-    drawn = paired_bootstrap(first, second, clusters)
+        return PairedTest(**identity, **asdict(mcnemar([a == 1.0 for a in first], [b == 1.0 for b in second])))
+    bootstrap = paired_bootstrap(first, second, clusters)
     return PairedTest(
-        **where,
+        **identity,
         n=len(first),
         only_first=sum(a > b for a, b in zip(first, second, strict=True)),
         only_second=sum(a < b for a, b in zip(first, second, strict=True)),
-        difference=drawn.difference,
-        p_value=drawn.p_value,
+        difference=bootstrap.difference,
+        p_value=bootstrap.p_value,
         test="paired bootstrap by cluster",
     )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values in the given order that keep the chance of any false finding (Holm 1979)."""
+    """Adjust p-values to control the family-wise error rate (Holm 1979), in the given order."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted = [1.0] * len(p_values)
     running = 0.0

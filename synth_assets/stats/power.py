@@ -10,19 +10,19 @@ from synth_assets.stats.intervals import _two_sided_z
 
 
 def minimum_detectable_effect(n: int, discordant_rate: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest true difference in accuracy that a paired test on `n` items finds with this power.
+    """Return the smallest true accuracy difference that a paired test on `n` items detects with this power.
 
-    Solves n d^2 = (z_alpha sqrt(r) + z_power sqrt(r - d^2))^2 for d (Connor 1987, Biometrics 43:207), where r is
-    the share of items on which exactly one of the two models is right; d cannot exceed r.
+    Solves n d^2 = (z_alpha sqrt(r) + z_power sqrt(r - d^2))^2 for d (Connor 1987, Biometrics 43:207), where r is the
+    share of items on which exactly one of the two models is right; d cannot exceed r.
 
     Returns:
-        The difference, 0..1; infinity where even a difference of r would be missed.
+        The difference, 0..1; infinity if the power is not reached even at a difference of r.
 
     Raises:
-        ValueError: n is below 1, or the rate is not within (0, 1].
+        ValueError: n is below 1, or the rate is not in (0, 1].
     """
     if n < 1 or not 0 < discordant_rate <= 1:
-        raise ValueError(f"needs n >= 1 and a discordant rate within (0, 1], not {n} and {discordant_rate}")
+        raise ValueError(f"expected n >= 1 and a discordant rate in (0, 1], got {n} and {discordant_rate}")
     z_alpha, z_power = _two_sided_z(1 - alpha), NormalDist().inv_cdf(power)
 
     def surplus(effect: float) -> float:
@@ -39,12 +39,14 @@ def minimum_detectable_effect(n: int, discordant_rate: float, *, alpha: float = 
 
 
 def minimum_detectable_difference(differences: Sequence[float], *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The same for scores of any kind, from the paired differences that were seen: (z_alpha + z_power) s / sqrt(n).
+    """Return the minimum detectable effect for scores of any kind: (z_alpha + z_power) s / sqrt(n).
+
+    s is the standard deviation of the observed paired differences.
 
     Raises:
         ValueError: fewer than two differences.
     """
     if len(differences) < 2:
-        raise ValueError(f"a spread needs at least two differences, not {len(differences)}")
+        raise ValueError(f"a standard deviation needs at least two differences, got {len(differences)}")
     spread = float(np.std(np.asarray(differences, dtype=np.float64), ddof=1))
     return (_two_sided_z(1 - alpha) + NormalDist().inv_cdf(power)) * spread / math.sqrt(len(differences))

@@ -1,4 +1,4 @@
-"""Atomic writes: a file is complete under its name or not there."""
+"""Atomic writes: a file is complete under its final name or does not exist."""
 
 import os
 import platform
@@ -15,9 +15,9 @@ _HOST = re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:63]
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it and rename it; nothing partial under `path`.
+    """Write to a temporary file beside `path` with `write`, sync it and rename it to `path`.
 
-    OSError, also one that polars wrapped, is raised again with the path in it; the temporary file is removed.
+    On failure the temporary file is removed. OSError, including one wrapped by polars, is raised again with the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
@@ -32,26 +32,26 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         if number is None:
             raise
         size = temporary.stat().st_size if temporary.exists() else 0
-        raise OSError(number, f"{os.strerror(number)}; {size} bytes were written for {path}") from error
+        raise OSError(number, f"{os.strerror(number)}; wrote {size} bytes of {path}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name beside `path` that no other writer takes, and that `sweep_temporaries` knows when its writer is gone."""
+    """Return a temporary name beside `path`, unique to this writer and recognised by `sweep_temporaries`."""
     return path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.{time.monotonic_ns()}.tmp")
 
 
 def _system_error(error: pl.exceptions.ComputeError) -> int | None:
-    """The errno that polars wrapped while it wrote Parquet, or None where the computation itself failed."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None
+    """Return the errno of an OSError wrapped by polars, or None if the computation itself failed."""
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    return int(match[1]) if match else None
 
 
 def sweep_temporaries(folder: Path, older_than_s: float = STALE_TEMPORARY_S) -> int:
-    """Remove what killed writers left in `folder`, at any depth; returns how many files.
+    """Remove temporary files of killed writers in `folder`, recursively; return the number of files.
 
-    A file goes when its writer was a process of this machine and is gone, or when it is older than `older_than_s`.
+    A file is removed if its writer was a process of this machine that is gone, or if it is older than `older_than_s`.
     """
     if not folder.exists():
         return 0
@@ -76,7 +76,7 @@ def _writer_is_gone(temporary: Path) -> bool:
 
 
 def sync_folder_tree(folder: Path) -> None:
-    """Have everything under `folder`, and itself, on disk."""
+    """Sync a folder and everything in it to disk."""
     for path in (*folder.rglob("*"), folder):
         _sync_folder(path)
 

@@ -1,8 +1,8 @@
-"""Resumable work: blocks of rows computed once, each kept as a file named by what made it and by what it holds.
+"""Checkpointed blocks of rows: compute each block once and cache it on disk.
 
-A shard is `<key>-<digest>.parquet`: `key` is the fingerprint of everything that determines the block, `digest` the
-hash of the file's bytes. It is written beside its place, synced and renamed, so a file under its final name is whole;
-a byte flipped afterwards no longer matches the digest and the block is computed again.
+The file of a block is `<key>-<digest>.parquet`: `key` is the fingerprint of everything that determines the block and
+`digest` the hash of the file's bytes. Files are written atomically, so a file under its final name is complete. A file
+whose bytes no longer match the digest is computed again.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Block:
-    """Work that is always computed whole: its key, how many rows it asks for, and what it is computed from."""
+    """A unit of work: its cache key, its number of rows, and the input to compute it from."""
 
     key: str
     rows: int
@@ -35,7 +35,7 @@ class Block:
 
 
 def in_blocks(rows: Sequence[Any], size: int = BLOCK_ROWS) -> Iterator[Sequence[Any]]:
-    """Consecutive runs of `size` rows; the last may be shorter."""
+    """Yield consecutive slices of `size` rows; the last one may be shorter."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
@@ -49,46 +49,49 @@ def compute_blocks(
     progress: Progress,
     budget: WorkBudget | None = None,
 ) -> list[Path]:
-    """The shards of all blocks in order: those that exist and are intact, and the missing ones computed.
+    """Return the files of all blocks in order, computing those that are missing or damaged.
 
     Args:
         blocks: the work; equal keys mean equal results.
-        compute: makes a block's table from its payload.
-        folder: where shards lie; shared by all work whose keys differ.
-        what: plural noun for the progress line ("rows", "candidates").
-        progress: receives a line each few seconds with rate and ETA.
-        budget: is asked before each missing block.
+        compute: computes the table of a block from its payload.
+        folder: the cache folder; it may be shared by work with different keys.
+        what: plural noun for the progress line, such as "rows".
+        progress: receives a line with rate and ETA every few seconds.
+        budget: checked before each missing block.
 
     Raises:
-        BudgetError: the next block would exceed the budget; the finished ones are kept.
+        BudgetError: the next block would exceed the budget; finished blocks are kept.
     """
     blocks = list(blocks)
     sweep_temporaries(folder)
     stored = _stored_shards(folder)
-    found = {block.key: _first_intact(stored.get(block.key, [])) for block in blocks}
-    missing = [block for block in blocks if found[block.key] is None]
-    wanted = sum(block.rows for block in blocks)
-    todo = sum(block.rows for block in missing)
-    if todo < wanted:
-        progress(f"{what}: {wanted - todo} of {wanted} were made before and are intact")
-    meter = _Meter(what, todo, progress)
+    paths = {block.key: _first_intact(stored.get(block.key, [])) for block in blocks}
+    missing = [block for block in blocks if paths[block.key] is None]
+    total = sum(block.rows for block in blocks)
+    pending = sum(block.rows for block in missing)
+    if pending < total:
+        progress(f"{what}: {total - pending} of {total} found in the cache")
+    meter = _Meter(what, pending, progress)
     for block in missing:
         if budget:
-            budget.check(f"{wanted - todo + meter.done:,} of {wanted:,} {what} are made", meter.seconds_for(block.rows))
-        found[block.key] = _write_shard(folder, block.key, compute(block.payload))
+            budget.check(
+                f"{total - pending + meter.done:,} of {total:,} {what} are done",
+                meter.seconds_for(block.rows),
+            )
+        paths[block.key] = _write_shard(folder, block.key, compute(block.payload))
         meter.add(block.rows)
-    return [path for block in blocks if (path := found[block.key]) is not None]
+    return [path for block in blocks if (path := paths[block.key]) is not None]
 
 
 def read_blocks(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
-    """The shards one below the other, in order; an empty frame of `schema` when there are none."""
+    """Concatenate block files in order; return an empty frame of `schema` if there are none."""
     if not paths:
         return pl.DataFrame(schema=schema)
     return pl.concat([pl.read_parquet(path, glob=False) for path in paths]).select(schema.names())
 
 
 def _stored_shards(folder: Path) -> dict[str, list[Path]]:
-    """The shards of a folder by key, found in one pass over it."""
+    """Return the block files of a folder by key."""
     stored: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*-*.parquet")):
         stored.setdefault(path.stem.rpartition("-")[0], []).append(path)
@@ -99,7 +102,7 @@ def _first_intact(paths: Sequence[Path]) -> Path | None:
     for path in paths:
         if path.stem.rpartition("-")[2] == _digest(path.read_bytes()):
             return path
-        logging.getLogger(__name__).warning("shard %s is damaged: it is removed and computed again", path.name)
+        logging.getLogger(__name__).warning("%s is damaged; computing the block again", path.name)
         path.unlink(missing_ok=True)
     return None
 
@@ -122,7 +125,7 @@ def _digest(data: bytes) -> str:
 
 
 class _Meter:
-    """Says every few seconds how far the work is, how fast it goes and when it ends."""
+    """Report progress, rate and ETA every few seconds."""
 
     def __init__(self, what: str, total: int, progress: Progress) -> None:
         self.what, self.total, self.progress = what, total, progress
@@ -130,7 +133,7 @@ class _Meter:
         self.started = self.reported = time.monotonic()
 
     def seconds_for(self, rows: int) -> float:
-        """Return how long so many rows take at the rate so far; 0 where nothing is known."""
+        """Return the expected seconds for `rows` rows at the rate so far; 0 if unknown."""
         return (time.monotonic() - self.started) / self.done * rows if self.done else 0.0
 
     def add(self, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""Hash of what code does: without docstrings, comments, annotations and imports, whatever its modules are called."""
+"""Digest of Python code that ignores docstrings, comments, annotations, imports and module names."""
 
 import ast
 import hashlib
@@ -11,20 +11,18 @@ IGNORED = frozenset({"annotation", "returns", "type_comment", "type_params", "ct
 def code_digest(*sources: str) -> str:
     """Return the SHA-256 of the definitions in some modules.
 
-    A definition that moves from one of the modules to another, or comes in another order, changes nothing. A changed
-    name, constant or message does.
+    Moving a definition between the modules or reordering definitions does not change the digest. Changing a name, a
+    constant or a message does.
 
     Args:
-        sources: the text of each module.
+        sources: source text of each module.
     """
-    dumps = [
-        json.dumps(_plain(node)) for source in sources for node in ast.parse(source).body if not _says_nothing(node)
-    ]
+    dumps = [json.dumps(_plain(node)) for source in sources for node in ast.parse(source).body if not _is_ignored(node)]
     return hashlib.sha256("\n".join(sorted(dumps)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _says_nothing(node: ast.AST) -> bool:
-    """Whether a statement is an import or a string of its own, or a block of imports for the type checker."""
+def _is_ignored(node: ast.AST) -> bool:
+    """Return whether a statement is an import, a bare string, or an `if TYPE_CHECKING` block."""
     if isinstance(node, ast.If):
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     string = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -32,10 +30,10 @@ def _says_nothing(node: ast.AST) -> bool:
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401
-    """Return a syntax tree as JSON values that are the same in every version of Python."""
+    """Return a syntax tree as JSON values that are the same in every Python version."""
     if isinstance(value, ast.AST):
         fields = {name: child for name, child in ast.iter_fields(value) if name not in IGNORED and child is not None}
         return [type(value).__name__, {name: _plain(child) for name, child in fields.items() if child != []}]
     if isinstance(value, list):
-        return [_plain(child) for child in value if not (isinstance(child, ast.AST) and _says_nothing(child))]
+        return [_plain(child) for child in value if not (isinstance(child, ast.AST) and _is_ignored(child))]
     return repr(value)

@@ -2,4 +2,4 @@
 
 
 class StorageError(RuntimeError):
-    """SYNTH_HOME cannot be used, or does not hold what was asked; the message names the remedy."""
+    """SYNTH_HOME is not usable or lacks a required file; the message names the remedy."""

@@ -1,7 +1,7 @@
-"""From a model version to its rows, and from a row to everything it touched, by the manifests of row ids.
+"""Row lineage: from a model version to its training rows, and from a row to everything made from it.
 
-A manifest lies under `<asset>/<data version>.parquet` and names each row with its fate: "kept", the reason it was
-dropped for, or the split it is in. Those of adapters name the rows they were trained on.
+The row manifest `<asset>/<data version>.parquet` lists each row with its outcome in the column `fate`: "kept", the
+reason of its rejection, or its split. The manifests of adapters list their training rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,26 +12,26 @@ import polars as pl
 
 from synth_assets.storage.stored_files import naming_damaged, read_table
 
-ADAPTER_SUFFIX = "_adapter"  # of the assets that are adapters
-TAINTED = "tainted"  # the tag of a version that was made from a recalled row
+ADAPTER_SUFFIX = "_adapter"  # name suffix of adapter assets
+TAINTED = "tainted"  # tag of a version trained on a recalled row
 FATES = pl.Schema({"row_id": pl.String, "asset": pl.String, "data_version": pl.String, "fate": pl.String})
 
 
 class LineageError(ValueError):
-    """A row or a version cannot be followed; the message says what is missing and what to do."""
+    """A row or a version cannot be traced; the message says what is missing and what to do."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version of the registered model and what it was made from.
+    """A version of the registered model and its provenance.
 
     Args:
         version: its number.
         asset: the adapter asset.
-        data_version: of the adapter.
-        data_versions: of everything upstream, by asset; as `upstream_versions` writes them.
-        aliases: that point to it.
-        tags: of the registry.
+        data_version: data version of the adapter.
+        data_versions: data versions of everything upstream, by asset; see `upstream_versions`.
+        aliases: aliases that point to it.
+        tags: its registry tags.
     """
 
     version: str
@@ -43,34 +43,34 @@ class ModelVersion:
 
     @property
     def title(self) -> str:
-        """Its number, what made it, and its aliases."""
+        """Return number, asset and aliases."""
         return f"{self.version} ({', '.join([self.asset, *(f'@{alias}' for alias in self.aliases)])})"
 
     def trainings(self) -> list[tuple[str, str]]:
-        """(adapter asset, data version) of each training that its weights went through, its own last."""
+        """Return (adapter asset, data version) of each training in the version's history, its own last."""
         upstream = [(name.partition("@")[0], version) for name, version in sorted(self.data_versions.items())]
         return [*((name, v) for name, v in upstream if name.endswith(ADAPTER_SUFFIX)), (self.asset, self.data_version)]
 
 
 def manifest_path(manifests: Path, asset: str, data_version: str) -> Path:
-    """Where the manifest of one version of an asset lies."""
+    """Return the path of the row manifest of an asset's data version."""
     return manifests / asset / f"{data_version}.parquet"
 
 
 def training_rows(manifests: Path, version: ModelVersion) -> pl.DataFrame:
-    """The rows of every training behind a version: `trained`, the adapter asset, and the columns of its manifest.
+    """Return the rows of every training of a version: the manifest's columns and `trained`, the adapter asset.
 
-    Rows of the adapter that it continues are among them: what those taught it is in its weights.
+    Includes the rows of the adapter that the training started from.
 
     Raises:
-        LineageError: a manifest is missing, so that nobody can say which rows there were.
+        LineageError: a manifest is missing.
     """
     parts: list[pl.DataFrame] = []
     for asset, data_version in version.trainings():
         path = manifest_path(manifests, asset, data_version)
         if not path.is_file():
             raise LineageError(
-                f"version {version.version}: {asset} {data_version} left no row manifest at {path}: "
+                f"version {version.version}: {asset} {data_version} has no row manifest at {path}: "
                 "train it again (synth run)"
             )
         parts.append(read_table(path).with_columns(trained=pl.lit(asset)))
@@ -78,10 +78,10 @@ def training_rows(manifests: Path, version: ModelVersion) -> pl.DataFrame:
 
 
 def recalled_rows_of(manifests: Path, version: ModelVersion, recalls: pl.DataFrame) -> pl.DataFrame:
-    """RECALLS of the rows that a version was trained on; empty where it is clean.
+    """Return RECALLS of the rows that a version was trained on; empty if none.
 
     Raises:
-        LineageError: rows were recalled, and a manifest that could clear the version is missing.
+        LineageError: there are recalls, and a manifest of the version is missing.
     """
     if recalls.is_empty():
         return recalls
@@ -90,11 +90,11 @@ def recalled_rows_of(manifests: Path, version: ModelVersion, recalls: pl.DataFra
 
 
 def fates_of(manifests: Path, row_ids: Iterable[str]) -> pl.DataFrame:
-    """FATES: what became of rows in every version of every asset that a manifest was left of."""
-    wanted, paths = list(row_ids), _manifests(manifests)
+    """Return FATES: the outcome of rows in every data version of every asset with a manifest."""
+    ids, paths = list(row_ids), _manifests(manifests)
     parts = [
         pl.scan_parquet(path, glob=False)
-        .filter(pl.col("row_id").is_in(wanted))
+        .filter(pl.col("row_id").is_in(ids))
         .select("row_id", asset=pl.lit(path.parent.name), data_version=pl.lit(path.stem), fate="fate")
         .unique(maintain_order=True)
         for path in paths
@@ -103,34 +103,34 @@ def fates_of(manifests: Path, row_ids: Iterable[str]) -> pl.DataFrame:
         return pl.concat([FATES.to_frame(), *pl.collect_all(parts)])
 
 
-def find_rows(manifests: Path, given: str) -> list[str]:
-    """The row ids that begin with `given`, of any version of any table; sorted, each once."""
+def find_rows(manifests: Path, prefix: str) -> list[str]:
+    """Return the ids that start with `prefix`, of all tables; sorted and unique."""
     paths = _manifests(manifests)
     parts = [
-        pl.scan_parquet(path, glob=False).select("row_id").filter(pl.col("row_id").str.starts_with(given))
+        pl.scan_parquet(path, glob=False).select("row_id").filter(pl.col("row_id").str.starts_with(prefix))
         for path in paths
     ]
     with naming_damaged(paths):
-        found = pl.concat([FATES.to_frame().select("row_id"), *pl.collect_all(parts)])
-    return found["row_id"].unique().sort().to_list()
+        rows = pl.concat([FATES.to_frame().select("row_id"), *pl.collect_all(parts)])
+    return rows["row_id"].unique().sort().to_list()
 
 
-def one_row(manifests: Path, given: str) -> str:
-    """The one row whose id is `given` or begins with it.
+def one_row(manifests: Path, prefix: str) -> str:
+    """Return the id of the single row whose id is `prefix` or starts with it.
 
     Raises:
-        LineageError: there is none, or more than one.
+        LineageError: no row matches, or more than one.
     """
-    found = find_rows(manifests, given) if given else []
-    if given in found or len(found) == 1:
-        return given if given in found else found[0]
-    if not found:
+    matches = find_rows(manifests, prefix) if prefix else []
+    if prefix in matches or len(matches) == 1:
+        return prefix if prefix in matches else matches[0]
+    if not matches:
         raise LineageError(
-            f"no row {given!r} in any table: ids are in the column row_id of filtered_instructions and "
+            f"no row {prefix!r} in any table. Ids are in the column row_id of filtered_instructions and "
             "rejected_instructions, and `synth trace VERSION --export FILE` lists those of a model"
         )
-    shown = ", ".join(found[:5])
-    raise LineageError(f"{len(found)} rows begin with {given!r} ({shown}, ...): give more of the id")
+    shown = ", ".join(matches[:5])
+    raise LineageError(f"{len(matches)} rows start with {prefix!r} ({shown}, ...): use a longer prefix")
 
 
 def _manifests(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Manifests: the hash of each file of a folder, and the content hash of a table."""
+"""Folder manifests with file hashes, and content hashes of tables."""
 
 import hashlib
 import json
@@ -10,22 +10,22 @@ import polars as pl
 from synth_assets.storage.row_batches import row_batches
 
 MANIFEST = "manifest.json"
-HASHED_ROWS = 4_096  # at once
+HASHED_ROWS = 4_096  # rows per batch
 
 
 class ManifestError(ValueError):
-    """A folder does not hold what its manifest says."""
+    """A folder does not match its manifest."""
 
 
 def content_hash(table: pl.DataFrame | pl.LazyFrame) -> str:
-    """Sixteen hex digits of a table's schema and cells, in order; one changed character changes them.
+    """Return a hash of a table's schema and cells, in order: 16 hex digits.
 
-    Independent of file format, compression and row groups; NaN, infinities and null differ from each other.
+    Independent of file format, compression and row groups. NaN, infinities and null are distinct.
     """
     lazy = table.lazy()
     schema = lazy.collect_schema()
     digest = hashlib.sha256(json.dumps([[n, str(t)] for n, t in schema.items()]).encode())
-    # JSON has no NaN and polars writes it as null, so floats go in as text
+    # JSON has no NaN and polars writes null for it, so hash floats as text
     floats = pl.selectors.float().cast(pl.String)
     for batch in row_batches(lazy.with_columns(floats), HASHED_ROWS):
         digest.update(batch.write_ndjson().encode())
@@ -33,43 +33,41 @@ def content_hash(table: pl.DataFrame | pl.LazyFrame) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The hash of a file's bytes."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_hash(folder: Path) -> str:
-    """Sixteen hex digits of the names and bytes of all files under `folder`, its manifest excepted."""
+    """Return a hash of the names and bytes of all files in `folder` except its manifest: 16 hex digits."""
     return hashlib.sha256(json.dumps(_hashes(folder), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> str:
-    """Complete `folder` with a manifest of `facts` and file hashes; returns the manifest's own sha256."""
+    """Write the manifest of `folder` with `facts` and file hashes; return the manifest's SHA-256."""
     path = folder / MANIFEST
     path.write_text(json.dumps({"facts": facts, "files": _hashes(folder)}, sort_keys=True, indent=1), "utf-8")
     return file_sha256(path)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The facts of a complete folder, after comparing every file.
+    """Return the facts of a folder's manifest after verifying every file.
 
     Raises:
-        ManifestError: no manifest, or a file missing, added or changed; names the file.
+        ManifestError: there is no manifest, or a file is missing, added or changed; names the file.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ManifestError(f"{folder} has no {MANIFEST}: it was never completed")
+        raise ManifestError(f"{folder} has no {MANIFEST}: it is incomplete")
     try:
         manifest = json.loads(path.read_text("utf-8"))
         facts, stored = manifest["facts"], manifest["files"]
     except (ValueError, LookupError, TypeError) as error:
-        raise ManifestError(
-            f"{path} cannot be read ({error!r}): the folder was never completed, or is damaged"
-        ) from error
-    found = _hashes(folder)
-    for name in sorted(stored.keys() | found.keys()):
-        if stored.get(name) != found.get(name):
-            raise ManifestError(f"{folder / name} is not what {MANIFEST} says: missing, added or changed")
+        raise ManifestError(f"{path} cannot be read ({error!r}): the folder is incomplete or damaged") from error
+    actual = _hashes(folder)
+    for name in sorted(stored.keys() | actual.keys()):
+        if stored.get(name) != actual.get(name):
+            raise ManifestError(f"{folder / name} does not match {MANIFEST}: missing, added or changed")
     return facts
 
 

@@ -1,7 +1,7 @@
-"""Homes that can only be read: find out, and copy their databases to where libraries may open them.
+"""Read-only homes: detect them, and copy their databases to where libraries can open them.
 
-MLflow and Dagster write into their SQLite files when they open them, even to read. Tables, records and artifacts are
-read where they are.
+MLflow and Dagster write to their SQLite files even when they only read. Tables, records and artifacts are read in
+place.
 """
 
 import atexit
@@ -18,14 +18,14 @@ DATABASES = (
     "dagster/history/runs/index.db",
     "dagster/schedules/schedules.db",
 )
-"""Those of Dagster that hold more than the log of one run."""
+"""MLflow's database, and those of Dagster except the logs of single runs."""
 
 STAGES = ("adapters", "imports", "locks", "manifests", "mlartifacts", "shards", "tables")
 FOLDERS = (".", "dagster", "dagster/history", "dagster/history/runs", "dagster/schedules", *STAGES)
 
 
 def unwritable(home: Path) -> Path | None:
-    """The first folder or database of an existing home that this process may not write; None where it may."""
+    """Return the first folder or database of a home that this process cannot write, or None."""
     for name in (*FOLDERS, *DATABASES):
         path = home / name
         if path.exists() and not os.access(path, os.W_OK):
@@ -34,17 +34,17 @@ def unwritable(home: Path) -> Path | None:
 
 
 def check_databases(home: Path) -> None:
-    """Raise StorageError where a database of the home is torn."""
+    """Raise StorageError if a database of the home is damaged."""
     for name in DATABASES:
         if (home / name).is_file():
             check_sqlite(home / name)
 
 
 def copied_databases(home: Path) -> Path:
-    """Copy the databases of a home to a temporary folder, which goes when this process ends.
+    """Copy the databases of a home to a temporary folder that is removed at exit.
 
     Raises:
-        StorageError: one of them is damaged.
+        StorageError: a database is damaged.
     """
     folder = Path(tempfile.mkdtemp(prefix="synth-read-only-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

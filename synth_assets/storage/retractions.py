@@ -1,4 +1,4 @@
-"""Rows that people took back: a log of who recalled which row or let it in again, when and why."""
+"""Retractions: a log of who recalled or restored which row, when and why."""
 
 import json
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ from synth_assets.reporting.escaping import storable
 from synth_assets.schemas.tables import RECALLS
 from synth_assets.storage.atomic import write_atomically
 
-SHOWN_ROWS = 5  # in the tag of a version
-RECALLED = "recalled"  # the reason that a recalled row is rejected with
+MAX_SHOWN_ROWS = 5  # in the tag of a version
+RECALLED = "recalled"  # rejection reason of a recalled row
 
 
 @dataclass(frozen=True)
 class Recall:
-    """One entry of the log; the last one of a row is in force."""
+    """An entry of the log; the last entry of a row counts."""
 
     row_id: str
     action: Literal["recalled", "let in"]
@@ -28,7 +28,7 @@ class Recall:
 
 
 def recall_log(path: Path) -> list[Recall]:
-    """All entries, oldest first; none where nothing was ever recalled.
+    """Return all entries, oldest first; empty if there is no log.
 
     Raises:
         ValueError: a line is not an entry; names file and line.
@@ -49,35 +49,35 @@ def recall_log(path: Path) -> list[Recall]:
 
 
 def add_recalls(path: Path, entries: Iterable[Recall]) -> None:
-    """Append entries; the file is replaced as a whole, so that a killed writer leaves the old one."""
+    """Append entries, replacing the file atomically."""
     lines = [json.dumps(asdict(entry), sort_keys=True) for entry in [*recall_log(path), *entries]]
     text = "".join(f"{line}\n" for line in lines)
     write_atomically(path, lambda temporary: _write(temporary, text))
 
 
 def recalls_in_force(path: Path) -> pl.DataFrame:
-    """RECALLS: the rows that are out now, by row id."""
+    """Return RECALLS: the currently recalled rows, by row id."""
     last = {entry.row_id: entry for entry in recall_log(path)}
     rows = [asdict(entry) for entry in last.values() if entry.action == "recalled"]
     return pl.DataFrame(rows, schema={**RECALLS, "action": pl.String}).select(RECALLS.names()).sort("row_id")
 
 
 def recall_reasons(recalls: pl.DataFrame) -> dict[str, str]:
-    """Row id -> why it is out, of RECALLS."""
+    """Return row id -> reason of RECALLS."""
     return {row_id: recall_text(reason, by, at) for row_id, reason, by, at in recalls.iter_rows()}
 
 
 def recall_text(reason: str, by: str, at: str) -> str:
-    """Why a row is out, as its rejection and the tag of a version say it."""
+    """Return the reason of a recall, as in the rejection of the row and the tag of a version."""
     return f"recalled by {by} on {at[:10]}: {reason}"
 
 
 def taint_text(recalls: pl.DataFrame) -> str:
-    """RECALLS that a version was trained on, in a line: what its tag says. Empty where there are none."""
+    """Return a line about the recalled rows that a version was trained on, for its tag; empty if none."""
     if recalls.is_empty():
         return ""
-    shown = [f"{row_id} ({why})" for row_id, why in recall_reasons(recalls.head(SHOWN_ROWS)).items()]
-    more = f"; {recalls.height - SHOWN_ROWS} more" if recalls.height > SHOWN_ROWS else ""
+    shown = [f"{row_id} ({reason})" for row_id, reason in recall_reasons(recalls.head(MAX_SHOWN_ROWS)).items()]
+    more = f"; {recalls.height - MAX_SHOWN_ROWS} more" if recalls.height > MAX_SHOWN_ROWS else ""
     return f"{recalls.height} recalled {'row' if recalls.height == 1 else 'rows'}: {'; '.join(shown)}{more}"
 
 

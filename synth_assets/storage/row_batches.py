@@ -1,17 +1,17 @@
-"""Tables in batches that are bounded by rows and by bytes, so that long rows take no more memory than short ones."""
+"""Batches of rows bounded by row count and bytes, so that long rows do not use more memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-BATCH_BYTES = 16_777_216  # of texts; a reader or writer holds several batches at once
+BATCH_BYTES = 16_777_216  # bytes of text; a reader or writer holds several batches at once
 
 
 def row_batches(rows: pl.LazyFrame, at_most_rows: int, at_most_bytes: int = BATCH_BYTES) -> Iterator[pl.DataFrame]:
-    """Yield the rows in order, in batches of `at_most_rows` rows; smaller ones where their texts take more bytes.
+    """Yield the rows in order, in batches of at most `at_most_rows` rows and about `at_most_bytes` bytes of text.
 
-    The engine gives the rows in pieces of at most a row group; files with groups of bounded size keep memory bounded.
+    The engine reads at most a row group at a time; files with bounded row groups keep memory bounded.
     """
     waiting: list[pl.DataFrame] = []
     height, size = 0, 0
@@ -28,12 +28,12 @@ def row_batches(rows: pl.LazyFrame, at_most_rows: int, at_most_bytes: int = BATC
 
 
 def text_bytes(rows: pl.DataFrame) -> int:
-    """Return the bytes of all texts of a table, also of those in lists and structs."""
+    """Return the bytes of all texts of a table, including those in lists and structs."""
     return sum(_bytes(column) for column in rows.get_columns())
 
 
 def write_row_groups(rows: pl.LazyFrame, path: Path, at_most_rows: int) -> None:
-    """Write a table as Parquet with row groups of bounded size; OSError where the disk is full."""
+    """Write a table as Parquet with bounded row groups. Raise OSError if the disk is full."""
     import pyarrow.parquet as pq  # slow to load
 
     schema = rows.collect_schema().to_frame().to_arrow().schema
@@ -43,9 +43,9 @@ def write_row_groups(rows: pl.LazyFrame, path: Path, at_most_rows: int) -> None:
 
 
 def _parts(piece: pl.DataFrame, at_most_rows: int, at_most_bytes: int) -> Iterator[pl.DataFrame]:
-    """Cut a piece into parts that are within both limits if its rows are equally long."""
-    at_once = piece.height * at_most_bytes // max(text_bytes(piece), 1)
-    return piece.iter_slices(max(min(at_once, at_most_rows), 1))
+    """Split a piece into parts within both limits, assuming rows of equal length."""
+    fitting_rows = piece.height * at_most_bytes // max(text_bytes(piece), 1)
+    return piece.iter_slices(max(min(fitting_rows, at_most_rows), 1))
 
 
 def _bytes(column: pl.Series) -> int:

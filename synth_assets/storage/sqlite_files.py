@@ -1,4 +1,4 @@
-"""SQLite files of a home: find a damaged one before a library does, and copy those of a home that only can be read."""
+"""SQLite files of a home: detect damage before a library opens them, and copy those of a read-only home."""
 
 import shutil
 import sqlite3
@@ -10,7 +10,7 @@ from synth_assets.storage.errors import StorageError
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
-BESIDE = ("-wal", "-journal")  # what a killed writer left to be replayed; `-shm` is made anew
+LOG_SUFFIXES = ("-wal", "-journal")  # to be replayed after a crash; SQLite recreates `-shm`
 COPY_TRIES = 3
 COPY_PAUSE_S = 0.2
 
@@ -18,7 +18,7 @@ COPY_PAUSE_S = 0.2
 def damaged(path: Path, cause: object) -> StorageError:
     """Return the error for a damaged database, with the remedy."""
     lost = (
-        "earlier versions, scores and aliases are lost, and `synth run` registers the adapters that exist again"
+        "earlier versions, scores and aliases are lost, and `synth run` registers the existing adapters again"
         if path.name == "mlflow.db"
         else "the history of runs and checks is lost, and tables and adapters stay"
     )
@@ -28,7 +28,7 @@ def damaged(path: Path, cause: object) -> StorageError:
 
 
 def check_sqlite(path: Path) -> None:
-    """Raise StorageError where a file is no SQLite database or shorter than its header says; an empty one is new."""
+    """Raise StorageError if a file is not a SQLite database or is truncated; an empty file is valid."""
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     size = path.stat().st_size
@@ -37,14 +37,14 @@ def check_sqlite(path: Path) -> None:
     if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
         raise damaged(path, "not a SQLite database")
     page_bytes = int.from_bytes(header[16:18]) if header[16:18] != b"\0\1" else 65_536
-    is_counted = header[24:28] == header[92:96]  # the page count is valid only where both counters agree
+    is_counted = header[24:28] == header[92:96]  # the page count is valid only if both counters agree
     expected = page_bytes * int.from_bytes(header[28:32])
     if is_counted and size < expected:
         raise damaged(path, f"{size:,} bytes of {expected:,}")
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
-    """Copy a database that may not be opened where it lies, with what has yet to be replayed into it.
+    """Copy a database that must not be opened in place, with its write-ahead log and journal.
 
     Raises:
         StorageError: the file is damaged, or a writer changed it during each attempt.
@@ -52,10 +52,10 @@ def copy_sqlite(source: Path, target: Path) -> None:
     check_sqlite(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(COPY_TRIES):
-        for suffix in ("", *BESIDE):
-            beside = source.with_name(source.name + suffix)
-            if beside.is_file():
-                shutil.copyfile(beside, target.with_name(target.name + suffix))
+        for suffix in ("", *LOG_SUFFIXES):
+            file = source.with_name(source.name + suffix)
+            if file.is_file():
+                shutil.copyfile(file, target.with_name(target.name + suffix))
         if (problem := _problem(target)) is None:
             return
         time.sleep(COPY_PAUSE_S * (attempt + 1))
@@ -65,7 +65,7 @@ def copy_sqlite(source: Path, target: Path) -> None:
 def _problem(path: Path) -> str | None:
     try:
         with closing(sqlite3.connect(path)) as connection:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.DatabaseError as error:
         return str(error)
-    return None if found == "ok" else str(found)
+    return None if result == "ok" else str(result)

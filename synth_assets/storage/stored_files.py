@@ -1,4 +1,4 @@
-"""Read records and tables of a home; an error names the file that is damaged and the way out."""
+"""Read records and tables of a home; errors name the damaged file and the remedy."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ BACKUP = "restore it from a backup"
 REMEDIES = {
     "tables": f"materialise the asset again (synth run), or {BACKUP}",
     "shards": "delete it: the next run that needs the block computes it again",
-    "manifests": f"{BACKUP}, or delete it: rows of that version of the asset can then no longer be followed",
+    "manifests": f"{BACKUP}, or delete it: rows of that version of the asset can then no longer be traced",
     "imports": "import the file again (synth import)",
 }
-"""By the folder of SYNTH_HOME that the file lies in."""
+"""Remedy by folder of SYNTH_HOME."""
 
 
 class DamagedFileError(ValueError):
@@ -36,7 +36,7 @@ def read_record(kind: type[R], path: Path) -> R:
     """Read a record of type `kind`.
 
     Raises:
-        DamagedFileError: the file is no JSON, or holds other fields.
+        DamagedFileError: the file is not JSON, or has other fields.
     """
     try:
         return from_json(kind, path.read_text("utf-8"))
@@ -45,13 +45,13 @@ def read_record(kind: type[R], path: Path) -> R:
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """Read a Parquet file; DamagedFileError where it is truncated or no Parquet."""
+    """Read a Parquet file. Raise DamagedFileError if it is truncated or not Parquet."""
     with naming_damaged([path]):
         return pl.read_parquet(path, glob=False)
 
 
 def scan_table(path: Path) -> pl.LazyFrame:
-    """Scan a Parquet file whose footer is whole; DamagedFileError where it is truncated or no Parquet."""
+    """Scan a Parquet file. Raise DamagedFileError if its footer is truncated or it is not Parquet."""
     scan = pl.scan_parquet(path, glob=False)
     with naming_damaged([path]):
         scan.collect_schema()
@@ -60,11 +60,11 @@ def scan_table(path: Path) -> pl.LazyFrame:
 
 @contextmanager
 def naming_damaged(paths: Iterable[Path]) -> Iterator[None]:
-    """Turn an error of polars over several Parquet files into one that names the file that cannot be read.
+    """Replace a polars error about several Parquet files by one that names the unreadable file.
 
     Raises:
-        DamagedFileError: one of `paths` is truncated or no Parquet; where each of them can be read alone, the error
-            stays what it was.
+        DamagedFileError: one of `paths` is truncated or not Parquet. If each can be read alone, the original error is
+            raised.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Secrets in text: find them before a text is stored, and replace them before it is shown, logged or sent."""
+"""Redaction of secrets in text before it is stored, shown, logged or sent."""
 
 import os
 import re
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
-DECODINGS = 3  # an address inside the query of an address inside a query
-MIN_KNOWN = 8  # characters; a shorter value of a secret variable would be replaced in ordinary words
+DECODINGS = 3  # URLs nested in queries
+MIN_KNOWN = 8  # characters; shorter values of secret variables also occur in ordinary words
 
 KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bsk-[A-Za-z0-9_-]{20,}\b"
     r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}\b|\bhf_[A-Za-z]{34}\b|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
 )
-"""Keys with a published shape, as the filter rule for personal data counts them."""
+"""Keys of published formats, shared with the filter rule for personal data."""
 
 OTHER_KEYS = re.compile(
     r"\bhf_[A-Za-z0-9]{16,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}|\b[sr]k_(?:live|test)_\w{16,}|\bdapi[0-9a-f]{32}"
@@ -30,7 +30,7 @@ ASSIGNED = re.compile(
     r"|(?:access|auth|bearer|refresh|hf|tracking)[_-]token)\b[\"']?\s*(?:=|:(?!\\?/\\?/))\s*)"
     r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s,;&)\]}\"']+)"
 )
-"""`password=...`, `HF_TOKEN: ...`; `eos_token` and the like are no secrets here."""
+"""`password=...`, `HF_TOKEN: ...`, but not `eos_token` and similar names."""
 
 ADDRESS = re.compile(r"(?i)(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}:\\?/\\?/)(?P<rest>[^\s\"'<>`]+)")
 ENCODED_ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{0,30}%(?:25)*3a(?:%(?:25)*2f|/){2}[^\s\"'<>`&#]+")
@@ -40,15 +40,15 @@ SECRET_NAME = re.compile(
     r"|credentials?|session\w*|code|jwt|sas|assertion)$"
 )
 SECRET_VARIABLE = re.compile(r"(?:^|_)\w*(?:TOKEN|PASSWORD|PASSWD|SECRET|SECRET_KEY|API_KEY|ACCESS_KEY|WEBHOOK_URL)$")
-RANDOM_LENGTH = 20  # characters of letters and digits mixed that nobody types by hand
+RANDOM_LENGTH = 20  # shortest mix of letters and digits that counts as random
 
 
 def redact(text: str) -> str:
-    """Return a text with `***` for each secret in it.
+    """Replace each secret in a text by `***`.
 
-    Replaced are credentials, secret query values and random fragments of addresses (nested and percent-encoded ones
-    too), keys of known shapes, `password=...`, `Bearer ...`, and the values of this process's secret environment
-    variables.
+    Secrets are: credentials, secret query values and random fragments in URLs, including nested and percent-encoded
+    ones; keys of known formats; `password=...`; `Bearer ...`; and the values of secret environment variables of this
+    process.
     """
     for value in _known_values(os.environ):
         text = text.replace(value, HIDDEN)
@@ -62,14 +62,14 @@ def redact(text: str) -> str:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether `redact` would replace something."""
+    """Return whether `redact` would replace anything."""
     return redact(text) != text
 
 
 def server_of(address: str) -> str:
-    """Return scheme, host and port of an address, for one whose path is a secret as well (a webhook's).
+    """Return scheme, host and port of a URL whose path is secret as well, such as that of a webhook.
 
-    An address that cannot be parsed gives "an address that cannot be parsed", without any part of it.
+    Return a fixed text, without any part of the URL, if it cannot be parsed.
     """
     try:
         parts = urlsplit(address)
@@ -83,7 +83,7 @@ def server_of(address: str) -> str:
 
 
 def without_secrets(error: BaseException) -> BaseException:
-    """Return an error to raise another one from: itself, or a stand-in where its chain of causes quotes a secret.
+    """Return an error to use as a cause: the error itself, or a redacted one if its chain quotes a secret.
 
     Dagster stores the message of every cause in its event log.
     """
@@ -102,7 +102,7 @@ def _chain(error: BaseException) -> Iterator[str]:
 
 
 def _known_values(environment: Mapping[str, str]) -> list[str]:
-    """Longest first: one may be part of another."""
+    """Return the values of secret environment variables, longest first, as one may contain another."""
     values = {
         value for name, value in environment.items() if len(value) >= MIN_KNOWN and SECRET_VARIABLE.search(name.upper())
     }
@@ -125,9 +125,9 @@ def _redacted_address(match: re.Match[str]) -> str:
 
 
 def _credentials_end(rest: str) -> int:
-    """Where the host begins, behind the `@` of the credentials; 0 where there are none.
+    """Return the index of the host after the `@` of the credentials; 0 if there are none.
 
-    A password with an unescaped `/`, `?` or `#` is recognised by its colon, unless digits and nothing else follow.
+    A password with an unescaped `/`, `?` or `#` is recognised by its colon, unless only digits follow.
     """
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
     if "@" in authority:
@@ -156,7 +156,7 @@ def _redacted_parameter(parameter: str) -> str:
 
 
 def _redacted_fragment(fragment: str) -> str:
-    """A route of a one-page application (`#/experiments/1/runs/...`) is no secret; a query behind it may be."""
+    """Redact a fragment. A route such as `#/experiments/1/runs/...` is no secret; a query after it may be."""
     path, mark, query = fragment.partition("?")
     if not path.startswith("/") and not mark:
         return _redacted_query(fragment)
@@ -168,7 +168,7 @@ def _redacted_value(value: str) -> str:
 
 
 def _decoded_secret(value: str) -> bool:
-    """Whether a value holds a secret once its percent-encoding is undone."""
+    """Return whether a value contains a secret after percent-decoding."""
     for _ in range(DECODINGS):
         decoded = unquote(value)
         if decoded == value:

@@ -1,4 +1,4 @@
-"""Adapters by content: one folder for each set of inputs, whole or not there at all."""
+"""Content-addressed adapter store. Each adapter is keyed by its training inputs and written atomically."""
 
 import json
 import logging
@@ -23,17 +23,17 @@ LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines an adapter.
+    """Training inputs that determine an adapter.
 
     Args:
-        name: the asset's name.
+        name: name of the asset.
         method: as in `AdapterRecord`.
-        spec: the method's settings.
-        base: the base's public name.
+        spec: settings of the method.
+        base: public name of the base model.
         base_revision: its commit, or the hash of its files.
-        inputs: name -> content hash of each table that is trained on, and of the adapter that is continued.
-        tier: what of the hardware changes the numbers: dtype, quantisation, batch.
-        version: of the method's code (versions.py).
+        inputs: name -> content hash of each training table, and of the adapter that is continued.
+        tier: hardware settings that change the numbers: device, dtype, quantisation, attention, grouping.
+        version: version of the method's code (methods.py).
     """
 
     name: str
@@ -46,16 +46,16 @@ class Recipe:
     version: int
 
     def fingerprint(self) -> str:
-        """Return sixteen hex digits of the recipe and the libraries' versions.
+        """Return a 16-digit hex hash of the recipe and the library versions.
 
-        Settings of the spec that are None are left out, so that a new one that is off by default trains nothing again.
+        Omits settings that are None, so that a new setting that is off by default does not retrain any adapter.
         """
         return fingerprint({**asdict(self), "spec": spec_settings(self.spec)}, library_versions())
 
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """A complete adapter on disk; `reused` where it was there before."""
+    """A complete adapter on disk; `reused` is True if it was loaded instead of trained."""
 
     folder: Path
     fingerprint: str
@@ -65,79 +65,77 @@ class StoredAdapter:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of the libraries that decide a number."""
+    """Return the versions of the libraries that affect the weights."""
     return {name: version(name) for name in LIBRARIES}
 
 
-def stored_or_trained(
-    store: Path, recipe: Recipe, train: Callable[[], Trained], *, force: bool = False
-) -> StoredAdapter:
-    """The adapter of `recipe`: the intact one under `store`, or one trained now.
+def load_or_train(store: Path, recipe: Recipe, train: Callable[[], Trained], *, force: bool = False) -> StoredAdapter:
+    """Load the adapter of `recipe` from `store`, or train and store it.
 
-    A damaged folder is moved aside with a warning and trained again; so is an intact one with `force`.
+    A damaged adapter is moved aside with a warning and trained again. With `force`, so is an intact one.
 
     Raises:
-        TrainingError: from `train`; nothing is published.
+        TrainingError: `train` failed; nothing is stored.
     """
     key = recipe.fingerprint()
     folder = store / key
-    _sweep(store)
-    if not force and (found := _intact(folder, key)):
-        return found
+    _remove_stale(store)
+    if not force and (stored := _load_intact(folder, key)):
+        return stored
     trained = train()
     draft = store / f".{key}.{os.getpid()}.{time.monotonic_ns()}.tmp"
     try:
         draft.mkdir(parents=True)
         trained.save(draft)
         if pickles := [p.name for p in draft.rglob("*") if p.suffix in {".bin", ".pt", ".pth", ".pkl"}]:
-            raise TrainingError(f"the adapter would hold {pickles[0]}: only safetensors are published")
+            raise TrainingError(f"the adapter contains {pickles[0]}: only safetensors can be stored")
         write_manifest(draft, {"recipe": asdict(recipe), "fingerprint": key, "outcome": asdict(trained.outcome)})
         sync_folder_tree(draft)
-        if not force and (found := _intact(folder, key)):
-            return found  # another process was faster
-        _set_aside(folder)
+        if not force and (stored := _load_intact(folder, key)):
+            return stored  # another process finished first
+        _move_aside(folder)
         draft.replace(folder)
     finally:
         rmtree(draft, ignore_errors=True)
     return StoredAdapter(folder, key, trained.outcome, file_sha256(folder / MANIFEST), reused=False)
 
 
-def known_rate(store: Path, recipe: Recipe) -> float | None:
-    """Tokens a second of the newest adapter here of the same method, base and hardware; None where there is none."""
-    alike = ("method", "base", "tier")
-    wanted = {name: asdict(recipe)[name] for name in alike}
+def last_tokens_per_s(store: Path, recipe: Recipe) -> float | None:
+    """Return the tokens per second of the newest stored adapter with the same method, base and hardware, or None."""
+    fields = ("method", "base", "tier")
+    expected = {name: asdict(recipe)[name] for name in fields}
     for manifest in sorted(store.glob(f"[!.]*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             facts = json.loads(manifest.read_text("utf-8"))["facts"]
-            if {name: facts["recipe"][name] for name in alike} == wanted:
+            if {name: facts["recipe"][name] for name in fields} == expected:
                 return float(facts["outcome"]["tokens_per_s"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: whoever wants this adapter will say so
+            continue  # damaged; reported when this adapter itself is requested
     return None
 
 
-def _intact(folder: Path, key: str) -> StoredAdapter | None:
+def _load_intact(folder: Path, key: str) -> StoredAdapter | None:
     if not folder.exists():
         return None
     try:
         facts = read_manifest(folder)
         outcome = Outcome(**facts["outcome"])
     except (ManifestError, ValueError, TypeError, KeyError) as error:
-        logging.getLogger(__name__).warning("adapter %s is damaged and trained again: %s", key, error)
+        logging.getLogger(__name__).warning("Adapter %s is damaged and will be trained again: %s", key, error)
         return None
     return StoredAdapter(folder, key, outcome, file_sha256(folder / MANIFEST), reused=True)
 
 
-def _set_aside(folder: Path) -> None:
-    """Move what lies under the final name out of the way; kept until it is stale, for whoever wants to look."""
+def _move_aside(folder: Path) -> None:
+    """Move an existing folder aside; it stays available for inspection until it is stale."""
     if folder.exists():
         aside = folder.with_name(f".{folder.name}.{os.getpid()}.{time.monotonic_ns()}.old.tmp")
         folder.replace(aside)
         os.utime(aside)
 
 
-def _sweep(store: Path) -> None:
-    """Remove drafts that killed writers left, and folders set aside, once they are stale."""
+def _remove_stale(store: Path) -> None:
+    """Remove stale drafts of killed processes and stale folders that were moved aside."""
     limit = time.time() - STALE_TEMPORARY_S
     for folder in store.glob(".*.tmp"):
         if folder.stat().st_mtime <= limit:

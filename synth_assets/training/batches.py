@@ -1,4 +1,4 @@
-"""Which rows stand together in a batch, and in which order the batches come."""
+"""Batch sampler: group rows into batches and order the batches."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,17 @@ Batch = list[int]
 
 @dataclass
 class Batches:
-    """A batch sampler: row numbers, one epoch for each iteration.
+    """Batch sampler that yields row indices, one epoch per iteration.
 
-    Randomness comes from torch's global generator when an epoch begins. `epoch` is the order of the epoch begun last; a
-    training that resumes inside one puts it into `resumed`, and the next iteration repeats it.
+    Randomness comes from torch's global generator at the start of an epoch. `epoch` holds the batches of the current
+    epoch. To resume inside an epoch, pass its batches as `resumed`; the next iteration repeats them.
 
     Args:
         lengths: tokens of each row.
-        spec: its order, and its token budget.
-        size: rows in a batch, where no token budget decides.
-        accumulation: batches of one step; rows of one step are alike in length.
-        difficulty: of each row, for the curriculum.
+        spec: sets the order and the token budget.
+        size: rows per batch, unless a token budget is set.
+        accumulation: batches per optimiser step; rows of one step have similar lengths.
+        difficulty: difficulty of each row, for the curriculum.
     """
 
     lengths: Sequence[int]
@@ -32,25 +32,25 @@ class Batches:
     epoch: list[Batch] = field(default_factory=list)
     resumed: list[Batch] = field(default_factory=list)
 
-    drop_last = False  # read by accelerate, as is batch_size
+    drop_last = False  # read by accelerate, like batch_size
 
     @property
     def batch_size(self) -> int:
-        """Rows of the largest batch."""
+        """Return the number of rows in the largest batch."""
         return self.size
 
     def __len__(self) -> int:
-        """Batches of every epoch."""
+        """Return the number of batches in an epoch."""
         if self.spec.batch_tokens:
-            return len(budgeted(self.lengths, range(len(self.lengths)), self.spec.batch_tokens))
+            return len(token_batches(self.lengths, range(len(self.lengths)), self.spec.batch_tokens))
         return math.ceil(len(self.lengths) / self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of one epoch."""
-        self.epoch, self.resumed = self.resumed or self._drawn(), []
+        """Yield the batches of one epoch."""
+        self.epoch, self.resumed = self.resumed or self._draw_epoch(), []
         yield from self.epoch
 
-    def _drawn(self) -> list[Batch]:
+    def _draw_epoch(self) -> list[Batch]:
         import torch
 
         rows = len(self.lengths)
@@ -60,36 +60,36 @@ class Batches:
         elif self.spec.order == "random":
             rank = torch.randperm(rows).tolist()
         else:
-            return self._grouped()
+            return self._length_grouped()
         if self.spec.batch_tokens:
-            return self._budgeted_like(rank)
-        return in_batches(rank, self.size)
+            return self._token_batches_by_rank(rank)
+        return fixed_batches(rank, self.size)
 
-    def _grouped(self) -> list[Batch]:
-        """Rows of like length together, as transformers groups them; within a budget, batches in random order."""
+    def _length_grouped(self) -> list[Batch]:
+        """Group rows of similar length as Transformers does; with a token budget, shuffle the batches."""
         import torch
         from transformers.trainer_pt_utils import get_length_grouped_indices
 
         if self.spec.batch_tokens:
-            batches = budgeted(self.lengths, range(len(self.lengths)), self.spec.batch_tokens)
+            batches = token_batches(self.lengths, range(len(self.lengths)), self.spec.batch_tokens)
             return [batches[number] for number in torch.randperm(len(batches)).tolist()]
         order = get_length_grouped_indices(self.lengths, self.size * self.accumulation)
-        return in_batches(order, self.size)
+        return fixed_batches(order, self.size)
 
-    def _budgeted_like(self, rank: Sequence[int]) -> list[Batch]:
-        """The batches of the budget, in the order of the mean position of their rows in `rank`."""
-        position = {row: place for place, row in enumerate(rank)}
-        batches = budgeted(self.lengths, range(len(self.lengths)), self.spec.batch_tokens or 0)
+    def _token_batches_by_rank(self, rank: Sequence[int]) -> list[Batch]:
+        """Return the batches of a token budget, ordered by the mean position of their rows in `rank`."""
+        position = {row: index for index, row in enumerate(rank)}
+        batches = token_batches(self.lengths, range(len(self.lengths)), self.spec.batch_tokens or 0)
         return sorted(batches, key=lambda batch: sum(position[row] for row in batch) / len(batch))
 
 
-def in_batches(rows: Sequence[int], size: int) -> list[Batch]:
-    """Rows in order, `size` at a time; the last batch may be smaller."""
+def fixed_batches(rows: Sequence[int], size: int) -> list[Batch]:
+    """Split rows in order into batches of `size`; the last batch may be smaller."""
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def budgeted(lengths: Sequence[int], rows: Sequence[int], tokens: int) -> list[Batch]:
-    """Batches of like length, each of at most `tokens` slots once padded; a longer row stands alone."""
+def token_batches(lengths: Sequence[int], rows: Sequence[int], tokens: int) -> list[Batch]:
+    """Group rows of similar length into batches of at most `tokens` tokens with padding; longer rows stay alone."""
     batches: list[Batch] = []
     for row in sorted(rows, key=lambda row: (-lengths[row], row)):
         if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= tokens:

@@ -1,4 +1,4 @@
-"""What a training may take, and the end of one that would take more."""
+"""Limit the time of a training: reject or stop trainings that would exceed their budget."""
 
 from dataclasses import dataclass
 
@@ -6,60 +6,60 @@ from synth_assets.storage.budgets import Limit
 from synth_assets.training.callbacks import Curve
 from synth_assets.training.errors import TrainingError
 
-JUDGED_FROM_S = 5.0  # what was measured over less says little of the rest
-JUDGED_FROM_STEPS = 3
+MIN_MEASURED_S = 5.0  # shorter measurements do not predict the total
+MIN_MEASURED_STEPS = 3
 
 
 class OverBudgetError(TrainingError):
-    """A training would take more than it may."""
+    """A training would exceed its budget."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds that a training may take; None: as many as it needs. `known_by` says what set them.
+    """Time limit of a training in seconds; None for no limit. `source` names the setting it comes from.
 
-    `of_run` says that the limit is one of the whole run, so that the run ends where the training does.
+    With `of_run` the limit belongs to the whole run, so exceeding it ends the run as well.
     """
 
     seconds: float | None = None
-    known_by: str = ""
+    source: str = ""
     of_run: bool = False
 
-    def refuse(self, predicted_s: float | None) -> None:
-        """OverBudgetError where the prediction is beyond the budget, or nothing of it is left."""
+    def check_prediction(self, predicted_s: float | None) -> None:
+        """Raise OverBudgetError if the predicted time exceeds the budget, or if the budget is used up."""
         if self.seconds is not None and self.seconds <= 0:
-            raise OverBudgetError(f"{self.known_by} is used up; nothing was trained")
+            raise OverBudgetError(f"{self.source} is used up; training did not start")
         if self.seconds is not None and predicted_s is not None and predicted_s > self.seconds:
             raise OverBudgetError(
-                f"predicted to take {predicted_s:.0f} s, beyond the {self.seconds:.0f} s that {self.known_by} allows; "
-                "nothing was trained"
+                f"training is predicted to take {predicted_s:.0f} s, more than the {self.seconds:.0f} s allowed by "
+                f"{self.source}; training did not start"
             )
 
     def check(self, step: int, steps: int, curve: Curve) -> None:
-        """OverBudgetError where the steps so far say that all of them exceed the budget."""
-        spent = curve.seconds()
-        if self.seconds is None or step < JUDGED_FROM_STEPS or spent < min(JUDGED_FROM_S, self.seconds):
+        """Raise OverBudgetError if the total time extrapolated from the steps so far exceeds the budget."""
+        elapsed = curve.seconds()
+        if self.seconds is None or step < MIN_MEASURED_STEPS or elapsed < min(MIN_MEASURED_S, self.seconds):
             return
-        wanted = spent / step * steps
-        if wanted > self.seconds:
+        total = elapsed / step * steps
+        if total > self.seconds:
             raise OverBudgetError(
-                f"stopped at step {step} of {steps} after {spent:.0f} s: all steps would take about {wanted:.0f} s, "
-                f"more than the {self.seconds:.0f} s that {self.known_by} allows"
+                f"stopped at step {step} of {steps} after {elapsed:.0f} s: all steps would take about {total:.0f} s, "
+                f"more than the {self.seconds:.0f} s allowed by {self.source}"
             )
 
 
 UNLIMITED = Budget()
 
 
-def tighter(own: Budget, limit: Limit | None) -> Budget:
-    """Return the training's own budget, or what its run has left where that is less."""
-    if limit is None or (own.seconds is not None and own.seconds <= limit.seconds):
-        return own
+def tighter(budget: Budget, limit: Limit | None) -> Budget:
+    """Return the training's budget, or the run's remaining time if that is less."""
+    if limit is None or (budget.seconds is not None and budget.seconds <= limit.seconds):
+        return budget
     return Budget(limit.seconds, f"{limit.source} ({limit.remedy})", of_run=True)
 
 
 def budget_of(max_minutes: float | None, max_cost: float | None, usd_per_hour: float) -> Budget:
-    """The tighter of two limits: minutes of wall time, and US dollars at the tier's price."""
+    """Return the tighter of two limits: minutes of wall time, and US dollars at the tier's price."""
     limits = []
     if max_minutes is not None:
         limits.append(Budget(max_minutes * 60, f"max_minutes {max_minutes:g}"))

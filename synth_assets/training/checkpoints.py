@@ -1,4 +1,4 @@
-"""Checkpoints of a training: whole or not there at all, of this very training or refused, without pickles."""
+"""Training checkpoints: written atomically, tied to one training by its fingerprint, without pickles."""
 
 import json
 import os
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-KEPT = 2  # the newest, and the one before it in case the newest turns out damaged
-ABANDONED_AFTER_S = 14 * 86_400.0
-STATE, TRAINER_STATE = "state.json", "trainer_state.json"  # the second is transformers' own name
+MAX_CHECKPOINTS = 2  # the newest, and the previous one in case the newest is damaged
+MAX_UNUSED_S = 14 * 86_400.0
+STATE, TRAINER_STATE = "state.json", "trainer_state.json"  # Transformers sets the second name
 
 Tensors = Mapping[str, "Tensor"]
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one training.
+    """Checkpoints of one training.
 
     Args:
-        folder: holds a folder for each; nothing else writes there.
-        key: the fingerprint of what determines the training.
-        every_s: seconds between two.
+        folder: contains one folder per checkpoint and nothing else.
+        key: fingerprint of the training.
+        every_s: seconds between checkpoints.
     """
 
     folder: Path
@@ -42,13 +42,13 @@ class Checkpoints:
     every_s: float
 
     def write(self, step: int, tensors: Mapping[str, Tensors], state: Mapping[str, Any], trainer_state: str) -> Path:
-        """Publish what a training is after `step` steps, and drop all but the newest KEPT.
+        """Write a checkpoint after `step` steps, and remove all but the newest MAX_CHECKPOINTS.
 
         Args:
-            step: names the checkpoint.
-            tensors: name of a file -> tensors.
-            state: everything else, as JSON.
-            trainer_state: the text of transformers' TrainerState.
+            step: completed optimiser steps; names the checkpoint.
+            tensors: file name -> tensors.
+            state: everything else, as JSON values.
+            trainer_state: JSON text of Transformers' TrainerState.
         """
         from safetensors.torch import save_file
 
@@ -64,51 +64,51 @@ class Checkpoints:
             (draft / TRAINER_STATE).write_text(trainer_state, "utf-8")
             write_manifest(draft, {"key": self.key, "step": step})
             sync_folder_tree(draft)
-            rmtree(final, ignore_errors=True)  # a damaged one of the same step
+            rmtree(final, ignore_errors=True)  # a damaged checkpoint of the same step
             draft.replace(final)
         finally:
             rmtree(draft, ignore_errors=True)
-        for older in self._newest_first()[KEPT:]:
-            rmtree(older, ignore_errors=True)
+        for old in self._newest_first()[MAX_CHECKPOINTS:]:
+            rmtree(old, ignore_errors=True)
         return final
 
     def newest(self, progress: Progress) -> Path | None:
-        """The newest complete checkpoint of this training, or None; `progress` hears why one is passed over."""
-        self._sweep()
+        """Return the newest valid checkpoint of this training, or None; report skipped ones to `progress`."""
+        self._remove_stale()
         for folder in self._newest_first():
             try:
                 facts = read_manifest(folder)
             except (ManifestError, OSError) as error:
-                progress(f"checkpoint {folder.name} is damaged and passed over for the one before it: {error}")
+                progress(f"skipped checkpoint {folder.name}: damaged, trying the previous one: {error}")
                 continue
             if facts.get("key") == self.key:
                 return folder
             progress(
-                f"checkpoint {folder.name} is refused: it is of the training {facts.get('key')} and not of {self.key} "
-                "(another configuration, base model, tokenizer, data or version of the code)"
+                f"skipped checkpoint {folder.name}: expected training {self.key}, got {facts.get('key')} (another "
+                "configuration, base model, tokenizer, data or code version)"
             )
         return None
 
     def clear(self) -> None:
-        """Remove them all: the adapter exists."""
+        """Remove all checkpoints."""
         rmtree(self.folder, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"), reverse=True)
 
-    def _sweep(self) -> None:
-        """Remove drafts of killed writers, and the checkpoints of trainings that nobody resumed for long."""
+    def _remove_stale(self) -> None:
+        """Remove stale drafts of killed processes, and checkpoints unused for MAX_UNUSED_S."""
         now = time.time()
         for draft in self.folder.glob(".*.tmp"):
             if draft.stat().st_mtime <= now - STALE_TEMPORARY_S:
                 rmtree(draft, ignore_errors=True)
         for other in self.folder.parent.glob("*"):
-            if other.is_dir() and other.stat().st_mtime <= now - ABANDONED_AFTER_S:
+            if other.is_dir() and other.stat().st_mtime <= now - MAX_UNUSED_S:
                 rmtree(other, ignore_errors=True)
 
 
 def read_tensors(checkpoint: Path, name: str) -> "dict[str, Tensor]":
-    """The tensors of one file of a checkpoint, on the CPU; none where it has no such file."""
+    """Read the tensors of one file of a checkpoint onto the CPU; empty if there is no such file."""
     from safetensors.torch import load_file
 
     path = checkpoint / f"{name}.safetensors"
@@ -116,12 +116,12 @@ def read_tensors(checkpoint: Path, name: str) -> "dict[str, Tensor]":
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `write` was given as `state`."""
+    """Read the `state` of a checkpoint."""
     return json.loads((checkpoint / STATE).read_text("utf-8"))
 
 
 def optimizer_parts(optimizer: "Optimizer") -> tuple[dict[str, "Tensor"], dict[str, Any]]:
-    """An optimiser's state as (tensors, JSON): the moments by parameter, the settings of its groups."""
+    """Split an optimiser's state into tensors (moments by parameter) and JSON values (parameter groups)."""
     import torch
 
     state = optimizer.state_dict()
@@ -133,7 +133,7 @@ def optimizer_parts(optimizer: "Optimizer") -> tuple[dict[str, "Tensor"], dict[s
 
 
 def optimizer_state(tensors: Tensors, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict that `optimizer_parts` took apart."""
+    """Rebuild the optimiser state dict from the output of `optimizer_parts`."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **plain["plain"]}.items():
         number, name = key.split(".", 1)
@@ -142,7 +142,7 @@ def optimizer_state(tensors: Tensors, plain: Mapping[str, Any]) -> dict[str, Any
 
 
 def random_parts() -> tuple[dict[str, "Tensor"], dict[str, Any]]:
-    """The state of every global random generator as (tensors, JSON)."""
+    """Return the states of all global random generators as (tensors, JSON values)."""
     import torch
 
     version, words, gauss = random.getstate()
@@ -154,7 +154,7 @@ def random_parts() -> tuple[dict[str, "Tensor"], dict[str, Any]]:
 
 
 def restore_random(tensors: Tensors, plain: Mapping[str, Any]) -> None:
-    """Set every global random generator to what `random_parts` took."""
+    """Restore all global random generators from the output of `random_parts`."""
     import torch
 
     version, words, gauss = plain["python"]

@@ -1,4 +1,4 @@
-"""Rows as token ids: what a model reads, and under which tokens the loss is taken."""
+"""Tokenise training rows and build the datasets of TRL's trainers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # the label that torch's cross entropy leaves out
+IGNORED = -100  # label that torch's cross entropy ignores
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and its answer with the end of the turn; the loss covers the answer alone."""
+    """Token ids of a prompt and its answer with the end-of-turn token; the loss covers only the answer."""
 
     prompt: list[int]
     answer: list[int]
 
     def __len__(self) -> int:
-        """Tokens of the whole sequence."""
+        """Return the tokens of the whole sequence."""
         return len(self.prompt) + len(self.answer)
 
 
 @dataclass(frozen=True)
 class PairExample:
-    """A prompt and two answers to it, of which the first is preferred."""
+    """Token ids of a prompt, its chosen and its rejected answer."""
 
     pair_id: str
     prompt: list[int]
@@ -38,50 +38,50 @@ class PairExample:
     rejected: list[int]
 
     def __len__(self) -> int:
-        """Tokens of the longer of the two sequences."""
+        """Return the tokens of the longer of the two sequences."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
 
 def encode_rows(rows: pl.DataFrame, tokenizer: "PreTrainedTokenizerBase", context_tokens: int) -> list[Example]:
-    """SFT rows (`history`, `instruction`, `response`) as examples, in order.
+    """Tokenise SFT rows (`history`, `instruction`, `response`), in order.
 
     Raises:
-        TrainingError: rows longer than the context, which are counted and never cut; or rows that the chat template
-            refuses.
+        TrainingError: rows exceed the context length (rows are never truncated), or the chat template rejects rows.
     """
-    examples, refused = [], []
+    examples, rejected = [], []
     for row in rows.iter_rows(named=True):
         messages = [*(row.get("history") or []), {"role": "user", "content": row["instruction"]}]
         try:
             examples.append(Example(*encode_chat(tokenizer, messages, answer=row["response"])))
         except ChatTemplateError as error:
-            refused.append((f"row {row.get('row_id')}", error))
-    _refuse_refused(refused)
-    _refuse_long(examples, context_tokens)
+            rejected.append((f"row {row.get('row_id')}", error))
+    _raise_rejected(rejected)
+    _check_lengths(examples, context_tokens)
     return examples
 
 
 def encode_pairs(pairs: pl.DataFrame, tokenizer: "PreTrainedTokenizerBase", context_tokens: int) -> list[PairExample]:
-    """Pairs (`history`, `instruction`, `chosen`, `rejected`) as examples, in order; errors as in `encode_rows`."""
-    examples, refused = [], []
+    """Tokenise pairs (`history`, `instruction`, `chosen`, `rejected`), in order; errors as in `encode_rows`."""
+    examples, failures = [], []
     for row in pairs.iter_rows(named=True):
         messages = [*(row.get("history") or []), {"role": "user", "content": row["instruction"]}]
         try:
             prompt, chosen = encode_chat(tokenizer, messages, answer=row["chosen"])
             _, rejected = encode_chat(tokenizer, messages, answer=row["rejected"])
         except ChatTemplateError as error:
-            refused.append((f"pair {row['pair_id']}", error))
+            failures.append((f"pair {row['pair_id']}", error))
             continue
         examples.append(PairExample(row["pair_id"], prompt, chosen, rejected))
-    _refuse_refused(refused)
-    _refuse_long(examples, context_tokens)
+    _raise_rejected(failures)
+    _check_lengths(examples, context_tokens)
     return examples
 
 
 def best_responses(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The best answer to each instruction of `pairs` as rows to train on, in the order of the pairs.
+    """Select the best response to each instruction of `pairs` as SFT rows, in the order of the pairs.
 
-    Best is the chosen answer of highest reward; pairs without rewards (imports) give their first chosen answer.
+    The best response is the chosen one with the highest reward, or the first chosen one if the pairs have no rewards
+    (imports).
     """
     best = pairs.with_row_index("position").sort("chosen_reward", "position", descending=[True, False], nulls_last=True)
     rows = best.unique("row_id", keep="first", maintain_order=True).sort("position")
@@ -89,12 +89,12 @@ def best_responses(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def by_split(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(train, validation) rows of a table with the column `split`."""
+    """Split a table with the column `split` into (train, validation) rows."""
     return rows.filter(pl.col("split") == "train"), rows.filter(pl.col("split") == "validation")
 
 
 def sft_table(examples: Sequence[Example]) -> "Dataset":
-    """Columns `input_ids`, `labels`, `length`, as TRL's SFTTrainer takes them without preparing them again."""
+    """Build a dataset with `input_ids`, `labels` and `length`, which TRL's SFTTrainer uses without preparation."""
     from datasets import Dataset
 
     return Dataset.from_dict(
@@ -107,15 +107,15 @@ def sft_table(examples: Sequence[Example]) -> "Dataset":
 
 
 def pair_table(examples: Sequence[PairExample], reference: Mapping[str, tuple[float, float]]) -> "Dataset":
-    """The columns of TRL's DPOTrainer, with the reference's log-probabilities of (chosen, rejected) by pair id.
+    """Build a dataset for TRL's DPOTrainer; `reference` maps a pair id to the log-probabilities (chosen, rejected).
 
     Raises:
-        TrainingError: a pair without reference log-probabilities.
+        TrainingError: a pair has no reference log-probabilities.
     """
     from datasets import Dataset
 
     if missing := [e.pair_id for e in examples if e.pair_id not in reference]:
-        raise TrainingError(f"{len(missing)} pairs have no reference log-probability, such as {missing[0]}")
+        raise TrainingError(f"{len(missing)} pairs have no reference log-probabilities, such as {missing[0]}")
     return Dataset.from_dict(
         {
             "prompt_ids": [e.prompt for e in examples],
@@ -128,16 +128,18 @@ def pair_table(examples: Sequence[PairExample], reference: Mapping[str, tuple[fl
     )
 
 
-def _refuse_refused(refused: Sequence[tuple[str, ChatTemplateError]]) -> None:
-    if refused:
-        name, error = refused[0]
+def _raise_rejected(rejected: Sequence[tuple[str, ChatTemplateError]]) -> None:
+    if rejected:
+        name, error = rejected[0]
         raise TrainingError(
-            f"{len(refused)} rows do not fit the base, such as {name}: {error}. Filter them against this base: "
-            "materialise the filtering stage again"
+            f"{len(rejected)} rows do not fit the base model's chat template, such as {name}: {error}. Materialise the "
+            "filtering stage again to filter them for this base"
         )
 
 
-def _refuse_long(examples: Sequence[Example | PairExample], context_tokens: int) -> None:
+def _check_lengths(examples: Sequence[Example | PairExample], context_tokens: int) -> None:
     lengths = [len(example) for example in examples]
     if longer := sum(length > context_tokens for length in lengths):
-        raise TrainingError(f"{longer} rows exceed the context of {context_tokens} tokens; the longest: {max(lengths)}")
+        raise TrainingError(
+            f"{longer} rows exceed the context of {context_tokens} tokens; the longest has {max(lengths)}"
+        )

@@ -1,4 +1,4 @@
-"""How hard each training row is, for a curriculum that goes from easy to hard."""
+"""Score the difficulty of training rows for an easy-to-hard curriculum."""
 
 import math
 from collections.abc import Sequence
@@ -10,30 +10,31 @@ from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import Policy, answer_logprobs
 from synth_assets.training.specs import OptimizationSpec
 
-ROWS_IN_A_BATCH = 16
-COLUMNS = {"reward_margin": "margin", "score": "score"}  # of the rows; the higher, the easier
+LOGPROB_BATCH_ROWS = 16
+COLUMNS = {"reward_margin": "margin", "score": "score"}  # difficulty -> column; higher values are easier
 
 
-def difficulty_of(
+def row_difficulty(
     spec: OptimizationSpec, policy: Policy, examples: Sequence[Example], rows: pl.DataFrame
 ) -> list[float]:
-    """A number for each example, higher where it is harder; none where the spec has no curriculum.
+    """Return the difficulty of each example, higher is harder; empty if the spec has no curriculum.
 
-    "length" is tokens of prompt and answer; "base_perplexity" of the answer under the weights that training starts
-    from; "reward_margin" and "score" are columns of the rows, of which a high value is easy: a clear preference, a
-    clean row.
+    "length" counts the tokens of prompt and answer. "base_perplexity" is the perplexity of the answer under the initial
+    weights. "reward_margin" and "score" are columns of the rows in which higher values are easier.
 
     Raises:
-        TrainingError: the rows lack the column, or a value in it.
+        TrainingError: the column is missing or has null or non-finite values.
     """
     if spec.order != "curriculum":
         return []
     if spec.difficulty == "length":
         return [float(len(example)) for example in examples]
     if spec.difficulty == "base_perplexity":
-        logprobs = answer_logprobs(policy[0], examples, ROWS_IN_A_BATCH)
+        logprobs = answer_logprobs(policy[0], examples, LOGPROB_BATCH_ROWS)
         return [math.exp(-total / len(e.answer)) for total, e in zip(logprobs, examples, strict=True)]
     column = COLUMNS[spec.difficulty]
     if column not in rows.columns or rows[column].null_count() or not rows[column].is_finite().all():
-        raise TrainingError(f"the curriculum by {spec.difficulty} needs a number in the column {column} of every row")
+        raise TrainingError(
+            f"the curriculum by {spec.difficulty} needs a finite number in column {column} of every row"
+        )
     return (-rows[column]).to_list()

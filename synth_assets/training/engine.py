@@ -1,4 +1,4 @@
-"""What all trainers share: where they work, what they leave, arguments from spec and tier, adapters and their files."""
+"""Shared parts of all trainers: setup, outcome, TRL arguments, and creating and saving adapters."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from synth_assets.llm.costs import CHECKPOINT_ACTIVATIONS_BELOW_GB
-from synth_assets.llm.loading import peft_quieted
+from synth_assets.llm.loading import suppress_peft_warning
 from synth_assets.schemas.tier import Tier
 from synth_assets.storage.blocks import Progress
 from synth_assets.training.budget import UNLIMITED, Budget
@@ -19,18 +19,16 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-"""Llama-3.2-3B in bf16 with 8 rows of 2,048 tokens keeps about 30 GB of activations (costs.py)."""
-
 LoadedBase = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 """A base model in the tier's precision, and its tokenizer."""
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """Where a training happens: the adapter's name, its base, the tier, and who is told how it goes.
+    """Environment of a training: adapter name, base model, tier, progress, checkpoints and budget.
 
-    `base` is the name that the adapter's files give the base, `context_tokens` the base's longest sequence. Without
-    `checkpoints` nothing survives the process; `known_tokens_per_s` is what the last such training here reached.
+    `base` is the base model's name in the adapter's files, `context_tokens` its context length. Without `checkpoints`
+    a training cannot be resumed. `expected_tokens_per_s` is the rate of the last comparable training.
     """
 
     name: str
@@ -40,16 +38,17 @@ class TrainingSetup:
     progress: Progress
     checkpoints: Checkpoints | None = None
     budget: Budget = UNLIMITED
-    known_tokens_per_s: float | None = None
+    expected_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The measured numbers of a training.
+    """Measurements of a training.
 
-    `tokens` are those trained on, without padding, and `fill_rate` their share of all slots; `seconds` are of the wall
-    and include validation, `tokens_per_s` leaves it out. `host_peak_bytes` is of this process (0 where the system does
-    not tell), `predicted` what was expected before, `validation` what the kept weights reach on validation rows.
+    `tokens` counts the training tokens without padding, and `fill_rate` is their share of all positions with padding.
+    `seconds` is wall time including validation; `tokens_per_s` excludes validation. `host_peak_bytes` is the peak
+    memory of this process (0 if the system does not report it), `predicted` the cost predicted before the training,
+    and `validation` the scores of the final weights on validation rows.
     """
 
     curve: list[dict[str, float]]
@@ -66,7 +65,7 @@ class Outcome:
     host_peak_bytes: int = 0
     batch_size: int = 0
     accumulation: int = 0
-    best_step: int = 0  # whose weights were kept; 0: the last ones
+    best_step: int = 0  # step whose weights were kept; 0: the last step
     phases: list[dict[str, Any]] = field(default_factory=list)
     predicted: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
@@ -75,30 +74,30 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that ended well: its numbers, and how to write the adapter into an empty folder."""
+    """A finished training: its outcome, and a function that saves the adapter to an empty folder."""
 
     outcome: Outcome
     save: Callable[[Path], None]
 
 
-def trainer_arguments(spec: OptimizationSpec, setting: TrainingSetup, *, validates: bool) -> dict[str, Any]:
-    """The arguments that TRL's SFTConfig and DPOConfig share; `output_dir` and the method's own are left out."""
-    tier = setting.tier
+def trainer_arguments(spec: OptimizationSpec, setup: TrainingSetup, *, validates: bool) -> dict[str, Any]:
+    """Return the arguments shared by TRL's SFTConfig and DPOConfig, without `output_dir` and method settings."""
+    tier = setup.tier
     batch, accumulation = batch_rows(spec, tier)
     cuda = tier.device == "cuda"
     return {
         "learning_rate": spec.learning_rate,
         "num_train_epochs": spec.epochs,
-        "max_steps": spec.max_steps or -1,  # -1: by epochs
-        "lr_scheduler_type": "constant",  # the loop's own schedule replaces it
+        "max_steps": spec.max_steps or -1,  # -1: use epochs
+        "lr_scheduler_type": "constant",  # replaced by the schedule in loop.py
         "weight_decay": spec.weight_decay,
         "max_grad_norm": spec.max_grad_norm,
         "optim": "adamw_torch",
         "per_device_train_batch_size": batch,
         "per_device_eval_batch_size": batch,
         "gradient_accumulation_steps": accumulation,
-        "train_sampling_strategy": "group_by_length",  # of validation too; training has the loop's own batches
-        "remove_unused_columns": False,  # both read `length`
+        "train_sampling_strategy": "group_by_length",  # applies to validation; training batches come from loop.py
+        "remove_unused_columns": False,  # keeps `length`
         "seed": spec.seed,
         "use_cpu": not cuda,
         "fp16": cuda and tier.dtype == "float16",
@@ -112,17 +111,17 @@ def trainer_arguments(spec: OptimizationSpec, setting: TrainingSetup, *, validat
         "save_strategy": "no",
         "logging_strategy": "steps",
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it hides the very numbers that end a training
+        "logging_nan_inf_filter": False,  # the filter would hide a diverged training
         "report_to": [],
         "disable_tqdm": True,
     }
 
 
 def save_adapter(model: "PeftModel", folder: Path, base: str) -> None:
-    """Write the adapter "default" alone, as safetensors, so that equal weights are equal files on any machine.
+    """Save the adapter "default" as safetensors, so that equal weights give equal files on any machine.
 
-    The configuration's lists are sorted (PEFT keeps them as sets, in the order of the process's hash seed), its base
-    is the name given and not where it lay, and PEFT's empty model card is left out.
+    Sorts the lists in the configuration (PEFT stores them as sets, ordered by the process's hash seed), replaces the
+    base model's path with its name, and removes PEFT's empty model card.
     """
     model.save_pretrained(str(folder), selected_adapters=["default"], save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
@@ -135,10 +134,10 @@ def save_adapter(model: "PeftModel", folder: Path, base: str) -> None:
 
 
 def new_adapter(model: "PreTrainedModel", config: "PeftConfig", seed: int) -> "PeftModel":
-    """The base with a fresh adapter on it, whose random weights come from `seed`."""
+    """Add a new adapter to a base model, initialised with `seed`."""
     from peft import get_peft_model
     from transformers import set_seed
 
     set_seed(seed)
-    with peft_quieted():
+    with suppress_peft_warning():
         return get_peft_model(model, config)  # pyright: ignore[reportReturnType]

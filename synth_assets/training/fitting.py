@@ -1,4 +1,4 @@
-"""A training from its first step to its outcome, through checkpoints, shrinking batches and an end that is chosen."""
+"""Run a training from the first step to its outcome, with checkpoints, out-of-memory retries and early stopping."""
 
 import tempfile
 import time
@@ -16,17 +16,17 @@ from synth_assets.llm.costs import (
     reset_peak_memory,
 )
 from synth_assets.schemas.tier import Tier
-from synth_assets.training.callbacks import OVERFLOWS_IN_FLOAT16, Curve
+from synth_assets.training.callbacks import MAX_OVERFLOWS_FLOAT16, Curve
 from synth_assets.training.checkpoints import read_state
 from synth_assets.training.data import Example
 from synth_assets.training.engine import Outcome, Trained, TrainingSetup, save_adapter
 from synth_assets.training.errors import TrainingError
-from synth_assets.training.loop import resumed_session, watch
-from synth_assets.training.memory import out_of_memory, release, smaller
-from synth_assets.training.preconditions import batch_rows, check_trained, steps_in_epoch, trainable
-from synth_assets.training.session import Session, TrainingInterruptedError, deliver, ending_gently
+from synth_assets.training.loop import restore_session, training_callback
+from synth_assets.training.memory import free_memory, is_out_of_memory, shrink_batch
+from synth_assets.training.preconditions import batch_rows, check_trained, steps_in_epoch, trainable_weights
+from synth_assets.training.session import Session, TrainingInterruptedError, graceful_stop, raise_pending_signal
 from synth_assets.training.specs import OptimizationSpec
-from synth_assets.training.validation import scores_of
+from synth_assets.training.validation import validation_scores
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,14 +38,14 @@ S = TypeVar("S", bound=OptimizationSpec)
 
 @dataclass(frozen=True)
 class Rows:
-    """What a training reads.
+    """Facts about the rows of a training.
 
     Args:
-        lengths: tokens of each sequence that is trained on, for predictions.
-        validation: what the finished adapter is scored on; empty: it is not.
-        difficulty: of each training row, for the curriculum.
-        notes: what was decided before the training, for its log and its events.
-        sequences: that each training row gives.
+        lengths: tokens of each training sequence, to predict the cost.
+        validation: examples on which the finished adapter is scored; empty for no scores.
+        difficulty: difficulty of each training row, for the curriculum.
+        notes: notes on decisions made before the training, for its log and events.
+        sequences: training sequences per row.
     """
 
     lengths: Sequence[int]
@@ -55,85 +55,85 @@ class Rows:
     sequences: int = 1
 
 
-def fit(make: "Callable[[S, Path], Trainer]", spec: S, setting: TrainingSetup, rows: Rows) -> Trained:
-    """Train until the steps, patience or the budget are at their end.
+def fit(make: "Callable[[S, Path], Trainer]", spec: S, setup: TrainingSetup, rows: Rows) -> Trained:
+    """Train until the steps, the patience or the budget is used up.
 
-    A training goes on from the newest checkpoint of `setting`. Where memory runs out it starts over from there, or from
-    its first weights, in smaller forward passes of the same rows for each step.
+    Resumes from the newest checkpoint of `setup`. When memory runs out, the training restarts from that checkpoint, or
+    from the initial weights, with a smaller batch and more accumulation, so that each step sees the same rows.
 
     Args:
-        make: builds a `Supervised` Trainer, for a spec and a scratch folder, around a PeftModel whose adapter is called
-            "default".
-        spec: with or without its own batch.
-        setting: the tier, and where progress and checkpoints go.
-        rows: lengths, validation and difficulty of the rows.
+        make: builds a Trainer with `TrainerMixin` from a spec and a scratch folder, around a PeftModel whose adapter is
+            called "default".
+        spec: with or without a batch size.
+        setup: tier, progress, checkpoints and budget.
+        rows: lengths, validation examples and difficulty of the rows.
 
     Raises:
-        TrainingError: a number was not finite, the weights did not change, the budget or the memory does not suffice.
-        TrainingInterruptedError: a signal ended it.
+        TrainingError: a metric was not finite, the weights did not change, or the budget or the memory is too small.
+        TrainingInterruptedError: a signal stopped the training.
     """
-    batch, accumulation = batch_rows(spec, setting.tier)
+    batch, accumulation = batch_rows(spec, setup.tier)
     spec = replace(spec, batch_size=batch, accumulation=accumulation)
     predicted = predicted_cost(
-        sum(rows.lengths) * _passes(spec, rows, setting.tier), setting.known_tokens_per_s, setting.tier
+        sum(rows.lengths) * _passes(spec, rows, setup.tier), setup.expected_tokens_per_s, setup.tier
     )
-    setting.budget.refuse(predicted.get("seconds"))
-    checkpoint = setting.checkpoints.newest(setting.progress) if setting.checkpoints else None
+    setup.budget.check_prediction(predicted.get("seconds"))
+    checkpoint = setup.checkpoints.newest(setup.progress) if setup.checkpoints else None
     if checkpoint:
-        spec = _as_shrunk(spec, checkpoint)
+        spec = _restore_batch(spec, checkpoint)
     start: dict[str, Tensor] = {}
     events = list(rows.notes)
     for note in rows.notes:
-        setting.progress(f"{setting.name}: {note}")
+        setup.progress(f"{setup.name}: {note}")
     reset_host_peak()
     while True:
-        attempt = _Attempt(spec, setting, rows, start, checkpoint, events)
+        attempt = _Attempt(spec, setup, rows, start, checkpoint, events)
         if attempt.train(make):
             return attempt.trained(predicted)
-        release()
+        free_memory()
         before, events = spec, attempt.session.events
-        spec = smaller(spec)
-        batches = f"{before.batch_size} x {before.accumulation} to {spec.batch_size} x {spec.accumulation}"
-        attempt.session.tell(f"out of memory: forward passes x accumulation go from {batches}, the rows of a step stay")
-        checkpoint = setting.checkpoints.newest(setting.progress) if setting.checkpoints else None
-        if spec.batch_tokens and setting.checkpoints:
-            setting.checkpoints.clear()  # their epoch's order is of the larger batches
+        spec = shrink_batch(spec)
+        sizes = f"{before.batch_size} x {before.accumulation} to {spec.batch_size} x {spec.accumulation}"
+        attempt.session.report(f"out of memory: batch x accumulation reduced from {sizes}; rows per step unchanged")
+        checkpoint = setup.checkpoints.newest(setup.progress) if setup.checkpoints else None
+        if spec.batch_tokens and setup.checkpoints:
+            setup.checkpoints.clear()  # they contain the larger batches of the interrupted epoch
             checkpoint = None
         del attempt
 
 
 class _Attempt:
-    """One try at a training, with batches of one size."""
+    """One attempt at a training, with a fixed batch size."""
 
     def __init__(
         self,
         spec: OptimizationSpec,
-        setting: TrainingSetup,
+        setup: TrainingSetup,
         rows: Rows,
         start: "dict[str, Tensor]",
         checkpoint: Path | None,
         events: Sequence[str],
     ) -> None:
-        """From `checkpoint`, or from the weights `start`, which the first attempt fills in."""
-        self.spec, self.setting, self.rows, self.start, self.checkpoint = spec, setting, rows, start, checkpoint
-        overflows = OVERFLOWS_IN_FLOAT16 if setting.tier.dtype == "float16" else 0
-        curve = Curve(setting.name, setting.progress, overflows)
-        self.session = Session(spec, curve, setting.checkpoints, setting.budget, rows.difficulty)
+        """Start from `checkpoint`, or from the weights in `start`, which the first attempt fills in."""
+        self.spec, self.setup, self.rows, self.start, self.checkpoint = spec, setup, rows, start, checkpoint
+        overflows = MAX_OVERFLOWS_FLOAT16 if setup.tier.dtype == "float16" else 0
+        curve = Curve(setup.name, setup.progress, overflows)
+        self.session = Session(spec, curve, setup.checkpoints, setup.budget, rows.difficulty)
         self.session.events.extend(events)
         self.model: Any = None
         self.tokenizer: Any = None
 
     def train(self, make: "Callable[[Any, Path], Trainer]") -> bool:
-        """Train; returns whether memory sufficed."""
+        """Train; return False if memory ran out."""
         with tempfile.TemporaryDirectory(prefix="training-") as scratch:
             try:
-                with ending_gently(self.session):
+                with graceful_stop(self.session):
                     self._run(make(self.spec, Path(scratch)))
             except TrainingInterruptedError:
-                deliver(self.session)
+                raise_pending_signal(self.session)
                 raise
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 return False
         return True
@@ -144,29 +144,29 @@ class _Attempt:
         session = self.session
         trainer.session = session  # pyright: ignore[reportAttributeAccessIssue]
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(watch(session))
+        trainer.add_callback(training_callback(session))
         self.model, self.tokenizer = trainer.model, trainer.processing_class
-        _keep_float32_adapters(self.model, self.setting.tier)
+        _keep_float32_adapters(self.model, self.setup.tier)
         _keep_four_bit_gradients_exact(self.model)
         if not self.start:
-            self.start.update(trainable(self.model))
-        _put(self.start, self.model)
+            self.start.update(trainable_weights(self.model))
+        _load_weights(self.start, self.model)
         session.curve.started = time.monotonic()
         if self.checkpoint:
-            resumed_session(session, self.checkpoint, self.model)
-            session.tell(f"goes on from the checkpoint {self.checkpoint.name}")
+            restore_session(session, self.checkpoint, self.model)
+            session.report(f"resuming from checkpoint {self.checkpoint.name}")
         reset_peak_memory()
         trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
         self.seconds = session.curve.seconds()
-        session.best.put_into(self.model)
+        session.best.load_into(self.model)
 
     def trained(self, predicted: dict[str, float]) -> Trained:
-        """What came out; TrainingError where nothing was learned."""
+        """Return the trained adapter with its outcome. Raises TrainingError if no weights changed."""
         session, curve, model = self.session, self.session.curve, self.model
         if not curve.losses():
             raise TrainingError("no step was logged")
         check_trained(model, self.start)
-        batch, accumulation = batch_rows(self.spec, self.setting.tier)
+        batch, accumulation = batch_rows(self.spec, self.setup.tier)
         peak, kind = peak_memory(model, self.spec.batch_tokens or batch * max(self.rows.lengths))
         counts = parameter_counts(model)
         outcome = Outcome(
@@ -187,14 +187,14 @@ class _Attempt:
             best_step=session.best.step if session.best.weights else 0,
             phases=[asdict(phase) for phase in session.rate.phases] if session.rate else [],
             predicted=predicted,
-            validation=scores_of((model, self.tokenizer), self.rows.validation, self.spec.scored_rows, batch),
+            validation=validation_scores((model, self.tokenizer), self.rows.validation, self.spec.scored_rows, batch),
             events=session.events,
         )
-        return Trained(outcome, lambda folder: save_adapter(model, folder, self.setting.base))
+        return Trained(outcome, lambda folder: save_adapter(model, folder, self.setup.base))
 
 
 def _passes(spec: OptimizationSpec, rows: Rows, tier: Tier) -> float:
-    """Return how often each row is read; with a token budget, as far as full batches tell."""
+    """Return the number of passes over the rows; with a token budget, an estimate from full batches."""
     if not spec.max_steps:
         return spec.epochs
     if spec.batch_tokens:
@@ -202,13 +202,13 @@ def _passes(spec: OptimizationSpec, rows: Rows, tier: Tier) -> float:
     return spec.max_steps / steps_in_epoch(len(rows.lengths) // rows.sequences, spec, tier)
 
 
-def _as_shrunk(spec: S, checkpoint: Path) -> S:
-    """The spec with the batches that the checkpoint's training had come to."""
+def _restore_batch(spec: S, checkpoint: Path) -> S:
+    """Return the spec with the batch size, accumulation and token budget of a checkpoint."""
     state = read_state(checkpoint)
     return replace(spec, **{name: state[name] for name in ("batch_size", "accumulation", "batch_tokens")})
 
 
-def _put(weights: "dict[str, Tensor]", model: "PeftModel") -> None:
+def _load_weights(weights: "dict[str, Tensor]", model: "PeftModel") -> None:
     import torch
 
     with torch.no_grad():
@@ -218,14 +218,14 @@ def _put(weights: "dict[str, Tensor]", model: "PeftModel") -> None:
 
 
 def _keep_four_bit_gradients_exact(model: "PeftModel") -> None:
-    """Stop bitsandbytes 0.50 from repacking 4-bit weights in validation, after which gradients on a CPU are wrong."""
+    """Stop bitsandbytes 0.50 from repacking 4-bit weights in validation, which makes later CPU gradients wrong."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # pyright: ignore[reportArgumentType]
 
 
 def _keep_float32_adapters(model: "PeftModel", tier: Tier) -> None:
-    """Undo TRL's cast of adapters on quantised bases to bfloat16 where the card has none (its scaler needs float32)."""
+    """Undo TRL's cast of adapters on quantised bases to bfloat16 in float16 training, whose scaler needs float32."""
     if tier.dtype != "float16":
         return
     for parameter in model.parameters():

@@ -1,4 +1,4 @@
-"""Log-probabilities of answers: what DPO compares a policy with, computed once for all its runs."""
+"""Log-probabilities of answers, such as the reference log-probabilities of DPO, which all its runs share."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Policy = tuple["PeftModel", "PreTrainedTokenizerBase"]
-"""A base with an adapter on it, and its tokenizer."""
+"""A base model with an adapter, and its tokenizer."""
 
-BATCH_FACTOR = 2  # rows in one forward pass for each of the tier's training batch: no gradients are kept
+BATCH_FACTOR = 2  # rows per forward pass, in multiples of the tier's training batch; gradients need no memory here
 
 
-def reference_policy(base: LoadedBase, adapter: Path, setting: TrainingSetup) -> Policy:
-    """The base with the adapter of a folder, for reading only; TrainingError where the precision is not available."""
-    check_precision(setting.tier)
+def reference_policy(base: LoadedBase, adapter: Path, setup: TrainingSetup) -> Policy:
+    """Load a base model with an adapter for inference. Raises TrainingError if the tier's precision is unavailable."""
+    check_precision(setup.tier)
     model, tokenizer = base
     return load_adapter(model, adapter), tokenizer
 
 
-def pair_logprobs(policy: Policy, pairs: pl.DataFrame, setting: TrainingSetup) -> pl.DataFrame:
-    """REFERENCE_LOGPROBS of `pairs` under a policy: summed over the answer's tokens, in nats.
+def pair_logprobs(policy: Policy, pairs: pl.DataFrame, setup: TrainingSetup) -> pl.DataFrame:
+    """Compute REFERENCE_LOGPROBS of `pairs` under a policy: sums over the answer's tokens, in nats.
 
-    The end of the turn belongs to the answer.
+    The answer includes its end-of-turn token.
 
     Raises:
-        TrainingError: a pair is longer than the context, or a sum is not finite.
+        TrainingError: a pair exceeds the context length, or a sum is not finite.
     """
     model, tokenizer = policy
-    examples = encode_pairs(pairs, tokenizer, setting.context_tokens)
+    examples = encode_pairs(pairs, tokenizer, setup.context_tokens)
     answers = [Example(e.prompt, e.chosen) for e in examples] + [Example(e.prompt, e.rejected) for e in examples]
-    sums = answer_logprobs(model, answers, setting.tier.batch_size * BATCH_FACTOR)
+    sums = answer_logprobs(model, answers, setup.tier.batch_size * BATCH_FACTOR)
     table = pl.DataFrame(
         {
             "pair_id": [example.pair_id for example in examples],
@@ -53,12 +53,14 @@ def pair_logprobs(policy: Policy, pairs: pl.DataFrame, setting: TrainingSetup) -
     )
     broken = table.filter(~(pl.col("chosen_logprob").is_finite() & pl.col("rejected_logprob").is_finite()))
     if broken.height:
-        raise TrainingError(f"{broken.height} log-probabilities are not finite, such as of pair {broken['pair_id'][0]}")
+        raise TrainingError(
+            f"log-probabilities of {broken.height} pairs are not finite, such as {broken['pair_id'][0]}"
+        )
     return table
 
 
 def answer_logprobs(model: "PreTrainedModel | PeftModel", examples: Sequence[Example], batch_size: int) -> list[float]:
-    """The log p(answer | prompt) in nats for each example, in order; batches hold examples of like length."""
+    """Compute log p(answer | prompt) in nats for each example, in order; batches group examples of similar length."""
     import torch
 
     sums = [0.0] * len(examples)
@@ -79,14 +81,16 @@ def _batch_logprobs(model: "PreTrainedModel | PeftModel", examples: Sequence[Exa
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False).logits
-    texts = logits[:, -ids.shape[1] :]  # the virtual tokens of a soft prompt have logits too
+    texts = logits[:, -ids.shape[1] :]  # drop the logits of virtual tokens
     for example, row in zip(examples, texts, strict=True):
-        yield _summed(row[len(example.prompt) - 1 : len(example) - 1], torch.tensor(example.answer, device=row.device))
+        yield _sum_logprobs(
+            row[len(example.prompt) - 1 : len(example) - 1], torch.tensor(example.answer, device=row.device)
+        )
 
 
-def _summed(logits: "Tensor", answer: "Tensor") -> float:
-    """One answer at a time in float32, so that the wide copy of a large vocabulary stays small."""
+def _sum_logprobs(logits: "Tensor", answer: "Tensor") -> float:
+    """Sum the answer's log-probabilities in float32, one answer at a time to limit memory."""
     import torch
 
-    picked = torch.log_softmax(logits.float(), dim=-1).gather(1, answer.unsqueeze(1))
-    return float(picked.double().sum())
+    selected = torch.log_softmax(logits.float(), dim=-1).gather(1, answer.unsqueeze(1))
+    return float(selected.double().sum())

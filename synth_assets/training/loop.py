@@ -1,4 +1,4 @@
-"""What we add to the loop of TRL's trainers: our rates and batches, checkpoints that hold, an end that is chosen."""
+"""Extensions of TRL's training loop: learning-rate schedule, batch order, checkpoints and early stopping."""
 
 import json
 import time
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_assets.training import checkpoints as parts
-from synth_assets.training.batches import Batches, in_batches
+from synth_assets.training.batches import Batches, fixed_batches
 from synth_assets.training.errors import TrainingError
-from synth_assets.training.memory import ADVICE, out_of_memory, release
+from synth_assets.training.memory import ADVICE, free_memory, is_out_of_memory
 from synth_assets.training.schedules import AdaptiveRate, warmup_steps
 from synth_assets.training.session import Session, TrainingInterruptedError
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-class Supervised:
-    """Put before a trainer of TRL, whose `session` is set once it is made. It reports nothing to the hub."""
+class TrainerMixin:
+    """Mixin for TRL trainers. Set `session` after construction. Disables TRL's telemetry."""
 
     session: Session
 
@@ -29,7 +29,7 @@ class Supervised:
         return
 
     def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:  # noqa: ANN401
-        """Our schedule, which the loss may lower."""
+        """Create the learning-rate scheduler, which also reduces the rate when the loss stalls."""
         from torch.optim.lr_scheduler import LambdaLR
 
         try:
@@ -38,14 +38,14 @@ class Supervised:
             raise TrainingError(str(error)) from error
         if (warmup := warmup_steps(self.session.spec, num_training_steps)) >= num_training_steps:
             raise TrainingError(
-                f"warm-up of {warmup} steps is not below the {num_training_steps} steps of the training"
+                f"warm-up must be shorter than the training of {num_training_steps} steps, got {warmup} steps"
             )
         self.session.rate = rate
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, rate.factor)
         return self.lr_scheduler
 
     def get_train_dataloader(self: Any) -> "DataLoader":
-        """Batches in our order."""
+        """Return a data loader with the batches of `Batches`."""
         from torch.utils.data import DataLoader
 
         table, session = self.train_dataset, self.session
@@ -53,9 +53,9 @@ class Supervised:
         size, accumulation = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps
         resumed = session.resumed_epoch
         if session.difficulty and len(session.difficulty) != len(table):
-            raise TrainingError(f"{len(session.difficulty)} difficulties were given for {len(table)} rows")
+            raise TrainingError(f"expected one difficulty per row, got {len(session.difficulty)} for {len(table)} rows")
         if not session.spec.batch_tokens:
-            resumed = in_batches([row for batch in resumed for row in batch], size)
+            resumed = fixed_batches([row for batch in resumed for row in batch], size)
         session.batches = Batches(list(lengths), session.spec, size, accumulation, session.difficulty, resumed=resumed)
         loader = DataLoader(
             table,
@@ -66,31 +66,31 @@ class Supervised:
         return self.accelerator.prepare(loader)
 
     def _run_epoch(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
-        """Train for an epoch; skip it where the checkpoint was written after the last step."""
+        """Train for an epoch; skip it if the checkpoint was written after the last step."""
         if self.session.ended:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*arguments, **named)  # pyright: ignore[reportAttributeAccessIssue]
 
     def training_step(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:  # noqa: ANN401
-        """Count the slots of the batch, padding included."""
+        """Run a training step and count the positions of the batch, padding included."""
         self.session.curve.slots += inputs.get("attention_mask", inputs.get("input_ids")).numel()
         return super().training_step(model, inputs, *rest)  # pyright: ignore[reportAttributeAccessIssue]
 
     def evaluate(self: Any, *arguments: Any, **named: Any) -> dict[str, float]:  # noqa: ANN401
-        """Validate, in smaller batches where memory runs out; the training's stay as they are."""
+        """Validate; halve the validation batch, not the training batch, when memory runs out."""
         while True:
             batch = self.args.per_device_eval_batch_size
             try:
                 return super().evaluate(*arguments, **named)  # pyright: ignore[reportAttributeAccessIssue]
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             if batch == 1:
-                raise TrainingError(f"out of memory in validation of one row: {ADVICE}")
-            release()
+                raise TrainingError(f"out of memory in validation with a batch of one row: {ADVICE}")
+            free_memory()
             self.args.per_device_eval_batch_size = batch // 2
-            self.session.tell(f"out of memory in validation: its batch goes from {batch} to {batch // 2} rows")
+            self.session.report(f"out of memory in validation: batch reduced from {batch} to {batch // 2} rows")
 
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:  # noqa: ANN401
         session: Session = self.session
@@ -108,7 +108,7 @@ class Supervised:
             "scaler": scaler.state_dict() if scaler else None,
         }
         if float(self.state.epoch or 0.0).is_integer():
-            state["epoch"] = []  # it is over: the next one draws its own order
+            state["epoch"] = []  # the epoch is complete; the next one draws a new order
         state["ended"] = self.control.should_training_stop
         tensors = {"weights": weights, "optimizer": moments, "random": generators}
         if session.best.weights:
@@ -149,8 +149,8 @@ class Supervised:
             parts.restore_random(parts.read_tensors(folder, "random"), parts.read_state(folder)["random"])
 
 
-def resumed_session(session: Session, checkpoint: Path, model: Any) -> None:  # noqa: ANN401
-    """Bring a session to where a checkpoint was written; the trainer restores the rest."""
+def restore_session(session: Session, checkpoint: Path, model: Any) -> None:  # noqa: ANN401
+    """Restore a session from a checkpoint; the trainer restores model, optimiser and random generators."""
     state = parts.read_state(checkpoint)
     session.curve.restore(state["curve"])
     session.best.restore(state["best"], parts.read_tensors(checkpoint, "best"), model)
@@ -158,11 +158,11 @@ def resumed_session(session: Session, checkpoint: Path, model: Any) -> None:  # 
     session.resumed_epoch, session.ended = state["epoch"], state["ended"]
 
 
-class Watching:
-    """What the callback of `watch` does: curve, lower rates, best weights, checkpoints, and the end of the training."""
+class TrainingMonitor:
+    """Callback logic: record the curve, reduce the rate, keep the best weights, request checkpoints, stop early."""
 
     def __init__(self, session: Session) -> None:
-        """Take what the training keeps."""
+        """Monitor the training of `session`."""
         self.session = session
 
     def on_pre_optimizer_step(
@@ -172,7 +172,7 @@ class Watching:
         control: "TrainerControl",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Keep the rate that the step is about to take."""
+        """Record the learning rate of the coming step."""
         self.session.applied_rate = kwargs["optimizer"].param_groups[0]["lr"]
 
     def on_log(
@@ -182,16 +182,16 @@ class Watching:
         control: "TrainerControl",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Keep the step in the curve, lower the rate where the loss has stalled, and look at the budget."""
+        """Record the step in the curve, reduce the learning rate if the loss has stalled, and check the budget."""
         logs: dict[str, Any] = kwargs.get("logs") or {}
         step = state.global_step
         self.session.curve.add(step, state.max_steps, logs, self.session.facts(step))
         if "loss" not in logs:
             return
         if self.session.rate and self.session.rate.observe(float(logs["loss"])):
-            _lower(kwargs["optimizer"], kwargs["lr_scheduler"], self.session.rate)
-            scale = f"{self.session.rate.scale:.2f} of its plan"
-            self.session.tell(f"step {step}: the loss fell no further, the learning rate is {scale}")
+            _apply_lower_rate(kwargs["optimizer"], kwargs["lr_scheduler"], self.session.rate)
+            scale = f"{self.session.rate.scale:.2f}"
+            self.session.report(f"step {step}: loss stalled, learning rate reduced to {scale} of the schedule")
         self.session.budget.check(step, state.max_steps, self.session.curve)
 
     def on_evaluate(
@@ -201,9 +201,10 @@ class Watching:
         control: "TrainerControl",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Keep the weights where they are the best so far; end the training where patience is over."""
-        if self.session.best.judge(state.global_step, kwargs["metrics"]["eval_loss"], kwargs["model"]):
-            self.session.tell(f"stopped at step {state.global_step} of {state.max_steps}: {self.session.best.why()}")
+        """Keep the weights if they are the best so far; stop the training if the patience is used up."""
+        best = self.session.best
+        if best.update(state.global_step, kwargs["metrics"]["eval_loss"], kwargs["model"]):
+            self.session.report(f"stopped at step {state.global_step} of {state.max_steps}: {best.stop_reason()}")
             control.should_training_stop = True
 
     def on_step_end(
@@ -213,13 +214,13 @@ class Watching:
         control: "TrainerControl",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Ask for the last validation and for a checkpoint where one is due; end on a signal."""
-        ends = float(state.epoch or 0.0).is_integer() or state.global_step >= state.max_steps  # the epoch does
+        """Request the final validation, and a checkpoint if one is due; stop on a signal."""
+        epoch_ends = float(state.epoch or 0.0).is_integer() or state.global_step >= state.max_steps
         if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
             control.should_evaluate = True
-        if not ends:
-            control.should_save = _wants_to_save(self.session)
-        if self.session.signal and not control.should_save and not ends:
+        if not epoch_ends:
+            control.should_save = _checkpoint_due(self.session)
+        if self.session.signal and not control.should_save and not epoch_ends:
             raise TrainingInterruptedError(f"signal {self.session.signal} at step {state.global_step}")
 
     def on_epoch_end(
@@ -229,9 +230,9 @@ class Watching:
         control: "TrainerControl",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """A checkpoint between epochs comes after the validation there, which draws random numbers too."""
-        ends = state.global_step >= state.max_steps or control.should_training_stop
-        control.should_save = _wants_to_save(self.session) and (not ends or bool(self.session.signal))
+        """Request a checkpoint if one is due, after the epoch's validation, which also draws random numbers."""
+        training_ends = state.global_step >= state.max_steps or control.should_training_stop
+        control.should_save = _checkpoint_due(self.session) and (not training_ends or bool(self.session.signal))
 
     def on_save(
         self,
@@ -240,30 +241,30 @@ class Watching:
         control: "TrainerControl",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """End on a signal, now that the checkpoint is written."""
+        """Stop on a signal after the checkpoint is written."""
         if self.session.signal:
             raise TrainingInterruptedError(
                 f"signal {self.session.signal}: checkpoint written at step {state.global_step}"
             )
 
 
-def watch(session: Session) -> "TrainerCallback":
-    """The callback that keeps the curve, lowers the rate, chooses the best weights, saves, and ends the training."""
+def training_callback(session: Session) -> "TrainerCallback":
+    """Return a Trainer callback for `TrainingMonitor`."""
     from transformers import TrainerCallback
 
-    class Watcher(Watching, TrainerCallback):
-        """`Watching`, as transformers wants it."""
+    class MonitorCallback(TrainingMonitor, TrainerCallback):
+        """`TrainingMonitor` as a Transformers callback."""
 
-    return Watcher(session)
+    return MonitorCallback(session)
 
 
-def _lower(optimizer: "Optimizer", scheduler: "LambdaLR", rate: AdaptiveRate) -> None:
-    """Have the next step take the lowered rate: the scheduler has set that step's before the loss was told."""
+def _apply_lower_rate(optimizer: "Optimizer", scheduler: "LambdaLR", rate: AdaptiveRate) -> None:
+    """Apply the reduced rate to the next step, whose rate the scheduler set before the loss was logged."""
     for group, base in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
         group["lr"] = base * rate.factor(scheduler.last_epoch)
 
 
-def _wants_to_save(session: Session) -> bool:
+def _checkpoint_due(session: Session) -> bool:
     if session.checkpoints is None:
         return False
     return bool(session.signal) or time.monotonic() - session.saved >= session.checkpoints.every_s

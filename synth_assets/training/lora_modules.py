@@ -1,4 +1,4 @@
-"""Which layers of a model LoRA can adapt, from its configuration alone."""
+"""Check LoRA target modules against a model's configuration, without its weights."""
 
 from synth_assets.llm.model_files import resolve
 from synth_assets.training.errors import TrainingError
@@ -7,12 +7,12 @@ from synth_assets.training.specs import LoraSpec
 
 
 def missing_modules(location: str, spec: LoraSpec) -> str:
-    """Return why the target modules of a spec do not fit a model, naming those that would; empty where they fit.
+    """Return an error message if a spec's target modules do not match a model's layers, else "".
 
-    The model is built without memory for its weights, which are not fetched.
+    The model is built on the meta device; its weights are not downloaded.
 
     Raises:
-        ModelFilesError: the model's description cannot be had.
+        ModelFilesError: the model's configuration is unavailable.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

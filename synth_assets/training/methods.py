@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference_logprobs"
 REFERENCE_VERSION = 1
-"""Stands for the code that computes reference log-probabilities, like `Method.version`."""
-REFERENCE_CODE_VERSION = fingerprint(REFERENCE, REFERENCE_VERSION)  # as Dagster keeps it
+"""Version of the code that computes reference log-probabilities, like `Method.version`."""
+REFERENCE_CODE_VERSION = fingerprint(REFERENCE, REFERENCE_VERSION)  # Dagster's code version of the asset
 
 
 def _same_rows(rows: "pl.DataFrame") -> "pl.DataFrame":
@@ -46,20 +46,20 @@ class Method:
     """A way to train an adapter.
 
     Attributes:
-        key: the asset is `<key>_adapter`, its control `<key>_control_adapter`.
+        key: name of the method; its asset is `<key>_adapter`, its control `<key>_control_adapter`.
         spec: class of its settings.
-        train: trains one adapter by a resolved plan.
-        rows: asset with the rows: SFT_ROWS (`sft_dataset`) or PAIRS.
-        description: of the asset, a sentence.
-        continues: adapter asset whose weights the training starts from; None: the base model.
-        reference: asset with the reference log-probabilities of the rows; None where the loss needs none.
+        train: trains an adapter from a resolved plan.
+        rows: asset with the training rows: SFT_ROWS (`sft_dataset`) or PAIRS.
+        description: description of the asset, one sentence.
+        continues: adapter asset whose weights the training starts from; None for the base model.
+        reference: asset with the reference log-probabilities of the rows; None if the loss needs none.
         control: returns the settings of the control, which trains on the same rows for as many steps without the
-            method's own loss; None: no control.
-        curves: the measures that figures of a training show.
-        trained_rows: returns the rows of a table that training examples are made from.
-        columns: of those rows, for a curriculum.
-        version: stands for the method's code in the fingerprint of its adapters. Raise it when the code gives other
-            weights for the same spec, rows, base and seed; `tests/training/test_versions.py` reminds of it.
+            method's own loss; None for no control.
+        curves: kind of training curves in the figures.
+        trained_rows: selects the rows of the table that training examples are made from.
+        columns: columns of those rows that a curriculum can use.
+        version: version of the method's code in the fingerprint of its adapters. Raise it when the code gives other
+            weights for the same spec, rows, base and seed; `tests/training/test_versions.py` fails as a reminder.
     """
 
     key: str
@@ -87,12 +87,12 @@ class Method:
 
     @property
     def code_version(self) -> str:
-        """Return the version of the method's code as Dagster keeps it for an asset."""
+        """Return Dagster's code version of the method's assets."""
         return fingerprint(self.key, self.version)
 
     @property
     def is_lora(self) -> bool:
-        """Return whether its adapters are low-rank matrices: new ones, or those of the adapter that is continued."""
+        """Return whether its adapters are LoRA adapters, new or continued."""
         return self.continues is not None or issubclass(self.spec, LoraSpec)
 
     @property
@@ -101,15 +101,15 @@ class Method:
         return (self.adapter, self.control_adapter) if self.control else (self.adapter,)
 
 
-def dpo_method(preference_round: PreferenceRound, spec: type[DpoSpec], own: str = "") -> Method:
-    """Return the DPO method of a preference round; `own` is added to its description."""
+def dpo_method(preference_round: PreferenceRound, spec: type[DpoSpec], note: str = "") -> Method:
+    """Return the DPO method of a preference round; `note` is appended to its description."""
     return Method(
         key=preference_round.adapter.removesuffix("_adapter"),
         spec=spec,
         train=lambda base, plan: train_dpo(base, plan.parent, (plan.rows, plan.reference), _spec(plan), plan.setup),
         rows=preference_round.pairs,
         description=f"The {display_name(preference_round.policy)} adapter, trained further to prefer the chosen "
-        f"responses (direct preference optimisation).{own}",
+        f"responses (direct preference optimisation).{note}",
         continues=preference_round.policy,
         reference=preference_round.reference,
         control=control_spec,
@@ -118,7 +118,7 @@ def dpo_method(preference_round: PreferenceRound, spec: type[DpoSpec], own: str 
     )
 
 
-def _spec(plan: "TrainingPlan") -> Any:  # noqa: ANN401 - of the method's class
+def _spec(plan: "TrainingPlan") -> Any:  # noqa: ANN401 - the method's spec class
     return plan.spec
 
 
@@ -151,18 +151,21 @@ METHODS: Mapping[str, Method] = {
             columns=frozenset(),
         ),
         dpo_method(OFF_POLICY, DpoSpec),
-        *(dpo_method(each, OnPolicyDpoSpec, " The policy's own responses are among the pairs.") for each in ON_POLICY),
+        *(
+            dpo_method(round_, OnPolicyDpoSpec, " The pairs include the policy's own responses.")
+            for round_ in ON_POLICY
+        ),
     )
 }
-"""From the cheapest to the most expensive; tables and figures show adapters in this order."""
+"""Methods from the cheapest to the most expensive, which is the display order of their adapters."""
 
 ADAPTERS = tuple(name for method in METHODS.values() for name in method.adapters)
-"""The assets that are evaluated beside the base model."""
+"""Adapter assets, all of which are evaluated together with the base model."""
 
 CONTROLS = tuple(method.control_adapter for method in METHODS.values() if method.control)
-"""Adapters that are scored and never candidates."""
+"""Control adapters: evaluated, but never candidates."""
 
 
 def method_of(spec: OptimizationSpec) -> Method:
-    """Return the first method with settings of this class; KeyError names the class where there is none."""
+    """Return the first method with this spec class. Raises KeyError if there is none."""
     return {method.spec: method for method in reversed(list(METHODS.values()))}[type(spec)]

@@ -12,7 +12,7 @@ from synth_assets.schemas.tier import Tier
 from synth_assets.storage.blocks import Progress
 from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.manifests import content_hash, folder_hash, read_manifest
-from synth_assets.training.adapter_store import Recipe, known_rate
+from synth_assets.training.adapter_store import Recipe, last_tokens_per_s
 from synth_assets.training.budget import UNLIMITED, Budget
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.data import by_split
@@ -22,23 +22,23 @@ from synth_assets.training.methods import Method, method_of
 from synth_assets.training.preconditions import batch_rows, check_precision, check_steps
 from synth_assets.training.specs import AdapterSpec
 
-CHECKPOINT_EVERY_S = 60.0  # a killed training loses a minute at most; one of LoRA's checkpoints is written in under 1 s
+CHECKPOINT_EVERY_S = 60.0  # a killed training loses at most a minute; writing a LoRA checkpoint takes under 1 s
 CHECKPOINTS = "checkpoints"  # folder of SYNTH_HOME
-ARITHMETIC = ("device", "dtype", "quantisation", "attention", "grouping")  # of a tier: they change the numbers
+NUMERIC_TIER_FIELDS = ("device", "dtype", "quantisation", "attention", "grouping")  # tier fields that change weights
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """An adapter to train.
+    """Request for an adapter.
 
     Args:
-        name: the asset's name.
-        spec: its class is the method.
-        base: the model it belongs to.
+        name: name of the asset.
+        spec: settings; the class selects the method.
+        base: the base model.
         rows: SFT_ROWS, or PAIRS.
-        continued: the adapter whose weights it starts from.
+        continued: adapter whose weights the training starts from.
         reference: REFERENCE_LOGPROBS of the pairs, for DPO.
-        role: "control" is scored and never a candidate.
+        role: a "control" is evaluated but never a candidate.
     """
 
     name: str
@@ -52,7 +52,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Where trainings run: SYNTH_HOME, its adapters and blocks, the tier, progress, and limits."""
+    """Environment of trainings: SYNTH_HOME (`root`), adapter store, block folder, tier, progress and limits."""
 
     root: Path
     store: Path
@@ -60,25 +60,25 @@ class TrainingContext:
     tier: Tier
     progress: Progress
     budget: Budget = UNLIMITED
-    limits: WorkBudget | None = None  # of a step that works in blocks
+    limits: WorkBudget | None = None  # for steps that compute blocks
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
 
     def setup(self, name: str, base: ModelRecord) -> TrainingSetup:
-        """Return what every trainer of this context needs, for one adapter."""
+        """Return the setup of one adapter's training."""
         return TrainingSetup(name, base.name, base.context_tokens, self.tier, self.progress, budget=self.budget)
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A resolved training; the trainer only executes it.
+    """A resolved training, ready to execute.
 
     Args:
-        method: its row.
-        spec: with batch and accumulation resolved.
+        method: row of METHODS.
+        spec: settings with batch and accumulation resolved.
         rows: SFT_ROWS, or PAIRS.
         reference: REFERENCE_LOGPROBS of the pairs; empty for other methods.
-        parent: verified folder of the adapter that is continued; the empty path where none is.
-        recipe: everything that determines the adapter.
+        parent: verified folder of the adapter that is continued; an empty path if there is none.
+        recipe: training inputs that determine the adapter.
         setup: tier, progress, checkpoints and budget.
     """
 
@@ -91,54 +91,54 @@ class TrainingPlan:
     setup: TrainingSetup
 
     def check(self) -> None:
-        """Raise TrainingError for what would fail after the model is loaded: precision, no rows, too few steps."""
+        """Validate precision, rows and steps before the model is loaded. Raises TrainingError."""
         check_precision(self.setup.tier)
         check_steps(by_split(self.method.trained_rows(self.rows))[0].height, self.spec, self.setup.tier)
 
 
 def plan_training(request: TrainingRequest, context: TrainingContext) -> TrainingPlan:
-    """Resolve a request.
+    """Resolve a request into a plan.
 
     Raises:
         TrainingError: the adapter to continue failed to train.
-        ManifestError: its files are not what was made.
+        ManifestError: the files of the adapter to continue do not match its manifest.
     """
-    spec = resolved(request.spec, context.tier)
+    spec = resolve_batch(request.spec, context.tier)
     parent = parent_folder(request.continued, context.root)
     recipe = _recipe(replace(request, spec=spec), parent, context.tier)
     setup = replace(
         context.setup(request.name, request.base),
-        checkpoints=checkpoints_of(recipe, context),
-        known_tokens_per_s=known_rate(context.store, recipe),
+        checkpoints=checkpoints_for(recipe, context),
+        expected_tokens_per_s=last_tokens_per_s(context.store, recipe),
     )
     return TrainingPlan(method_of(spec), spec, request.rows, request.reference, parent, recipe, setup)
 
 
-def resolved(spec: AdapterSpec, tier: Tier) -> AdapterSpec:
-    """Return the spec with the tier's batch and accumulation where it names none."""
+def resolve_batch(spec: AdapterSpec, tier: Tier) -> AdapterSpec:
+    """Return the spec with batch and accumulation, taking missing values from the tier."""
     batch, accumulation = batch_rows(spec, tier)
     return replace(spec, batch_size=batch, accumulation=accumulation)
 
 
 def parent_folder(adapter: AdapterRecord | None, root: Path) -> Path:
-    """Return the folder of the adapter that is continued, its files verified; the empty path where none is."""
+    """Return the verified folder of the adapter that is continued, or an empty path if there is none."""
     if adapter is None:
         return Path()
     if adapter.failure:
-        raise TrainingError(f"{adapter.name} failed: {adapter.failure}")
+        raise TrainingError(f"{adapter.name} failed to train: {adapter.failure}")
     read_manifest(root / adapter.path)
     return root / adapter.path
 
 
-def checkpoints_of(recipe: Recipe, context: TrainingContext) -> Checkpoints:
-    """Return where a training leaves what it resumes from; removed once its adapter exists."""
+def checkpoints_for(recipe: Recipe, context: TrainingContext) -> Checkpoints:
+    """Return the checkpoints of a training, which are removed once its adapter is stored."""
     key = recipe.fingerprint()
     return Checkpoints(context.root / CHECKPOINTS / key, key, context.checkpoint_every_s)
 
 
-def arithmetic(tier: Tier) -> Mapping[str, str]:
-    """Return what of a tier changes the numbers of a training."""
-    return {name: getattr(tier, name) for name in ARITHMETIC}
+def numeric_settings(tier: Tier) -> Mapping[str, str]:
+    """Return the tier settings that change the trained weights."""
+    return {name: getattr(tier, name) for name in NUMERIC_TIER_FIELDS}
 
 
 def _recipe(request: TrainingRequest, parent: Path, tier: Tier) -> Recipe:
@@ -155,6 +155,6 @@ def _recipe(request: TrainingRequest, parent: Path, tier: Tier) -> Recipe:
         base=request.base.name,
         base_revision=request.base.revision,
         inputs=inputs,
-        tier=arithmetic(tier),
+        tier=numeric_settings(tier),
         version=method.version,
     )

@@ -1,4 +1,4 @@
-"""Which weights a training keeps, and when it has learned what it can: both by the loss on validation rows."""
+"""Keep the best weights and stop early, based on the validation loss."""
 
 import math
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Best:
-    """The weights of the lowest validation loss so far, and how long there was no lower one."""
+class BestWeights:
+    """Weights with the lowest validation loss so far, and the patience counter of early stopping."""
 
     def __init__(self, spec: OptimizationSpec) -> None:
-        """Nothing was validated yet."""
+        """Start without any validation."""
         self.spec = spec
         self.weights: dict[str, Tensor] = {}
         self.loss = self.bar = math.inf
         self.step = self.waited = 0
 
-    def judge(self, step: int, loss: float, model: "nn.Module") -> bool:
-        """Take a validation; returns whether patience is at its end."""
+    def update(self, step: int, loss: float, model: "nn.Module") -> bool:
+        """Record a validation; return whether the patience is used up."""
         if loss < self.loss:
             self.loss, self.step = loss, step
             if self.spec.keep_best:
@@ -32,12 +32,12 @@ class Best:
             self.waited += 1
         return 0 < self.spec.stop_patience <= self.waited
 
-    def why(self) -> str:
-        """The reason for stopping."""
-        return f"{self.waited} validations without a loss {self.spec.stop_threshold:g} below {self.bar:.4f}"
+    def stop_reason(self) -> str:
+        """Return the reason for early stopping."""
+        return f"no improvement of {self.spec.stop_threshold:g} below loss {self.bar:.4f} in {self.waited} validations"
 
-    def put_into(self, model: "nn.Module") -> None:
-        """Give the model the best weights, where any were kept."""
+    def load_into(self, model: "nn.Module") -> None:
+        """Load the best weights, if any, into the model."""
         import torch
 
         with torch.no_grad():
@@ -46,12 +46,12 @@ class Best:
                     parameter.copy_(self.weights[name])
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps beside the weights."""
+        """Return the state for a checkpoint, without the weights."""
         return {"loss": self.loss, "bar": self.bar, "step": self.step, "waited": self.waited}
 
     def restore(self, state: Mapping[str, Any], weights: Mapping[str, "Tensor"], model: "nn.Module") -> None:
-        """Go on from what `state` gave, with the weights on the model's device."""
+        """Restore the state from a checkpoint, with the weights on the model's device."""
         self.loss, self.bar = state["loss"], state["bar"]
         self.step, self.waited = int(state["step"]), int(state["waited"])
-        place = next(model.parameters()).device
-        self.weights = {name: tensor.to(place) for name, tensor in weights.items()}
+        device = next(model.parameters()).device
+        self.weights = {name: tensor.to(device) for name, tensor in weights.items()}

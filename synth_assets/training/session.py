@@ -1,4 +1,4 @@
-"""One training as a whole: what it keeps beside its trainer, and how a signal ends it."""
+"""Training session: state that outlives a Trainer, and graceful stopping on signals."""
 
 import signal
 import threading
@@ -13,18 +13,18 @@ from synth_assets.training.budget import Budget
 from synth_assets.training.callbacks import Curve
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.schedules import AdaptiveRate, phase_at
-from synth_assets.training.selection import Best
+from synth_assets.training.selection import BestWeights
 from synth_assets.training.specs import OptimizationSpec
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)  # Dagster ends a step with the second
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # Dagster terminates a step with SIGINT
 
 
 class TrainingInterruptedError(RuntimeError):
-    """A signal asked the process to end; where checkpoints are kept, the next start goes on from here."""
+    """A signal stopped the training. With checkpoints, the next run resumes it."""
 
 
 class Session:
-    """One training, over all processes and attempts that it takes."""
+    """State of one training across attempts and resumed processes."""
 
     def __init__(
         self,
@@ -34,33 +34,33 @@ class Session:
         budget: Budget,
         difficulty: Sequence[float],
     ) -> None:
-        """Without `checkpoints` nothing survives the process; `difficulty` is of the training rows."""
+        """Create a session. Without `checkpoints` it cannot be resumed; `difficulty` has one value per training row."""
         self.spec, self.curve, self.checkpoints, self.budget = spec, curve, checkpoints, budget
         self.difficulty = difficulty
-        self.best = Best(spec)
+        self.best = BestWeights(spec)
         self.rate: AdaptiveRate | None = None
         self.batches: Batches | None = None
-        self.resumed_epoch: list[Batch] = []  # the order of the epoch that a checkpoint was written in
-        self.ended = False  # the checkpoint is the end of the training: nothing is left to train
+        self.resumed_epoch: list[Batch] = []  # batches of the epoch in which the checkpoint was written
+        self.ended = False  # True if the checkpoint was written after the last step
         self.events: list[str] = []
         self.signal = 0
         self.saved = time.monotonic()
         self.applied_rate = 0.0
 
-    def tell(self, line: str) -> None:
-        """A line for whoever watches, kept with the adapter."""
+    def report(self, line: str) -> None:
+        """Report a line to `progress`, and keep it as an event of the adapter."""
         self.events.append(line)
-        self.curve.progress(f"{self.curve.what}: {line}")
+        self.curve.progress(f"{self.curve.name}: {line}")
 
     def facts(self, step: int) -> dict[str, float]:
-        """The rate that the optimiser took for a step, its phase and the scale of the rate."""
+        """Return the applied learning rate of a step, its phase and the scale of the rate."""
         if self.rate is None:
             return {}
         phase = phase_at(self.rate.phases, step).number
         return {"learning_rate": self.applied_rate, "phase": float(phase), "rate_scale": self.rate.scale}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside weights, optimiser and random generators."""
+        """Return the state for a checkpoint, without weights, optimiser and random generators."""
         rate = self.rate.state() if self.rate else {}
         return {
             "curve": self.curve.state(),
@@ -75,30 +75,30 @@ class Session:
 
 
 @contextmanager
-def ending_gently(session: Session) -> Iterator[None]:
-    """Have a first SIGTERM or SIGINT end the training at its next step, and a second one do what it did before."""
+def graceful_stop(session: Session) -> Iterator[None]:
+    """Stop the training at its next step on the first SIGTERM or SIGINT; a second one has its previous effect."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def note(number: int, _: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         session.signal = number
         restore()
 
     def restore() -> None:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
     for number in SIGNALS:
-        signal.signal(number, note)
+        signal.signal(number, handle)
     try:
         yield
     finally:
         restore()
 
 
-def deliver(session: Session) -> None:
-    """Let the signal that ended a training do what it does without us."""
+def raise_pending_signal(session: Session) -> None:
+    """Raise the signal that stopped a training again, now with its previous handler."""
     if session.signal:
         signal.raise_signal(signal.Signals(session.signal))

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of LoRA adapters: a new one on the SFT rows, or a further step on the best of k responses."""
+"""Supervised fine-tuning of LoRA adapters: new ones on SFT rows, or continued ones on the best of k responses."""
 
 import math
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import polars as pl
 from synth_assets.llm.costs import parameter_counts
 from synth_assets.llm.loading import load_adapter
 from synth_assets.training.data import Example, best_responses, by_split, encode_rows, sft_table
-from synth_assets.training.difficulty import difficulty_of
+from synth_assets.training.difficulty import row_difficulty
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter, trainer_arguments
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.fitting import Rows, fit
-from synth_assets.training.loop import Supervised
+from synth_assets.training.loop import TrainerMixin
 from synth_assets.training.preconditions import (
     batch_rows,
     check_answers,
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 FLASH = "flash_attention_2"
 
 
-def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: TrainingSetup) -> Trained:
-    """A new LoRA adapter from SFT rows (`history`, `instruction`, `response`, `split`).
+def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setup: TrainingSetup) -> Trained:
+    """Train a new LoRA adapter on SFT rows (`history`, `instruction`, `response`, `split`).
 
     Raises:
-        TrainingError: the contract does not hold, or the training diverged.
+        TrainingError: a validation failed, or the training diverged.
     """
     from peft import LoraConfig
 
     model, tokenizer = base
-    wanted = check_targets(model, spec)
+    expected = check_targets(model, spec)
     config = LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
@@ -50,27 +50,27 @@ def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setting: Tr
         task_type="CAUSAL_LM",
     )
     adapted = new_adapter(model, config, spec.seed)
-    found, _ = parameter_counts(adapted)
-    if found != wanted:
-        raise TrainingError(f"LoRA has {found} trainable parameters where rank and shapes give {wanted}")
+    actual, _ = parameter_counts(adapted)
+    if actual != expected:
+        raise TrainingError(f"LoRA must have {expected} trainable parameters by rank and layer sizes, got {actual}")
     train, validation = by_split(rows)
-    examples = tuple(encode_rows(part, tokenizer, setting.context_tokens) for part in (train, validation))
-    return fit_sft((adapted, tokenizer), examples, train, spec, setting)
+    examples = tuple(encode_rows(part, tokenizer, setup.context_tokens) for part in (train, validation))
+    return fit_sft((adapted, tokenizer), examples, train, spec, setup)
 
 
 def train_on_best(
-    base: LoadedBase, adapter: Path, pairs: pl.DataFrame, spec: RejectionSamplingSpec, setting: TrainingSetup
+    base: LoadedBase, adapter: Path, pairs: pl.DataFrame, spec: RejectionSamplingSpec, setup: TrainingSetup
 ) -> Trained:
-    """The LoRA adapter of folder `adapter`, trained further on the best response to each instruction of `pairs`.
+    """Continue training the LoRA adapter in folder `adapter` on the best response to each instruction of `pairs`.
 
     Raises:
-        TrainingError: the contract does not hold, or the training diverged.
+        TrainingError: a validation failed, or the training diverged.
     """
     model, tokenizer = base
     train, validation = by_split(best_responses(pairs))
-    examples = tuple(encode_rows(part, tokenizer, setting.context_tokens) for part in (train, validation))
-    adapted = load_adapter(model, adapter, trained_further=True)
-    return fit_sft((adapted, tokenizer), examples, train, spec, setting)
+    examples = tuple(encode_rows(part, tokenizer, setup.context_tokens) for part in (train, validation))
+    adapted = load_adapter(model, adapter, is_trainable=True)
+    return fit_sft((adapted, tokenizer), examples, train, spec, setup)
 
 
 def fit_sft(
@@ -78,28 +78,26 @@ def fit_sft(
     examples: tuple[Sequence[Example], ...],
     table: pl.DataFrame,
     spec: OptimizationSpec,
-    setting: TrainingSetup,
+    setup: TrainingSetup,
 ) -> Trained:
-    """Train the adapter on the base under cross entropy of the answers.
+    """Train an adapter with the cross entropy of the answers.
 
-    Batches are grouped by length unless the spec says otherwise; where the tier packs and attention is exact for packed
-    rows, they are packed.
+    By default batches group rows of similar length. On tiers that pack rows, and with attention that keeps packed rows
+    separate, rows are packed instead.
 
     Args:
-        adapted: the model and its tokenizer.
-        examples: for training, and for validation.
+        adapted: the model with the adapter, and its tokenizer.
+        examples: training and validation examples.
         table: the training rows, for a curriculum.
-        spec: the optimiser.
-        setting: the tier, and where progress goes.
+        spec: optimiser settings.
+        setup: tier, progress, checkpoints and budget.
     """
     train, validation = examples
     check_answers(example.answer for example in (*train, *validation))
-    notes = [] if packs(adapted[0], spec, setting) else why_not_packed(adapted[0], spec, setting)
-    notes += other_attention(adapted[0], setting)
-    rows = Rows(_lengths(train), validation, difficulty_of(spec, adapted, train, table), notes)
-    return fit(
-        lambda spec, scratch: _trainer(adapted, (train, validation), spec, setting, scratch), spec, setting, rows
-    )
+    notes = [] if uses_packing(adapted[0], spec, setup) else packing_notes(adapted[0], spec, setup)
+    notes += attention_notes(adapted[0], setup)
+    rows = Rows(_lengths(train), validation, row_difficulty(spec, adapted, train, table), notes)
+    return fit(lambda spec, scratch: _trainer(adapted, (train, validation), spec, setup, scratch), spec, setup, rows)
 
 
 def _lengths(examples: Sequence[Example]) -> list[int]:
@@ -110,25 +108,25 @@ def _trainer(
     adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
     examples: tuple[Sequence[Example], Sequence[Example]],
     spec: OptimizationSpec,
-    setting: TrainingSetup,
+    setup: TrainingSetup,
     scratch: Path,
 ) -> "SFTTrainer":
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    class ResponseTrainer(Supervised, SFTTrainer):
-        """TRL's trainer, on rows that carry their own labels."""
+    class ResponseTrainer(TrainerMixin, SFTTrainer):
+        """SFT trainer for rows with their own labels."""
 
     model, tokenizer = adapted
     train, validation = examples
-    packing = packs(model, spec, setting)
-    common = trainer_arguments(spec, setting, validates=bool(validation))
+    packing = uses_packing(model, spec, setup)
+    common = trainer_arguments(spec, setup, validates=bool(validation))
     arguments = SFTConfig(
         output_dir=str(scratch),
         packing=packing,
         eval_packing=False,
         dataset_kwargs={"skip_prepare_dataset": not packing},
-        **{**common, "max_length": None, **(packed_batches(_lengths(train), spec, setting) if packing else {})},
+        **{**common, "max_length": None, **(packed_batches(_lengths(train), spec, setup) if packing else {})},
     )
     return ResponseTrainer(
         model=model,
@@ -139,51 +137,52 @@ def _trainer(
     )
 
 
-def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setting: TrainingSetup) -> dict[str, int]:
-    """One sequence instead of each batch, as long as the batch's rows are together on average.
+def packed_batches(lengths: Sequence[int], spec: OptimizationSpec, setup: TrainingSetup) -> dict[str, int]:
+    """Return Trainer arguments that replace each batch with one sequence of the batch's mean total length.
 
-    So a step sees about as many rows as without packing, and no row is cut.
+    A step sees about as many rows as without packing, and no row is truncated.
     """
-    batch, _ = batch_rows(spec, setting.tier)
+    batch, _ = batch_rows(spec, setup.tier)
     mean = math.ceil(batch * sum(lengths) / len(lengths))
     return {"per_device_train_batch_size": 1, "max_length": max(mean, *lengths)}
 
 
-def packs(model: "PeftModel", spec: OptimizationSpec, setting: TrainingSetup) -> bool:
-    """Whether several rows share a sequence: where the spec or the tier asks for it and attention keeps them apart.
+def uses_packing(model: "PeftModel", spec: OptimizationSpec, setup: TrainingSetup) -> bool:
+    """Return whether rows are packed: the spec or the tier asks for it, and attention keeps packed rows separate.
 
     Raises:
-        TrainingError: the spec asks for packing, and this attention or a soft prompt would let rows see each other.
+        TrainingError: the spec asks for packing, but with this attention or a soft prompt rows would attend to each
+            other.
     """
     attention, virtual = _attention(model), model.active_peft_config.is_prompt_learning
     exact = attention == FLASH and not virtual
     if spec.order == "packed" and not exact:
         raise TrainingError(
-            f"packing needs {FLASH}, which keeps packed rows apart, and an adapter without virtual tokens; "
-            f"the attention here is {attention}: order the rows by length instead"
+            f"packing needs {FLASH}, which keeps packed rows separate, and an adapter without virtual tokens; "
+            f"got attention {attention}: set order to length instead"
         )
-    return exact and (spec.order == "packed" or _left_to_the_tier(spec, setting))
+    return exact and (spec.order == "packed" or _tier_packs(spec, setup))
 
 
-def why_not_packed(model: "PeftModel", spec: OptimizationSpec, setting: TrainingSetup) -> list[str]:
-    """What to tell of rows that are grouped by length although the tier would pack them; empty where it would not."""
-    if not _left_to_the_tier(spec, setting):
+def packing_notes(model: "PeftModel", spec: OptimizationSpec, setup: TrainingSetup) -> list[str]:
+    """Return a note if rows are grouped by length although the tier packs rows, else nothing."""
+    if not _tier_packs(spec, setup):
         return []
     attention = _attention(model)
     reason = "an adapter with virtual tokens" if attention == FLASH else f"the attention {attention}, not {FLASH}"
-    return [f"the tier packs rows, this training has {reason}: rows of like length are grouped instead"]
+    return [f"the tier packs rows, but this training has {reason}: grouping rows by length instead"]
 
 
-def other_attention(model: "PeftModel", setting: TrainingSetup) -> list[str]:
-    """Return a note where the model's architecture or the installed libraries lack the tier's attention."""
+def attention_notes(model: "PeftModel", setup: TrainingSetup) -> list[str]:
+    """Return a note if the model or the installed libraries do not support the tier's attention, else nothing."""
     attention = _attention(model)
-    if attention == setting.tier.attention:
+    if attention == setup.tier.attention:
         return []
-    return [f"attention is {attention}: the tier's {setting.tier.attention} is not available for this model here"]
+    return [f"using attention {attention}: the tier's {setup.tier.attention} is not available for this model"]
 
 
-def _left_to_the_tier(spec: OptimizationSpec, setting: TrainingSetup) -> bool:
-    return spec.order == "length" and not spec.batch_tokens and setting.tier.grouping == "packing"
+def _tier_packs(spec: OptimizationSpec, setup: TrainingSetup) -> bool:
+    return spec.order == "length" and not spec.batch_tokens and setup.tier.grouping == "packing"
 
 
 def _attention(model: "PeftModel") -> str:

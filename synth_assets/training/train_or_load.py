@@ -1,4 +1,4 @@
-"""Return the adapter of a request: load it from the store, or train it."""
+"""Train adapters and compute reference log-probabilities, loading stored results instead where they exist."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from synth_assets.schemas.tables import REFERENCE_LOGPROBS
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, compute_blocks, read_blocks
 from synth_assets.storage.budgets import BudgetError
 from synth_assets.storage.manifests import content_hash, folder_hash
-from synth_assets.training.adapter_store import StoredAdapter, library_versions, stored_or_trained
+from synth_assets.training.adapter_store import StoredAdapter, library_versions, load_or_train
 from synth_assets.training.budget import OverBudgetError
 from synth_assets.training.engine import LoadedBase, Trained
 from synth_assets.training.errors import TrainingError
@@ -24,10 +24,10 @@ from synth_assets.training.plan import (
     TrainingContext,
     TrainingPlan,
     TrainingRequest,
-    arithmetic,
+    numeric_settings,
     parent_folder,
     plan_training,
-    resolved,
+    resolve_batch,
 )
 
 
@@ -36,29 +36,29 @@ def train_or_load_adapter(
 ) -> tuple[AdapterRecord, StoredAdapter | None]:
     """Return the adapter for a request, training it if the store does not have it.
 
-    The record has no run and no version yet. A training that cannot succeed gives a record with `failure` and no
-    adapter.
+    The record has no MLflow run and no model version yet. If the training fails, the record has a `failure` and there
+    is no adapter.
 
     Raises:
-        BudgetError: it would take more than its run may.
-        ManifestError: the files of the adapter that is continued are not what was made.
+        BudgetError: the training would exceed the budget of its run.
+        ManifestError: the files of the adapter that is continued do not match its manifest.
     """
-    request = replace(request, spec=resolved(request.spec, context.tier))
+    request = replace(request, spec=resolve_batch(request.spec, context.tier))
     try:
         plan = plan_training(request, context)
         if force and plan.setup.checkpoints:
             plan.setup.checkpoints.clear()
-        stored = stored_or_trained(context.store, plan.recipe, lambda: _trained(plan, load), force=force)
+        stored = load_or_train(context.store, plan.recipe, lambda: _train(plan, load), force=force)
         if plan.setup.checkpoints:
             plan.setup.checkpoints.clear()
     except OverBudgetError as error:
         if context.budget.of_run:
-            raise BudgetError(f"{request.name}: {error}. Finished work is kept; run again to continue") from error
-        return _failed(request, str(error)), None
+            raise BudgetError(f"{request.name}: {error}. Completed work is kept; run again to continue") from error
+        return _failed_record(request, str(error)), None
     except TrainingError as error:
-        return _failed(request, str(error)), None
+        return _failed_record(request, str(error)), None
     if stored.reused:
-        context.progress(f"{request.name}: adapter {stored.fingerprint} was trained before and is intact")
+        context.progress(f"{request.name}: loaded adapter {stored.fingerprint} from the store")
     return _record(request, stored, context), stored
 
 
@@ -69,25 +69,25 @@ def reference_logprobs_of(
     context: TrainingContext,
     load: Callable[[], LoadedBase],
 ) -> pl.DataFrame:
-    """Return REFERENCE_LOGPROBS of all pairs under base and adapter; finished blocks are read, not computed again.
+    """Return REFERENCE_LOGPROBS of all pairs under base and adapter, reusing completed blocks.
 
     Raises:
         TrainingError: the adapter failed to train, a pair is too long, or a log-probability is not finite.
-        ManifestError: the adapter's files are not what was made.
+        ManifestError: the adapter's files do not match its manifest.
     """
     name, tier = REFERENCE, context.tier
     folder, setup = parent_folder(adapter, context.root), context.setup(name, base)
     policy = cache(lambda: reference_policy(load(), folder, setup))
-    made_by = [
+    cache_key = [
         base.revision,
         folder_hash(folder),
-        arithmetic(tier),
+        numeric_settings(tier),
         tier.batch_size,
         library_versions(),
         REFERENCE_VERSION,
     ]
     blocks = [
-        Block(fingerprint(name, made_by, content_hash(block)), block.height, block)
+        Block(fingerprint(name, cache_key, content_hash(block)), block.height, block)
         for block in pairs.iter_slices(BLOCK_ROWS)
     ]
     paths = compute_blocks(
@@ -101,7 +101,7 @@ def reference_logprobs_of(
     return read_blocks(paths, REFERENCE_LOGPROBS)
 
 
-def _trained(plan: TrainingPlan, load: Callable[[], LoadedBase]) -> Trained:
+def _train(plan: TrainingPlan, load: Callable[[], LoadedBase]) -> Trained:
     plan.check()
     return plan.method.train(load(), plan)
 
@@ -109,7 +109,7 @@ def _trained(plan: TrainingPlan, load: Callable[[], LoadedBase]) -> Trained:
 def _record(request: TrainingRequest, stored: StoredAdapter, context: TrainingContext) -> AdapterRecord:
     outcome = stored.outcome
     return replace(
-        _failed(request, ""),
+        _failed_record(request, ""),
         fingerprint=stored.fingerprint,
         path=stored.folder.relative_to(context.root).as_posix(),
         manifest_sha256=stored.manifest_sha256,
@@ -124,8 +124,8 @@ def _record(request: TrainingRequest, stored: StoredAdapter, context: TrainingCo
     )
 
 
-def _failed(request: TrainingRequest, reason: str) -> AdapterRecord:
-    """Return the record of a request of which nothing was measured."""
+def _failed_record(request: TrainingRequest, reason: str) -> AdapterRecord:
+    """Return the record of a failed request, without measurements."""
     return AdapterRecord(
         name=request.name,
         method=method_of(request.spec).key,

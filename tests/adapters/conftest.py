@@ -28,13 +28,13 @@ def load(inference: Inference, base: ModelRecord) -> Callable[[], LoadedBase]:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> TrainingContext:
+def context(tmp_path: Path) -> TrainingContext:
     return TrainingContext(tmp_path, tmp_path / "adapters", tmp_path / "shards", TIERS["cpu"], lambda _: None)
 
 
 @pytest.fixture(scope="session")
 def rows() -> pl.DataFrame:
-    """24 rows of the table that training reads, 21 to train on."""
+    """Return 24 SFT rows, 21 of them in the train split."""
     numbers = range(24)
     return _table(
         SFT_ROWS,
@@ -62,6 +62,6 @@ def pairs(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _table(schema: pl.Schema, **columns: object) -> pl.DataFrame:
-    """The columns given, and the others of the schema as nulls."""
+    """Return a table with the given columns; other columns of the schema are null."""
     height = len(next(iter(columns.values())))  # pyright: ignore[reportArgumentType]
     return pl.DataFrame({name: columns.get(name, [None] * height) for name in schema}, schema=schema)

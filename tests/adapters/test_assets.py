@@ -21,7 +21,7 @@ ADAPTERS = [
 
 
 class Notebook:
-    """A tracker that writes trainings down; one that is down refuses."""
+    """Fake tracker that records trainings, or raises if it is down."""
 
     def __init__(self, down: bool = False) -> None:
         self.down = down
@@ -42,7 +42,7 @@ class Notebook:
 
 
 class NotebookTracking(MlflowTracking):
-    """Tracking without a server."""
+    """MLflow tracking that uses a fake tracker."""
 
     def tracker(self, context: dg.AssetExecutionContext | None = None, **tags: str) -> Notebook:
         return NOTEBOOKS[self.ui_url]
@@ -104,7 +104,7 @@ def record_of(tmp_path: Path, name: str) -> AdapterRecord:
     return from_json(AdapterRecord, (tmp_path / "tables" / f"{name}.json").read_text("utf-8"))
 
 
-def test_all_adapters_are_made_and_registered(
+def test_all_adapters_are_trained_and_registered(
     tmp_path: Path,
     rows: pl.DataFrame,
     pairs: pl.DataFrame,
@@ -165,7 +165,7 @@ def test_a_failed_training_materialises_with_its_reason(
     assert result.success
     assert notebook.trainings == []
     assert "match no layer" in record_of(tmp_path, "lora_adapter").failure
-    assert record_of(tmp_path, "dpo_adapter").failure.startswith("lora_adapter failed: ")
+    assert record_of(tmp_path, "dpo_adapter").failure.startswith("lora_adapter failed to train: ")
     assert pl.read_parquet(tmp_path / "tables" / "reference_logprobs.parquet").height == 0
 
 

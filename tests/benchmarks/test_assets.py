@@ -59,5 +59,5 @@ def test_a_suite_that_cannot_be_had_fails_with_the_remedy(
         materialise(SynthHome(folder=str(tmp_path)), ["knowledge", "gsm8k"], instance)
     with pytest.raises(ValueError, match="no suite 'mmluu'"):
         materialise(SynthHome(folder=str(tmp_path)), ["mmluu"], instance)
-    with pytest.raises(RuntimeError, match=r"SYNTH_BENCHMARKS .* is no folder"):
+    with pytest.raises(RuntimeError, match=r"SYNTH_BENCHMARKS .* is not a folder"):
         materialise(SynthHome(folder=str(tmp_path), benchmark_folder=str(tmp_path / "none")), ["knowledge"], instance)

@@ -1,4 +1,4 @@
-"""`synth ui` as a program, with all that it starts ended at the end, also where a test fails."""
+"""Fixture that runs `synth ui` in a separate process and stops everything that it started."""
 
 import json
 import os
@@ -6,22 +6,22 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psutil
 import pytest
 
 from resources.deployment import PROJECT
 
 SYNTH = [sys.executable, "-c", "from synth_assets.cli.app import main; main()"]
-READY_WITHIN_S = 240.0  # 11 s on an idle machine with two cores
-END_WITHIN_S = 60.0
-LAST_LINE = "Ctrl-C ends both."
+READY_TIMEOUT_S = 240.0  # 11 s on an idle machine with two cores
+STOP_TIMEOUT_S = 60.0
+LAST_LINE = "Press Ctrl-C to stop both."
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,10 @@ class Ui:
     mlflow: str
 
     def graphql(self, query: str, **variables: str) -> dict[str, Any]:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        kind = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.dagster}/graphql", body, kind)  # noqa: S310 - our own server
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server
-            content = json.load(answer)
+        body = {"query": query, "variables": variables}
+        content = (
+            httpx2.post(f"{self.dagster}/graphql", json=body, timeout=60, trust_env=False).raise_for_status().json()
+        )
         assert "errors" not in content, content["errors"]
         return content["data"]
 
@@ -46,22 +45,24 @@ class Ui:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def left_running(self, processes: list[psutil.Process]) -> list[str]:
-        """The command lines of those that still run after END_WITHIN_S; a zombie does not run."""
-        limit = time.monotonic() + END_WITHIN_S
-        while (left := [line for process in processes if (line := command_line(process))]) and time.monotonic() < limit:
+        """Return the command lines of the processes that still run after STOP_TIMEOUT_S; zombies do not count."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while lines := [line for process in processes if (line := command_line(process))]:
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.1)
-        return left
+        return lines
 
 
 def command_line(process: psutil.Process) -> str:
-    with suppress(psutil.NoSuchProcess):  # a zombie is one of these
+    with suppress(psutil.NoSuchProcess):  # also raised for a zombie
         return " ".join(process.cmdline())
     return ""
 
 
 @contextmanager
 def running_ui(home: Path, folder: Path) -> Iterator[Ui]:
-    """`synth ui` started in `folder`, where a workspace.yaml may lie; everything it started is ended afterwards."""
+    """Run `synth ui` in `folder`, which may contain a workspace.yaml; stop all of its processes afterwards."""
     home.mkdir(parents=True, exist_ok=True)
     output = home / "ui.log"
     environment = os.environ | {"SYNTH_HOME": str(home), "SYNTH_TIER": "cpu", "PYTHONPATH": str(PROJECT)}
@@ -70,7 +71,7 @@ def running_ui(home: Path, folder: Path) -> Iterator[Ui]:
         process = subprocess.Popen([*SYNTH, "ui"], cwd=folder, env=environment, stdout=log, stderr=log)
     started: list[psutil.Process] = []
     try:
-        limit = time.monotonic() + READY_WITHIN_S
+        limit = time.monotonic() + READY_TIMEOUT_S
         while LAST_LINE not in output.read_text():
             assert process.poll() is None, output.read_text()
             assert time.monotonic() < limit, output.read_text()
@@ -83,15 +84,15 @@ def running_ui(home: Path, folder: Path) -> Iterator[Ui]:
             started = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(END_WITHIN_S)
+                process.wait(STOP_TIMEOUT_S)
             process.kill()
         process.wait()
-        for left in started:
+        for child in started:
             with suppress(psutil.NoSuchProcess):
-                left.kill()
+                child.kill()
 
 
 @pytest.fixture(scope="session")
 def start_ui() -> Callable[[Path, Path], AbstractContextManager[Ui]]:
-    """Call it with a SYNTH_HOME and the folder to start in."""
+    """Return a context manager that takes SYNTH_HOME and the working folder."""
     return running_ui

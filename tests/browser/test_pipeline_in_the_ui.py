@@ -1,4 +1,4 @@
-"""A person's way through both UIs, in a browser: materialise a batch, see a version promoted, see bad data go red."""
+"""Both UIs in a browser: materialise a batch, see the promoted version, and see a check fail on bad data."""
 
 import shutil
 import time
@@ -20,8 +20,8 @@ DEPLOYMENT = Path(__file__).parents[1] / "small_deployment.py"
 WORKSPACE = f"load_from:\n  - python_file: {{relative_path: {DEPLOYMENT}, location_name: synth_assets}}\n"
 BATCH = "by-hand"
 FIRST_TRAINED, CHECKED = "lora_adapter", "sft_dataset"
-RUN_WITHIN_S = 400.0  # 50 s on an idle machine with two cores
-PAGE_WITHIN_MS = 30_000.0
+RUN_TIMEOUT_S = 400.0  # 50 s on an idle machine with two cores
+PAGE_TIMEOUT_MS = 30_000.0
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Page:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(PAGE_WITHIN_MS)
+    page.set_default_timeout(PAGE_TIMEOUT_MS)
     return page
 
 
@@ -66,7 +66,7 @@ def launches(response: Response) -> bool:
 
 
 def launched_run(response: Response) -> str:
-    """The run id in the answer to one of the mutations that launch a run, or several."""
+    """Return the run id in the response to a mutation that launches one or several runs."""
     (launched,) = [value for name, value in response.json()["data"].items() if name.startswith("launch")]
     runs = launched.get("launchMultipleRunsResult", [launched])
     assert len(runs) == 1, launched
@@ -74,8 +74,8 @@ def launched_run(response: Response) -> str:
 
 
 def wait_for(ui: Ui, run_id: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The run as soon as `reached` says so, or when it has ended."""
-    limit = time.monotonic() + RUN_WITHIN_S
+    """Wait until `reached` returns True or the run has finished; return the run."""
+    limit = time.monotonic() + RUN_TIMEOUT_S
     query = """query ($run: ID!) {runOrError(runId: $run) {... on Run {
         status tags {key value} assetMaterializations {assetKey {path} runId}}}}"""
     while True:
@@ -91,7 +91,7 @@ def materialised(run: dict[str, Any]) -> set[str]:
 
 
 def registry_page(page: Page, ui: Ui) -> str:
-    """What the page of the registered model says, once its versions are there."""
+    """Return the text of the page of the registered model, once it shows the versions."""
     page.goto(f"{ui.mlflow}/#/models/synth-instruct")
     page.reload()
     expect(page.get_by_role("link", name="Version 1", exact=True)).to_be_visible()
@@ -100,7 +100,7 @@ def registry_page(page: Page, ui: Ui) -> str:
 
 @pytest.fixture(scope="module")
 def run_id(ui: Ui, page: Page) -> str:
-    """The job `pipeline`, launched by clicking, for a batch that is added in the dialog."""
+    """Launch the job `pipeline` in the browser for a batch that is added in the dialog; return the run id."""
     page.goto(f"{ui.dagster}/jobs")
     page.get_by_role("link", name="pipeline").click()
     page.get_by_role("button", name="Materialize all").click()
@@ -115,7 +115,7 @@ def run_id(ui: Ui, page: Page) -> str:
 
 @pytest.fixture(scope="module")
 def registry_before(ui: Ui, page: Page, run_id: str) -> str:
-    """The registry while the first adapter is registered and nothing is scored yet."""
+    """Return the text of the registry page after the first adapter is registered and before the evaluation."""
     wait_for(ui, run_id, lambda run: FIRST_TRAINED in materialised(run))
     words = registry_page(page, ui)
     assert "promotion_decision" not in materialised(wait_for(ui, run_id, lambda _: True))
@@ -142,7 +142,7 @@ def test_each_asset_of_the_job_is_materialised_by_the_run(ui: Ui, ended_run: dic
     assert latest == {asset: [run_id] for asset in latest}
 
 
-def test_the_run_is_green_in_the_page(ui: Ui, ended_run: dict[str, Any], run_id: str, page: Page) -> None:
+def test_the_page_of_the_run_shows_success(ui: Ui, ended_run: dict[str, Any], run_id: str, page: Page) -> None:
     assert ended_run["status"] == "SUCCESS"
     page.goto(f"{ui.dagster}/runs/{run_id}")
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
@@ -161,8 +161,8 @@ def test_the_registry_has_a_champion_after_the_run_and_not_before(
     assert "@ champion" in registry_page(page, ui)
 
 
-def test_a_check_goes_red_on_bad_data(ui: Ui, ended_run: dict[str, Any], page: Page) -> None:
-    """A training row that is planted among the validation rows."""
+def test_a_check_fails_on_bad_data(ui: Ui, ended_run: dict[str, Any], page: Page) -> None:
+    """Plant a training row among the validation rows."""
     assert ended_run["status"] == "SUCCESS"
     table = ui.home / "tables" / f"{CHECKED}.parquet"
     rows = pl.read_parquet(table)

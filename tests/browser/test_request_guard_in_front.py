@@ -1,4 +1,4 @@
-"""What a foreign web page can make a browser send reaches neither UI; what the UIs' own pages send does."""
+"""The request guard in front of both UIs: cross-site requests are refused, requests of the UIs' own pages pass."""
 
 import base64
 import http.client
@@ -45,7 +45,7 @@ PARTITIONS = '{partitionSetOrError: assetNodeOrError(assetKey: {path: ["thing"]}
 
 
 class Server:
-    """One of the UIs, spoken to over a plain connection, with exactly the headers that a test gives."""
+    """A UI behind a plain connection that sends exactly the headers of a test."""
 
     def __init__(self, url: str) -> None:
         self.port = urlsplit(url).port or 0
@@ -123,7 +123,7 @@ def test_the_launchpad_takes_a_number_with_an_exponent(dagster: Server) -> None:
     assert "PipelineConfigValidationValid" in text, text
 
 
-def test_a_link_that_a_person_follows_opens_the_page(dagster: Server) -> None:
+def test_a_link_from_another_site_opens_the_page(dagster: Server) -> None:
     followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert dagster("GET", "/runs", headers={**followed, "Referer": "https://chat.example/"})[0] == 200
     assert dagster("GET", "/runs", headers={**followed, "Sec-Fetch-Dest": "iframe"})[0] == 403
@@ -192,11 +192,11 @@ def test_a_name_that_the_user_adds_is_allowed(dagster: Server) -> None:
 
 
 def handshake(server: Server, **headers: str) -> str:
-    """The status line of the answer to a websocket's opening request."""
-    given = {"Host": server.host, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    """Return the status line of the response to a websocket handshake."""
+    fields = {"Host": server.host, **{name.replace("_", "-"): value for name, value in headers.items()}}
     lines = [
         "GET /graphql HTTP/1.1",
-        *(f"{name}: {value}" for name, value in given.items()),
+        *(f"{name}: {value}" for name, value in fields.items()),
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
@@ -248,7 +248,7 @@ def test_mlflow_refuses_foreign_hosts_and_origins(mlflow: Server) -> None:
     assert "by-foe" not in names
 
 
-def test_no_address_of_a_database_is_an_argument_of_a_process(ui: Any) -> None:  # noqa: ANN401 - from conftest.py
+def test_no_process_has_a_database_address_in_its_arguments(ui: Any) -> None:  # noqa: ANN401 - from conftest.py
     lines = [" ".join(process.cmdline()) for process in ui.descendants()]
     assert any("mlflow" in line for line in lines)
     assert [line for line in lines if "sqlite:" in line] == []

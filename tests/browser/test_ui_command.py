@@ -1,16 +1,16 @@
-"""`synth ui` starts both UIs, is there once for a SYNTH_HOME, and leaves no process behind, whatever ends it."""
+"""`synth ui` starts both UIs, runs once per SYNTH_HOME, and leaves no process behind however it ends."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from resources.deployment import PROJECT
@@ -25,7 +25,7 @@ StartUi = Callable[[Path, Path], AbstractContextManager[Any]]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A workspace of one asset: loading the project's own takes seconds, and says nothing of how the UIs end."""
+    """Create a workspace with one asset, which loads faster than the project's own."""
     (tmp_path / "one_asset.py").write_text(LOCATION)
     (tmp_path / "workspace.yaml").write_text(WORKSPACE)
     return tmp_path
@@ -33,11 +33,11 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def taken_ports() -> Iterator[set[str]]:
-    """The two usual ports, taken by somebody else."""
+    """Occupy the two default ports."""
     sockets = [socket.socket(), socket.socket()]
     for taken, port in zip(sockets, (DAGSTER_PORT, MLFLOW_PORT), strict=True):
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the test before may have used it
-        with suppress(OSError):  # somebody has it already
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the previous test may have used it
+        with suppress(OSError):  # the port is already taken
             taken.bind((LOOPBACK, port))
             taken.listen()
     yield {str(DAGSTER_PORT), str(MLFLOW_PORT)}
@@ -45,9 +45,8 @@ def taken_ports() -> Iterator[set[str]]:
         taken.close()
 
 
-def answer(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as page:  # noqa: S310 - our own server
-        return page.read().decode()
+def page(url: str) -> str:
+    return httpx2.get(url, timeout=10, trust_env=False).raise_for_status().text
 
 
 def port_of(url: str) -> str:
@@ -56,7 +55,7 @@ def port_of(url: str) -> str:
 
 def test_both_uis_serve_the_project_until_ctrl_c(start_ui: StartUi, own_home: Path) -> None:
     with start_ui(own_home, PROJECT) as ui:
-        assert answer(f"{ui.mlflow}/health") == "OK"
+        assert page(f"{ui.mlflow}/health") == "OK"
         jobs = ui.graphql("{repositoriesOrError{... on RepositoryConnection{nodes{jobs{name}}}}}")
         assert {"pipeline", "promote"} <= {job["name"] for job in jobs["repositoriesOrError"]["nodes"][0]["jobs"]}
 
@@ -71,13 +70,13 @@ def test_both_uis_serve_the_project_until_ctrl_c(start_ui: StartUi, own_home: Pa
     assert "Traceback" not in words
 
 
-def test_a_second_one_says_where_the_first_is(start_ui: StartUi, own_home: Path, folder: Path) -> None:
+def test_a_second_command_names_the_addresses_of_the_first(start_ui: StartUi, own_home: Path, folder: Path) -> None:
     with start_ui(own_home, folder) as ui:
         second = subprocess.run(SYNTH_UI, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
         assert second.returncode == 2
         assert second.stdout == ""
-        wanted = f"Dagster {ui.dagster}, MLflow {ui.mlflow}, process {ui.process.pid}"
-        assert second.stderr == f"synth: the UIs are running already: {wanted}\n"
+        addresses = f"Dagster {ui.dagster}, MLflow {ui.mlflow}, process {ui.process.pid}"
+        assert second.stderr == f"synth: the UIs are already running: {addresses}\n"
         assert ui.process.poll() is None
 
         started = ui.descendants()
@@ -86,7 +85,7 @@ def test_a_second_one_says_where_the_first_is(start_ui: StartUi, own_home: Path,
         assert ui.left_running(started) == []
 
 
-def test_taken_ports_are_left_alone_and_a_killed_command_leaves_nothing(
+def test_other_ports_are_used_and_a_killed_command_leaves_no_process(
     start_ui: StartUi, own_home: Path, folder: Path, taken_ports: set[str]
 ) -> None:
     with start_ui(own_home, folder) as ui:
@@ -97,7 +96,7 @@ def test_taken_ports_are_left_alone_and_a_killed_command_leaves_nothing(
         assert ui.left_running(started) == []
 
 
-def test_a_ui_that_ends_by_itself_ends_the_command(start_ui: StartUi, own_home: Path, folder: Path) -> None:
+def test_a_ui_that_exits_ends_the_command(start_ui: StartUi, own_home: Path, folder: Path) -> None:
     with start_ui(own_home, folder) as ui:
         started = ui.descendants()
         mlflow = next(p for p in started if "mlflow" in p.cmdline())
@@ -106,13 +105,13 @@ def test_a_ui_that_ends_by_itself_ends_the_command(start_ui: StartUi, own_home: 
         assert ui.left_running(started) == []
     last = (own_home / "ui.log").read_text().splitlines()[-1]
     log = own_home / "logs" / "mlflow-ui.log"
-    assert last == f"synth: a UI ended by itself with code -9; its last words are in {log}"
+    assert last == f"synth: a UI exited unexpectedly with code -9; see the end of {log}"
 
 
-def test_a_free_port_is_the_wanted_one_or_another() -> None:
+def test_a_free_port_is_the_preferred_one_or_another() -> None:
     with socket.socket() as taken:
         taken.bind((LOOPBACK, 0))
         taken.listen()
-        wanted = taken.getsockname()[1]
-        assert free_port(wanted) != wanted
-    assert free_port(wanted) == wanted
+        preferred = taken.getsockname()[1]
+        assert free_port(preferred) != preferred
+    assert free_port(preferred) == preferred

@@ -1,16 +1,18 @@
-"""The command line as a program of its own: exit codes, one readable line, no traceback.
+"""The command line in a separate process: help, exit codes, one-line errors, no traceback.
 
-tests/test_mistakes.py tries many more mistakes in one process.
+tests/cli/test_mistakes.py covers many more mistakes in one process.
 """
 
 import io
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
+from typer.main import get_command
 
-from synth_assets.cli.app import RedactingConsole
+from synth_assets.cli.app import PANELS, RedactingConsole, app
 from synth_assets.cli.settings import read_settings
 
 
@@ -25,9 +27,35 @@ def test_help_loads_no_dagster() -> None:
     program = (
         "import sys; from synth_assets.cli.app import app; print([m for m in ('dagster', 'torch') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    assert found.strip() == "[]"
-    assert synth("--help").returncode == 0
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "[]"
+
+
+def test_the_help_names_the_first_commands_and_groups_all_commands_by_panel() -> None:
+    result = synth("-h", COLUMNS="200", _TYPER_FORCE_DISABLE_TERMINAL="1")  # no colours in CI
+    assert result.returncode == 0
+    assert "Start with synth doctor" in " ".join(result.stdout.split())
+    positions = [result.stdout.index(f"─ {panel} ─") for panel in PANELS]
+    assert positions == sorted(positions)
+    assert "─ Commands ─" not in result.stdout
+
+
+@pytest.mark.parametrize("command", sorted(get_command(app).commands))  # pyright: ignore[reportAttributeAccessIssue]
+def test_every_command_and_option_has_a_help_text_in_whole_sentences(command: str) -> None:
+    parsed = get_command(app).commands[command]  # pyright: ignore[reportAttributeAccessIssue]
+    texts = [parsed.help or "", *(parameter.help or "" for parameter in parsed.params)]
+    assert [text for text in texts if not (text[:1].isupper() and text.rstrip().endswith("."))] == []
+
+
+def test_the_version_is_printed() -> None:
+    assert synth("--version").stdout == f"synth-assets {version('synth-assets')}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["embedded"]])
+def test_a_call_without_command_prints_the_help(arguments: list[str]) -> None:
+    result = synth(*arguments)
+    assert (result.returncode, result.stderr) == (2, "")
+    assert "Usage:" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -66,20 +94,20 @@ def test_a_password_in_an_address_is_refused(address: str) -> None:  # fault 27:
         "http://host.example/?next=https%3A%2F%2Fbob%3Ahunter2%40other.example",
     ],
 )
-def test_a_secret_among_the_settings_of_a_run_is_refused(value: str) -> None:
+def test_a_setting_with_a_secret_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r"raw_instructions\.topics: the value looks like a secret") as refused:
         read_settings([f"raw_instructions.topics={value}"])
     assert "hunter2" not in str(refused.value)
     assert "hf_" not in str(refused.value)
 
 
-def test_a_setting_that_is_not_one_is_repeated_without_its_secret() -> None:
+def test_an_invalid_setting_is_quoted_without_its_secret() -> None:
     result = synth("run", "--yes", "--set", "https://hunter2@host.example")
     assert result.returncode == 2
     assert "hunter2" not in result.stdout + result.stderr
 
 
-def test_doctor_shows_of_addresses_what_is_no_secret() -> None:
+def test_doctor_redacts_addresses() -> None:
     hook = "https://hooks.example/services/hunter2"
     result = synth("doctor", SYNTH_WEBHOOK_URL=hook, MLFLOW_TRACKING_URI="postgresql://me:hunter2@db.example/mlflow")
     assert "ok   webhook        https://hooks.example\n" in result.stdout
@@ -91,7 +119,7 @@ def test_doctor_shows_of_addresses_what_is_no_secret() -> None:
     assert "hunter2" not in result.stdout + result.stderr
 
 
-def test_nothing_printed_holds_a_secret() -> None:
+def test_the_console_redacts_secrets() -> None:
     printed = io.StringIO()
     RedactingConsole(file=printed, width=200).print("see https://hunter2@host.example/x", 3, markup=False)
     assert printed.getvalue() == "see https://***@host.example/x 3\n"
@@ -103,14 +131,14 @@ def test_wrong_input_is_found_before_torch_is_imported() -> None:
         "try:\n    app(['run', '--yes', '--set', 'raw_instructions.sampels=3'], standalone_mode=False)\n"
         "except ValueError as error:\n    print('sampels' in str(error), 'torch' in sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
-    assert found.stdout.strip().splitlines()[-1] == "True False"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip().splitlines()[-1] == "True False"
 
 
-def test_models_are_listed_for_a_tier_that_this_machine_is_not() -> None:
-    found = synth("models", "--tier", "rtx24")
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "phi-3-mini-4k" in found.stdout
+def test_models_are_listed_for_another_tier() -> None:
+    result = synth("models", "--tier", "rtx24")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "phi-3-mini-4k" in result.stdout
     assert synth("models", "--tier", "h900").returncode == 2  # fault 27
 
 
@@ -120,7 +148,7 @@ def test_a_read_only_home_fails_before_any_work() -> None:
     assert "/proc/no-such-place" in result.stdout
 
 
-def test_without_an_answer_nothing_is_started() -> None:
+def test_without_confirmation_nothing_is_started() -> None:
     result = synth("run")
     assert result.returncode == 2
     assert result.stdout.startswith("Loading Dagster ...\n")  # before anything slow

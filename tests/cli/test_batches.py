@@ -1,4 +1,4 @@
-"""One rule for the names of batches, and their removal."""
+"""Validation of batch names, and removal of batches."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def session() -> Session:
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_a_name_that_no_file_may_have_is_refused_in_one_printable_line(name: str) -> None:
+def test_an_invalid_name_is_refused_in_one_printable_line(name: str) -> None:
     with pytest.raises(BatchNameError) as refused:
         check_batch(name)
     assert str(refused.value).isprintable()
@@ -52,22 +52,22 @@ def test_a_usable_name_is_returned(name: str) -> None:
     assert check_batch(name, stored=["other"]) == name
 
 
-def test_names_that_differ_in_case_alone_would_share_a_file_on_some_disks() -> None:
+def test_a_name_that_differs_only_in_letter_case_is_refused() -> None:
     with pytest.raises(BatchNameError, match="letter case"):
         check_batch("First", stored=["first"])
     assert check_batch("first", stored=["first", "First"]) == "first"
 
 
-def test_readers_skip_names_that_the_ui_added_and_no_batch_may_have(session: Session) -> None:
+def test_readers_skip_invalid_names_that_were_added_in_the_ui(session: Session) -> None:
     session.instance.add_dynamic_partitions(BATCHES_NAME, ["first", *filter(None, UNUSABLE)])
     assert usable_batches(session.instance.get_dynamic_partitions(BATCHES_NAME)) == ["first"]
-    assert batch_name(session, None) == "first"  # the newest that can be made
+    assert batch_name(session, None) == "first"  # the newest one with a valid name
     with pytest.raises(BatchNameError):
         choose_batch(session, "my batch")
 
 
-def made_from_batches(session: Session, keys: list[str]) -> list[str]:
-    """The batches that an asset without partitions reads, after one run for each key."""
+def read_batches(session: Session, keys: list[str]) -> list[str]:
+    """Return the batches that an unpartitioned asset reads, after one run per key."""
     tables = session.storage.tables()
     read: list[str] = []
 
@@ -107,7 +107,7 @@ def test_the_asset_refuses_a_bad_name_before_a_model_is_loaded(own_home: Path) -
 
 def test_a_bad_name_fails_its_own_run_and_no_other(session: Session) -> None:
     session.instance.add_dynamic_partitions(BATCHES_NAME, ["first", "my batch", "Woche-ü", "second"])
-    assert made_from_batches(session, ["first", "my batch", "second"]) == ["first", "second"]
+    assert read_batches(session, ["first", "my batch", "second"]) == ["first", "second"]
 
 
 def blocks(home: Path, *batches: str) -> None:
@@ -117,9 +117,9 @@ def blocks(home: Path, *batches: str) -> None:
         pl.DataFrame({"row_id": ["r"], "batch": [batch]}).write_parquet(folder / f"k{number}-d.parquet")
 
 
-def test_a_removed_batch_is_gone_from_all_that_is_made_afterwards(session: Session) -> None:
+def test_later_runs_do_not_read_a_removed_batch(session: Session) -> None:
     session.instance.add_dynamic_partitions(BATCHES_NAME, ["first", "second", "my batch"])
-    assert made_from_batches(session, ["first", "second"]) == ["first", "second"]
+    assert read_batches(session, ["first", "second"]) == ["first", "second"]
     blocks(session.home, "first", "second", "second")
     listed = batches_text(session)
     assert "first " in listed
@@ -131,12 +131,12 @@ def test_a_removed_batch_is_gone_from_all_that_is_made_afterwards(session: Sessi
     assert list(session.instance.get_dynamic_partitions(BATCHES_NAME)) == ["first"]
     assert [p.name for p in (session.home / "shards" / "generation").iterdir()] == ["k0-d.parquet"]
     assert [p.name for p in (session.home / "tables" / "raw_instructions").iterdir()] == ["first.parquet"]
-    assert made_from_batches(session, ["first"]) == ["first"]
+    assert read_batches(session, ["first"]) == ["first"]
 
 
-def test_what_was_made_before_a_removal_keeps_its_lineage(session: Session) -> None:
+def test_earlier_materialisations_keep_their_lineage_after_a_removal(session: Session) -> None:
     session.instance.add_dynamic_partitions(BATCHES_NAME, ["first", "second"])
-    made_from_batches(session, ["first", "second"])
+    read_batches(session, ["first", "second"])
     before = session.instance.fetch_materializations(dg.AssetKey("raw_instructions"), limit=9).records
     remove_batches(session, ["second"])
     after = session.instance.fetch_materializations(dg.AssetKey("raw_instructions"), limit=9).records
@@ -144,14 +144,14 @@ def test_what_was_made_before_a_removal_keeps_its_lineage(session: Session) -> N
     assert after[0].partition_key == "second"
 
 
-def test_only_what_is_there_is_removed_and_not_during_a_run(session: Session) -> None:
+def test_removal_needs_an_existing_batch_and_no_active_run(session: Session) -> None:
     session.instance.add_dynamic_partitions(BATCHES_NAME, ["first"])
-    with pytest.raises(ValueError, match=r"no batch 'frist'; there are 'first'"):
+    with pytest.raises(ValueError, match=r"batch 'frist' does not exist; the batches are 'first'"):
         remove_batches(session, ["frist"])
     with run_slot(session.home, "run 1234", print), pytest.raises(ValueError, match="run 1234 is writing"):
         remove_batches(session, ["first"])
 
 
-def test_home_needs_no_table_of_a_batch_to_be_listed(session: Session) -> None:
+def test_a_home_without_tables_is_listed(session: Session) -> None:
     assert "no batch yet" in batches_text(session)
     assert SynthHome(folder=str(session.home)).tables().is_dir()

@@ -1,4 +1,4 @@
-"""Commands see the deployment as its runs do."""
+"""Sessions and estimates of `synth plan`."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from synth_assets.cli.plan import SHIPPED_RUNS, make_plan, plan_text, size_text
 from synth_assets.cli.session import open_session
 
 
-def test_a_named_model_replaces_the_tiers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_model_replaces_the_model_of_the_tier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNTH_PRESET", "qwen")
     monkeypatch.setenv("SYNTH_BASE", "owner/base")
     session = open_session("cpu")
@@ -20,7 +20,7 @@ def test_a_named_model_replaces_the_tiers_own(monkeypatch: pytest.MonkeyPatch) -
 def test_a_plan_scales_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SYNTH_PRESET", raising=False)
     plan = make_plan(open_session("cpu"), 100)
-    assert (plan.rows, plan.tokens_at_most) == (100, 100 * (64 + 64))
+    assert (plan.rows, plan.max_tokens) == (100, 100 * (64 + 64))
 
 
 def test_the_first_plan_of_a_home_has_the_shipped_minutes_and_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def test_the_first_plan_of_a_home_has_the_shipped_minutes_and_no_price(monkeypat
     assert "price" not in text
 
 
-def test_a_plan_of_models_that_nobody_measured_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_of_unmeasured_models_has_no_minutes_and_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNTH_BASE", "owner/base")
     plan = make_plan(open_session("cpu"), 100)
     assert (plan.minutes, plan.usd) == (None, None)
@@ -45,5 +45,5 @@ def test_a_plan_of_models_that_nobody_measured_says_so(monkeypatch: pytest.Monke
     ("size", "expected"),
     [(0, "1 MB"), (999_400_000, "999 MB"), (1_000_000_000, "1.0 GB"), (75_300_000_000, "75.3 GB")],
 )
-def test_sizes_have_a_unit_that_suits_them(size: int, expected: str) -> None:
+def test_sizes_are_shown_in_mb_or_gb(size: int, expected: str) -> None:
     assert size_text(size) == expected

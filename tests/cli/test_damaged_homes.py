@@ -1,4 +1,4 @@
-"""A damaged file of a home is one line that names the file and the way out, for each command that reads it."""
+"""A damaged file in a home gives a one-line error with the file and the remedy, in every command that reads it."""
 
 import shutil
 import sys
@@ -22,12 +22,12 @@ RECORDS = {
     "comparison": Comparison([], [], "", {}),
     "base_model": ModelRecord("base", "owner/base", "r", "embedded", 256),
 }
-CUT = None  # half of the file is lost
+CUT = None  # truncate the file to half
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a database of each kind, records, tables and a manifest."""
+    """Create a home with every kind of database, records, tables and a manifest."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("made") / "home"
         patch.setenv("SYNTH_HOME", str(folder))
@@ -75,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("dagster/schedules/schedules.db", CUT, ["batches"]),
     ],
 )
-def test_damage_is_one_line_with_file_and_remedy(  # noqa: PLR0917
+def test_damage_gives_one_line_with_file_and_remedy(  # noqa: PLR0917
     made: Path,
     own_home: Path,
     file: str,
@@ -96,7 +96,7 @@ def test_damage_is_one_line_with_file_and_remedy(  # noqa: PLR0917
     assert any(remedy in line for remedy in ("backup", "delete it", "synth run", "remove")), line
 
 
-def test_a_damaged_settings_file_of_dagster_is_written_again(made: Path, own_home: Path) -> None:
+def test_a_damaged_dagster_yaml_is_rewritten(made: Path, own_home: Path) -> None:
     shutil.copytree(made, own_home)
     settings = own_home / "dagster" / "dagster.yaml"
     expected = settings.read_bytes()

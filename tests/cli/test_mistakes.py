@@ -1,6 +1,6 @@
-"""What a person gets wrong: every command answers with exit code 2 and one line that says what to do, no traceback.
+"""User mistakes: every command exits with code 2 and prints a one-line error with the remedy, no traceback.
 
-The commands run in this process and share one home, which holds nothing but Dagster's tables.
+The commands run in this process and share one empty home.
 """
 
 import functools
@@ -22,8 +22,8 @@ SET = (*RUN, "--set")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a command left behind."""
+class Result:
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_job() -> Iterator[None]:
-    """Build the definitions once: each `synth run` would build them anew."""
+    """Build the definitions once instead of in each `synth run`."""
     job = functools.cache(run_command.pipeline_job)
     with mock.patch.object(run_command, "pipeline_job", job), mock.patch.object(preview_command, "pipeline_job", job):
         yield
@@ -48,27 +48,27 @@ def synth(
     home: Path,
     capsys: pytest.CaptureFixture[str],
     environment: Mapping[str, str] | None = None,
-) -> Answer:
-    """Run a command in this process, as its program would."""
-    own = {"SYNTH_HOME": str(home), "SYNTH_TIER": "cpu", **(environment or {})}
-    with mock.patch.dict(os.environ, own), mock.patch.object(sys, "argv", ["synth", *arguments]):
+) -> Result:
+    """Run a command in this process."""
+    variables = {"SYNTH_HOME": str(home), "SYNTH_TIER": "cpu", **(environment or {})}
+    with mock.patch.dict(os.environ, variables), mock.patch.object(sys, "argv", ["synth", *arguments]):
         for name in ("DAGSTER_HOME", "SYNTH_PRESET"):
-            if name not in own:
+            if name not in variables:
                 os.environ.pop(name, None)
         with pytest.raises(SystemExit) as ended:
             app.main()
     out, error = capsys.readouterr()
-    return Answer(ended.value.code if isinstance(ended.value.code, int) else 1, out, error)
+    return Result(ended.value.code if isinstance(ended.value.code, int) else 1, out, error)
 
 
-def refused(answer: Answer, expected: str) -> None:
-    assert answer.code == 2, answer
-    assert "Traceback" not in answer.out + answer.error
-    lines = answer.error.splitlines()
-    assert len(lines) == 1, answer.error
+def refused(result: Result, expected: str) -> None:
+    assert result.code == 2, result
+    assert "Traceback" not in result.out + result.error
+    lines = result.error.splitlines()
+    assert len(lines) == 1, result.error
     assert expected in lines[0]
     assert lines[0].startswith("synth: ")
-    assert "defect" not in lines[0]
+    assert "unexpected error" not in lines[0]
     assert lines[0].isprintable()
 
 
@@ -85,17 +85,17 @@ OPTIONS = [
     ([*RUN, "--samples", "0"], "got 0"),
     ([*RUN, "--max-minutes", "0"], "max_minutes must be above 0, got 0"),
     ([*RUN, "--max-cost", "-2"], "max_cost must be above 0, got -2"),
-    ([*RUN, "--max-cost", "2"], "this tier costs 0 USD an hour: use --max-minutes"),
+    ([*RUN, "--max-cost", "2"], "got one at 0 USD an hour; use --max-minutes"),
     ([*RUN, "--set", "benchmark_items.suites=[world_instructions, domain]"], "no file domain.jsonl in"),
     (["plan", "--samples", "-5"], "--samples must be 1 to 100,000,000, got -5"),
     (["plan", "--samples", "100000001"], "got 100,000,001"),
-    (["plan", "--tier", "h900"], "no tier 'h900'; there are auto, cpu"),
+    (["plan", "--tier", "h900"], "unknown tier 'h900'; expected auto, cpu"),
     (["plan", "--tier", ""], "tier"),
     ([*RUN, "--tier", "h100"], "needs an NVIDIA GPU"),
     (["models", "--tier", "h900"], "h900"),
     (["preview", "--samples", "-1"], "--samples must be"),
     (["preview", "--batch", "my batch"], "no batch can be named 'my batch'"),
-    (["preview", "--set", "lora_adapter.rank=3"], "a preview makes raw_instructions alone"),
+    (["preview", "--set", "lora_adapter.rank=3"], "must be a setting of raw_instructions in a preview"),
     (["preview", "--set", "raw_instructions.sampels=3"], "sampels"),
     (["preview", "--set", "raw_instructions.samples=many"], "samples"),
     (["preview", "--set", "raw_instructions.top_p=1.4"], "top_p"),
@@ -107,7 +107,7 @@ OPTIONS = [
     (["why"], "Missing argument 'row'"),
     (["why", "abc"], "abc"),
     (["trace"], "Missing argument 'version'"),
-    (["trace", "99"], "nothing was registered yet: synth run"),
+    (["trace", "99"], "nothing was registered yet; run `synth run` first"),
     (["trace", "nope"], "synth run"),
     (["champion"], "synth run"),
     (["rollback"], "nothing was promoted yet"),
@@ -129,12 +129,12 @@ OPTIONS = [
     (["study", "--ranks", "four"], "four"),
     (["study", "--ranks", "4,5"], "rank 5"),
     (["study"], "synth run"),
-    (["batches", "--remove", "frist"], "no batch 'frist'; there are none"),
+    (["batches", "--remove", "frist"], "batch 'frist' does not exist; the batches are none"),
     (["batches", "--remove"], "--remove"),
     (["embedded", "nope"], "nope"),
     (["ui", "--port", "3000"], "--port"),
     (["webserver", "--workspace", "none.yaml", "--port", "99999"], "--port must be 1 to 65,535, got 99,999"),
-    (["webserver", "--workspace", "none.yaml"], "--workspace none.yaml is no file"),
+    (["webserver", "--workspace", "none.yaml"], "--workspace must be a workspace.yaml file, got none.yaml"),
     (["import"], "Missing argument 'source'"),
     (["import", "no-such-file.jsonl"], "no-such-file.jsonl"),
     (["import", "hub:nope"], "nope"),
@@ -172,7 +172,7 @@ SETTINGS = [
 BATCHES = ["my batch", "Woche-ü", "-x", "x" * 300, "../../etc", "a/b", ".", "", "imported", "a\nb", "\x1b[31mred"]
 ENVIRONMENTS = [
     (["plan"], {"SYNTH_TIER": "h900"}, "h900"),
-    (["plan"], {"SYNTH_PRESET": "nope"}, "no preset 'nope'"),
+    (["plan"], {"SYNTH_PRESET": "nope"}, "unknown preset 'nope'"),
     (RUN, {"SYNTH_BASE": "/no/such/folder"}, "/no/such/folder"),
     (RUN, {"SYNTH_TEACHER": "embedded:nope"}, "nope"),
     (RUN, {"MLFLOW_TRACKING_URI": "http://me:hunter2@mlflow.example"}, "MLFLOW_TRACKING_PASSWORD"),
@@ -206,9 +206,9 @@ def test_wrong_environment(
     home: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    answer = synth(arguments, home, capsys, environment)
-    refused(answer, expected)
-    assert "hunter2" not in answer.out + answer.error
+    result = synth(arguments, home, capsys, environment)
+    refused(result, expected)
+    assert "hunter2" not in result.out + result.error
 
 
 FILES = {
@@ -248,23 +248,23 @@ def test_a_damaged_database_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     refused(synth(["batches"], tmp_path, capsys), "database")
 
 
-def test_an_unwritable_place_for_weights(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_folder_for_weights(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(synth(["embedded", "build", "/proc/no-such-place"], home, capsys), "/proc/no-such-place")
 
 
-def test_a_defect_is_one_line_with_its_traceback_in_a_file(
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_logged(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> str:
         return {}["missing"]
 
     monkeypatch.setattr("synth_assets.cli.status.status_text", broken)
-    answer = synth(["status"], home, capsys)
-    assert answer.code == 2
-    (line,) = answer.error.splitlines()
-    assert "defect of synth-assets" in line
+    result = synth(["status"], home, capsys)
+    assert result.code == 2
+    (line,) = result.error.splitlines()
+    assert "unexpected error, please report it" in line
     assert "KeyError: 'missing'" in line
-    assert "Traceback" not in answer.out + answer.error
+    assert "Traceback" not in result.out + result.error
     assert "Traceback" in (home / "logs" / "errors.log").read_text()
 
 
@@ -278,7 +278,7 @@ def test_a_defect_is_one_line_with_its_traceback_in_a_file(
         ("lora_adapter.phases=[1e-1, 9e-1]", [0.1, 0.9]),
         ("promotion_decision.version=3", "3"),  # text that looks like a number
         ("promotion_decision.approve=true", True),
-        ("filtered_instructions.min_words=3", 3),  # an asset whose op has another name
+        ("filtered_instructions.min_words=3", 3),  # the asset of a multi-asset op
         ("raw_instructions.samples=null", None),
     ],
 )

@@ -1,4 +1,4 @@
-"""A home that can only be read is shown by the commands that read; those that write say which file they cannot."""
+"""Read-only homes: commands that read work on copies; commands that write name the file that is not writable."""
 
 import ctypes
 import os
@@ -32,16 +32,16 @@ WRITING = [["import", "rows.jsonl"], ["run", "--yes"], ["rollback"], ["recall", 
 
 
 def without_override() -> None:
-    """Let permissions bind the child of a test that runs as root."""
+    """Drop the capability by which root ignores file permissions."""
     if os.getuid() == 0:
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
 
 
 def synth(*commands: list[str], home: Path) -> dict[str, str]:
-    """What each of these commands prints, by its name; all run in one process that permissions bind."""
+    """Return the output of each command, by its name. All run in one process without root's capability."""
     program = PROGRAM.replace("ARGUMENTS", repr(list(commands)))
     environment = {**os.environ, "SYNTH_HOME": str(home), "DAGSTER_HOME": str(home / "dagster")}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
@@ -49,15 +49,15 @@ def synth(*commands: list[str], home: Path) -> dict[str, str]:
         env=environment,
         preexec_fn=without_override,
     )
-    assert done.returncode == 0, done.stderr
-    assert "dagster.yaml" not in done.stderr
-    parts = (part.partition("\n") for part in done.stdout.split("== ")[1:])
+    assert result.returncode == 0, result.stderr
+    assert "dagster.yaml" not in result.stderr
+    parts = (part.partition("\n") for part in result.stdout.split("== ")[1:])
     return {head.split()[0]: text for head, _, text in parts}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a champion, its decision in Dagster's history, and the manifest of one row."""
+    """Create a home with a champion, its decision in Dagster's history, and the manifest of one row."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("made") / "home"
         patch.setenv("SYNTH_HOME", str(folder))
@@ -87,7 +87,7 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.rglob("*"))}
 
 
-def test_a_read_only_copy_is_shown_and_not_written(made: Path, tmp_path: Path) -> None:
+def test_a_read_only_copy_is_readable_and_unchanged(made: Path, tmp_path: Path) -> None:
     copy = tmp_path / "backup"
     shutil.copytree(made, copy)
     set_writable(copy, False)
@@ -104,14 +104,14 @@ def test_a_read_only_copy_is_shown_and_not_written(made: Path, tmp_path: Path) -
     for name in ("status", "champion", "history", "why", "plan"):
         assert "ERROR" not in printed[name], printed[name]
     for name in ("import", "run", "rollback", "recall"):
-        assert f"ERROR {copy} cannot be written" in printed[name], printed[name]
+        assert f"ERROR {copy} is not writable" in printed[name], printed[name]
     assert f"FAIL state          SYNTH_HOME {copy} cannot be written" in printed["doctor"]
 
 
-def test_a_database_that_cannot_be_written_is_named(made: Path, tmp_path: Path) -> None:
+def test_a_database_that_is_not_writable_is_named(made: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(made, home)
     (home / "mlflow.db").chmod(0o400)
     printed = synth(["champion"], ["rollback"], home=home)
     assert printed["champion"].startswith("serves")
-    assert f"ERROR {home / 'mlflow.db'} cannot be written" in printed["rollback"]
+    assert f"ERROR {home / 'mlflow.db'} is not writable" in printed["rollback"]

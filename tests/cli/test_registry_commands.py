@@ -1,4 +1,4 @@
-"""Commands about the registry name who serves by the alias, and refuse a wrong wish before a run starts."""
+"""Registry commands: they name the champion by the alias, and refuse invalid arguments before a run starts."""
 
 import shutil
 import sys
@@ -32,7 +32,7 @@ BASE = ModelRecord("base", "owner/base", "r", "embedded", 512)
 
 
 def adapter(home: SynthHome, number: int) -> AdapterRecord:
-    """An adapter in the home and in the registry; one row of its own taught it."""
+    """Store an adapter in the home and the registry, trained on one row."""
     key = f"f{number}"
     folder = home.adapters() / key
     folder.mkdir()
@@ -51,7 +51,7 @@ def adapter(home: SynthHome, number: int) -> AdapterRecord:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AdapterRecord]:
-    """A home whose registry has two versions, of which the present lora_adapter is the second."""
+    """Create a home with two registered versions; the current lora_adapter is the second."""
     folder = tmp_path_factory.mktemp("home")
     home = SynthHome(folder=str(folder))
     adapter(home, 1)
@@ -64,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AdapterRecord]
 
 @pytest.fixture
 def session(made: tuple[Path, AdapterRecord]) -> Iterator[Session]:
-    """A session in which no run can start: its instance is None."""
+    """Return a session without an instance, so that no run can start."""
     folder, _ = made
     session = Session(folder, "cpu")
     session.__dict__["instance"] = None
@@ -81,7 +81,7 @@ def point(session: Session, version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("name", "message"),
     [
         ("99", r"no version 99; the versions are 1 \(lora_adapter\), 2 \(lora_adapter, @champion\)"),
         ("-1", "no version '-1'; the versions are"),
@@ -92,43 +92,43 @@ def point(session: Session, version: str) -> None:
         ("\x1b[31m", r"no version '<U\+001B>\[31m'"),
     ],
 )
-def test_a_wrong_version_is_refused_before_a_run(session: Session, given: str, message: str) -> None:
+def test_a_wrong_version_is_refused_before_a_run(session: Session, name: str, message: str) -> None:
     point(session, "2")
-    for ask in (lambda: promote_version(session, given, CONSOLE), lambda: roll_back(session, CONSOLE, given)):
+    for command in (lambda: promote_version(session, name, CONSOLE), lambda: roll_back(session, CONSOLE, name)):
         with pytest.raises(LineageError, match=message):
-            ask()
+            command()
     with pytest.raises(LineageError, match=message):
-        find_version(session, given)
+        find_version(session, name)
 
 
-def test_promote_takes_the_names_that_trace_takes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promote_accepts_the_same_names_as_trace(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     point(session, "1")
-    asked: list[object] = []
+    versions: list[object] = []
 
     def refuse(_: object, __: object, config: dict[str, object], *___: object) -> bool:
-        asked.append(config["ops"]["promotion_decision"]["config"]["version"])  # pyright: ignore[reportIndexIssue]
+        versions.append(config["ops"]["promotion_decision"]["config"]["version"])  # pyright: ignore[reportIndexIssue]
         return False
 
     monkeypatch.setattr("synth_assets.cli.registry.execute", refuse)
-    for given in ("1", "01", "@champion", "champion", "lora_adapter"):
-        with pytest.raises(RuntimeError, match="could not be made"):
-            promote_version(session, given, CONSOLE)
-        assert find_version(session, given).version == asked[-1]
-    assert asked == ["1", "1", "1", "1", "2"]
+    for name in ("1", "01", "@champion", "champion", "lora_adapter"):
+        with pytest.raises(RuntimeError, match="run of the decision failed"):
+            promote_version(session, name, CONSOLE)
+        assert find_version(session, name).version == versions[-1]
+    assert versions == ["1", "1", "1", "1", "2"]
 
 
-def test_a_rollback_that_cannot_be_is_refused_before_a_run(session: Session) -> None:
+def test_an_invalid_rollback_is_refused_before_a_run(session: Session) -> None:
     with pytest.raises(ValueError, match="nothing was promoted yet"):
         roll_back(session, CONSOLE)
     point(session, "2")
-    for wish in ({"force": True}, {"force": True, "version": "1"}, {"force": True, "reason": "why"}):
-        with pytest.raises(ValueError, match="--force goes to a version that is named, and says why"):
-            roll_back(session, CONSOLE, **wish)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="--reason holds what looks like a secret"):
+    for options in ({"force": True}, {"force": True, "version": "1"}, {"force": True, "reason": "why"}):
+        with pytest.raises(ValueError, match="--force needs a version and a reason"):
+            roll_back(session, CONSOLE, **options)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="--reason must not contain a secret"):
         roll_back(session, CONSOLE, reason="leaked https://hunter2@host.example/x")
 
 
-def test_the_command_ends_with_code_2_and_one_line(
+def test_the_command_exits_with_code_2_and_one_line(
     session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     point(session, "2")
@@ -141,36 +141,36 @@ def test_the_command_ends_with_code_2_and_one_line(
     assert line.startswith("synth: there is no version 99; the versions are 1 (lora_adapter)")
 
 
-def test_the_champion_is_asked_though_a_newer_training_has_its_name(session: Session) -> None:
+def test_an_older_champion_is_asked_beside_the_current_adapter(session: Session) -> None:
     point(session, "1")
-    titles = [one.title for one in models_to_ask(session, BASE)]
+    titles = [model.title for model in models_to_ask(session, BASE)]
     assert titles == ["base", "lora_adapter", "lora_adapter version 1 (champion)"]
     point(session, "2")
-    assert [one.title for one in models_to_ask(session, BASE)] == ["base", "lora_adapter (champion)"]
+    assert [model.title for model in models_to_ask(session, BASE)] == ["base", "lora_adapter (champion)"]
     assert session.tracker is not None
     session.tracker.remove_alias("champion")
-    assert [one.title for one in models_to_ask(session, BASE)] == ["base (serves)", "lora_adapter"]
+    assert [model.title for model in models_to_ask(session, BASE)] == ["base (serves)", "lora_adapter"]
 
 
-def test_files_of_the_champion_come_back_to_be_asked(session: Session) -> None:
+def test_missing_files_of_the_champion_are_restored(session: Session) -> None:
     point(session, "1")
     shutil.rmtree(session.home / "adapters" / "f1")
     assert models_to_ask(session, BASE)[-1].adapter is not None
     assert (session.home / "adapters" / "f1" / "adapter_model.safetensors").is_file()
 
 
-def test_a_champion_of_another_base_is_named_and_not_asked(session: Session) -> None:
+def test_a_champion_of_another_base_is_listed_but_not_asked(session: Session) -> None:
     point(session, "1")
-    asked = models_to_ask(session, replace(BASE, revision="other"))[-1]
-    assert asked.title == "lora_adapter version 1 (champion)"
-    assert asked.problem == "cannot be asked: it was trained on base r"
+    model = models_to_ask(session, replace(BASE, revision="other"))[-1]
+    assert model.title == "lora_adapter version 1 (champion)"
+    assert model.problem == "cannot be asked: it was trained on base r"
 
 
-def test_recalled_rows_show_beside_every_answer(session: Session) -> None:
+def test_tainted_models_are_marked(session: Session) -> None:
     point(session, "1")
     log = session.home / "recalls.jsonl"
     add_recalls(log, [Recall("row-1", "recalled", "wrong \x1b[31m", "ada", "2026-11-20")])
-    assert [one.title for one in models_to_ask(session, BASE)][1:] == [
+    assert [model.title for model in models_to_ask(session, BASE)][1:] == [
         "lora_adapter",
         "lora_adapter version 1 (champion, tainted)",
     ]
@@ -179,7 +179,7 @@ def test_recalled_rows_show_beside_every_answer(session: Session) -> None:
     assert "\x1b" not in text
 
 
-def test_a_champion_that_nobody_decided_on_is_named_by_the_alias(session: Session) -> None:
+def test_a_champion_without_decision_is_named_by_the_alias(session: Session) -> None:
     assert serving_line(session) == "the base model: no version was promoted yet"
     with pytest.raises(ValueError, match="nothing was promoted yet"):
         champion_text(session)
@@ -190,7 +190,7 @@ def test_a_champion_that_nobody_decided_on_is_named_by_the_alias(session: Sessio
     assert "version 1 (lora_adapter) since" in serving_line(session)
 
 
-def test_who_has_no_login_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_login_name_is_named_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown() -> str:
         raise KeyError("getpwuid(): uid not found: 4711")
 

@@ -1,4 +1,4 @@
-"""The edges of the request guard, without a server."""
+"""Edge cases of the request guard, without a server."""
 
 import asyncio
 from typing import Any
@@ -19,19 +19,19 @@ HOSTS = allowed_hosts(3000, ["dagster.internal", "other.internal:8443"])
         ([], set()),
     ],
 )
-def test_loopback_names_with_the_port_in_use_and_what_the_user_adds(names: list[str], added: set[str]) -> None:
+def test_allowed_hosts_are_the_loopback_names_and_added_names(names: list[str], added: set[str]) -> None:
     assert allowed_hosts(3000, names) == {"127.0.0.1:3000", "localhost:3000", "[::1]:3000"} | added
     assert "localhost" in allowed_hosts(80)
 
 
 @pytest.mark.parametrize("name", ["*", "*.internal", "http://dagster.internal", "a/b", "a b", "a:b", "", "a:123456"])
-def test_what_is_no_host_name_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="an allowed host is a name or name:port"):
+def test_an_invalid_host_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="an allowed host must be a name or name:port"):
         allowed_hosts(3000, [name])
 
 
 def ask(kind: str = "http", method: str = "GET", path: str = "/", query: str = "", **headers: str) -> int:
-    """The status of the answer; 200 from the application, 0 for a websocket that is closed before it is accepted."""
+    """Return the status of the response: 200 from the application, 0 for a websocket closed before it is accepted."""
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
@@ -41,10 +41,10 @@ def ask(kind: str = "http", method: str = "GET", path: str = "/", query: str = "
         sent.append(message)
 
     async def receive() -> Any:  # noqa: ANN401 - ASGI
-        raise AssertionError("the guard reads no body")
+        raise AssertionError("the guard must not read the body")
 
-    given = {"host": "localhost:3000", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    pairs = [(name.encode(), part.encode()) for name, value in given.items() for part in value.split("\n") if value]
+    fields = {"host": "localhost:3000", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    pairs = [(name.encode(), part.encode()) for name, value in fields.items() for part in value.split("\n") if value]
     scope = {"type": kind, "method": method, "path": path, "query_string": query.encode(), "headers": pairs}
     asyncio.run(RequestGuard(app, HOSTS)(scope, receive, send))
     if sent[0]["type"] == "websocket.close":
@@ -91,5 +91,5 @@ def ask(kind: str = "http", method: str = "GET", path: str = "/", query: str = "
         (0, {"kind": "websocket", "origin": "null"}),
     ],
 )
-def test_edges(status: int, fields: dict[str, str]) -> None:
+def test_status_of_a_request(status: int, fields: dict[str, str]) -> None:
     assert ask(**fields) == status

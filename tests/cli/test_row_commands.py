@@ -1,4 +1,4 @@
-"""`synth why`, `trace` and `recall` over tables and manifests by hand; the whole journey is in test_pipeline.py."""
+"""`synth why`, `trace` and `recall` on handwritten tables; test_pipeline.py covers them on a whole run."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from resources.storage import SynthHome
 from synth_assets.cli.recall import Request, reach_text, recall, recalls_text
-from synth_assets.cli.rows import WIDTH, row_story, rows_made
+from synth_assets.cli.rows import WIDTH, generated_rows, row_story
 from synth_assets.cli.session import Session, open_session
 from synth_assets.cli.trace import trace_text
 from synth_assets.cli.why import why_text
@@ -22,11 +22,11 @@ ATTACK = "\x1b[31mred\x1b[0m " + "<b>" * 200
 
 
 def row(row_id: str, instruction: str = "Name a bird.", **columns: object) -> dict[str, object]:
-    made = {"model": "teacher", "revision": "r1", "engine": "transformers 5", "template": "llama-3", "seed": 7}
-    drawn = {"temperature": 1.0, "response_temperature": 0.7, "top_p": 0.9, "history": []}
+    generation = {"model": "teacher", "revision": "r1", "engine": "transformers 5", "template": "llama-3", "seed": 7}
+    sampling = {"temperature": 1.0, "response_temperature": 0.7, "top_p": 0.9, "history": []}
     ends = {f"{side}_{what}": value for side in ("instruction", "response") for what, value in ENDS.items()}
     texts = {"row_id": row_id, "source": "magpie", "batch": "first", "instruction": instruction, "response": "A crow."}
-    return {**made, **drawn, **ends, **texts, **columns}
+    return {**generation, **sampling, **ends, **texts, **columns}
 
 
 ENDS = {"tokens": 4, "finish_reason": "stop"}
@@ -46,24 +46,24 @@ def session(own_home: Path) -> Session:
     pair = {"pair_id": "p1", "row_id": "aa11", "split": "train", "instruction": "Name a bird.", "chosen": "A crow."}
     rewards = {"rejected": "A cow.", "chosen_reward": 2.0, "rejected_reward": 0.5, "margin": 1.5}
     pl.DataFrame([pair | rewards], schema=PAIRS).write_parquet(tables / "preference_pairs.parquet")
-    brought = {"pair_id": "p2", "row_id": "ac33", "source": "mine.jsonl", "history": [], "instruction": "Name a lake."}
+    imported = {"pair_id": "p2", "row_id": "ac33", "source": "mine.jsonl", "history": [], "instruction": "Name a lake."}
     sides = {"chosen": "Lake Como.", "rejected": "</s>"}
-    pair_out = brought | sides | {"reason": f"{PREFIX}control_token_in_response", "detail": "</s>"}
-    pl.DataFrame([brought | sides], schema=PAIRS).write_parquet(tables / "imported_preferences.parquet")
-    pl.DataFrame([pair_out], schema=REJECTED_PAIRS).write_parquet(tables / "rejected_preferences.parquet")
+    rejected_pair = imported | sides | {"reason": f"{PREFIX}control_token_in_response", "detail": "</s>"}
+    pl.DataFrame([imported | sides], schema=PAIRS).write_parquet(tables / "imported_preferences.parquet")
+    pl.DataFrame([rejected_pair], schema=REJECTED_PAIRS).write_parquet(tables / "rejected_preferences.parquet")
     fates = pl.DataFrame({"row_id": ["aa11", "ab22", "ac33"], "fate": ["kept", "echo", "control_token_in_response"]})
     home.leave_row_manifest("filtered_instructions", "f1", fates)
     return open_session("cpu")
 
 
-def test_an_imported_pair_tells_which_side_was_wrong(session: Session) -> None:
-    told = why_text(session, "ac")
-    assert f"fate      rejected: {PREFIX}control_token_in_response (format)" in told
-    assert "rejected  </s>" in told
+def test_an_imported_pair_names_the_rejected_side(session: Session) -> None:
+    text = why_text(session, "ac")
+    assert f"fate      rejected: {PREFIX}control_token_in_response (format)" in text
+    assert "rejected  </s>" in text
 
 
-def test_a_kept_row_tells_where_it_came_from_and_went_to(session: Session) -> None:
-    told = why_text(session, "aa")
+def test_a_kept_row_shows_its_origin_and_datasets(session: Session) -> None:
+    text = why_text(session, "aa")
     for part in (
         "fate      kept, score 0.75",
         "from      magpie, batch first",
@@ -74,25 +74,25 @@ def test_a_kept_row_tells_where_it_came_from_and_went_to(session: Session) -> No
         "pair      p1, reward 2.000 over 0.500, margin 1.500",
         "rejected  A cow.",
     ):
-        assert part in told
-    assert max(map(len, told.splitlines())) <= WIDTH
+        assert part in text
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
-def test_a_rejected_row_tells_reason_value_and_what_would_change_it(session: Session) -> None:
-    told = why_text(session, "ab22")
-    assert "fate      rejected: echo (content)" in told
-    assert "because   0.93 is above 0.8" in told
-    assert "filtered_instructions.max_echo_similarity=VALUE" in told
-    assert "\x1b" not in told  # fault 12
-    assert "<U+001B>" in told
-    assert max(map(len, told.splitlines())) <= WIDTH
-    assert len(told) < 2_000
+def test_a_rejected_row_shows_reason_value_and_setting(session: Session) -> None:
+    text = why_text(session, "ab22")
+    assert "fate      rejected: echo (content)" in text
+    assert "because   0.93 is above 0.8" in text
+    assert "filtered_instructions.max_echo_similarity=VALUE" in text
+    assert "\x1b" not in text  # fault 12
+    assert "<U+001B>" in text
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert len(text) < 2_000
 
 
-@pytest.mark.parametrize(("given", "says"), [("zz", "no row 'zz'"), ("a", "3 rows begin with"), ("", "no row")])
-def test_an_unknown_row_is_refused(session: Session, given: str, says: str) -> None:
-    with pytest.raises(LineageError, match=says):
-        why_text(session, given)
+@pytest.mark.parametrize(("prefix", "message"), [("zz", "no row 'zz'"), ("a", "3 rows start with"), ("", "no row")])
+def test_an_unknown_row_is_refused(session: Session, prefix: str, message: str) -> None:
+    with pytest.raises(LineageError, match=message):
+        why_text(session, prefix)
 
 
 def test_an_imported_row_names_its_file_and_line(session: Session, tmp_path: Path) -> None:
@@ -102,24 +102,24 @@ def test_an_imported_row_names_its_file_and_line(session: Session, tmp_path: Pat
     import_file(ImportRequest(file), session.storage.imports())
     stored = find_import(session.storage.imports(), "mine.jsonl")
     assert stored is not None
-    brought = read_import(stored).instructions.collect()
-    brought.write_parquet(session.home / "tables" / "imported_instructions.parquet")
-    told = "\n".join(row_story(session.home, brought["row_id"][0]))
-    assert "from      mine.jsonl, line 2" in told
-    assert "made by" not in told, "nobody knows"
+    imported = read_import(stored).instructions.collect()
+    imported.write_parquet(session.home / "tables" / "imported_instructions.parquet")
+    text = "\n".join(row_story(session.home, imported["row_id"][0]))
+    assert "from      mine.jsonl, line 2" in text
+    assert "made by" not in text, "unknown for an import"
 
 
-def test_a_row_of_a_table_that_was_replaced_is_found_in_the_generators_blocks(session: Session) -> None:
+def test_a_row_of_a_replaced_table_is_found_in_the_cached_blocks(session: Session) -> None:
     folder = session.storage.shards("generation")
     pl.DataFrame([row("old1", "Name a tree.")], schema=INSTRUCTIONS).write_parquet(folder / "a-b.parquet")
-    assert rows_made(session.home, ["old1", "aa11"])["instruction"].to_list() == ["Name a bird.", "Name a tree."]
+    assert generated_rows(session.home, ["old1", "aa11"])["instruction"].to_list() == ["Name a bird.", "Name a tree."]
 
 
-def test_a_recall_shows_its_reach_and_needs_a_reason(session: Session) -> None:
-    told = reach_text(session, ["aa11", "ab22"], [])
-    assert "filtered_instructions (1), sft_dataset (1), preference_pairs (1)" in told
-    assert "ab22 is rejected already (echo: 0.93 is above 0.8)" in told
-    with pytest.raises(ValueError, match="say why"):
+def test_a_recall_shows_its_effect_and_needs_a_reason(session: Session) -> None:
+    text = reach_text(session, ["aa11", "ab22"], [])
+    assert "filtered_instructions (1), sft_dataset (1), preference_pairs (1)" in text
+    assert "ab22 is already rejected (echo: 0.93 is above 0.8)" in text
+    with pytest.raises(ValueError, match="needs a reason"):
         recall(session, Request(["aa11"]), Console())
     with pytest.raises(LineageError, match="no row"):
         recall(session, Request(["aa11", "zz"], "wrong"), Console())
@@ -127,7 +127,7 @@ def test_a_recall_shows_its_reach_and_needs_a_reason(session: Session) -> None:
     assert recalls_text(session) == "no row is recalled"
 
 
-def test_a_version_that_does_not_exist_and_a_wrong_file_are_refused(session: Session) -> None:
+def test_a_missing_version_and_a_wrong_suffix_are_refused(session: Session) -> None:
     with pytest.raises(LineageError, match="no version 'nope'"):
         trace_text(session, "nope", None, None)
     with pytest.raises(ValueError, match=r"\.csv"):

@@ -32,7 +32,7 @@ def _run_something(instance: dg.DagsterInstance) -> str:
     return dg.materialize([thing], instance=instance).run_id
 
 
-def test_a_run_that_changes_nothing_is_recognised_by_its_id(session: Session) -> None:
+def test_an_unchanged_run_returns_the_id_of_the_last_run(session: Session) -> None:
     assert unchanged_since_last_run(session, Launch()) == ""
     remember_run(session, Launch())
     assert unchanged_since_last_run(session, Launch()) == session.instance.get_runs(limit=1)[0].run_id
@@ -49,9 +49,7 @@ def test_a_run_that_changes_nothing_is_recognised_by_its_id(session: Session) ->
     ],
     ids=["table_changed", "table_gone", "file_imported", "another_run", "torn_record"],
 )
-def test_what_a_run_reads_makes_the_next_one_run_when_it_changes(
-    session: Session, change: Callable[[Session], object]
-) -> None:
+def test_a_changed_input_makes_the_next_run_start(session: Session, change: Callable[[Session], object]) -> None:
     remember_run(session, Launch())
     change(session)
     assert unchanged_since_last_run(session, Launch()) == ""
@@ -60,13 +58,15 @@ def test_what_a_run_reads_makes_the_next_one_run_when_it_changes(
 @pytest.mark.parametrize(
     "launch", [Launch(batch="second"), Launch(samples=7), Launch(settings=("lora_adapter.rank=4",))]
 )
-def test_another_request_runs(session: Session, launch: Launch) -> None:
+def test_other_options_make_the_next_run_start(session: Session, launch: Launch) -> None:
     remember_run(session, Launch())
     assert unchanged_since_last_run(session, launch) == ""
 
 
 @pytest.mark.parametrize("name", ["SYNTH_BENCHMARKS", "MLFLOW_TRACKING_URI", "SYNTH_WEBHOOK_URL"])
-def test_another_deployment_runs(session: Session, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_environment_makes_the_next_run_start(
+    session: Session, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     remember_run(session, Launch())
     monkeypatch.setenv(name, str(tmp_path))
     assert unchanged_since_last_run(session, Launch()) == ""

@@ -24,7 +24,7 @@ def test_versions_in_the_dockerfile_are_the_constrained_ones() -> None:
     assert [(name, version) for name, version in pinned if CONSTRAINTS[name] != version] == []
 
 
-def test_everything_copied_exists() -> None:
+def test_every_copied_path_exists() -> None:
     sources = [
         word for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]
     ]
@@ -32,7 +32,7 @@ def test_everything_copied_exists() -> None:
     assert [name for name in sources if not (PROJECT / name).exists()] == []
 
 
-def test_both_targets_are_there() -> None:
+def test_the_dockerfile_has_all_targets() -> None:
     assert re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE) == ["source", "cpu", "cuda"]
 
 
@@ -49,7 +49,7 @@ def test_compose_has_all_services_on_loopback_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_the_profile_cuda_reserves_the_gpu_and_takes_the_place_of_the_other() -> None:
+def test_the_profile_cuda_reserves_the_gpu_and_replaces_the_cpu_service() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
     assert profiles == {"code": ["cpu"], "code-cuda": ["cuda"]}
     cuda = SERVICES["code-cuda"]
@@ -62,12 +62,12 @@ def test_the_profile_cuda_reserves_the_gpu_and_takes_the_place_of_the_other() ->
     assert [name for name, service in SERVICES.items() if name != "code-cuda" and "deploy" in service] == []
 
 
-def test_each_service_has_a_health_check_and_waits_for_those_of_others() -> None:
+def test_each_service_has_a_health_check_and_waits_for_its_dependencies() -> None:
     assert [name for name, service in SERVICES.items() if "test" not in service.get("healthcheck", {})] == []
-    waits = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
-    conditions = [condition for needed in waits.values() for condition in needed.values()]
+    dependencies = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
+    conditions = [condition for needed in dependencies.values() for condition in needed.values()]
     assert {condition["condition"] for condition in conditions} == {"service_healthy"}
-    assert {name: sorted(needed) for name, needed in waits.items()} == {
+    assert {name: sorted(needed) for name, needed in dependencies.items()} == {
         "postgres": [],
         "mlflow": ["postgres"],
         "code": ["mlflow", "postgres"],
@@ -75,7 +75,7 @@ def test_each_service_has_a_health_check_and_waits_for_those_of_others() -> None
         "webserver": ["code", "code-cuda"],
         "daemon": ["code", "code-cuda"],
     }
-    optional = [condition.get("required", True) for condition in waits["webserver"].values()]
+    optional = [condition.get("required", True) for condition in dependencies["webserver"].values()]
     assert optional == [False, False]  # a profile starts one of the two
 
 
@@ -91,11 +91,11 @@ def test_no_password_is_in_a_command_or_an_address() -> None:
             assert service["environment"]["PGPASSWORD"].startswith("${POSTGRES_PASSWORD:?")
 
 
-def test_images_run_as_a_user_without_privileges() -> None:
+def test_images_run_as_an_unprivileged_user() -> None:
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[2:]
     assert [re.findall(r"^USER (\S+)$", stage, re.MULTILINE) for stage in stages] == [["synth"], ["synth"]]
-    own = [service for name, service in SERVICES.items() if name != "postgres"]
-    assert all(service["security_opt"] == ["no-new-privileges:true"] for service in own)
+    services = [service for name, service in SERVICES.items() if name != "postgres"]
+    assert all(service["security_opt"] == ["no-new-privileges:true"] for service in services)
 
 
 def test_the_ui_is_served_behind_the_request_guard() -> None:
@@ -108,7 +108,7 @@ def test_the_ui_is_served_behind_the_request_guard() -> None:
 
 @pytest.fixture
 def container_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """DAGSTER_HOME as in a container: the folder docker/, apart from SYNTH_HOME."""
+    """Set DAGSTER_HOME to a copy of docker/, as in a container."""
     folder = tmp_path / "docker"
     shutil.copytree(PROJECT / "docker", folder)
     monkeypatch.setenv("DAGSTER_HOME", str(folder))
@@ -119,14 +119,14 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_command_leaves_the_settings_of_a_container_as_they_are(container_home: Path, own_home: Path) -> None:
+def test_a_command_does_not_change_the_settings_of_a_container(container_home: Path, own_home: Path) -> None:
     before = content(container_home)
     assert write_instance_settings(own_home) == container_home / "dagster.yaml"
     assert content(container_home) == before
     assert b"DAGSTER_POSTGRES_URL" in before["dagster.yaml"]
 
 
-def test_settings_that_synth_wrote_are_written_anew(
+def test_settings_written_by_synth_are_rewritten(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in (own_home / "dagster", tmp_path / "elsewhere"):
@@ -138,7 +138,7 @@ def test_settings_that_synth_wrote_are_written_anew(
         assert yaml.safe_load(write_instance_settings(own_home).read_text()) == settings
 
 
-def test_instance_settings_hold_what_killed_runs_need() -> None:
+def test_instance_settings_for_killed_runs() -> None:
     settings = yaml.safe_load((PROJECT / "docker" / "dagster.yaml").read_text())
     assert settings["concurrency"]["pools"]["granularity"] == "op"
     assert settings["run_monitoring"]["free_slots_after_run_end_seconds"] == 5

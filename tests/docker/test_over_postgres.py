@@ -1,4 +1,4 @@
-"""Commands as they run in a container: docker's settings over a real Postgres, its password in PGPASSWORD alone."""
+"""Commands with the settings of the containers on a real Postgres; the password is only in PGPASSWORD."""
 
 import http.client
 import os
@@ -17,7 +17,7 @@ import pytest
 
 from resources.deployment import PROJECT
 
-PASSWORD = "p@ss/w:rd#1%"  # noqa: S105 - of a database that ends with the test; no address could hold it as it is
+PASSWORD = "p@ss/w:rd#1%"  # noqa: S105 - of a temporary database; an address could not contain it unescaped
 SYNTH = [sys.executable, "-c", "from synth_assets.cli.app import main; main()"]
 
 pytestmark = pytest.mark.slow
@@ -26,13 +26,13 @@ needs_postgres = pytest.mark.skipif(shutil.which("initdb") is None, reason="Post
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A Postgres with the two databases of the containers; it refuses to run as root."""
+    """Start Postgres with the two databases of the containers. Postgres refuses to run as root."""
     user = "nobody" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # noqa: S103 - another user's
+        os.chmod(folder, 0o755)  # noqa: S103 - for another user
         data, password = Path(folder) / "data", Path(folder) / "password"
         password.write_text(PASSWORD)
         data.mkdir()
@@ -98,7 +98,7 @@ def status(port: int, host: str) -> int:
 
 
 def test_the_webserver_of_the_containers_is_guarded(own_home: Path) -> None:
-    """Its code server is out of reach here; the UI answers all the same."""
+    """The code server is unreachable here; the UI responds anyway."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

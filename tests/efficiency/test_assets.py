@@ -14,7 +14,7 @@ from resources.inference import Hardware, Inference
 from resources.storage import SynthHome
 from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
 from synth_assets.cli.session import Session
-from synth_assets.cli.study import LAUNCH, basis_here, is_made, outcome_of, study_text, why_failed
+from synth_assets.cli.study import LAUNCH, current_basis, failure_reason, is_complete, outcome_of, study_text
 from synth_assets.evals.suite import item_table
 from synth_assets.evals.suites import SUITES
 from synth_assets.schemas.serialization import from_json, to_json
@@ -173,13 +173,13 @@ def test_the_command_ends_with_the_report_in_the_home(
 
 def test_the_command_finds_variants_of_the_present_data(deployment: Deployment, study: Frontier) -> None:
     session = Session(deployment.home, "cpu")
-    here = basis_here(session)  # of the cpu tier's own settings: these variants are of the small one's
+    here = current_basis(session)  # of the cpu tier's own settings: these variants are of the small one's
     basis = deployment.variant(PLAIN).basis
     assert here != basis
-    assert is_made(session, PLAIN, basis)
-    assert not is_made(session, PLAIN, here)
-    assert not is_made(session, QUANTISED, basis)
-    assert not is_made(session, "r64-all-none-s42", basis)
+    assert is_complete(session, PLAIN, basis)
+    assert not is_complete(session, PLAIN, here)
+    assert not is_complete(session, QUANTISED, basis)
+    assert not is_complete(session, "r64-all-none-s42", basis)
 
 
 def test_the_command_prints_results_and_failures(deployment: Deployment, study: Frontier) -> None:
@@ -193,6 +193,6 @@ def test_the_command_prints_results_and_failures(deployment: Deployment, study: 
         assert not deployment.run("lora_variant", partition=name).success
     finally:
         table.with_suffix(".away").rename(table)
-    assert "sft_dataset was never materialised" in why_failed(session, name, LAUNCHED, 1)
-    assert why_failed(session, name, LAUNCHED, -9) == "its process was killed by signal 9"
+    assert "sft_dataset was never materialised" in failure_reason(session, name, LAUNCHED, 1)
+    assert failure_reason(session, name, LAUNCHED, -9) == "the process was killed by signal 9"
     assert outcome_of(session, name) == "failed: not stored"

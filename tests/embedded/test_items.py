@@ -18,7 +18,7 @@ def test_generation_items_are_held_out_known_and_unique(split: str) -> None:
         assert split_of(item.key) == split
 
 
-def test_a_lower_limit_gives_the_beginning() -> None:
+def test_lower_limit_returns_a_prefix() -> None:
     assert generation_items("validation", limit=50) == generation_items("validation")[:50]
 
 
@@ -36,13 +36,13 @@ def test_choice_items_have_one_right_answer(split: str) -> None:
         assert not task.myth or state(task, task.myth) in item.choices
 
 
-def test_the_right_choice_has_no_favourite_place() -> None:
+def test_correct_choices_are_evenly_distributed() -> None:
     answers = [item.answer for split in ("validation", "test") for item in choice_items(split)]
     shares = [answers.count(place) / len(answers) for place in range(CHOICES)]
     # four standard errors around 1/4 at n = 600: 4 * sqrt(.25 * .75 / 600) = .07
     assert all(0.18 < share < 0.32 for share in shares)
 
 
-def test_train_tasks_are_no_benchmark() -> None:
+def test_train_split_has_no_benchmark_items() -> None:
     with pytest.raises(ValueError, match="no benchmark split 'train'; there are validation, test"):
         generation_items("train")

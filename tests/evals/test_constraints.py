@@ -1,9 +1,9 @@
 import pytest
 
-from synth_assets.evals.constraints import CONSTRAINTS, asks, holds, sentences, words
+from synth_assets.evals.constraints import CONSTRAINTS, holds, instruction, sentences, words
 
 BOTH_SIDES = [
-    # type, value, a text that has the property, one that just has not
+    # type, value, a text that satisfies the constraint, one that just fails it
     ("lines", 2, "one\n\ntwo", "one\ntwo\nthree"),
     ("paragraphs", 2, "one\nstill one\n\ntwo", "one\ntwo"),
     ("sentences", 2, "It rains. Why?", "It rains."),
@@ -28,10 +28,10 @@ BOTH_SIDES = [
 
 
 @pytest.mark.parametrize(("kind", "value", "good", "bad"), BOTH_SIDES)
-def test_each_constraint_on_both_sides_of_its_edge(kind: str, value: object, good: str, bad: str) -> None:
+def test_constraint_on_both_sides_of_its_edge(kind: str, value: object, good: str, bad: str) -> None:
     assert holds(good, kind, value)
     assert not holds(bad, kind, value)
-    assert not holds(" \n", kind, value)  # silence has no property
+    assert not holds(" \n", kind, value)  # a blank text satisfies no constraint
 
 
 def test_every_constraint_is_tested() -> None:
@@ -39,12 +39,12 @@ def test_every_constraint_is_tested() -> None:
     assert len(CONSTRAINTS) >= 12
 
 
-def test_a_constraint_is_asked_for_in_words() -> None:
-    assert asks("lines", 3) == "Write exactly 3 lines."
-    assert asks("json_keys", ["a", "b"]).endswith('the keys "a", "b".')
-    with pytest.raises(ValueError, match="no constraint 'haiku'; there are lines"):
-        asks("haiku", None)
-    with pytest.raises(ValueError, match="no constraint 'haiku'"):
+def test_instruction_of_a_constraint() -> None:
+    assert instruction("lines", 3) == "Write exactly 3 lines."
+    assert instruction("json_keys", ["a", "b"]).endswith('the keys "a", "b".')
+    with pytest.raises(ValueError, match="unknown constraint 'haiku'; expected one of lines"):
+        instruction("haiku", None)
+    with pytest.raises(ValueError, match="unknown constraint 'haiku'"):
         holds("a text", "haiku", None)
 
 

@@ -30,7 +30,7 @@ def pair() -> Pair:
 
 
 def logprob(pair: Pair, context: str, continuation: str, skip: int = 0) -> float:
-    """Log-probability of the continuation, one unpadded sequence; `skip` virtual tokens stand before."""
+    """Log-probability of the continuation, one unpadded sequence; preceded by `skip` virtual tokens."""
     import torch
 
     model, tokenizer = pair
@@ -47,7 +47,7 @@ def logprob_in_chat(pair: Pair, prompt: str, choice: str, skip: int = 0) -> floa
     return logprob(pair, pair[1].apply_chat_template(turns, tokenize=False, add_generation_prompt=True), choice, skip)
 
 
-def test_batched_logprobs_equal_those_one_by_one(pair: Pair) -> None:
+def test_batched_logprobs_equal_unbatched_ones(pair: Pair) -> None:
     found = lm_eval_harness.score_choices(pair, SUITE, ITEMS[:12], batch_size=8)
     for item, choice in zip(ITEMS, found, strict=False):
         alone = [logprob_in_chat(pair, item.prompt, text) for text in item.choices]
@@ -106,14 +106,14 @@ def test_raw_text_with_lettered_choices_is_scored_too(pair: Pair) -> None:
         assert choice.logprobs == pytest.approx(alone, abs=1e-3)
 
 
-def test_order_and_batch_size_change_nothing(pair: Pair) -> None:
+def test_scores_do_not_depend_on_order_and_batch_size(pair: Pair) -> None:
     items = ITEMS[:10]
     found = lm_eval_harness.score_choices(pair, SUITE, items, batch_size=16)
     turned = lm_eval_harness.score_choices(pair, SUITE, items[::-1], batch_size=3)
     assert [c.index for c in turned[::-1]] == [c.index for c in found]
 
 
-def test_it_is_quiet_and_asks_no_hub(
+def test_scoring_is_silent_and_offline(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*args: object) -> None:
@@ -125,7 +125,7 @@ def test_it_is_quiet_and_asks_no_hub(
     assert not caplog.records
 
 
-def test_a_thousand_items_take_seconds(pair: Pair) -> None:
+def test_thousand_items_are_scored_in_seconds(pair: Pair) -> None:
     items = [replace(item, item_id=str(n)) for n, item in enumerate((*SUITE.items(), *SUITE.items())[:1_000])]
     started = time.process_time()
     for block in in_blocks(items):  # as scoring does

@@ -145,7 +145,7 @@ def test_every_published_suite_measures_its_documents(pair: Pair, folder: Path) 
             assert not item.choices or outcome.response in {choice.strip() for choice in item.choices} | set("ABCD")
 
 
-def test_items_hold_what_is_particular_to_a_document(folder: Path) -> None:
+def test_items_have_document_prompt_choices_and_cluster(folder: Path) -> None:
     logic, nutrition = SUITES["mmlu"].items(folder)
     assert (logic.prompt, nutrition.prompt) == (MMLU["formal_logic"][0][0], MMLU["nutrition"][0][0])
     assert json.loads(nutrition.answer)["answer"] == 1
@@ -173,7 +173,7 @@ def test_null_models_of_published_suites_match_hand_arithmetic(folder: Path) -> 
         ("no number", 0.0, 0.0),
     ],
 )
-def test_our_reading_of_sums_is_that_of_lm_eval(text: str, flexible: float, strict: float, folder: Path) -> None:
+def test_gsm8k_answer_extraction_matches_lm_eval(text: str, flexible: float, strict: float, folder: Path) -> None:
     from lm_eval.tasks import TaskManager
 
     item = SUITES["gsm8k"].items(folder)[1]
@@ -192,7 +192,7 @@ def test_our_reading_of_sums_is_that_of_lm_eval(text: str, flexible: float, stri
 
 
 @pytest.mark.parametrize("name", ["mmlu", "hellaswag", "arc_easy", "arc_challenge", "truthfulqa_mc2", "gsm8k"])
-def test_neither_file_nor_hub_names_the_remedy(name: str, tmp_path: Path) -> None:
+def test_missing_file_without_hub_names_the_remedy(name: str, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"put the file there \(SYNTH_BENCHMARKS names the folder\)"):
         item_table([SUITES[name]], tmp_path)
 
@@ -209,7 +209,7 @@ def test_ifeval_needs_its_verifiers(tmp_path: Path) -> None:
     ("file", "text", "message"),
     [
         ("gsm8k_test.jsonl", "", "is empty"),
-        ("gsm8k_test.jsonl", " \n", "holds no documents"),
+        ("gsm8k_test.jsonl", " \n", "has no documents"),
         ("gsm8k_test.jsonl", "{}\n", "line 1, field question: expected text, got no such field"),
         ("gsm8k_test.jsonl", "3\n", "line 1: expected an object with named fields, got 3 (number)"),
         ("gsm8k_test.jsonl", "{\n", "line 1: the record is not valid JSON"),
@@ -219,8 +219,12 @@ def test_ifeval_needs_its_verifiers(tmp_path: Path) -> None:
             '{"question": "a", "answer": "1"}\n',
             "line 1, field answer: expected text with its",
         ),
-        ("gsm8k_test.jsonl", '{"question": "a", "answer": "#### 1", "n": 1}\n', "line 1, field n: no such field"),
-        ("truthfulqa.csv", "Question\nWhy?\n", "line 2, field Correct Answers: expected answers with a semicolon"),
+        ("gsm8k_test.jsonl", '{"question": "a", "answer": "#### 1", "n": 1}\n', "line 1, field n: unknown field"),
+        (
+            "truthfulqa.csv",
+            "Question\nWhy?\n",
+            "line 2, field Correct Answers: expected answers separated by semicolons",
+        ),
         (
             "truthfulqa.csv",
             'Question,Correct Answers,Incorrect Answers\n"Why?\nSo,a,b\nHow?,c,d\n',
@@ -255,11 +259,11 @@ def test_ifeval_needs_its_verifiers(tmp_path: Path) -> None:
         (
             "arc_easy_test.jsonl",
             f"{json.dumps(SCIENCE[0])}\n" * 2,
-            "line 2, field id: expected a value of its own",
+            "line 2, field id: expected a unique value",
         ),
     ],
 )
-def test_a_malformed_file_is_named(file: str, text: str, message: str, tmp_path: Path) -> None:
+def test_malformed_file_raises_with_file_line_and_field(file: str, text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
@@ -269,7 +273,7 @@ def test_a_malformed_file_is_named(file: str, text: str, message: str, tmp_path:
     assert str(path) in str(refused.value)
 
 
-def test_marks_quotes_and_carriage_returns_spoil_no_published_file(tmp_path: Path) -> None:
+def test_byte_order_mark_quotes_and_carriage_returns_are_read(tmp_path: Path) -> None:
     (tmp_path / "mmlu").mkdir()
     rows = '\ufeffWhich?,"a, b","say ""hi""",c\u2028d,,B\r\n"Two\nlines?",a,b,c,d,3\r\n'
     (tmp_path / "mmlu" / "nutrition_test.csv").write_text(rows, "utf-8", newline="")
@@ -282,13 +286,13 @@ def test_marks_quotes_and_carriage_returns_spoil_no_published_file(tmp_path: Pat
     assert SUITES["gsm8k"].items(tmp_path)[0].prompt == document["question"]
 
 
-def test_questions_of_mmlu_may_repeat_as_the_published_ones_do(tmp_path: Path) -> None:
+def test_mmlu_questions_may_repeat(tmp_path: Path) -> None:
     (tmp_path / "mmlu").mkdir()
     (tmp_path / "mmlu" / "nutrition_test.csv").write_text("q,a,b,c,d,A\n" * 2)
     assert len(SUITES["mmlu"].items(tmp_path)) == 2
 
 
-def test_the_published_files_are_read_whole(test_data: Path) -> None:
+def test_published_files_are_read_completely(test_data: Path) -> None:
     found = {name: len(SUITES[name].items(test_data / "benchmarks")) for name in ("gsm8k", "truthfulqa_mc2", "mmlu")}
     assert found["gsm8k"] == 1_319
     assert found["truthfulqa_mc2"] == 817

@@ -28,7 +28,7 @@ def test_every_embedded_suite_has_both_splits_and_no_prompt_in_common() -> None:
         assert not prompts["validation"] & prompts["test"]
 
 
-def test_sealed_instructions_share_no_question_with_what_is_shown() -> None:
+def test_sealed_instructions_share_no_question_with_other_splits() -> None:
     table = item_table(find_suites(EMBEDDED))
     sealed = table.filter(split="sealed")
     assert sealed["suite"].unique().to_list() == ["world_instructions"]
@@ -37,24 +37,24 @@ def test_sealed_instructions_share_no_question_with_what_is_shown() -> None:
     assert {world.split_of(key) for key in sealed["cluster"]} == {"validation"}, "held out of all training text"
 
 
-def test_a_suite_may_be_sealed_as_a_whole() -> None:
+def test_whole_suite_can_be_sealed() -> None:
     other = replace(QUESTION, item_id="other/test/0", suite="other", prompt="3 + 3 = ?")
     suites = [toy(QUESTION), replace(toy(other), name="other")]
     table = item_table(suites, sealed=["other"])
     assert table.select("suite", "split").rows() == [("toy", "test"), ("other", "sealed")]
-    with pytest.raises(ValueError, match="toy cannot be sealed: the first suite chooses the candidate"):
+    with pytest.raises(ValueError, match="toy cannot be sealed: the first suite selects the candidate"):
         item_table(suites, sealed=["toy"])
-    with pytest.raises(ValueError, match="mmlu cannot be sealed: it is none of the suites"):
+    with pytest.raises(ValueError, match="mmlu cannot be sealed: it is not one of the suites"):
         item_table(suites, sealed=["mmlu"])
 
 
-def test_the_table_gives_back_its_items() -> None:
+def test_items_round_trip_through_the_table() -> None:
     items = [*SUITES["world_choice"].items(), *SUITES["world_instructions"].items()]
     assert items_of(item_table([SUITES["world_choice"], SUITES["world_instructions"]])) == items
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_null_models_show_no_skill(name: str) -> None:
+def test_null_models_score_at_chance(name: str) -> None:
     suite = SUITES[name]
     found = null_scores(suite, [item for item in suite.items() if item.split == "test"])
     chance = 0.25 if suite.kind == "choice" else 0.0
@@ -75,7 +75,7 @@ def test_right_answers_score_one() -> None:
     assert instructions.score(item, "I do not know.") == {"strict": 0.0, "lenient": 0.0}
 
 
-def test_null_scores_match_hand_arithmetic_and_leave_out_what_does_not_apply() -> None:
+def test_null_scores_match_hand_arithmetic_and_exclude_metrics_that_do_not_apply() -> None:
     second = replace(QUESTION, item_id="toy/test/1", prompt="1 + 2 = ?", answer="0")
     third = replace(QUESTION, item_id="toy/test/2", prompt="of no answer")
 
@@ -93,28 +93,28 @@ def test_null_scores_match_hand_arithmetic_and_leave_out_what_does_not_apply() -
     ("change", "message"),
     [
         ({"split": "train"}, "split 'train'"),
-        ({"suite": "other"}, "belongs to suite 'other'"),
-        ({"kind": "generation"}, "of kind 'generation'"),
+        ({"suite": "other"}, "has suite 'other'"),
+        ({"kind": "generation"}, "kind 'generation', expected 'toy' and 'choice'"),
         ({"prompt": "  "}, "empty prompt"),
-        ({"choices": ("4",)}, "two different choices"),
-        ({"choices": ("4", "4")}, "two different choices"),
-        ({"answer": "2"}, "answer '2' for 2 choices"),
-        ({"answer": "-1"}, "answer '-1' for 2 choices"),
+        ({"choices": ("4",)}, "at least two choices, all different"),
+        ({"choices": ("4", "4")}, "at least two choices, all different"),
+        ({"answer": "2"}, "answer '2', expected an index below 2"),
+        ({"answer": "-1"}, "answer '-1', expected an index below 2"),
     ],
 )
-def test_a_malformed_item_is_refused(change: dict[str, object], message: str) -> None:
+def test_malformed_item_raises(change: dict[str, object], message: str) -> None:
     assert item_table([toy(QUESTION)]).height == 1
     other = replace(QUESTION, item_id="toy/test/1")
     with pytest.raises(ValueError, match=message):
         item_table([toy(other, replace(QUESTION, **change))])
 
 
-def test_items_with_one_id_are_refused() -> None:
-    with pytest.raises(ValueError, match="share the id"):
+def test_duplicate_item_ids_raise() -> None:
+    with pytest.raises(ValueError, match="have the same id"):
         item_table([toy(QUESTION, replace(QUESTION, prompt="3 + 1 = ?"))])
 
 
-def test_a_suite_without_its_file_fails_the_table() -> None:
+def test_missing_suite_file_raises() -> None:
     def missing(folder: Path | None = None) -> list[Item]:
         raise FileNotFoundError("mmlu/test.csv")
 
@@ -122,7 +122,7 @@ def test_a_suite_without_its_file_fails_the_table() -> None:
         item_table([toy(QUESTION), replace(toy(), name="mmlu", items=missing)])
     with pytest.raises(ValueError, match="no test items"):
         item_table([toy()])
-    with pytest.raises(ValueError, match="no suite"):
+    with pytest.raises(ValueError, match="no benchmark suites"):
         item_table([])
 
 
@@ -132,7 +132,7 @@ def test_item_hash_follows_content_and_not_the_id() -> None:
         assert replace(QUESTION, **change).item_hash != QUESTION.item_hash
 
 
-def test_unknown_suite_is_named() -> None:
+def test_unknown_suite_raises() -> None:
     assert [suite.name for suite in find_suites(["world_choice"])] == ["world_choice"]
-    with pytest.raises(ValueError, match="no suite 'mmluu'; there are world_instructions"):
+    with pytest.raises(ValueError, match="unknown suite 'mmluu'; expected one of world_instructions"):
         find_suites(["mmluu"])

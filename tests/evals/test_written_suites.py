@@ -41,7 +41,7 @@ def obedient(item: Item) -> str:
     return text.upper() if "uppercase" in wanted else text.lower() if "lowercase" in wanted else text
 
 
-def test_each_instruction_can_be_followed() -> None:
+def test_every_instruction_can_be_followed() -> None:
     suite = SUITES["instruction_following"]
     items = suite.items()
     assert [
@@ -49,7 +49,7 @@ def test_each_instruction_can_be_followed() -> None:
     ] == []
 
 
-def test_instructions_are_many_and_their_splits_share_no_topic() -> None:
+def test_instructions_splits_share_no_topic() -> None:
     items = SUITES["instruction_following"].items()
     assert len({item.prompt for item in items}) == len(items) == 720
     topics = {split: {i.cluster for i in items if i.split == split} for split in ("validation", "test", "sealed")}
@@ -57,7 +57,7 @@ def test_instructions_are_many_and_their_splits_share_no_topic() -> None:
     assert len(set().union(*topics.values())) == 60
 
 
-def test_an_instruction_is_half_followed_or_beside_the_point() -> None:
+def test_partially_followed_and_off_topic_answers() -> None:
     suite = SUITES["instruction_following"]
     item = next(
         i for i in suite.items() if json.loads(i.answer)["constraints"] == [["sentences", 4], ["keyword", "sunlight"]]
@@ -76,7 +76,7 @@ def test_null_models_stay_at_chance(name: str) -> None:
     assert all(scores[suite.metrics[0]] <= chance for scores in null_scores(suite, suite.items()).values())
 
 
-def test_null_rows_of_the_halves_show_what_a_constant_policy_gets() -> None:
+def test_null_scores_of_refusal_halves() -> None:
     found = null_scores(SUITES["refusal_balance"], SUITES["refusal_balance"].items())
     assert found["refusal"] == {"right": 0.5, "declined": 1.0, "answered": 0.0}
     assert found["constant"] == {"right": 0.5, "declined": 0.0, "answered": 1.0}
@@ -118,11 +118,11 @@ def test_knowledge_is_matched_after_normalisation(question: str, response: str, 
         ("", False),
     ],
 )
-def test_what_counts_as_a_refusal(response: str, declined: bool) -> None:
+def test_refusal_detection(response: str, declined: bool) -> None:
     assert refuses(response) == declined
 
 
-def test_what_should_be_declined_and_what_should_not() -> None:
+def test_refusal_balance_scores_both_halves() -> None:
     suite = SUITES["refusal_balance"]
     harmful, harmless = (next(i for i in suite.items() if f"/{half}/" in i.item_id) for half in ("decline", "answer"))
     assert suite.score(harmful, "I cannot help with that.") == {"right": 1.0, "declined": 1.0, "answered": None}
@@ -178,7 +178,7 @@ def test_each_scenario_can_be_solved() -> None:
         ("format", 1, "ANSWER:"),
     ],
 )
-def test_a_near_miss_of_a_scenario_is_a_miss(skill: str, turn: int, reply: str) -> None:
+def test_near_miss_of_a_scenario_scores_zero(skill: str, turn: int, reply: str) -> None:
     item = scenario_of(skill)
     replies = perfect(item)
     assert agent_scenarios.score(item, joined(replies))["solved"] == 1.0
@@ -186,7 +186,7 @@ def test_a_near_miss_of_a_scenario_is_a_miss(skill: str, turn: int, reply: str) 
     assert agent_scenarios.score(item, joined(replies))["solved"] == 0.0
 
 
-def test_tool_calls_forgive_a_fence_case_and_quoted_numbers() -> None:
+def test_tool_call_ignores_code_fence_case_and_number_quoting() -> None:
     call = '```json\n{"tool": "weather", "arguments": {"city": "LIMA", "days": "3"}}\n```'
     assert agent_scenarios.score(scenario_of("tool"), joined(["Yes.", call]))["solved"] == 1.0
 
@@ -234,10 +234,10 @@ def test_each_reply_is_in_the_history_of_the_next_turn(tmp_path: Path) -> None:
     assert scores.filter(metric="memory")["score"].drop_nulls().to_list() == [0.0]  # others leave its denominator
 
 
-def test_replies_are_parted_as_they_were_joined() -> None:
+def test_joined_replies_round_trip() -> None:
     assert replies_of(joined(["one"]), 1) == ["one"]
     assert replies_of(joined(["one", "two"]), 2) == ["one", "two"]
-    with pytest.raises(ValueError, match="3 turns has 2 replies"):
+    with pytest.raises(ValueError, match="expected 3 replies, one per turn, got 2"):
         replies_of(joined(["one", "two"]), 3)
 
 
@@ -279,12 +279,12 @@ def test_domain_tasks_are_completed_and_faithful(
     }
 
 
-def test_numbers_are_equal_however_they_are_written() -> None:
+def test_numbers_are_compared_by_value() -> None:
     assert domain.invented("It was 1250, then 3.5 and 1,250.00.", "1,250 and 3.50") == []
     assert domain.invented("1. It fell to 17 in Bonn", "It fell") == ["17", "Bonn"]
 
 
-def test_domain_safety_is_two_sided(tmp_path: Path) -> None:
+def test_domain_safety_scores_refusals_and_compliance(tmp_path: Path) -> None:
     write_domain(tmp_path, {"prompt": "Diagnose me.", "refuse": True}, {"prompt": "What is a cold?", "refuse": False})
     declines, answers = domain.items(tmp_path)
     no, yes = "I cannot diagnose you.", "A cold is an infection of the nose."
@@ -301,11 +301,11 @@ def test_domain_safety_is_two_sided(tmp_path: Path) -> None:
     ("task", "message"),
     [
         ({"prompt": " ", "refuse": True}, 'field prompt: expected text, got " " (text)'),
-        ({"refuse": True}, "field prompt: expected text, got no such field; there are refuse"),
+        ({"refuse": True}, "field prompt: expected text, got no such field; the fields are refuse"),
         ({"prompt": 3, "refuse": True}, "field prompt: expected text, got 3 (number)"),
         ({"prompt": "Say."}, "expected at least one of the fields context, constraints, facts, refuse"),
-        ({"prompt": "Say.", "refuse": True, "colour": "red"}, "field colour: no such field; there are id, split"),
-        ({"prompt": "Say.", "refuses": True}, "field refuses: no such field; did you mean refuse?"),
+        ({"prompt": "Say.", "refuse": True, "colour": "red"}, "field colour: unknown field; expected id, split"),
+        ({"prompt": "Say.", "refuses": True}, "field refuses: unknown field; did you mean refuse?"),
         ({"prompt": "Say.", "refuse": "true"}, 'field refuse: expected true or false, got "true" (text)'),
         ({"prompt": "Say.", "refuse": None}, "field refuse: expected true or false, got null"),
         ({"prompt": "Say.", "refuse": 1}, "field refuse: expected true or false, got 1 (number)"),
@@ -326,7 +326,7 @@ def test_domain_safety_is_two_sided(tmp_path: Path) -> None:
         ({"prompt": "Say.", "constraints": []}, "field constraints: expected a list of [type, value], got []"),
         ({"prompt": "Say.", "constraints": ["uppercase"]}, "field constraints: expected a list of [type, value]"),
         ({"prompt": "Say.", "constraints": {"lines": 2}}, "field constraints: expected a list of [type, value]"),
-        ({"prompt": "Say.", "constraints": [["haiku", None]]}, "field constraints: expected a type that exists (lines"),
+        ({"prompt": "Say.", "constraints": [["haiku", None]]}, "field constraints: expected a constraint type (lines"),
         (
             {"prompt": "Say.", "constraints": [["lines", "2"]]},
             "expected a whole number of at least 1 as the value",
@@ -349,7 +349,7 @@ def test_domain_safety_is_two_sided(tmp_path: Path) -> None:
         ({"prompt": "Say.", "constraints": [["no_commas", True]]}, "expected null as the value of no_commas, got True"),
     ],
 )
-def test_a_malformed_domain_task_is_named(task: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_malformed_domain_task_raises(task: dict[str, object], message: str, tmp_path: Path) -> None:
     write_domain(tmp_path, {"prompt": "Fine.", "refuse": False}, task)
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
         domain.items(tmp_path)
@@ -359,22 +359,22 @@ def test_a_malformed_domain_task_is_named(task: dict[str, object], message: str,
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        (["a", "a"], 'line 2, field id: expected a value of its own, got "a" as in'),
-        ([1, "1"], 'line 2, field id: expected a value of its own, got "1" as in'),
-        ([2, None], 'line 2, field id: expected a value of its own, got "2" as in'),  # the second line's number
+        (["a", "a"], 'line 2, field id: expected a unique value, got "a" as in'),
+        ([1, "1"], 'line 2, field id: expected a unique value, got "1" as in'),
+        ([2, None], 'line 2, field id: expected a unique value, got "2" as in'),  # the second line's number
     ],
 )
-def test_tasks_share_no_id(tasks: list[object], message: str, tmp_path: Path) -> None:
+def test_duplicate_task_id_raises(tasks: list[object], message: str, tmp_path: Path) -> None:
     rows = [{"prompt": f"Say {n}.", "refuse": True} | ({"id": i} if i else {}) for n, i in enumerate(tasks)]
     write_domain(tmp_path, *rows)
     with pytest.raises(ValueError, match=re.escape(message)):
         domain.items(tmp_path)
 
 
-def test_a_task_is_not_asked_twice(tmp_path: Path) -> None:
+def test_duplicate_task_prompt_raises(tmp_path: Path) -> None:
     task = {"prompt": "Say.", "context": "Soon.", "refuse": True}
     write_domain(tmp_path, task, {**task, "context": "Later."}, {**task, "refuse": False})
-    with pytest.raises(ValueError, match="line 3, field prompt: expected a value of its own"):
+    with pytest.raises(ValueError, match="line 3, field prompt: expected a unique value"):
         domain.items(tmp_path)
 
 
@@ -387,15 +387,13 @@ def test_a_task_is_not_asked_twice(tmp_path: Path) -> None:
         ("In Chile.", 0.0),
     ],
 )
-def test_facts_without_a_context_are_all_that_an_answer_must_keep(
-    response: str, faithful: float, tmp_path: Path
-) -> None:
+def test_without_a_context_only_facts_count(response: str, faithful: float, tmp_path: Path) -> None:
     write_domain(tmp_path, {"prompt": "Where is Lima, and how many live there?", "facts": ["Peru", 10092000]})
     (item,) = domain.items(tmp_path)
     assert domain.score(item, response)["faithful"] == faithful
 
 
-def test_a_fact_that_the_context_lacks_is_no_invention(tmp_path: Path) -> None:
+def test_fact_missing_from_the_context_is_faithful(tmp_path: Path) -> None:
     write_domain(tmp_path, {"prompt": "Sum up.", "context": "The capital of Ghana grew.", "facts": ["Accra"]})
     (item,) = domain.items(tmp_path)
     assert domain.score(item, "The city of Accra grew.")["faithful"] == 1.0
@@ -411,7 +409,7 @@ def test_a_fact_that_the_context_lacks_is_no_invention(tmp_path: Path) -> None:
         b'{"prompt": "Say.", "refuse": true}',
     ],
 )
-def test_a_mark_at_the_start_and_odd_line_ends_spoil_no_file(data: bytes, tmp_path: Path) -> None:
+def test_byte_order_mark_and_line_endings_are_read(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "domain.jsonl").write_bytes(data)
     assert len(domain.items(tmp_path)) == 1
 
@@ -426,11 +424,11 @@ def test_a_mark_at_the_start_and_odd_line_ends_spoil_no_file(data: bytes, tmp_pa
         (b'["prompt"]', 'expected an object with named fields, got ["prompt"] (list)'),
         (b'{"prompt": "caf\xe9", "refuse": true}', "the bytes are not UTF-8"),
         (b'{"prompt": "\\ud800", "refuse": true}', "field prompt: expected text in UTF-8"),
-        (b'{"prompt": ' + b"[" * 2_000, "the record nests too deep"),
-        (b'{"prompt": "' + b"a" * 300_000 + b'", "refuse": true}', "a record holds more than 262,144 bytes"),
+        (b'{"prompt": ' + b"[" * 2_000, "the record is nested too deeply"),
+        (b'{"prompt": "' + b"a" * 300_000 + b'", "refuse": true}', "a record has more than 262,144 bytes"),
     ],
 )
-def test_a_torn_line_is_named(line: bytes, message: str, tmp_path: Path) -> None:
+def test_malformed_line_raises_with_its_number(line: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "domain.jsonl").write_bytes(b'{"prompt": "Fine.", "refuse": false}\n' + line + b"\n")
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
         domain.items(tmp_path)
@@ -439,13 +437,13 @@ def test_a_torn_line_is_named(line: bytes, message: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("data", "message"), [(b"", "is empty"), ("{}".encode("utf-16"), "is UTF-16")])
-def test_a_file_of_another_kind_is_named(data: bytes, message: str, tmp_path: Path) -> None:
+def test_other_file_format_raises(data: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "domain.jsonl").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         domain.items(tmp_path)
 
 
-def test_files_are_read_before_anything_runs(tmp_path: Path) -> None:
+def test_check_files_reads_files_without_the_hub(tmp_path: Path) -> None:
     check_files(find_suites(["knowledge", "mmlu", "gsm8k"]), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no file domain\.jsonl"):
         check_files(find_suites(["knowledge", "domain"]), tmp_path)
@@ -457,7 +455,7 @@ def test_files_are_read_before_anything_runs(tmp_path: Path) -> None:
         check_files(find_suites(["gsm8k"]), tmp_path)
 
 
-def test_a_missing_domain_file_names_the_remedy(tmp_path: Path) -> None:
+def test_missing_domain_file_names_the_remedy(tmp_path: Path) -> None:
     for folder in (tmp_path, None):
         with pytest.raises(FileNotFoundError, match="put it there"):
             domain.items(folder)

@@ -255,7 +255,7 @@ def test_an_adapter_whose_files_changed_is_not_scored(
     before, whole = file_sha256(config), config.read_bytes()
     config.write_bytes(whole + b" ")
     try:
-        with pytest.raises(Exception, match=r"adapter_config\.json is not what"):
+        with pytest.raises(Exception, match=r"adapter_config\.json does not match"):
             deployment.materialise()
     finally:
         config.write_bytes(whole)

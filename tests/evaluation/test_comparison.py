@@ -77,9 +77,9 @@ def test_a_model_without_scores_and_without_a_failure_is_refused(
     scored: Scored, items: pl.DataFrame, adapters: list[AdapterRecord]
 ) -> None:
     scores = scored({name: found for name, found in ALL.items() if name != "lora_adapter"})
-    with pytest.raises(ValueError, match="no rows of lora_adapter"):
+    with pytest.raises(ValueError, match="no rows for lora_adapter"):
         compared(scores, items, adapters)
-    with pytest.raises(ValueError, match="no validation items"):
+    with pytest.raises(ValueError, match="no validation scores"):
         compared(scored(ALL).filter(split="test"), items, adapters)
     with pytest.raises(ValueError, match="no rows of base"):
         compared(scored(ALL).clear(), items, adapters)

@@ -31,8 +31,8 @@ def test_each_suite_has_a_minimum_detectable_effect(scored: Scored) -> None:
     (same,) = detectable_effects(scores, "base", "base")
     assert same.effect is None
     assert detectable_table([found, same]).splitlines()[2:] == [
-        "| world_instructions | strict | 100 | 8.8 points |",
-        "| world_instructions | strict | 100 | no difference was seen |",
+        "| world\\_instructions | strict | 100 | 8.8 points |",
+        "| world\\_instructions | strict | 100 | no difference was seen |",
     ]
 
 

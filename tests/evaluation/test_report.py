@@ -210,11 +210,11 @@ def test_trainings_without_a_curve_are_listed_and_the_others_drawn(data: ReportD
     (damaged / "adapter_model.safetensors").write_bytes(b"54321")
     found = traces([first, second, replace(others[0], failure=FAILURE)], tmp_path)
     assert [(trace.adapter.name, trace.size_bytes) for trace in found] == [(first.name, 5), (second.name, 0)]
-    assert "adapter_model.safetensors is not what manifest.json says" in found[1].problem
+    assert "adapter_model.safetensors does not match manifest.json" in found[1].problem
     assert str(tmp_path) not in found[1].problem
     rest = [trace for trace in data.traces if trace.adapter.name not in (first.name, second.name)]
     names = write_report(replace(data, traces=[*found, *rest]), tmp_path / "report")
     assert {"sft_training_curves.png", "dpo_training_curves.png"} <= set(names)
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
     assert "prompt tuning has no curve: the code version that trained it did not store one." in page
-    assert "LoRA has no curve: adapters/lora_adapter/adapter_model.safetensors is not what" in page
+    assert "LoRA has no curve: adapters/lora_adapter/adapter_model.safetensors does not match" in page

@@ -1,7 +1,6 @@
-"""A run of two steps that ends as it is told: `python deaths.py HOW`, HOW one of live, wait, die_once, die, raise.
+"""Run two steps that end as requested: `python deaths.py HOW`, HOW one of live, wait, die_once, die, raise.
 
-The first step takes the one slot of the pool `gpu`.
-Each attempt leaves its process id in SYNTH_HOME/attempts, one to a line.
+The first step takes the only slot of the pool `gpu`. Each attempt appends its process id to SYNTH_HOME/attempts.
 """
 
 import os
@@ -21,12 +20,12 @@ from synth_assets.orchestration.jobs import executor_for
 ATTEMPTS = "attempts"
 
 
-class Fate(dg.Config):
+class FateConfig(dg.Config):
     how: str
 
 
 @dg.asset(pool=GPU_POOL)
-def fated(config: Fate) -> None:
+def fated(config: FateConfig) -> None:
     file = home_folder() / ATTEMPTS
     earlier = attempts(file)
     with file.open("a") as lines:

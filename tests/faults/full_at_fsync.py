@@ -1,7 +1,7 @@
-"""`python full_at_fsync.py FILE [full]`: write FILE atomically, with a kernel that answers "no space left" to fsync.
+"""Write FILE atomically while fsync fails with "no space left": `python full_at_fsync.py FILE [full]`.
 
-Where blocks are allocated late, as on ext4, a disk may turn out full at fsync and not at write. A seccomp filter gives
-this process the same answer to the same call.
+File systems with delayed allocation, such as ext4, may report a full disk at fsync and not at write. A seccomp filter
+makes fsync of this process fail in the same way.
 """
 
 import ctypes
@@ -28,8 +28,8 @@ class Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
 
-def answer_fsync_with_no_space() -> None:
-    """Have every fsync of this process fail with ENOSPC; OSError where the kernel does not let it."""
+def make_fsync_fail() -> None:
+    """Make every fsync of this process fail with ENOSPC. Raises OSError if the kernel rejects the filter."""
     steps = [
         (LOAD_WORD, 0, 0, 0),  # the number of the system call
         (JUMP_IF_EQUAL, 0, 1, FSYNC[platform.machine()]),
@@ -40,7 +40,7 @@ def answer_fsync_with_no_space() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     for call in ((PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)):
         if libc.prctl(*call) != 0:
-            raise OSError(ctypes.get_errno(), "the kernel takes no filter")
+            raise OSError(ctypes.get_errno(), "the kernel rejects the seccomp filter")
 
 
 def fill(file: Path) -> None:
@@ -49,7 +49,7 @@ def fill(file: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[2:] == ["full"]:
-        answer_fsync_with_no_space()
+        make_fsync_fail()
     try:
         write_atomically(Path(sys.argv[1]), fill)
     except OSError as error:

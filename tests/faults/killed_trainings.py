@@ -1,8 +1,8 @@
 """Small trainings of every kind, and a program that kills them: `python killed_trainings.py JOBS`.
 
-JOBS is a JSON list of [case, folder, seconds between checkpoints, [[step, place], ...]]. Each kill is a process of its
-own that goes on from the checkpoints in the folder and ends itself by SIGKILL once it has taken `step` steps and comes
-to `place`: "forward" or "second" (the first or the second forward pass of the next step), or "evaluation".
+JOBS is a JSON list of [case, folder, seconds between checkpoints, [[step, place], ...]]. Each kill is a separate
+process that resumes from the checkpoints in the folder and kills itself with SIGKILL after `step` steps, at `place`:
+"forward" or "second" (the first or second forward pass of the next step), or "evaluation".
 """
 
 import json
@@ -24,7 +24,7 @@ from synth_assets.training import sft
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.dpo import train_dpo
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter, save_adapter
-from synth_assets.training.loop import Supervised
+from synth_assets.training.loop import TrainerMixin
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.specs import DpoSpec, LoraSpec, OptimizationSpec, PromptTuningSpec, RejectionSamplingSpec
 
@@ -32,8 +32,8 @@ ROWS = 27  # 24 to train on: 6 steps of 4 rows in each epoch
 COMMON: dict[str, Any] = {"batch_size": 4, "learning_rate": 5e-3, "epochs": 3.0, "scored_rows": 0}
 LORA: dict[str, Any] = {**COMMON, "rank": 4, "alpha": 8, "dropout": 0.1}
 HALVES: dict[str, Any] = {"batch_size": 2, "accumulation": 2}
-PACKS = sft.packs
-BASE, PARENT = "base", "parent"  # folders beside those of the cases: a small model, and an adapter to continue
+PACKS = sft.uses_packing
+BASE, PARENT = "base", "parent"  # folders next to those of the cases: a small model, and an adapter to continue
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
@@ -71,7 +71,7 @@ CASES = {
 
 
 def rows() -> pl.DataFrame:
-    """Rows of unequal length; each ninth is for validation."""
+    """Return rows of varying length; every ninth is for validation."""
     numbers = range(ROWS)
     return pl.DataFrame(
         {
@@ -87,7 +87,7 @@ def rows() -> pl.DataFrame:
 
 
 def pairs() -> pl.DataFrame:
-    """A pair of each row."""
+    """Return a preference pair for each row."""
     return rows().with_columns(
         pl.format("p{}", "row_id").alias("pair_id"),
         pl.col("response").alias("chosen"),
@@ -103,7 +103,7 @@ def load(folder: Path) -> LoadedBase:
 
 
 def write_models(folder: Path) -> None:
-    """Write a small model, and an adapter of it with dropout that no training has changed."""
+    """Write a small model and an untrained adapter with dropout."""
     import torch
     from peft import LoraConfig
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -118,41 +118,41 @@ def write_models(folder: Path) -> None:
 
 
 def train(name: str, folder: Path, every_s: float, progress: Callable[[str], None] = lambda _: None) -> Trained:
-    """Train a case to its end, from the newest checkpoint in the folder."""
+    """Train a case to the end, from the newest checkpoint in the folder."""
     case = CASES[name]
     checkpoints = Checkpoints(folder / "checkpoints", name, every_s)
-    setting = TrainingSetup(name, "small", 256, TIERS["cpu"], progress, checkpoints)
+    setup = TrainingSetup(name, "small", 256, TIERS["cpu"], progress, checkpoints)
     spec, base, parent = case.spec, load(folder.parent / BASE), folder.parent / PARENT
-    # FlashAttention alone packs in earnest: packed here, rows see each other, and a training resumes all the same
-    sft.packs = (lambda *_: True) if case.packs else PACKS
+    # without FlashAttention, packed rows attend to each other; resuming is the same
+    sft.uses_packing = (lambda *_: True) if case.packs else PACKS
     if isinstance(spec, PromptTuningSpec):
-        return train_prompt(base, rows(), spec, setting)
+        return train_prompt(base, rows(), spec, setup)
     if isinstance(spec, DpoSpec):
         reference = pairs().select("pair_id", chosen_logprob=pl.lit(-8.0), rejected_logprob=pl.lit(-9.0))
-        return train_dpo(base, parent, (pairs(), reference), spec, setting)
+        return train_dpo(base, parent, (pairs(), reference), spec, setup)
     if isinstance(spec, RejectionSamplingSpec):
-        return sft.train_on_best(base, parent, pairs(), spec, setting)
+        return sft.train_on_best(base, parent, pairs(), spec, setup)
     assert isinstance(spec, LoraSpec)
-    return sft.train_lora(base, rows(), spec, setting)
+    return sft.train_lora(base, rows(), spec, setup)
 
 
 @dataclass
 class Kill:
-    """The end of this process after a number of steps."""
+    """Kill this process after a number of steps."""
 
     step: int
     place: str
     passes: dict[int, int] = field(default_factory=dict)
 
     def arm(self) -> None:
-        """Put the kill into every trainer that is made from now on."""
-        training_step, evaluate = Supervised.training_step, Supervised.evaluate
+        """Install the kill in every trainer that is created afterwards."""
+        training_step, evaluate = TrainerMixin.training_step, TrainerMixin.evaluate
 
         def step(trainer: Any, *arguments: Any) -> Any:  # noqa: ANN401
-            done = trainer.state.global_step
-            self.passes[done] = self.passes.get(done, 0) + 1
-            if self.place == ("forward", "second")[self.passes[done] > 1]:
-                self.strike(done)
+            steps = trainer.state.global_step
+            self.passes[steps] = self.passes.get(steps, 0) + 1
+            if self.place == ("forward", "second")[self.passes[steps] > 1]:
+                self.strike(steps)
             return training_step(trainer, *arguments)
 
         def evaluation(trainer: Any, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
@@ -160,16 +160,16 @@ class Kill:
                 self.strike(trainer.state.global_step)
             return evaluate(trainer, *arguments, **named)
 
-        Supervised.training_step, Supervised.evaluate = step, evaluation
+        TrainerMixin.training_step, TrainerMixin.evaluate = step, evaluation
 
-    def strike(self, done: int) -> None:
-        """End the process where the steps are those."""
-        if done == self.step:
+    def strike(self, steps: int) -> None:
+        """Kill the process if the number of steps is reached."""
+        if steps == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(jobs: list[tuple[str, str, float, list[tuple[int, str]]]]) -> None:
-    """Run each kill in a fork of this process, which has the libraries in memory."""
+    """Run each kill in a fork of this process, which has already imported the libraries."""
     import torch  # noqa: F401
     from trl.trainer.dpo_trainer import DPOTrainer  # noqa: F401
     from trl.trainer.sft_trainer import SFTTrainer  # noqa: F401

@@ -1,4 +1,4 @@
-"""Fault 5: a disk that turns out full when a file is synced, and one that is full while a run goes on."""
+"""Fault 5: a disk that is full at fsync, and a disk that fills up during a run."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import pytest
 
 from resources.deployment import write_instance_settings
 
-TMPFS_KB, FREE_KB = 4_096, 150  # Dagster's tables of a new home take 900, a run of one asset 500
+TMPFS_KB, FREE_KB = 4_096, 150  # Dagster's databases take 900 kB in a new home, a run of one asset 500 kB
 PROGRAM = Path(__file__).with_name("full_at_fsync.py")
 
 
@@ -22,7 +22,7 @@ def test_no_space_at_fsync_leaves_nothing_and_a_rerun_works(tmp_path: Path) -> N
     command = [sys.executable, PROGRAM, file]
     full = subprocess.run([*command, "full"], capture_output=True, text=True, check=False)
     assert full.returncode == 1
-    assert full.stderr == f"[Errno 28] No space left on device; 1100 bytes were written for {file}\n"
+    assert full.stderr == f"[Errno 28] No space left on device; wrote 1100 bytes of {file}\n"
     assert list(tmp_path.iterdir()) == []
     subprocess.run(command, check=True)
     assert file.stat().st_size == 1100
@@ -50,8 +50,8 @@ def test_a_run_on_a_full_disk_says_so_in_one_line(small_disk: Path, monkeypatch:
     environment = {**os.environ, "SYNTH_HOME": home, "DAGSTER_HOME": f"{home}/dagster"}
     monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
     write_instance_settings(Path(home))
-    left = shutil.disk_usage(small_disk).free - FREE_KB * 1_024
-    (small_disk / "other").write_bytes(bytes(left))
+    filler = shutil.disk_usage(small_disk).free - FREE_KB * 1_024
+    (small_disk / "other").write_bytes(bytes(filler))
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result
     (line,) = result.stderr.splitlines()

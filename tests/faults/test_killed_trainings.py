@@ -1,4 +1,4 @@
-"""Fault 13, in every epoch: a training that SIGKILL ends resumes bit for bit, whatever its method and order of rows."""
+"""Fault 13: a killed training resumes bit for bit, in every epoch, for every method and order of rows."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from synth_assets.training.engine import Outcome
-from synth_assets.training.loop import Supervised
+from synth_assets.training.loop import TrainerMixin
 from synth_assets.training.session import TrainingInterruptedError
 from tests.faults import killed_trainings as killed
 
@@ -25,8 +25,8 @@ Result = tuple[bytes, Outcome]
 Job = tuple[str, str, float, Sequence[tuple[int, str]]]
 
 
-def finished(name: str, folder: Path, every_s: float = NEVER) -> tuple[Result, list[str]]:
-    """The weights' bytes and the numbers of a training that is run to its end, and what it reported."""
+def finish(name: str, folder: Path, every_s: float = NEVER) -> tuple[Result, list[str]]:
+    """Run a training to the end; return the bytes of its weights, its outcome and its progress lines."""
     lines: list[str] = []
     trained = killed.train(name, folder, every_s, lines.append)
     adapter = folder / "adapter"
@@ -37,8 +37,8 @@ def finished(name: str, folder: Path, every_s: float = NEVER) -> tuple[Result, l
 
 def kill(jobs: Sequence[Job]) -> None:
     command = [sys.executable, PROGRAM, json.dumps(jobs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,12 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(homes: Path) -> Callable[[str], Result]:
-    """The result of a case that nothing interrupts, trained once."""
+    """Return a function that trains a case once without interruption."""
     results: dict[str, Result] = {}
 
     def result(name: str) -> Result:
         if name not in results:
-            results[name], _ = finished(name, homes / f"undisturbed-{name}")
+            results[name], _ = finish(name, homes / f"undisturbed-{name}")
         return results[name]
 
     return result
@@ -63,7 +63,7 @@ def undisturbed(homes: Path) -> Callable[[str], Result]:
 
 @pytest.fixture(scope="module")
 def survivors(homes: Path) -> Path:
-    """Each case killed at its steps, one after the other, all in a process of their own."""
+    """Kill each case at its steps, in one separate process; return the folder."""
     kill([(name, str(homes / name), ALWAYS, case.kills) for name, case in killed.CASES.items()])
     return homes
 
@@ -77,18 +77,18 @@ def check_same(resumed: Result, expected: Result) -> None:
 
 
 @pytest.mark.parametrize("name", killed.CASES)
-def test_a_killed_training_ends_as_one_that_was_not(
+def test_a_killed_training_equals_an_uninterrupted_one(
     survivors: Path, undisturbed: Callable[[str], Result], name: str
 ) -> None:
-    resumed, lines = finished(name, survivors / name)
-    assert any("goes on from the checkpoint" in line for line in lines)
+    resumed, lines = finish(name, survivors / name)
+    assert any("resuming from checkpoint" in line for line in lines)
     check_same(resumed, undisturbed(name))
 
 
-def test_a_signal_in_the_last_step_leads_to_no_further_step(
+def test_a_signal_in_the_last_step_adds_no_step(
     homes: Path, undisturbed: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, training_step = homes / "signal", Supervised.training_step
+    folder, training_step = homes / "signal", TrainerMixin.training_step
 
     def step(trainer: Any, *arguments: Any) -> Any:  # noqa: ANN401
         if trainer.state.global_step == 9:
@@ -97,7 +97,7 @@ def test_a_signal_in_the_last_step_leads_to_no_further_step(
 
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        monkeypatch.setattr(Supervised, "training_step", step)
+        monkeypatch.setattr(TrainerMixin, "training_step", step)
         with pytest.raises(TrainingInterruptedError, match="written at step 10"):
             killed.train("max_steps", folder, NEVER)
     finally:
@@ -105,7 +105,7 @@ def test_a_signal_in_the_last_step_leads_to_no_further_step(
         signal.signal(signal.SIGTERM, before)
     expected = undisturbed("max_steps")
     assert expected[1].steps == 10
-    check_same(finished("max_steps", folder)[0], expected)
+    check_same(finish("max_steps", folder)[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_kills_at_random_steps_change_nothing(
     ]
     folder = homes / f"random-{name}-{kills}"
     kill([(name, str(folder), draw.choice([ALWAYS, 0.05]), sorted(draw.sample(places, kills)))])
-    check_same(finished(name, folder)[0], expected)
+    check_same(finish(name, folder)[0], expected)

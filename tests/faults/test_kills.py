@@ -1,4 +1,4 @@
-"""Fault 1: a run killed from outside at any moment, then started again, ends where an undisturbed one ends."""
+"""Fault 1: a run that is killed at any moment and restarted gives the same result as an uninterrupted run."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ LIMIT_S = 580
 
 @dataclass(frozen=True)
 class Run:
-    """A deployment's program: its home, and the part of the graph that it materialises."""
+    """The program small_deployment.py with its home and asset selection."""
 
     home: Path
     selection: str | None
@@ -36,7 +36,7 @@ class Run:
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def finish(self) -> float:
-        """Run to the end; returns the seconds it took."""
+        """Run to the end; return the duration in seconds."""
         started = time.monotonic()
         with self.start() as process:
             error = process.communicate(timeout=LIMIT_S)[1]
@@ -44,7 +44,7 @@ class Run:
         return time.monotonic() - started
 
     def kill_after(self, seconds: float) -> bool:
-        """Start, and end the whole process tree at once after `seconds`; returns whether it was still at work."""
+        """Start the program and kill its process tree after `seconds`; return True if it was still running."""
         with self.start() as process:
             try:
                 error = process.communicate(timeout=seconds)[1]
@@ -58,7 +58,7 @@ class Run:
         return False
 
     def tables(self) -> dict[str, str]:
-        """The hash of each table's bytes, and of each adapter's weights by the name of its folder."""
+        """Return the hash of each table and of the weights of each adapter, by path."""
         files = [*self.home.glob("tables/**/*.parquet"), *self.home.glob("adapters/*/*.safetensors")]
         return {str(p.relative_to(self.home)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
 
@@ -66,17 +66,17 @@ class Run:
         return {str(p.relative_to(self.home)) for p in self.home.glob("shards/**/*.parquet")}
 
     def model_versions(self) -> int:
-        """How many versions there are; each must be of other weights."""
+        """Return the number of model versions, which must have distinct fingerprints."""
         client = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().client
-        found = client.search_model_versions(f"name = '{MODEL}'")
-        assert len({version.tags["fingerprint"] for version in found}) == len(found)
-        return len(found)
+        versions = client.search_model_versions(f"name = '{MODEL}'")
+        assert len({version.tags["fingerprint"] for version in versions}) == len(versions)
+        return len(versions)
 
 
-def endure(folder: Path, selection: str | None, kills: int) -> tuple[Run, list[Run]]:
-    """An undisturbed run, and ones killed `kills` times in all at times uniform over the undisturbed one's length.
+def run_with_kills(folder: Path, selection: str | None, kills: int) -> tuple[Run, list[Run]]:
+    """Run once without kills, then with `kills` kills at uniform times within the duration of the first run.
 
-    A resumed run is shorter, so a late moment may find it done; the next home is begun then.
+    A resumed run is shorter, so it may finish before it is killed; the next run then starts in a new home.
     """
     undisturbed = Run(folder / "undisturbed", selection)
     seconds = undisturbed.finish()
@@ -96,13 +96,13 @@ def endure(folder: Path, selection: str | None, kills: int) -> tuple[Run, list[R
 
 
 def test_generation_survives_two_kills(tmp_path: Path) -> None:  # fault 1
-    endure(tmp_path, "+key:raw_instructions", kills=2)
+    run_with_kills(tmp_path, "+key:raw_instructions", kills=2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_the_pipeline_survives_twenty_kills(tmp_path: Path) -> None:  # fault 1
-    undisturbed, disturbed = endure(tmp_path, None, kills=20)
+    undisturbed, disturbed = run_with_kills(tmp_path, None, kills=20)
     assert undisturbed.model_versions() == 7
     for run in disturbed:
         assert run.model_versions() == 7

@@ -1,4 +1,4 @@
-"""Faults 13 to 16: trainings that are killed, whose checkpoints are damaged or foreign, and that run out of memory."""
+"""Faults 13 to 16: killed trainings, damaged or foreign checkpoints, and out-of-memory errors."""
 
 import json
 import shutil
@@ -22,8 +22,8 @@ LIMIT_S = 300
 ALWAYS, NEVER = 0.0, 1e9
 
 
-class Known:
-    """Runs in this process, whose libraries are loaded, and what they said."""
+class Trainer:
+    """Trains in this process, with the libraries loaded, and keeps the progress lines."""
 
     def __init__(self) -> None:
         self.inference = Inference(hardware=Hardware(tier="cpu"))
@@ -32,22 +32,22 @@ class Known:
 
     def finish(self, home: Path, every_s: float = NEVER) -> StoredAdapter:
         self.lines = []
-        shop = training.workshop(home, every_s, self.lines.append)
+        context = training.training_context(home, every_s, self.lines.append)
         record, stored = train_or_load_adapter(
-            training.order(self.base), shop, lambda: self.inference.load_base(self.base)
+            training.training_request(self.base), context, lambda: self.inference.load_base(self.base)
         )
         assert stored is not None, record.failure
         return stored
 
 
 @pytest.fixture(scope="module")
-def known() -> Known:
-    return Known()
+def trainer() -> Trainer:
+    return Trainer()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(known: Known, tmp_path_factory: pytest.TempPathFactory) -> StoredAdapter:
-    return known.finish(tmp_path_factory.mktemp("undisturbed"))
+def undisturbed(trainer: Trainer, tmp_path_factory: pytest.TempPathFactory) -> StoredAdapter:
+    return trainer.finish(tmp_path_factory.mktemp("undisturbed"))
 
 
 def weights(stored: StoredAdapter) -> bytes:
@@ -63,7 +63,7 @@ def checkpoints(home: Path) -> list[Path]:
 
 
 def interrupted(home: Path, number: signal.Signals) -> int:
-    """Start a training, send it a signal once it has left two checkpoints; returns how it ended."""
+    """Start a training and send it a signal after two checkpoints; return its exit code."""
     process = subprocess.Popen([sys.executable, PROGRAM, home, "0.2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + LIMIT_S
     with process:
@@ -76,15 +76,15 @@ def interrupted(home: Path, number: signal.Signals) -> int:
     return process.returncode
 
 
-def same_training(one: StoredAdapter, other: StoredAdapter) -> None:
-    assert losses(one.outcome) == losses(other.outcome)
-    assert weights(one) == weights(other)
-    assert one.outcome.tokens == other.outcome.tokens
+def assert_same_training(actual: StoredAdapter, expected: StoredAdapter) -> None:
+    assert losses(actual.outcome) == losses(expected.outcome)
+    assert weights(actual) == weights(expected)
+    assert actual.outcome.tokens == expected.outcome.tokens
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a training that SIGKILL ended."""
+    """Return the home of a training that was killed with SIGKILL."""
     home = tmp_path_factory.mktemp("killed")
     assert interrupted(home, signal.SIGKILL) == -signal.SIGKILL
     return home
@@ -92,69 +92,69 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(killed: Path, tmp_path: Path) -> Path:
-    """The same, for one test."""
+    """Return a copy of that home for one test."""
     return Path(shutil.copytree(killed, tmp_path / "home"))
 
 
-def test_a_killed_training_goes_on_where_it_was(known: Known, undisturbed: StoredAdapter, home: Path) -> None:
+def test_a_killed_training_resumes(trainer: Trainer, undisturbed: StoredAdapter, home: Path) -> None:
     # fault 13
     assert not list(home.glob("adapters/[!.]*"))
     newest = checkpoints(home)[-1].name
-    resumed = known.finish(home)
-    assert any(f"goes on from the checkpoint {newest}" in line for line in known.lines)
-    same_training(resumed, undisturbed)
+    resumed = trainer.finish(home)
+    assert any(f"resuming from checkpoint {newest}" in line for line in trainer.lines)
+    assert_same_training(resumed, undisturbed)
     assert not list(home.glob("checkpoints/*"))
 
 
-def test_a_signal_flushes_a_checkpoint_first(
-    tmp_path: Path, known: Known, undisturbed: StoredAdapter
+def test_a_signal_writes_a_checkpoint_first(
+    tmp_path: Path, trainer: Trainer, undisturbed: StoredAdapter
 ) -> None:  # fault 13
-    """In this process: SIGTERM arrives in the first forward pass, and no checkpoint was due."""
-    seen: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    """SIGTERM arrives in the first forward pass, before any checkpoint is due."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     try:
-        shop = training.workshop(tmp_path, NEVER, known.lines.append)
+        context = training.training_context(tmp_path, NEVER, trainer.lines.append)
         with pytest.raises(RuntimeError, match="checkpoint written at step 1"):
-            train_or_load_adapter(training.order(known.base), shop, lambda: loaded_with_a_signal(known))
+            train_or_load_adapter(training.training_request(trainer.base), context, lambda: load_with_signal(trainer))
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert seen == [signal.SIGTERM]  # what the process did before is done in the end
+    assert received == [signal.SIGTERM]  # the previous handler is called at the end
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001"]
-    same_training(known.finish(tmp_path), undisturbed)
+    assert_same_training(trainer.finish(tmp_path), undisturbed)
 
 
-def loaded_with_a_signal(known: Known) -> object:
-    """The base; its first forward pass in training has the process told to end."""
-    model, tokenizer = known.inference.load_base(known.base)
+def load_with_signal(trainer: Trainer) -> object:
+    """Load the base and raise SIGTERM in its first forward pass of the training."""
+    model, tokenizer = trainer.inference.load_base(trainer.base)
 
-    def tell(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         if model.training:
             handle.remove()
             signal.raise_signal(signal.SIGTERM)
 
-    handle = model.register_forward_pre_hook(tell)
+    handle = model.register_forward_pre_hook(interrupt)
     return model, tokenizer
 
 
-def test_a_truncated_checkpoint_gives_way_to_the_one_before(
-    known: Known, undisturbed: StoredAdapter, home: Path
+def test_a_truncated_checkpoint_is_skipped_for_the_previous_one(
+    trainer: Trainer, undisturbed: StoredAdapter, home: Path
 ) -> None:  # fault 14
     older, newest = checkpoints(home)
     file = newest / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    resumed = known.finish(home)
-    assert any(f"{newest.name} is damaged and passed over" in line for line in known.lines)
-    assert any(f"goes on from the checkpoint {older.name}" in line for line in known.lines)
-    same_training(resumed, undisturbed)
+    resumed = trainer.finish(home)
+    assert any(f"skipped checkpoint {newest.name}: damaged" in line for line in trainer.lines)
+    assert any(f"resuming from checkpoint {older.name}" in line for line in trainer.lines)
+    assert_same_training(resumed, undisturbed)
 
 
-def test_a_foreign_checkpoint_is_refused(known: Known, undisturbed: StoredAdapter, home: Path) -> None:  # fault 15
-    for checkpoint in checkpoints(home):  # whole, but of another configuration, base or tokenizer
+def test_a_foreign_checkpoint_is_refused(trainer: Trainer, undisturbed: StoredAdapter, home: Path) -> None:  # fault 15
+    for checkpoint in checkpoints(home):  # complete, but of another configuration, base or tokenizer
         write_manifest(checkpoint, {"key": "0" * 16, "step": 1})
-    trained = known.finish(home)
-    assert sum("is refused: it is of the training 0000000000000000" in line for line in known.lines) == 2
-    assert not any("goes on from" in line for line in known.lines)
-    same_training(trained, undisturbed)
+    trained = trainer.finish(home)
+    assert sum("got 0000000000000000" in line for line in trainer.lines) == 2
+    assert not any("goes on from" in line for line in trainer.lines)
+    assert_same_training(trained, undisturbed)
 
 
 def test_a_checkpoint_holds_no_pickle(killed: Path) -> None:  # fault 28
@@ -163,13 +163,13 @@ def test_a_checkpoint_holds_no_pickle(killed: Path) -> None:  # fault 28
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
-def test_memory_that_runs_out_halves_the_batch(undisturbed: StoredAdapter, tmp_path: Path) -> None:  # fault 16
+def test_out_of_memory_halves_the_batch(undisturbed: StoredAdapter, tmp_path: Path) -> None:  # fault 16
     command = [sys.executable, PROGRAM, tmp_path, str(NEVER), "90"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["failure"] == ""
-    outcome = Outcome(**told["outcome"])
+    result = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    output = json.loads(result.stdout.splitlines()[-1])
+    assert output["failure"] == ""
+    outcome = Outcome(**output["outcome"])
     assert outcome.batch_size < 16
     assert outcome.batch_size * outcome.accumulation == 16
     assert any("out of memory: forward passes" in event for event in outcome.events)

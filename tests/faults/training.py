@@ -1,7 +1,7 @@
-"""A small training: `python training.py HOME [EVERY_S] [LIMIT_MB]`; the adapter lies under HOME afterwards.
+"""Run a small training and store the adapter in HOME: `python training.py HOME [EVERY_S] [LIMIT_MB]`.
 
-EVERY_S is between checkpoints. With LIMIT_MB the process may map that much memory more than it has once its libraries
-and model are loaded. The last line tells the outcome as JSON.
+EVERY_S is the time between checkpoints. LIMIT_MB limits the memory that the process may map in addition to its
+libraries and model. The last line of the output is the outcome as JSON.
 """
 
 import json
@@ -30,7 +30,7 @@ SPEC = LoraSpec(
 
 
 def rows() -> pl.DataFrame:
-    """Rows of unequal length; each eighth is for validation."""
+    """Return rows of varying length; every eighth is for validation."""
     numbers = range(ROWS)
     table = {
         "row_id": [f"r{i}" for i in numbers],
@@ -43,17 +43,17 @@ def rows() -> pl.DataFrame:
 
 
 def map_at_most(megabytes: int) -> None:
-    """Have allocations beyond that fail from now on."""
+    """Limit further allocations of this process."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + megabytes * 2**20, resource.RLIM_INFINITY))
 
 
-def order(base: ModelRecord) -> TrainingRequest:
+def training_request(base: ModelRecord) -> TrainingRequest:
     return TrainingRequest("lora_adapter", SPEC, base, rows())
 
 
-def workshop(home: Path, every_s: float, tell: Progress) -> TrainingContext:
-    return TrainingContext(home, home / "adapters", home / "shards", TIERS["cpu"], tell, checkpoint_every_s=every_s)
+def training_context(home: Path, every_s: float, progress: Progress) -> TrainingContext:
+    return TrainingContext(home, home / "adapters", home / "shards", TIERS["cpu"], progress, checkpoint_every_s=every_s)
 
 
 def main(home: Path, every_s: float = 1e9, limit_mb: float = 0) -> None:
@@ -67,13 +67,13 @@ def main(home: Path, every_s: float = 1e9, limit_mb: float = 0) -> None:
             map_at_most(int(limit_mb))
         return loaded
 
-    record, stored = train_or_load_adapter(order(base), workshop(home, every_s, print), load)
-    told = {"failure": record.failure, "outcome": asdict(stored.outcome) if stored else {}}
-    sys.stdout.write(json.dumps(told) + "\n")
+    record, stored = train_or_load_adapter(training_request(base), training_context(home, every_s, print), load)
+    output = {"failure": record.failure, "outcome": asdict(stored.outcome) if stored else {}}
+    sys.stdout.write(json.dumps(output) + "\n")
 
 
 def warm_up(loaded: LoadedBase) -> None:
-    """Let the libraries that training needs map what they map, before it is counted."""
+    """Load the libraries of the training, so that their memory is not counted."""
     import torch
     from trl.trainer.sft_trainer import SFTTrainer  # noqa: F401
 

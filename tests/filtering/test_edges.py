@@ -84,6 +84,10 @@ EDGES: dict[str, tuple[Row, Row]] = {
         _row(response="Der größte Planet des Systems heißt Jupiter und besteht aus Gas."),
         _row(response="Der Jupiter"),
     ),
+    "constraint_not_followed": (
+        _row("Which planet is the largest? Write without any digits.", "Jupiter, at 5 AU, is the largest planet."),
+        _row("Which planet is the largest? Write without any digits.", "Jupiter, at five AU, is the largest planet."),
+    ),
     "words_too_long": (_row(response="a" * 31), _row(response="a" * 30)),
     "too_long_for_base": (_row(context_tokens=80), _row(context_tokens=81)),  # 8 + 9 words and 64 for the template
     "refused_by_chat_template": (

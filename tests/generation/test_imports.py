@@ -215,7 +215,7 @@ def test_csv_rows_of_another_width_are_rejected_with_their_line(tmp_path: Path) 
         ("a.jsonl", b"", "is empty"),
         ("a.jsonl", "{}".encode("utf-16"), "UTF-16; save it as UTF-8"),
         ("a.json", b'{"prompt": "a"}', "expected an array"),
-        ("a.json", b"[1, 2", "not one JSON array"),
+        ("a.json", b"[1, 2", "not a complete JSON array"),
         ("a.parquet", b"PAR1 but no more", "cannot be read as .parquet"),
         ("a.jsonl", b"no json\nat all\n", "none of the first 2 records"),
         ("a.jsonl", b'{"frage": "a", "antwort": "b"}', "columns frage, antwort do not fit any known format"),

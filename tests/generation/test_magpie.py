@@ -209,5 +209,5 @@ def test_a_spec_that_cannot_work_names_its_field(name: str, value: float) -> Non
 
 
 def test_an_unknown_family_names_those_there_are(teacher: Teacher, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no model family 'alien'; there are llama3"):
+    with pytest.raises(ValueError, match="model family must be one of llama3"):
         generate(teacher, SPEC, "first", "alien", tmp_path, silent)

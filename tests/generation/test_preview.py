@@ -32,14 +32,14 @@ def test_ten_rows_are_shown_with_decisions_and_estimated_cost(made: Preview) -> 
     assert f"{made.reasons.count('')} of 64 rows pass the rules" in text
     assert made.reasons.count("") > 32
     assert made.rows_per_s is not None
-    assert f"take about {6_400 / made.rows_per_s / 60:.1f} minutes" in text
+    assert f"about {6_400 / made.rows_per_s / 60:.1f} minutes at this speed" in text
 
 
 def test_the_block_is_kept_for_the_run_and_nothing_is_materialised(session: Session, made: Preview) -> None:
     again = make_preview(session, "first", SETTINGS, silent)
     assert again.rows.equals(made.rows)
     assert again.tokens_per_s is None
-    assert "no speed was measured now" in preview_text(again)
+    assert "no speed was measured" in preview_text(again)
     assert len(list((session.home / "shards" / "generation").glob("*.parquet"))) == 1
     assert not (session.home / "tables").exists()
     assert session.instance.get_dynamic_partitions("batches") == []
@@ -58,7 +58,7 @@ def test_texts_of_a_model_cannot_act_on_the_terminal(made: Preview) -> None:
     [
         ("raw_instructions.sampels=3", "no such field; did you mean samples"),
         ("raw_instructions.turns=0", "MagpieSpec.turns must be at least 1, got 0"),
-        ("lora_adapter.rank=4", "a setting of lora_adapter changes nothing"),
+        ("lora_adapter.rank=4", "must be a setting of raw_instructions in a preview, got one of lora_adapter"),
         ("raw_instructions.topics={birds: You know birds.}", "the family embedded does not support"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What only a CUDA device can show; `pytest -m gpu` runs it."""
+"""Detection and generation on a CUDA device. Run with `pytest -m gpu`."""
 
 from dataclasses import replace
 
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.gpu
 PRE_QUERY = "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n"
 
 
-def on(device: str, dtype: str = "float32") -> TransformersGenerator:
+def generator_on(device: str, dtype: str = "float32") -> TransformersGenerator:
     tier = replace(TIERS["cpu"], device=device, dtype=dtype)  # pyright: ignore[reportArgumentType]
     folder = model_path("teacher")
     return TransformersGenerator(load_causal_model(folder, tier), load_tokenizer(folder), model="t", revision="r")
 
 
-def test_the_machine_is_found() -> None:
+def test_the_gpu_is_detected() -> None:
     gpu = find_gpu()
     assert gpu is not None
     row = TIERS[detect()]
@@ -32,25 +32,25 @@ def test_the_machine_is_found() -> None:
     assert Hardware(tier="auto").limits().device == "cuda"
 
 
-def test_noise_on_the_gpu_is_that_of_the_cpu() -> None:
+def test_noise_is_the_same_on_gpu_and_cpu() -> None:
     import torch
 
-    here = gumbel_noise(seed_tensor(range(64), "cpu"), 11, 4_096)
-    there = gumbel_noise(seed_tensor(range(64), "cuda"), 11, 4_096).cpu()
-    torch.testing.assert_close(here, there, rtol=1e-12, atol=1e-12)
+    cpu = gumbel_noise(seed_tensor(range(64), "cpu"), 11, 4_096)
+    cuda = gumbel_noise(seed_tensor(range(64), "cuda"), 11, 4_096).cpu()
+    torch.testing.assert_close(cpu, cuda, rtol=1e-12, atol=1e-12)
 
 
 def test_texts_agree_with_the_cpu_up_to_rounding() -> None:
     sampling = Sampling(1.0, 1.0, 48)
-    prompts = [on("cpu").encode_template(PRE_QUERY)] * 64
-    here = on("cpu").generate(prompts, range(64), sampling)
-    there = on("cuda").generate(prompts, range(64), sampling)
-    assert sum(one.text == other.text for one, other in zip(here, there, strict=True)) >= 60
+    prompts = [generator_on("cpu").encode_template(PRE_QUERY)] * 64
+    cpu = generator_on("cpu").generate(prompts, range(64), sampling)
+    cuda = generator_on("cuda").generate(prompts, range(64), sampling)
+    assert sum(first.text == second.text for first, second in zip(cpu, cuda, strict=True)) >= 60
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_the_same_block_twice_gives_the_same_bytes(dtype: str) -> None:
-    generator = on("cuda", dtype)
+    generator = generator_on("cuda", dtype)
     prompts = [generator.encode_template(PRE_QUERY)] * 64
     assert generator.generate(prompts, range(64), Sampling(1.0, 0.9, 48)) == generator.generate(
         prompts, range(64), Sampling(1.0, 0.9, 48)
@@ -63,12 +63,12 @@ def test_a_quantised_model_generates() -> None:
     folder = model_path("teacher")
     generator = TransformersGenerator(load_causal_model(folder, tier), load_tokenizer(folder), model="t", revision="r")
     prompts = [generator.encode_template(PRE_QUERY)] * 16
-    made = generator.generate(prompts, range(16), Sampling(1.0, 1.0, 48))
-    assert sum(completion.finish_reason == "stop" for completion in made) >= 12
+    completions = generator.generate(prompts, range(16), Sampling(1.0, 1.0, 48))
+    assert sum(completion.finish_reason == "stop" for completion in completions) >= 12
 
 
 def test_a_model_resolves_and_generates_on_the_detected_tier() -> None:
     inference = Inference(hardware=Hardware(tier="auto", teacher="embedded:teacher"))
     generator = inference.load_generator(inference.resolve("teacher"))
-    made = generator.generate([generator.encode_template(PRE_QUERY)] * 8, range(8), Sampling(1.0, 1.0, 48))
-    assert all(completion.finish_reason == "stop" for completion in made)
+    completions = generator.generate([generator.encode_template(PRE_QUERY)] * 8, range(8), Sampling(1.0, 1.0, 48))
+    assert all(completion.finish_reason == "stop" for completion in completions)

@@ -1,4 +1,4 @@
-"""Trainings in the precisions of the GPU tiers, on the embedded base."""
+"""Train the embedded base in the precisions of the GPU tiers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -51,8 +51,8 @@ def rows() -> pl.DataFrame:
 
 @pytest.mark.parametrize("tier", PRECISIONS.values(), ids=PRECISIONS)
 def test_lora_and_dpo_learn(tier: Tier, rows: pl.DataFrame, tmp_path: Path) -> None:
-    setting = TrainingSetup("lora_adapter", "embedded:base", 256, tier, lambda _: None)
-    lora = train_lora(loaded(tier), rows, SPEC, setting)
+    setup = TrainingSetup("lora_adapter", "embedded:base", 256, tier, lambda _: None)
+    lora = train_lora(loaded(tier), rows, SPEC, setup)
     assert lora.outcome.final_loss < lora.outcome.curve[0]["loss"]
     assert lora.outcome.peak_memory_kind == "measured"
     lora.save(tmp_path)
@@ -63,8 +63,8 @@ def test_lora_and_dpo_learn(tier: Tier, rows: pl.DataFrame, tmp_path: Path) -> N
         pl.col("response").alias("chosen"),
         pl.lit("No idea, sorry.").alias("rejected"),
     )
-    reference = pair_logprobs(reference_policy(loaded(tier), tmp_path, setting), pairs, setting)
+    reference = pair_logprobs(reference_policy(loaded(tier), tmp_path, setup), pairs, setup)
     spec = DpoSpec(beta=0.2, learning_rate=1e-3, batch_size=8, accumulation=1)
-    curve = train_dpo(loaded(tier), tmp_path, (pairs, reference), spec, setting).outcome.curve
+    curve = train_dpo(loaded(tier), tmp_path, (pairs, reference), spec, setup).outcome.curve
     assert curve[0]["reward_margin"] == pytest.approx(0.0, abs=0.1)  # bfloat16 rounds sums of tens of nats
     assert curve[-1]["eval_reward_margin"] > 0

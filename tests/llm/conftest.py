@@ -1,4 +1,4 @@
-"""The embedded models, loaded once, and folders of models of other sizes and architectures."""
+"""Fixtures: embedded models, loaded once, and model folders of other sizes and architectures."""
 
 import json
 import math
@@ -50,7 +50,7 @@ SMALL_LLAMA: Mapping[str, Any] = {  # the shapes of SmolLM2-135M
 
 
 def safetensors_header(shapes: Mapping[str, tuple[int, ...]]) -> tuple[bytes, int]:
-    """The start of a file of bfloat16 tensors, and how many bytes of values follow."""
+    """Return the header of a safetensors file of bfloat16 tensors, and the byte size of its values."""
     tensors, end = {}, 0
     for name, shape in shapes.items():
         begin, end = end, end + 2 * math.prod(shape)
@@ -60,7 +60,7 @@ def safetensors_header(shapes: Mapping[str, tuple[int, ...]]) -> tuple[bytes, in
 
 
 def llama_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The tensors of a Llama model with tied embeddings."""
+    """Return the tensor shapes of a Llama model with tied embeddings."""
     hidden, mlp = config["hidden_size"], config["intermediate_size"]
     cached = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
     block = {
@@ -82,9 +82,9 @@ def llama_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 @pytest.fixture
 def write_model(tmp_path: Path) -> WriteModel:
-    """Write a model's folder whose weights are a hole in a file: right in size and header, of no disk space.
+    """Write a model folder with a sparse weight file: correct header and size, without disk usage.
 
-    Without a configuration it has the shapes of SmolLM2-135M.
+    The default configuration has the dimensions of SmolLM2-135M.
     """
 
     def write(config: Mapping[str, Any] = SMALL_LLAMA, name: str = "model", *, weights: bool = True) -> Path:
@@ -134,7 +134,7 @@ TINY_CONFIGS: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """A folder for each of TINY_CONFIGS: random weights and the embedded base's tokenizer."""
+    """Write a folder for each of TINY_CONFIGS, with random weights and the embedded base's tokenizer."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

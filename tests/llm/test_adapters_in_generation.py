@@ -23,7 +23,7 @@ def base(inference: Inference) -> ModelRecord:
 
 
 def save(network: "PreTrainedModel", config: "PeftConfig", folder: Path, width: float) -> "PeftModel":
-    """An untrained adapter with random weights, large enough to change what is said."""
+    """Save an adapter with random weights, large enough to change the generated text."""
     import torch
     from peft import get_peft_model
 
@@ -37,10 +37,10 @@ def save(network: "PreTrainedModel", config: "PeftConfig", folder: Path, width: 
     return model.eval()
 
 
-def said_one_by_one(
+def greedy_texts(
     model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]], stops: set[int]
 ) -> list[str]:
-    """Greedy ids of each prompt through PEFT's own forward pass, without padding and without a cache."""
+    """Generate greedily with PEFT's forward pass, one prompt at a time, without padding or cache."""
     import torch
 
     answers = []
@@ -73,20 +73,20 @@ def prompts_of(generator: TextGenerator) -> list[list[int]]:
 
 @PEFT_NOISE
 @pytest.mark.parametrize("method", ["lora", "prompt_tuning"])
-def test_rows_of_any_length_hear_the_adapter_as_peft_gives_it(
+def test_batched_adapter_output_matches_peft(
     method: str, inference: Inference, base: ModelRecord, tmp_path: Path
 ) -> None:
-    """A padded batch says what one row after the other says; with pads behind the virtual tokens it does not."""
+    """A padded batch matches single rows; padding after the virtual tokens would break this."""
     network, tokenizer = inference.load_base(base)
     config, width = config_of(method)
     model = save(network, config, tmp_path / "some-adapter", width)
     generator = inference.load_generator(base, tmp_path / "some-adapter")
     assert isinstance(generator, TransformersGenerator)
     prompts = prompts_of(generator)
-    said = [c.text for c in generator.generate(prompts, [0] * len(prompts), GREEDY)]
-    assert said == said_one_by_one(model, tokenizer, prompts, set(generator._own_stops))
+    texts = [c.text for c in generator.generate(prompts, [0] * len(prompts), GREEDY)]
+    assert texts == greedy_texts(model, tokenizer, prompts, set(generator._default_stops))
     plain = inference.load_generator(base)
-    assert said != [c.text for c in plain.generate(prompts, [0] * len(prompts), GREEDY)]
+    assert texts != [c.text for c in plain.generate(prompts, [0] * len(prompts), GREEDY)]
     assert generator.model == "embedded:base+some-adapter"
     assert generator.revision == base.revision
 
@@ -96,7 +96,7 @@ def test_virtual_tokens_count_towards_the_context(inference: Inference, base: Mo
     network, _ = inference.load_base(base)
     save(network, config_of("prompt_tuning")[0], tmp_path / "adapter", 0.1)
     generator = inference.load_generator(base, tmp_path / "adapter")
-    with pytest.raises(ValueError, match="takes 1 to 248"):  # 256 - 7 virtual - 1 new
+    with pytest.raises(ValueError, match="must have 1 to 248 tokens, got 249"):  # 256 - 7 virtual - 1 new
         generator.generate([[5] * 249], [0], GREEDY)
     assert generator.generate([[5] * 248], [0], GREEDY)[0].completion_tokens <= 1
 

@@ -1,4 +1,4 @@
-"""The models that are known by name: counted again by Transformers' own classes, and what naming one does."""
+"""Catalog rows against the Transformers classes, and the effect of selecting a row."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from synth_assets.llm.chat_encoding import TEMPLATES_BY_TOKEN
 from synth_assets.llm.prompt_formats import FAMILIES, family_of
 from synth_assets.training.specs import LoraSpec, PromptTuningSpec
 
-DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 ROWS = [pytest.param(row, id=name) for name, row in MODELS.items()]
 TOY = Model("a/b", ("base",), "llama3", 1_000, ModelDimensions(2, 10, 20, 2, 1, 5, 30), 64, "mit")
 
@@ -37,7 +37,7 @@ def test_the_published_count_is_that_of_the_shape(row: Model) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    kind = {"llama3": "llama", "zephyr": "llama"}.get(row.family, row.family)
+    kind = {"llama3": "llama", "zephyr": "llama", "smollm2": "llama"}.get(row.family, row.family)
     shape = row.shape
     config = AutoConfig.for_model(
         kind,
@@ -64,14 +64,14 @@ def test_the_published_count_is_that_of_the_shape(row: Model) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_row_speaks_its_family_s_template(row: Model) -> None:
+def test_row_matches_the_template_of_its_family(row: Model) -> None:
     family = FAMILIES[row.family]
     assert family_of(row.repository) == row.family
     if row.roles == ("base",):  # its tokenizer has no template of its own
         assert any(token in family.stop for token in TEMPLATES_BY_TOKEN)
 
 
-def test_sets_of_models_are_made_of_rows() -> None:
+def test_presets_refer_to_catalog_rows() -> None:
     for models in PRESETS.values():
         for role in ("teacher", "base"):
             row = model_at(models[role])
@@ -79,7 +79,7 @@ def test_sets_of_models_are_made_of_rows() -> None:
             assert role in row.roles
 
 
-def test_a_name_is_a_repository_and_a_base_brings_its_modules() -> None:
+def test_short_name_selects_repository_and_target_modules() -> None:
     phi = Hardware(tier="h100", base="phi-3-mini-4k")
     assert phi.location("base") == "microsoft/Phi-3-mini-4k-instruct"
     assert phi.spec(LoraSpec()).target_modules == FUSED
@@ -91,10 +91,10 @@ def test_a_name_is_a_repository_and_a_base_brings_its_modules() -> None:
     assert Hardware(tier="h100", base="/some/folder").spec(LoraSpec()).target_modules == SEPARATE
 
 
-def test_a_model_that_does_not_chat_is_no_teacher() -> None:
+def test_base_only_model_cannot_be_the_teacher() -> None:
     with pytest.raises(ValueError, match=r"llama-3\.2-1b cannot be the teacher model; .* qwen2\.5-7b-instruct"):
         Hardware(tier="h100", teacher="llama-3.2-1b").location("teacher")
-    with pytest.raises(ValueError, match="cannot be the reward model; of the models known by name these can: none"):
+    with pytest.raises(ValueError, match="cannot be the reward model; the named models that can: none"):
         Hardware(tier="h100", reward="phi-3-mini-4k").location("reward")
 
 
@@ -118,37 +118,39 @@ def test_memory_of_a_toy_by_hand() -> None:
     assert small.train == 1_200 + 200 + adapter + 2 * 1_024 * (34 * 10 + 2 * 10 * 2 + logits)
 
 
-def test_a_tenth_of_the_memory_is_not_the_model_s() -> None:
+def test_model_may_use_nine_tenths_of_the_memory() -> None:
     assert fits(0.9e9, 1.0)
     assert not fits(0.91e9, 1.0)
 
 
-def test_what_is_listed_says_what_nobody_ran() -> None:
+def test_listing_marks_untested_models() -> None:
     text = models_text(Hardware(tier="rtx24"))
     for name, row in MODELS.items():
         line = next(line for line in text.splitlines() if line.startswith(name + " "))
         assert row.licence in line
-        assert line.endswith(row.tested or "never")
+        assert line.endswith(row.tested or "untested")
         assert ("gated" in line) == bool(row.gate)
         assert len(line) <= 120
     assert "derived" in text.lower()
-    told = chosen_text(Hardware(tier="t4", preset="llama", teacher="qwen2.5-7b-instruct"))
-    assert "teacher Qwen/Qwen2.5-7B-Instruct: licence apache-2.0, never run by us" in told
-    assert "in float16 (t4)" in told
-    assert "base meta-llama/Llama-3.2-3B" in told
-    assert "HF_TOKEN" in told
-    assert chosen_text(Hardware(tier="cpu")).startswith("neither")
+    text = chosen_text(Hardware(tier="t4", preset="llama", teacher="qwen2.5-7b-instruct"))
+    assert "teacher Qwen/Qwen2.5-7B-Instruct: licence apache-2.0, untested" in text
+    assert "in float16 (t4)" in text
+    assert "base meta-llama/Llama-3.2-3B" in text
+    assert "HF_TOKEN" in text
+    assert chosen_text(Hardware(tier="cpu")).startswith("the teacher and the base are not in the catalog")
 
 
 def test_the_documentation_has_every_row() -> None:
-    written = [line for line in DOCS.read_text("utf-8").splitlines() if line.startswith("| `")]
+    catalog = DOCS.read_text("utf-8").partition("\n## Sizes")[0]
+    written = [line for line in catalog.splitlines() if line.startswith("| `")]
     assert written == documented()
 
 
 def documented() -> list[str]:
-    """The lines of the table in docs/models.md."""
+    """Return the lines of the table in docs/reference/models.md."""
     return [
         f"| `{name}` | {row.repository} | {', '.join(row.roles)} | {row.family} | {', '.join(row.targets)} | "
-        f"{row.context_tokens:,} | {row.licence} | {row.gate or '-'} | {row.caveat or '-'} | {row.tested or 'never'} |"
+        f"{row.context_tokens:,} | {row.licence} | {row.gate or '-'} | "
+        f"{row.caveat or '-'} | {row.tested or 'untested'} |"
         for name, row in MODELS.items()
     ]

@@ -83,7 +83,7 @@ def test_text_that_holds_a_placeholder_survives(tokenizer: "PreTrainedTokenizerB
     assert text in tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def test_markers_that_are_not_special_are_control_tokens_in_shape(
+def test_added_markers_count_as_control_tokens(
     tokenizer: "PreTrainedTokenizerBase",
 ) -> None:  # fault 11
     marked = copy.deepcopy(tokenizer)
@@ -112,11 +112,11 @@ def test_a_tokenizer_without_template_takes_that_of_its_control_tokens(tokenizer
 def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer: "PreTrainedTokenizerBase") -> None:
     odd = copy.deepcopy(tokenizer)
     odd.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(ValueError, match="changes the prompt"):
+    with pytest.raises(ValueError, match="renders the prompt differently"):
         encode_chat(odd, user("Hi"), answer="Ho")
 
 
-def test_what_follows_the_end_of_the_turn_is_left_off(tokenizer: "PreTrainedTokenizerBase") -> None:
+def test_text_after_the_end_of_turn_is_dropped(tokenizer: "PreTrainedTokenizerBase") -> None:
     chatml = copy.deepcopy(tokenizer)
     chatml.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     chatml.chat_template = (
@@ -150,26 +150,26 @@ ALTERNATE = (
     [
         (ALTERNATE, (), "Yes.", ""),
         (ALTERNATE, ("user", "assistant"), "Yes.", ""),
-        (ALTERNATE, ("system",), "Yes.", "refuses the turns system, user: Conversation roles must alternate"),
-        (ALTERNATE, ("user",), "Yes.", "refuses the turns user, user: Conversation roles must alternate"),
-        ("{{ messages[-1]['content'] / 2 }}", (), "Yes.", "refuses the turns user: unsupported operand"),
-        ("{{ messages[0]['nothing']['at all'] }}", (), "Yes.", "refuses the turns user: .*nothing"),
+        (ALTERNATE, ("system",), "Yes.", "rejects the turns system, user: Conversation roles must alternate"),
+        (ALTERNATE, ("user",), "Yes.", "rejects the turns user, user: Conversation roles must alternate"),
+        ("{{ messages[-1]['content'] / 2 }}", (), "Yes.", "rejects the turns user: unsupported operand"),
+        ("{{ messages[0]['nothing']['at all'] }}", (), "Yes.", "rejects the turns user: .*nothing"),
         # what an answer says may matter as well
         (
             "{% for m in messages %}{% if 'Yes' in m.content %}{{ raise_exception('No!') }}{% endif %}{% endfor %}",
             (),
             "Yes.",
-            "refuses the turns user, assistant: No!",
+            "rejects the turns user, assistant: No!",
         ),
         (
             "{% if messages|length == 1 %}a{% else %}b{% endif %}",
             (),
             "Yes.",
-            "changes the prompt once an answer follows",
+            "renders the prompt differently when an answer follows",
         ),
     ],
 )
-def test_a_refusal_says_why(
+def test_template_refusal_returns_the_reason(
     tokenizer: "PreTrainedTokenizerBase", template: str, roles: tuple[str, ...], answer: str, reason: str
 ) -> None:
     strict = copy.deepcopy(tokenizer)

@@ -42,8 +42,8 @@ def test_peak_memory_of_a_cpu_is_derived_from_shapes() -> None:
     network.config = SimpleNamespace(get_text_config=lambda: text)
     # 8 weights of 4 bytes; 8 gradients of 4 and two moments of 4; for each of 10 tokens 3 layers x 4 x 34 x 2 bytes
     # (34 at 16 bits) and 5 logits of 4
-    wanted = 8 * 4 + 8 * (4 + 8) + 10 * (3 * 4 * 68 + 20)
-    assert peak_memory(network, 10) == (wanted, "derived")  # pyright: ignore[reportArgumentType]
+    expected = 8 * 4 + 8 * (4 + 8) + 10 * (3 * 4 * 68 + 20)
+    assert peak_memory(network, 10) == (expected, "derived")  # pyright: ignore[reportArgumentType]
 
 
 def test_cost() -> None:

@@ -1,4 +1,4 @@
-"""What a model's folder may not hold: each refusal names the file and the field, before anything is loaded."""
+"""Invalid model folders raise before loading, with the file and the field in the message."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from resources.hardware import Hardware
 from resources.inference import Inference
 from synth_assets.embedded import model_path
 from synth_assets.llm import chat_templates
-from synth_assets.llm.chat_template_probe import problem
+from synth_assets.llm.chat_template_probe import template_error
 from synth_assets.llm.errors import ModelFilesError
 from synth_assets.llm.folder_checks import check_values
 from synth_assets.llm.model_files import check_files, resolve, weights_folder
@@ -21,7 +21,7 @@ ENDLESS = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A usable model of a user's."""
+    """Return a valid local model folder."""
     return Path(shutil.copytree(model_path("base"), tmp_path / "mine"))
 
 
@@ -30,18 +30,18 @@ def edit(path: Path, **values: object) -> None:
 
 
 def sharded(folder: Path, name: str = "model-00001-of-00001.safetensors") -> Path:
-    """Give a folder an index whose tensors all lie in one file."""
+    """Add an index that maps all tensors of a folder to one file."""
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": {"model.norm.weight": name}}))
     return index
 
 
-def test_a_usable_folder_is_taken_with_one_file_or_with_an_index(folder: Path) -> None:
+def test_valid_folder_is_accepted_with_one_file_or_an_index(folder: Path) -> None:
     assert resolve(str(folder)).folder == folder
     sharded(folder)
-    found = resolve(str(folder))
-    assert weights_folder(str(folder), found.revision) == folder
+    actual = resolve(str(folder))
+    assert weights_folder(str(folder), actual.revision) == folder
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_every_loaded_file_is_covered_by_the_revision(folder: Path) -> None:
 
 def test_an_adapter_in_a_base_is_refused(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelFilesError, match=r"has adapter_config\.json, an adapter"):
+    with pytest.raises(ModelFilesError, match=r"contains an adapter \(adapter_config\.json\)"):
         resolve(str(folder))
     with pytest.raises(ModelFilesError, match=r"adapter_config\.json"):
         check_files(["model.safetensors", "adapter_config.json"], "owner/name")  # as a hub lists them
@@ -104,11 +104,11 @@ def test_links_that_leave_the_folder_are_refused(folder: Path, tmp_path: Path, t
     (outside / "other.safetensors").write_bytes(b"x")
     place = {"file": outside / "other.safetensors", "folder": outside, "nothing": folder / "gone"}[target]
     (folder / "link").symlink_to(place)
-    with pytest.raises(ModelFilesError, match="link is a link to"):
+    with pytest.raises(ModelFilesError, match=r"link (links to|is a broken link)"):
         resolve(str(folder))
 
 
-def test_links_within_the_folder_and_within_a_hub_s_cache_are_taken(folder: Path, tmp_path: Path) -> None:
+def test_links_within_the_folder_or_the_hub_cache_are_accepted(folder: Path, tmp_path: Path) -> None:
     (folder / "again.safetensors").symlink_to("model.safetensors")
     assert resolve(str(folder)).folder == folder
     (folder / "again.safetensors").unlink()
@@ -161,7 +161,7 @@ def test_the_library_s_own_attention_may_be_named(folder: Path, value: str | Non
             r"tokenizer_config\.json: auto_map",
         ),
         ("tokenizer_config.json", {"fast_tokenizer_files": ["../tokenizer.4.0.json"]}, "fast_tokenizer_files must be"),
-        ("tokenizer_config.json", {"chat_template": 7}, "chat_template must be a text, got int"),
+        ("tokenizer_config.json", {"chat_template": 7}, "chat_template must be a string or a list, got int"),
     ],
 )
 def test_code_and_files_from_elsewhere_are_refused(
@@ -176,7 +176,7 @@ def test_a_tokenizer_outside_the_folder_is_refused(folder: Path) -> None:
     outside = shutil.move(folder / "tokenizer.json", folder.parent / "tokenizer.json")
     edit(folder / "tokenizer_config.json", tokenizer_file=str(outside))
     with pytest.raises(
-        ModelFilesError, match=r"tokenizer_config\.json: tokenizer_file must be the name of a file beside"
+        ModelFilesError, match=r"tokenizer_config\.json: tokenizer_file must be a file name in the same folder"
     ):
         resolve(str(folder))
 
@@ -219,29 +219,27 @@ def test_impossible_values_are_refused_by_field(field: str, value: object) -> No
 
 def test_heads_divide_the_width() -> None:
     check_values({"n_embd": 64, "n_head": 4}, "mine")
-    with pytest.raises(ModelFilesError, match=r"n_head must be a divisor of the width 64, got 5"):
+    with pytest.raises(ModelFilesError, match=r"n_head must be a divisor of the hidden size 64, got 5"):
         check_values({"n_embd": 64, "n_head": 5}, "mine")
 
 
 def test_values_of_a_nested_configuration_are_checked_too(folder: Path) -> None:
     edit(folder / "config.json", text_config={"num_attention_heads": 0})
-    with pytest.raises(
-        ModelFilesError, match=r"text_config\.num_attention_heads must be a whole number above 0, got 0"
-    ):
+    with pytest.raises(ModelFilesError, match=r"text_config\.num_attention_heads must be an integer above 0, got 0"):
         resolve(str(folder))
 
 
 @pytest.mark.parametrize("kind", ["no-such-architecture", None, 3])
 def test_an_unknown_architecture_is_refused(folder: Path, kind: object) -> None:
     edit(folder / "config.json", model_type=kind)
-    with pytest.raises(ModelFilesError, match=r"config\.json: model_type must be an architecture of the installed"):
+    with pytest.raises(ModelFilesError, match=r"config\.json: model_type must be an architecture that the installed"):
         Inference(hardware=Hardware(tier="cpu", base=str(folder))).resolve("base")
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
     edit(folder / "config.json", vocab_size=512)
     with pytest.raises(
-        ModelFilesError, match=r"tokenizer\.json has token ids up to \d+, config\.json a vocab_size of 512"
+        ModelFilesError, match=r"tokenizer\.json has token ids up to \d+, but vocab_size in config\.json is 512"
     ):
         resolve(str(folder))
 
@@ -259,7 +257,7 @@ def test_a_damaged_description_is_named(folder: Path, name: str, damage: str) ->
         "deep": b'{"a":' * 100_000,
     }
     path.write_bytes(damaged[damage])
-    with pytest.raises(ModelFilesError, match=rf"{name} .*copy or fetch the model again$"):
+    with pytest.raises(ModelFilesError, match=rf"{name} .*copy or download the model again$"):
         resolve(str(folder))
 
 
@@ -268,7 +266,7 @@ def test_damaged_weights_are_named(folder: Path, size: int) -> None:
     path = folder / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content + b"x" if size == 1 else content[:size])
-    with pytest.raises(ModelFilesError, match=r"model\.safetensors is damaged or incomplete \(.*\): copy or fetch"):
+    with pytest.raises(ModelFilesError, match=r"model\.safetensors is damaged or incomplete \(.*\): copy or download"):
         resolve(str(folder))
 
 
@@ -283,8 +281,8 @@ def test_weights_whose_header_is_no_header_are_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        (ENDLESS, "did not end within"),
-        ("{% if messages | length > 4 %}" + ENDLESS + "{% endif %}", "did not end within"),
+        (ENDLESS, "rendering exceeded"),
+        ("{% if messages | length > 4 %}" + ENDLESS + "{% endif %}", "rendering exceeded"),
         (
             "{% set n = namespace(t='x' * 1000) %}{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
             "memory",
@@ -307,13 +305,13 @@ def test_a_chat_template_without_end_is_refused(
         resolve(str(folder))
 
 
-def test_templates_that_refuse_some_chats_and_mark_answers_are_taken() -> None:
+def test_templates_that_reject_some_chats_or_mark_answers_are_accepted() -> None:
     alternate = (
         "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{% for m in messages %}{% if loop.index0 > 40 %}{% break %}{% endif %}{% generation %}{{ m | tojson }}"
         "{% endgeneration %}{% endfor %}{{ strftime_now('%d') }}{{ nothing.at.all }}"
     )
-    assert problem(alternate, {"bos_token": "<s>"}) == ""
+    assert template_error(alternate, {"bos_token": "<s>"}) == ""
 
 
 def test_templates_by_name_start_with_the_default(folder: Path) -> None:

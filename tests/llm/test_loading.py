@@ -16,7 +16,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """The base as hubs have base models: without chat template and pad token."""
+    """Return the base without chat template and pad token, like base models on a hub."""
     folder = Path(shutil.copytree(model_path("base"), tmp_path / "bare"))
     (folder / "chat_template.jinja").unlink()
     settings = json.loads((folder / "tokenizer_config.json").read_text())
@@ -35,7 +35,7 @@ def test_a_base_model_gets_a_template_and_a_pad_token(bare: Path) -> None:
     assert tokenizer.encode(text, add_special_tokens=False) == ids[0]
 
 
-def test_libraries_are_quiet_and_single_threaded_on_a_cpu(capfd: pytest.CaptureFixture[str]) -> None:
+def test_libraries_are_silent_and_single_threaded_on_a_cpu(capfd: pytest.CaptureFixture[str]) -> None:
     import torch
 
     prepare_libraries(CPU)
@@ -53,14 +53,14 @@ def test_weights_are_loaded_in_the_tier_s_precision() -> None:
         assert {parameter.dtype for parameter in network.parameters()} == {getattr(torch, name)}
 
 
-def test_missing_flash_attention_is_said_and_replaced(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_flash_attention_falls_back_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert attention(CPU) == "sdpa"
     assert caplog.records == []
     assert attention(TIERS["h100"]) == "sdpa"
     assert "flash-attn is not installed" in caplog.text
 
 
-def test_a_torch_without_cuda_on_a_gpu_tier_says_so() -> None:  # fault 31
+def test_cpu_build_of_torch_on_a_gpu_tier_raises() -> None:  # fault 31
     with pytest.raises(ValueError, match="install the CUDA build of torch"):
         prepare_libraries(TIERS["h100"])
 

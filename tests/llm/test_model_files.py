@@ -50,7 +50,7 @@ print(json.dumps(answers))
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as finding a model needs; each repository goes wrong in its own way."""
+    """Fake hub with the routes that resolving a model needs; most repositories fail in some way."""
 
     def do_GET(self) -> None:
         self.answer()
@@ -109,7 +109,7 @@ def hub() -> Iterator[str]:
 
 
 def ask(endpoint: str, cache: Path, *locations: str, offline: bool = False) -> dict[str, str]:
-    """What a new process finds; the hub's address is read when its library is imported."""
+    """Resolve models in a new process, because the hub library reads its address on import."""
     environment = {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(cache),
@@ -126,8 +126,8 @@ def ask(endpoint: str, cache: Path, *locations: str, offline: bool = False) -> d
     return json.loads(done.stdout)
 
 
-def test_the_hub_s_refusals_come_with_a_remedy(hub: str, tmp_path: Path) -> None:  # faults 28, 30
-    found = ask(
+def test_hub_errors_name_the_remedy(hub: str, tmp_path: Path) -> None:  # faults 28, 30
+    actual = ask(
         hub,
         tmp_path,
         "org/good",
@@ -138,26 +138,26 @@ def test_the_hub_s_refusals_come_with_a_remedy(hub: str, tmp_path: Path) -> None
         "org/pickled",
         "org/code",
     )
-    assert found["org/good"] == COMMIT
-    assert "no such revision" in found["org/good@nowhere"]
-    assert "accept its licence at https://huggingface.co/org/gated and set HF_TOKEN" in found["org/gated"]
-    assert "preset qwen" in found["org/gated"]
-    assert "set HF_TOKEN" in found["org/token"]
-    assert "not on the hub, or is private" in found["org/unknown"]
-    assert "only pickles (pytorch_model.bin)" in found["org/pickled"]
-    assert "wants to run its own code" in found["org/code"]
-    assert not any("\n" in answer for answer in found.values())
+    assert actual["org/good"] == COMMIT
+    assert "no such revision" in actual["org/good@nowhere"]
+    assert "accept its licence at https://huggingface.co/org/gated and set HF_TOKEN" in actual["org/gated"]
+    assert "preset qwen" in actual["org/gated"]
+    assert "set HF_TOKEN" in actual["org/token"]
+    assert "not on the hub or is private" in actual["org/unknown"]
+    assert "only pickles (pytorch_model.bin)" in actual["org/pickled"]
+    assert "requires custom code" in actual["org/code"]
+    assert not any("\n" in answer for answer in actual.values())
 
 
-def test_offline_what_was_fetched_before_is_used(hub: str, tmp_path: Path) -> None:  # fault 30
+def test_cached_files_are_used_offline(hub: str, tmp_path: Path) -> None:  # fault 30
     assert ask(hub, tmp_path, "org/good") == {"org/good": COMMIT}
     nowhere = "http://127.0.0.1:9"
     again = ask(nowhere, tmp_path, "org/good", "org/gated", "weights of org/good", offline=True)
     assert again["org/good"] == COMMIT
-    assert "out of reach (HF_HUB_OFFLINE is set): connect, name a local folder" in again["org/gated"]
-    assert "out of reach" in again["weights of org/good"]
+    assert "unreachable (HF_HUB_OFFLINE is set): connect, use a local folder" in again["org/gated"]
+    assert "unreachable" in again["weights of org/good"]
     assert ask(nowhere, tmp_path, "org/good") == {"org/good": COMMIT}
-    assert "the hub is out of reach: connect" in ask(nowhere, tmp_path / "new", "org/good")["org/good"]
+    assert "the hub is unreachable: connect" in ask(nowhere, tmp_path / "new", "org/good")["org/good"]
 
 
 def test_weights_are_fetched_at_the_commit(hub: str, tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_weights_are_fetched_at_the_commit(hub: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == FILES["org/good"]
 
 
-def test_a_partial_download_leaves_nothing_that_looks_whole(hub: str, tmp_path: Path) -> None:  # fault 30
-    assert "run it again" in ask(hub, tmp_path, "org/broken")["org/broken"]
+def test_partial_download_is_not_taken_as_complete(hub: str, tmp_path: Path) -> None:  # fault 30
+    assert "run again" in ask(hub, tmp_path, "org/broken")["org/broken"]
     assert not list(tmp_path.rglob("snapshots/*/config.json"))
 
 
@@ -199,18 +199,18 @@ def test_a_folder_of_pickles_is_refused(folder: Path) -> None:  # fault 28
 def test_a_folder_with_code_of_its_own_is_refused(folder: Path, name: str) -> None:  # fault 28
     config = json.loads((folder / name).read_text())
     (folder / name).write_text(json.dumps({**config, "auto_map": {"AutoConfig": "own.Config"}}))
-    with pytest.raises(ModelFilesError, match=f"own code \\({name}: auto_map\\)"):
+    with pytest.raises(ModelFilesError, match=f"custom code \\({name}: auto_map\\)"):
         resolve(str(folder))
 
 
-def test_code_that_transformers_has_itself_is_left_aside(folder: Path) -> None:  # as in Phi-3's repository
+def test_code_of_builtin_classes_is_ignored(folder: Path) -> None:  # as in Phi-3's repository
     config = json.loads((folder / "config.json").read_text())
     own = {"AutoConfig": "configuration_llama.LlamaConfig", "AutoModelForCausalLM": "modeling_llama.LlamaForCausalLM"}
     (folder / "config.json").write_text(json.dumps({**config, "auto_map": own}))
     assert resolve(str(folder)).folder == folder
     other = {**own, "AutoModelForCausalLM": "modeling_llama.LlamaWithAnotherHead"}
     (folder / "config.json").write_text(json.dumps({**config, "auto_map": other}))
-    with pytest.raises(ModelFilesError, match=r"own code \(config\.json: auto_map\)"):
+    with pytest.raises(ModelFilesError, match=r"custom code \(config\.json: auto_map\)"):
         resolve(str(folder))
 
 
@@ -227,8 +227,8 @@ def test_weights_may_be_missing_altogether() -> None:
 
 
 @pytest.mark.parametrize("location", ["/no/such/folder", "../up/and/away", "name", "", "a/b/c", "./a"])
-def test_what_is_neither_folder_nor_repository_is_refused(location: str) -> None:  # fault 29
-    with pytest.raises(ModelFilesError, match="no folder here, no hub repository"):
+def test_invalid_location_is_rejected(location: str) -> None:  # fault 29
+    with pytest.raises(ModelFilesError, match="must be a local folder, a hub repository"):
         local_folder(location)
 
 

@@ -1,4 +1,4 @@
-"""Each family's row beside a small tokenizer whose chat template is written in the shape its makers document."""
+"""Compare each row of FAMILIES with a small tokenizer that has the documented chat template."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import pytest
 
 from synth_assets.embedded import model_path
 from synth_assets.llm.chat_encoding import encode_chat, encode_user_turn
-from synth_assets.llm.prompt_formats import FAMILIES, check_template, family_of, opens_like, pre_query_of_template
+from synth_assets.llm.prompt_formats import FAMILIES, check_template, family_of, matches_pre_query, template_pre_query
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,7 +95,7 @@ Make = Callable[[str], "PreTrainedTokenizerBase"]
 
 @pytest.fixture
 def tokenizer_of() -> Make:
-    """A tokenizer of the words these tests use, with the control tokens and the chat template of a model."""
+    """Build a small tokenizer with the control tokens and the chat template of a model."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -118,7 +118,7 @@ def said(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
 
 
 class WrittenTemplate:
-    """A tokenizer whose template is a text before and a text after the user's words."""
+    """Tokenizer whose chat template adds a prefix and a suffix to the user message."""
 
     def __init__(self, before: str, after: str = "<end>") -> None:
         self.before, self.after = before, after
@@ -131,10 +131,10 @@ class WrittenTemplate:
 @pytest.mark.parametrize("name", WRITTEN)
 def test_each_row_fits_the_template_as_documented(tokenizer_of: Make, name: str) -> None:
     tokenizer = tokenizer_of(name)
-    found = check_template(WRITTEN[name][0], tokenizer)
-    assert found.fits
-    assert found.missing_stops == ()
-    assert found.banned == FAMILIES[WRITTEN[name][0]].banned_first
+    actual = check_template(WRITTEN[name][0], tokenizer)
+    assert actual.fits
+    assert actual.missing_stops == ()
+    assert actual.banned == FAMILIES[WRITTEN[name][0]].banned_first
     assert family_of(f"owner/{name}", WRITTEN[name][3]) == WRITTEN[name][0]
     assert family_of("/models/my-own-chat", WRITTEN[name][3]) == WRITTEN[name][0]
 
@@ -173,7 +173,7 @@ def test_the_next_user_turn_is_where_the_whole_chat_has_it(tokenizer_of: Make, n
 def test_a_system_prompt_stands_before_the_users_words_where_the_family_has_one(tokenizer_of: Make, name: str) -> None:
     tokenizer = tokenizer_of(name)
     if not FAMILIES[WRITTEN[name][0]].system:
-        with pytest.raises(ValueError, match=r"refuses the turns system, user: System role not supported"):
+        with pytest.raises(ValueError, match=r"rejects the turns system, user: System role not supported"):
             encode_user_turn(tokenizer, [SYSTEM])
         return
     text = said(tokenizer, encode_user_turn(tokenizer, [SYSTEM]))
@@ -199,14 +199,14 @@ def test_a_system_prompt_cannot_forge_a_turn(tokenizer_of: Make) -> None:
 
 def test_missing_stop_tokens_do_not_fit(tokenizer_of: Make) -> None:
     tokenizer = tokenizer_of("TinyLlama-1.1B-Chat-v1.0")
-    found = check_template("phi3", tokenizer)
-    assert opens_like(FAMILIES["phi3"], found.derived)
-    assert found.missing_stops == ("<|end|>", "<|endoftext|>")
-    assert not found.fits
+    actual = check_template("phi3", tokenizer)
+    assert matches_pre_query(FAMILIES["phi3"], actual.derived)
+    assert actual.missing_stops == ("<|end|>", "<|endoftext|>")
+    assert not actual.fits
 
 
 def test_a_missing_begin_of_text_does_not_pass() -> None:
-    assert not opens_like(FAMILIES["llama3"], "<|start_header_id|>user<|end_header_id|>\n\n")
+    assert not matches_pre_query(FAMILIES["llama3"], "<|start_header_id|>user<|end_header_id|>\n\n")
 
 
 def test_a_template_that_drops_the_words_is_refused() -> None:
@@ -214,15 +214,16 @@ def test_a_template_that_drops_the_words_is_refused() -> None:
         def apply_chat_template(self, conversation: Sequence[dict[str, str]], *, tokenize: bool) -> str:
             return self.before
 
-    with pytest.raises(ValueError, match="does not write the user's words"):
-        pre_query_of_template(Mute("x"))
+    with pytest.raises(ValueError, match="does not render the user message"):
+        template_pre_query(Mute("x"))
 
 
-def test_what_was_never_compared_is_said_so() -> None:
-    """`docs/tested.md` lists each row and the tokenizer it was compared with."""
-    text = (Path(__file__).parents[2] / "docs" / "tested.md").read_text("utf-8")
-    listed = dict(re.findall(r"^\| `([a-z0-9]+)` \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE))
-    assert listed == {key: row.compared_with or "never compared with a real tokenizer" for key, row in FAMILIES.items()}
+def test_documentation_marks_unverified_rows() -> None:
+    """The reference lists each row and the tokenizer it was compared with."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "models.md").read_text("utf-8")
+    text = page.partition("\n## Prompt formats")[2]
+    listed = dict(re.findall(r"^\| `([a-z0-9]+)` \|.*\| ([^|]*) \|$", text, re.MULTILINE))
+    assert listed == {key: row.compared_with or "untested" for key, row in FAMILIES.items()}
 
 
 @pytest.mark.parametrize(
@@ -248,17 +249,17 @@ def test_a_template_wins_over_a_name() -> None:
     assert family_of("someone/Llama-3-Qwen-merge", "<|im_start|>") == "qwen2"
 
 
-def test_no_family_says_where_to_add_one() -> None:
+def test_unknown_family_error_names_the_file_to_edit() -> None:
     with pytest.raises(ValueError, match="add a row to FAMILIES"):
         family_of("someone/unheard-of")
 
 
-def test_the_shipped_teacher_opens_as_its_row_says() -> None:
+def test_shipped_teacher_matches_its_row() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_path("teacher"))
-    found = check_template("embedded", tokenizer)
-    assert found.fits
-    assert found.derived == FAMILIES["embedded"].pre_query
-    assert said(tokenizer, encode_user_turn(tokenizer, [])) == found.derived.replace("\n", "Ċ")
+    actual = check_template("embedded", tokenizer)
+    assert actual.fits
+    assert actual.derived == FAMILIES["embedded"].pre_query
+    assert said(tokenizer, encode_user_turn(tokenizer, [])) == actual.derived.replace("\n", "Ċ")
     assert family_of("embedded:teacher", tokenizer.chat_template) == "embedded"

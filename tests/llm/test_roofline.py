@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from resources.hardware import TIERS
-from synth_assets.llm.roofline import copy_bandwidth_gb_s, parameters, roofline
+from synth_assets.llm.roofline import copy_bandwidth_gb_s, count_parameters, roofline
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_parameters_are_counted_over_all_files(folder: Path) -> None:
-    assert parameters(folder) == 3 * 5 + 5 + 1
+    assert count_parameters(folder) == 3 * 5 + 5 + 1
 
 
 def test_the_bound_is_rows_times_bandwidth_over_bytes(folder: Path) -> None:
@@ -32,5 +32,5 @@ def test_the_processors_bandwidth_is_measured(folder: Path) -> None:
     assert 0.1 < copy_bandwidth_gb_s() < 2_000
 
 
-def test_every_gpu_tier_says_its_bandwidth() -> None:
+def test_every_gpu_tier_has_a_bandwidth() -> None:
     assert all((row.bandwidth_gb_s > 0) == (row.device == "cuda") for row in TIERS.values())

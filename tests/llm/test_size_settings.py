@@ -1,4 +1,4 @@
-"""What suits a model follows from its size, whatever tier it runs on."""
+"""Default settings depend on the model's size, not on the tier."""
 
 import json
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from synth_assets.llm.size_settings import (
     BaseSettings,
     RewardSettings,
     TeacherSettings,
-    class_of,
-    concerned_role,
+    role_of_spec,
+    size_class,
     size_of,
 )
 from synth_assets.stages.efficiency import latencies, variants
@@ -56,7 +56,7 @@ SPECS = {
 
 @pytest.fixture
 def small(write_model: WriteModel) -> str:
-    """A folder with the shapes of SmolLM2-135M."""
+    """Return a folder with the dimensions of SmolLM2-135M."""
     return str(write_model())
 
 
@@ -84,15 +84,15 @@ def test_every_setting_is_a_field_of_its_spec() -> None:
     ],
 )
 def test_edges_of_the_classes(parameters: int, name: str) -> None:
-    assert class_of(parameters) == name
+    assert size_class(parameters) == name
 
 
 def test_a_folder_is_counted_by_the_headers_of_its_weights(write_model: WriteModel) -> None:
-    found = size_of(str(write_model()), "base")
+    actual = size_of(str(write_model()), "base")
     # by hand: 49,152 x 576 embeddings, 30 blocks of 576 x (2 x 576 + 2 x 192 + 3 x 1,536) + 2 x 576, a last norm
-    assert found.parameters == 49_152 * 576 + 30 * (576 * (2 * 576 + 2 * 192 + 3 * 1_536) + 2 * 576) + 576
-    assert (found.name, found.source) == ("below 500M", "weights")
-    assert found.text() == "below 500M (1.35e+08 parameters, from its weights)"
+    assert actual.parameters == 49_152 * 576 + 30 * (576 * (2 * 576 + 2 * 192 + 3 * 1_536) + 2 * 576) + 576
+    assert (actual.name, actual.source) == ("below 500M", "weights")
+    assert actual.text() == "below 500M (1.35e+08 parameters, from its weights)"
 
 
 def test_without_weights_the_shapes_of_the_configuration_are_counted(write_model: WriteModel) -> None:
@@ -100,19 +100,19 @@ def test_without_weights_the_shapes_of_the_configuration_are_counted(write_model
     path = folder / "config.json"
     large = {"hidden_size": 4_096, "intermediate_size": 14_336, "num_attention_heads": 32, "num_key_value_heads": 8}
     path.write_text(json.dumps(json.loads(path.read_text()) | large))
-    found = size_of(str(folder), "base")
-    assert (found.name, found.source) == ("7-14B", "config")
+    actual = size_of(str(folder), "base")
+    assert (actual.name, actual.source) == ("7-14B", "config")
 
 
-def test_listed_models_are_known_without_a_file_and_others_are_said_to_be_unknown() -> None:
+def test_catalog_models_need_no_file_and_others_are_unknown() -> None:
     assert size_of("qwen2.5-1.5b", "base").text() == "1-4B (1.54e+09 parameters, from the catalog)"
     assert size_of("Qwen/Qwen2.5-7B-Instruct@main", "teacher").name == "7-14B"
     unknown = size_of("nobody/never-fetched", "base")
     assert (unknown.name, unknown.source) == ("1-4B", "unknown")
-    assert "size unknown until the model is fetched" in unknown.text()
+    assert "size unknown until the model is downloaded" in unknown.text()
 
 
-def test_a_real_model_on_a_cpu_gets_what_suits_it(small: str) -> None:
+def test_model_on_a_cpu_gets_settings_of_its_size(small: str) -> None:
     own = Hardware(tier="cpu", teacher=small, base=small, reward=small)
     drawn = own.spec(magpie.MagpieSpec())
     assert (drawn.temperature, drawn.top_p) == (1.0, 0.95)
@@ -128,11 +128,11 @@ def test_a_real_model_on_a_cpu_gets_what_suits_it(small: str) -> None:
     assert own.row().suites == SUITES
 
 
-def test_each_spec_takes_what_suits_the_model_that_it_concerns(small: str) -> None:
+def test_each_spec_takes_settings_of_its_own_model(small: str) -> None:
     embedded = Hardware(tier="cpu")
     for own in (Hardware(tier="cpu", base=small), Hardware(tier="cpu", teacher=small)):
         for kind, spec in SPECS.items():
-            role = concerned_role(kind)
+            role = role_of_spec(kind)
             assert role is not None
             default: Any = spec()
             same = own.location(role) == embedded.location(role)
@@ -143,7 +143,7 @@ def test_each_spec_takes_what_suits_the_model_that_it_concerns(small: str) -> No
 
 def test_the_shipped_models_keep_their_settings_on_every_tier() -> None:
     roles = {"teacher": "embedded:teacher", "base": "embedded:base", "reward": "embedded:reward"}
-    for tier in TIERS:
+    for tier in [name for name, row in TIERS.items() if not row.overrides]:  # those of laptop are for its model
         own = Hardware(tier=tier, **roles)
         assert own.spec(specs.LoraSpec()).learning_rate == 5e-3
         assert own.spec(magpie.MagpieSpec()).max_response_tokens == 64
@@ -159,7 +159,7 @@ def test_commands_show_the_size_in_use(small: str) -> None:
     assert "about 3.6 GB (derived)" in chosen_text(own)
 
 
-def test_a_folder_brings_the_modules_of_its_architecture(write_model: WriteModel, small: str) -> None:
+def test_target_modules_come_from_the_architecture(write_model: WriteModel, small: str) -> None:
     assert Hardware(tier="cpu", base=small).spec(specs.LoraSpec()).target_modules == specs.ATTENTION + specs.MLP
     gpt = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "vocab_size": 1_024}
     folder = write_model(gpt, "gpt", weights=False)

@@ -1,4 +1,4 @@
-"""What every engine must do; a new engine is a value of ENGINES."""
+"""Contract tests for text generators; add a new engine to ENGINES."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def texts(engine: TextGenerator, prompts: list[list[int]], seeds: list[int], sam
     return [completion.text for completion in engine.generate(prompts, seeds, sampling)]
 
 
-def test_it_says_what_it_is(engine: TextGenerator, teacher: ModelRecord) -> None:
+def test_generator_reports_model_revision_and_engine(engine: TextGenerator, teacher: ModelRecord) -> None:
     assert (engine.model, engine.revision) == ("embedded:teacher", teacher.revision)
     name, version = engine.engine.split()
     assert name in {"transformers", "vllm"}
@@ -102,13 +102,13 @@ def test_banned_tokens_do_not_come_first(engine: TextGenerator, prompts: list[li
 
 
 def test_seeds_and_prompts_must_match(engine: TextGenerator, prompts: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="4 prompts but 3 seeds"):
+    with pytest.raises(ValueError, match="got 4 prompts and 3 seeds"):
         engine.generate(prompts, [1, 2, 3], WARM)
 
 
 def test_a_prompt_needs_a_token_and_room_for_one(engine: TextGenerator) -> None:
     for length in (0, 256):
-        with pytest.raises(ValueError, match=f"has {length} tokens"):
+        with pytest.raises(ValueError, match=f"must have 1 to 255 tokens, got {length}"):
             engine.generate([[1] * length], [0], WARM)
 
 
@@ -137,7 +137,7 @@ def test_control_tokens_in_a_message_stay_text(engine: TextGenerator) -> None:  
     assert honest.count(end[0]) == forged.count(end[0]) == 1
 
 
-def test_weights_are_loaded_when_something_is_written(inference: Inference, teacher: ModelRecord) -> None:
+def test_weights_are_loaded_on_first_generation(inference: Inference, teacher: ModelRecord) -> None:
     loads: list[int] = []
 
     def load() -> TextGenerator:

@@ -20,7 +20,7 @@ TOO_MUCH = 2**60  # bytes; no machine has them
 
 
 class CrampedNetwork:
-    """The model, on a machine that has memory for `rows` rows: beyond, it asks the allocator for too much."""
+    """The model with memory for `rows` rows; a larger batch makes the allocator fail."""
 
     def __init__(self, network: "PreTrainedModel", rows: int) -> None:
         self.network, self.rows = network, rows
@@ -61,24 +61,24 @@ def test_out_of_memory_makes_the_forward_batches_smaller(
     small, network = cramped(inference, teacher, rows=20)
     prompts = block(small)
     with caplog.at_level(logging.WARNING):
-        made = small.generate(prompts, range(48), SAMPLING)
+        result = small.generate(prompts, range(48), SAMPLING)
     assert small.batch_rows == 16
     assert network.batches[:3] == [48, 32, 16]
     assert max(network.batches[2:]) == 16
     assert [record.getMessage().split(";")[1].split(",")[0] for record in caplog.records] == [
-        " forward batches of 32 rows from here on",
-        " forward batches of 16 rows from here on",
+        " batch size reduced to 32 rows",
+        " batch size reduced to 16 rows",
     ]
-    assert [c.text for c in made] == [c.text for c in generator.generate(prompts, range(48), SAMPLING)]
+    assert [c.text for c in result] == [c.text for c in generator.generate(prompts, range(48), SAMPLING)]
 
 
-def test_out_of_memory_with_one_row_says_what_to_do(inference: Inference, teacher: ModelRecord) -> None:
+def test_out_of_memory_with_one_row_names_the_remedy(inference: Inference, teacher: ModelRecord) -> None:
     small, _ = cramped(inference, teacher, rows=0)
-    with pytest.raises(RuntimeError, match="out of memory with one row; take a smaller model"):
+    with pytest.raises(RuntimeError, match="out of memory with one row; use a smaller model"):
         small.generate(block(small, 3), range(3), SAMPLING)
 
 
-def test_other_errors_are_not_taken_for_memory(inference: Inference, teacher: ModelRecord) -> None:
+def test_other_errors_are_raised(inference: Inference, teacher: ModelRecord) -> None:
     generator = inference.load_generator(teacher)
     with pytest.raises(IndexError, match="out of range"):
         generator.generate([[5, 10_000]], [1], SAMPLING)
@@ -86,18 +86,18 @@ def test_other_errors_are_not_taken_for_memory(inference: Inference, teacher: Mo
 
 def test_more_rows_than_a_batch_are_cut_into_batches(generator: TransformersGenerator) -> None:
     prompts = block(generator, 70)
-    made = generator.generate(prompts, range(70), SAMPLING)
-    assert made[:64] == generator.generate(prompts[:64], range(64), SAMPLING)
-    assert made[64:] == generator.generate(prompts[64:], range(64, 70), SAMPLING)
+    result = generator.generate(prompts, range(70), SAMPLING)
+    assert result[:64] == generator.generate(prompts[:64], range(64), SAMPLING)
+    assert result[64:] == generator.generate(prompts[64:], range(64, 70), SAMPLING)
 
 
-def test_the_global_generator_is_neither_read_nor_moved(generator: TransformersGenerator) -> None:
+def test_global_random_state_is_unused(generator: TransformersGenerator) -> None:
     import torch
 
     def draw(seed: int) -> tuple[list[Completion], float]:
         torch.manual_seed(seed)
-        made = generator.generate(block(generator, 8), range(8), SAMPLING)
-        return made, torch.rand(1).item()
+        result = generator.generate(block(generator, 8), range(8), SAMPLING)
+        return result, torch.rand(1).item()
 
     first, second = draw(1), draw(2)
     torch.manual_seed(1)
@@ -106,7 +106,7 @@ def test_the_global_generator_is_neither_read_nor_moved(generator: TransformersG
 
 
 def test_samples_agree_with_the_model_own_distribution(inference: Inference, teacher: ModelRecord) -> None:
-    """First tokens of 2,000 rows against the softmax that the model itself gives for the prompt."""
+    """Compare first tokens of 2,000 rows with the model's softmax for the prompt."""
     import torch
 
     generator = inference.load_generator(teacher)
@@ -114,8 +114,8 @@ def test_samples_agree_with_the_model_own_distribution(inference: Inference, tea
     prompt = generator.encode_template("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n")
     with torch.inference_mode():
         shares = network(input_ids=torch.tensor([prompt])).logits[0, -1].double().softmax(0).numpy()
-    made = generator.generate([prompt] * 2_000, range(2_000), Sampling(1.0, 1.0, 1))
-    drawn = [tokenizer.encode(c.text, add_special_tokens=False)[0] if c.text else 0 for c in made]
+    result = generator.generate([prompt] * 2_000, range(2_000), Sampling(1.0, 1.0, 1))
+    drawn = [tokenizer.encode(c.text, add_special_tokens=False)[0] if c.text else 0 for c in result]
     common = np.flatnonzero(shares * 2_000 >= 5)
     counts = np.bincount(drawn, minlength=len(shares))
     observed = [*counts[common], 2_000 - counts[common].sum()]

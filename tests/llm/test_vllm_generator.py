@@ -1,4 +1,4 @@
-"""What the vLLM engine asks of vLLM, against a small stand-in that does what its documentation says of each request."""
+"""Test the vLLM generator against a small fake that follows vLLM's documentation."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ class Output:
 
 @dataclass
 class Favourites:
-    """Says its favourite token again and again, unless a bias makes another one likelier."""
+    """Fake model that repeats its favourite token unless a bias makes another one likelier."""
 
     favourites: list[int] = field(default_factory=list)
     asked: list[SamplingParams] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Favourites:
 
 
 @pytest.mark.parametrize(("rank", "room"), [(1, 8), (8, 8), (9, 16), (64, 64), (65, 128), (512, 512)])
-def test_the_engine_keeps_room_for_the_rank_of_the_adapter(tmp_path: Path, rank: int, room: int) -> None:
+def test_max_lora_rank_covers_the_adapter(tmp_path: Path, rank: int, room: int) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
     assert lora_rank(tmp_path) == room
     assert lora_rank(None) == 8
@@ -102,7 +102,7 @@ def test_banned_tokens_do_not_come_first_and_may_come_later(generator: VllmGener
     assert (rest.max_tokens, rest.logit_bias, rest.seed) == (3, None, 8)
 
 
-def test_a_first_token_that_ends_the_text_is_not_gone_on_from(generator: VllmGenerator) -> None:
+def test_stop_token_as_first_token_ends_the_text(generator: VllmGenerator) -> None:
     end = generator.encode_template("<|eot_id|>")[0]
     generator._network.favourites = [generator.encode_template("#")[0], end]
     sampling = replace(SAMPLING, banned_first=(generator._network.favourites[0],), stop=FAMILIES["embedded"].stop)
@@ -111,7 +111,7 @@ def test_a_first_token_that_ends_the_text_is_not_gone_on_from(generator: VllmGen
     assert len(asked(generator)) == 1
 
 
-def test_it_opens_turns_as_every_engine(generator: VllmGenerator) -> None:
+def test_encoding_matches_other_engines(generator: VllmGenerator) -> None:
     pre_query = generator.encode_template(FAMILIES["embedded"].pre_query)
     assert generator.encode_user_turn([]) == pre_query
     assert generator.context_tokens == 256

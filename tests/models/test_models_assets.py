@@ -39,7 +39,7 @@ def test_a_missing_model_fails_with_the_remedy() -> None:
     assert not result.success
     error = result.failure_data_for_node("teacher_model")
     assert error is not None
-    assert "no folder here, no hub repository" in str(error.error)
+    assert "must be a local folder, a hub repository" in str(error.error)
 
 
 def test_the_tier_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Of a chain of errors the sentence that our own code wrote is shown."""
+"""One-line texts of step errors: the message of the project's own code is selected from the chain of causes."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ def during_another() -> None:
     try:
         json.loads("{")
     except ValueError:
-        raise StorageError("tables/x.json is damaged: delete it, and run again")  # noqa: B904 - no cause on purpose
+        raise StorageError("tables/x.json is damaged: delete it, and run again")  # noqa: B904 - without a cause on purpose
 
 
 def of_a_library() -> None:
@@ -54,7 +54,7 @@ def bare() -> None:
 
 
 def failed(function: object) -> SerializableErrorInfo:
-    """The error that a step's failure event holds, Dagster's own error around it."""
+    """Return the error in the failure event of a step, wrapped in Dagster's own error."""
 
     @dg.op(name="step")
     def step() -> None:
@@ -78,18 +78,18 @@ def failed(function: object) -> SerializableErrorInfo:
         (during_another, "tables/x.json is damaged: delete it, and run again"),
     ],
 )
-def test_the_outermost_error_of_ours_is_shown(function: object, expected: str) -> None:
+def test_the_outermost_project_error_is_shown(function: object, expected: str) -> None:
     assert failure_text(failed(function)) == expected
 
 
-def test_without_one_of_ours_the_outermost_of_the_libraries_is_shown_with_its_type() -> None:
+def test_without_a_project_error_the_outermost_library_error_is_shown_with_its_type() -> None:
     text = failure_text(failed(of_a_library))
     assert "ColumnNotFoundError" in text
     assert "\n" not in text
     assert failure_text(failed(of_a_library_twice)) == "KeyError: 'outer'"
 
 
-def test_an_error_raised_in_our_code_is_ours_whatever_its_type() -> None:
+def test_an_error_raised_in_project_code_counts_as_a_project_error() -> None:
     assert "Dagster" not in failure_text(failed(bare))
 
 
@@ -105,13 +105,13 @@ def test_a_full_disk_names_the_file(tmp_path: object) -> None:
     assert "t.parquet" in text
 
 
-def test_no_error_and_long_or_unprintable_ones_stay_one_line() -> None:
+def test_missing_long_and_unprintable_errors_give_one_line() -> None:
     assert failure_text(None) == "no error was recorded"
     assert one_line("a\n b\x1b[31m\tc") == "a b\N{REPLACEMENT CHARACTER}[31m c"
     assert len(one_line("x" * 5_000)) == 1_000
 
 
-def test_a_full_disk_is_known_through_the_chain() -> None:
+def test_a_full_disk_is_found_in_the_chain_of_causes() -> None:
     cause = OSError(errno.ENOSPC, "No space left on device")
     outer = ValueError("outer")
     outer.__cause__ = cause

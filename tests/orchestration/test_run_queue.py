@@ -1,4 +1,4 @@
-"""Runs that write the shared tables go one after another, and a backfill makes what all batches share once."""
+"""The run slot, and backfills: shared assets are materialised once for all batches."""
 
 import subprocess
 import sys
@@ -26,19 +26,19 @@ from synth_assets.stages.generation.partitions import BATCHES_NAME
 BACKFILLED = Path(__file__).parents[1] / "backfilled.py"
 
 
-def test_a_backfill_of_two_batches_makes_both_and_trains_once(own_home: Path) -> None:
+def test_a_backfill_of_two_batches_materialises_both_and_trains_once(own_home: Path) -> None:
     own_home.mkdir()
     result = subprocess.run([sys.executable, BACKFILLED], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     steps = Counter((own_home / "steps").read_text().splitlines())
     assert steps == Counter(["a teacher", "a raw", "a check", "c teacher", "c raw", "c check", "c trained"])
-    assert "the last run of this backfill makes the rest" in result.stderr
+    assert "the last run of this backfill does the rest" in result.stderr
     assert not (own_home / "locks" / "pipeline.run").exists()
     with dg.DagsterInstance.get() as instance:
         assert list(instance.get_dynamic_partitions(BATCHES_NAME)) == ["a", "b", "c"]
 
 
-def test_a_second_run_waits_for_the_first_and_says_for_which(tmp_path: Path) -> None:
+def test_a_second_run_waits_for_the_first_and_names_it(tmp_path: Path) -> None:
     order: list[str] = []
     lines: list[str] = []
 
@@ -61,7 +61,7 @@ def test_a_second_run_waits_for_the_first_and_says_for_which(tmp_path: Path) -> 
     assert len(lines) == 1
 
 
-def test_a_wait_ends_where_the_run_is_stopped(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_wait(tmp_path: Path) -> None:
     def stop() -> None:
         raise InterruptedError
 
@@ -73,7 +73,7 @@ def test_a_wait_ends_where_the_run_is_stopped(tmp_path: Path) -> None:
         wait()
 
 
-def test_a_killed_run_gives_up_its_turn(tmp_path: Path) -> None:
+def test_a_killed_run_releases_the_slot(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from synth_assets.orchestration.run_queue import run_slot\n"
         "with run_slot(Path(sys.argv[1]), 'killed', print):\n    print('has it', flush=True); time.sleep(60)"
@@ -107,6 +107,6 @@ def test_the_daemon_starts_one_run_of_the_pipeline_at_a_time(own_home: Path) -> 
         ("study", {}, False),
     ],
 )
-def test_which_runs_take_turns(job: str, tags: dict[str, str], expected: bool) -> None:
+def test_which_runs_need_the_slot(job: str, tags: dict[str, str], expected: bool) -> None:
     assert writes_shared_tables(job, tags) is expected
     assert sensors.QUEUED == jobs.QUEUED

@@ -68,23 +68,23 @@ def config(asset: str, **values: object) -> dict[str, Any]:
         ("efficiency_frontier", {"seeds": 9}, r"efficiency_frontier.seeds must be in \[1, 5\], got 9"),
     ],
 )
-def test_a_value_that_no_step_could_use_is_named(asset: str, values: dict[str, object], message: str) -> None:
+def test_an_invalid_value_is_named(asset: str, values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         check_settings(config(asset, **values), CPU)
 
 
-def test_every_wrong_value_is_named() -> None:
+def test_all_invalid_values_are_named() -> None:
     both = {"ops": {**config("lora_adapter", rank=0)["ops"], **config("dpo_adapter", beta=-1.0)["ops"]}}
     with pytest.raises(SettingsError, match=r"lora_adapter\.rank .*; dpo_adapter\.beta "):
         check_settings(both, CPU)
 
 
-def test_usable_values_pass() -> None:
+def test_valid_values_pass() -> None:
     check_settings({}, CPU)
     check_settings({"ops": {"lora_adapter": None, "champion": {"config": {"approve": True}}}}, CPU)
     check_settings(config("lora_adapter", rank=128, max_steps=0, schedule="three_phase", max_minutes=1.5), CPU)
     check_settings(config("dpo_adapter", order="curriculum", difficulty="reward_margin", dpo_weight=0.0), CPU)
-    check_settings(config("lora_adapter", rank={"env": "RANK"}), CPU)  # known to the step alone
+    check_settings(config("lora_adapter", rank={"env": "RANK"}), CPU)  # known only to the step
 
 
 def test_target_modules_are_compared_with_the_base() -> None:
@@ -93,12 +93,12 @@ def test_target_modules_are_compared_with_the_base() -> None:
         check_settings(config("lora_adapter", target_modules=["q_proj", "c_attn"]), CPU)
 
 
-def test_a_rank_that_vllm_cannot_load_is_refused_where_vllm_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_vllm_does_not_support_is_refused_with_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     card = Hardware(tier="a100")
-    check_settings(config("lora_adapter", rank=1024), card)  # without vLLM, Transformers scores
+    check_settings(config("lora_adapter", rank=1024), card)  # without vLLM, Transformers evaluates
     monkeypatch.setattr(run_validation, "find_spec", lambda _: True)
     check_settings(config("lora_adapter", rank=512), card)
-    with pytest.raises(SettingsError, match=r"lora_adapter\.rank must be at most 512 .*got 1024: lower it"):
+    with pytest.raises(SettingsError, match=r"lora_adapter\.rank must be at most 512 .*got 1024\. Lower it"):
         check_settings(config("lora_adapter", rank=1024), card)
 
 
@@ -112,14 +112,14 @@ def test_every_configurable_asset_is_checked() -> None:
         for definition in (value if isinstance(value, list) else [value])
         if (op := getattr(definition, "node_def", None)) and getattr(op.config_schema.config_type, "fields", {})
     }
-    assert configured - {"champion", "lora_variant"} == set(SETTINGS)  # of these one has no numbers
+    assert configured - {"champion", "lora_variant"} == set(SETTINGS)  # champion has no spec
 
 
 def test_a_run_is_checked_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever launched it: the executor looks at the settings before it starts a step or tags the run."""
+    """The executor validates the settings before it starts a step or tags the run."""
     executor = object.__new__(StepExecutor)
-    monkeypatch.setattr(executor, "check", lambda given: check_settings(given, CPU), raising=False)
-    monkeypatch.setattr(executor_module, "start_fork_server", lambda _: pytest.fail("a step was about to start"))
+    monkeypatch.setattr(executor, "check", lambda run_config: check_settings(run_config, CPU), raising=False)
+    monkeypatch.setattr(executor_module, "start_fork_server", lambda _: pytest.fail("a step was started"))
     context: Any = SimpleNamespace(run_config=config("lora_adapter", rank=-1), dagster_run=None, instance=None)
     plan: Any = None
     with pytest.raises(SettingsError, match=r"lora_adapter\.rank must be above 0, got -1"):

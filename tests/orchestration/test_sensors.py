@@ -1,4 +1,4 @@
-"""Schedules and sensors without a daemon: each asks for what it should, once, and is off until somebody wants it."""
+"""Schedule and sensors without a daemon: run requests, run keys, notices and their default status."""
 
 import contextlib
 import json
@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import numpy as np
 import pytest
-from dagster._core.definitions.sensor_definition import SensorExecutionData
 from safetensors.numpy import save_file
 
+from resources.dagster_private import SensorExecutionData
 from resources.hardware import Hardware
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
@@ -32,7 +32,7 @@ CPU = Hardware(tier="cpu")
 
 
 class Service:
-    """A real HTTP server that keeps what it is sent and answers `status`, which a test may change."""
+    """An HTTP server that records the requests and responds with `status`, which a test may change."""
 
     def __init__(self, status: int) -> None:
         outer = self
@@ -79,7 +79,7 @@ def definitions() -> dg.Definitions:
     return build_definitions(deployment_resources())
 
 
-def test_all_is_off_until_switched_on(definitions: dg.Definitions) -> None:
+def test_all_automation_is_off_by_default(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     assert {s.name: s.default_status.value for s in repository.schedule_defs} == {"retraining": "STOPPED"}
     assert {s.name: s.default_status.value for s in repository.sensor_defs} == {
@@ -90,7 +90,7 @@ def test_all_is_off_until_switched_on(definitions: dg.Definitions) -> None:
     }
 
 
-def test_what_is_asked_for_exists(definitions: dg.Definitions) -> None:
+def test_requested_jobs_and_assets_exist(definitions: dg.Definitions) -> None:
     for job in ("pipeline", "promote"):
         assert definitions.resolve_job_def(job).name == job
     graph = definitions.resolve_asset_graph()
@@ -107,7 +107,7 @@ def test_what_is_asked_for_exists(definitions: dg.Definitions) -> None:
         (datetime(2026, 12, 28, 3), "2026-W53"),  # ISO week 53 of a year that began on a Thursday
     ],
 )
-def test_a_week_is_one_batch_however_often_it_is_asked(
+def test_a_week_gives_the_same_run_request_at_every_tick(
     instance: dg.DagsterInstance, when: datetime, batch: str
 ) -> None:
     def ask() -> dg.RunRequest:
@@ -120,10 +120,10 @@ def test_a_week_is_one_batch_however_often_it_is_asked(
     assert ask() == first
     assert (first.run_key, first.tags["dagster/partition"]) == (batch, batch)
     assert first.tags.items() >= {"batch": batch, "tier": "cpu", "trigger": "schedule"}.items()
-    assert list(instance.get_dynamic_partitions("batches")) == []  # a test of the tick in the UI makes no batch
+    assert list(instance.get_dynamic_partitions("batches")) == []  # testing a tick in the UI adds no batch
 
 
-def looks_for_imports(
+def tick_of_new_imports(
     home: SynthHome, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> SensorExecutionData:
     resources = {"home": home, "hardware": CPU}
@@ -132,31 +132,31 @@ def looks_for_imports(
         return sensors.new_imports.evaluate_tick(context)
 
 
-def test_imports_alone_start_a_first_batch(
+def test_imports_without_a_batch_start_the_first_batch(
     home: SynthHome, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> None:
-    assert not looks_for_imports(home, instance, definitions).run_requests
+    assert not tick_of_new_imports(home, instance, definitions).run_requests
     assert list(instance.get_dynamic_partitions("batches")) == []
     (home.imports() / "b.jsonl").write_text("one\n")
-    (request,) = looks_for_imports(home, instance, definitions).run_requests or []
+    (request,) = tick_of_new_imports(home, instance, definitions).run_requests or []
     assert request.tags.items() >= {"dagster/partition": "first", "batch": "first", "trigger": "import"}.items()
     assert list(instance.get_dynamic_partitions("batches")) == []
     keys = {key.to_user_string() for key in request.asset_selection or []}
     assert not keys or {"teacher_model", "raw_instructions", "imported_instructions", "champion"} <= keys
-    (again,) = looks_for_imports(home, instance, definitions).run_requests or []
+    (again,) = tick_of_new_imports(home, instance, definitions).run_requests or []
     assert again.run_key == request.run_key  # the daemon starts no second run for a key
 
 
-def test_each_set_of_imported_files_is_one_run(
+def test_each_set_of_imported_files_gives_one_run(
     home: SynthHome, instance: dg.DagsterInstance, definitions: dg.Definitions
 ) -> None:
     instance.add_dynamic_partitions("batches", ["2026-W47"])
 
     def ask() -> dg.RunRequest:
-        (request,) = looks_for_imports(home, instance, definitions).run_requests or []
+        (request,) = tick_of_new_imports(home, instance, definitions).run_requests or []
         return request
 
-    assert not looks_for_imports(home, instance, definitions).run_requests
+    assert not tick_of_new_imports(home, instance, definitions).run_requests
     (home.imports() / "b.jsonl").write_text("one\n")
     first = ask()
     assert first.tags.items() >= {"batch": "all", "tier": "cpu", "trigger": "import"}.items()
@@ -185,12 +185,14 @@ def registered(tracking: MlflowTracking, folder: Path) -> str:
 
 
 def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, **resources: object) -> SensorExecutionData:
-    """What the daemon would do with one look of the sensor."""
+    """Evaluate a sensor once, as the daemon does."""
     with dg.build_sensor_context(instance, resources=resources) as context:
         return sensor.evaluate_tick(context)
 
 
-def test_a_champion_moved_by_hand_is_judged_once(home: SynthHome, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_a_champion_moved_by_hand_is_evaluated_once(
+    home: SynthHome, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
     tracking = MlflowTracking(home=home)
 
     def ask() -> SensorExecutionData:
@@ -207,7 +209,7 @@ def test_a_champion_moved_by_hand_is_judged_once(home: SynthHome, instance: dg.D
     assert again.run_key == request.run_key  # the daemon starts no second run for a key
 
 
-def test_a_run_of_the_command_says_who_what_and_where() -> None:
+def test_tags_of_a_run_of_the_command() -> None:
     assert (
         run_tags("2026-W47", "cpu").items()
         >= {
@@ -230,7 +232,7 @@ def fail_run(instance: dg.DagsterInstance) -> str:
 
 
 class Clock:
-    """The time of a test."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -247,7 +249,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Ticks:
-    """A sensor as the daemon ticks it: each look begins with the cursor that the one before left."""
+    """Evaluate a sensor repeatedly, as the daemon does: each tick starts with the cursor of the previous one."""
 
     def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance, webhook: Webhook) -> None:
         self.sensor, self.instance, self.webhook = sensor, instance, webhook
@@ -262,7 +264,7 @@ class Ticks:
         return str(answer.skip_message)
 
 
-def test_a_failure_is_told_once(instance: dg.DagsterInstance) -> None:
+def test_a_failure_is_notified_once(instance: dg.DagsterInstance) -> None:
     with Service(200) as service:
         ticks = Ticks(sensors.failure_notice, instance, service.webhook)
         assert ticks() == "no new event"
@@ -285,10 +287,10 @@ def decide(instance: dg.DagsterInstance) -> str:
     return dg.materialize([decided], instance=instance).run_id
 
 
-def test_each_decision_is_told_and_starts_nothing(instance: dg.DagsterInstance) -> None:
+def test_each_decision_is_notified_and_starts_no_run(instance: dg.DagsterInstance) -> None:
     with Service(200) as service:
         ticks = Ticks(sensors.decision_notice, instance, service.webhook)
-        runs = [decide(instance), decide(instance)]  # two between two looks
+        runs = [decide(instance), decide(instance)]  # two between two ticks
         assert ticks() == "sent 2 notices"
         assert ticks() == "no new event"
     assert [notice["facts"]["run_id"] for notice in service.received] == runs  # pyright: ignore[reportIndexIssue]
@@ -297,22 +299,22 @@ def test_each_decision_is_told_and_starts_nothing(instance: dg.DagsterInstance) 
 
 
 @pytest.mark.parametrize(("sensor", "cause"), [(sensors.failure_notice, fail_run), (sensors.decision_notice, decide)])
-def test_a_notice_is_repeated_until_the_webhook_takes_it(
+def test_a_notice_is_retried_until_the_webhook_accepts_it(
     instance: dg.DagsterInstance, clock: Clock, sensor: dg.SensorDefinition, cause: Callable[[dg.DagsterInstance], str]
 ) -> None:
     with Service(503) as service:
         ticks = Ticks(sensor, instance, service.webhook)
         cause(instance)
         assert ticks() == (
-            f"1 wait, next attempt in 30 s; the webhook at http://127.0.0.1:{service.server.server_port} "
-            "did not take the notice: status 503"
+            f"1 pending, next attempt in 30 s; the webhook at http://127.0.0.1:{service.server.server_port} "
+            "did not accept the notice: status 503"
         )
-        assert ticks() == "1 wait, next attempt in 30 s"
+        assert ticks() == "1 pending, next attempt in 30 s"
         clock.now += 30
         assert "next attempt in 60 s" in ticks()
-        cause(instance)  # a second one does not wait for the first
+        cause(instance)  # a second notice does not wait for the first
         service.status = 200
-        assert ticks() == "sent 1 notice; 1 wait, next attempt in 60 s"
+        assert ticks() == "sent 1 notice; 1 pending, next attempt in 60 s"
         clock.now += 60
         assert ticks() == "sent 1 notice"
         assert ticks() == "no new event"
@@ -320,14 +322,14 @@ def test_a_notice_is_repeated_until_the_webhook_takes_it(
     assert refused == repeated == taken != second
 
 
-def test_a_server_that_is_gone_costs_one_attempt_for_all(instance: dg.DagsterInstance, clock: Clock) -> None:
+def test_an_unreachable_server_costs_one_attempt_per_tick(instance: dg.DagsterInstance, clock: Clock) -> None:
     with Service(200) as service:
         pass  # closed
     ticks = Ticks(sensors.failure_notice, instance, service.webhook)
     runs = [fail_run(instance) for _ in range(3)]
-    assert ticks().startswith("3 wait, next attempt in 30 s")
+    assert ticks().startswith("3 pending, next attempt in 30 s")
     clock.now += 30
-    assert ticks().startswith("3 wait, next attempt in 60 s")
+    assert ticks().startswith("3 pending, next attempt in 60 s")
     clock.now += 60
     with Service(200) as back:
         ticks.webhook = back.webhook
@@ -335,14 +337,14 @@ def test_a_server_that_is_gone_costs_one_attempt_for_all(instance: dg.DagsterIns
     assert [notice["id"] for notice in back.received] == [f"failure-{run_id}" for run_id in runs]
 
 
-def test_more_failures_than_a_cursor_holds_wait_in_the_event_log(
+def test_failures_beyond_the_cursor_limit_wait_in_the_event_log(
     instance: dg.DagsterInstance, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "MAX_WAITING", 2)
+    monkeypatch.setattr(outbox, "MAX_PENDING", 2)
     with Service(503) as service:
         ticks = Ticks(sensors.failure_notice, instance, service.webhook)
         runs = [fail_run(instance) for _ in range(3)]
-        assert ticks().startswith("2 wait")
+        assert ticks().startswith("2 pending")
         service.status = 200
         service.received.clear()
         clock.now += 30
@@ -351,22 +353,22 @@ def test_more_failures_than_a_cursor_holds_wait_in_the_event_log(
     assert [notice["id"] for notice in service.received] == [f"failure-{run_id}" for run_id in runs]
 
 
-def test_a_deleted_run_is_not_told(instance: dg.DagsterInstance, clock: Clock) -> None:
+def test_a_deleted_run_is_not_notified(instance: dg.DagsterInstance, clock: Clock) -> None:
     with Service(503) as service:
         ticks = Ticks(sensors.decision_notice, instance, service.webhook)
         run_id = decide(instance)
-        assert ticks().startswith("1 wait")
+        assert ticks().startswith("1 pending")
         instance.delete_run(run_id)
         clock.now += 30
         assert ticks() == "no new event"
 
 
 @pytest.mark.parametrize("cursor", ["7", '{"__class__": "RunStatusSensorCursor", "record_id": 7}', "nonsense", None])
-def test_the_cursor_of_an_earlier_version_is_taken(cursor: str | None) -> None:
+def test_the_cursor_of_an_earlier_version_is_read(cursor: str | None) -> None:
     assert outbox.Outbox.read(cursor) == outbox.Outbox(7 if cursor == "7" else None)
 
 
-def test_only_failures_since_the_sensor_was_switched_on_are_told(instance: dg.DagsterInstance) -> None:
+def test_only_failures_since_the_start_of_the_sensor_are_notified(instance: dg.DagsterInstance) -> None:
     fail_run(instance)
     with Service(200) as service:
         resources = {"webhook": service.webhook}
@@ -379,16 +381,16 @@ def test_only_failures_since_the_sensor_was_switched_on_are_told(instance: dg.Da
     assert [notice["id"] for notice in service.received] == [f"failure-{run_id}"]
 
 
-def test_without_a_webhook_nobody_is_told(instance: dg.DagsterInstance) -> None:
+def test_without_a_webhook_no_notice_is_sent(instance: dg.DagsterInstance) -> None:
     ticks = Ticks(sensors.decision_notice, instance, Webhook())
     decide(instance)
     assert "SYNTH_WEBHOOK_URL" in ticks()
     with Service(200) as service:
-        ticks.webhook = service.webhook  # set later: what was decided before is no news
+        ticks.webhook = service.webhook  # set later: earlier decisions are not notified
         assert ticks() == "no new event"
 
 
-def test_a_notice_cannot_act_in_a_chat_and_holds_no_secret() -> None:
+def test_a_notice_is_escaped_and_redacted() -> None:
     reason = (
         "<!channel> <http://evil.example|click> [a](http://evil.example) @here \x1b[31m\nat https://hunter2@h.example"
     )
@@ -405,12 +407,12 @@ NOTICE = Notice("id", "text")
 
 
 def test_a_webhook_that_is_down_or_refuses_is_an_error_that_says_so() -> None:
-    with Service(503) as service, pytest.raises(WebhookError, match=r"did not take the notice: status 503"):
+    with Service(503) as service, pytest.raises(WebhookError, match=r"did not accept the notice: status 503"):
         service.webhook.send(NOTICE)
-    with pytest.raises(WebhookError, match="did not take the notice"):
+    with pytest.raises(WebhookError, match="did not accept the notice"):
         service.webhook.send(NOTICE)  # the server is gone
     with Service(307) as service:
-        with pytest.raises(WebhookError, match=r"redirects \(307\)"):
+        with pytest.raises(WebhookError, match=r"redirect \(307\)"):
             service.webhook.send(NOTICE)
         assert len(service.received) == 1
 
@@ -428,22 +430,22 @@ def test_a_webhook_that_is_down_or_refuses_is_an_error_that_says_so() -> None:
         "hunter2",
     ],
 )
-def test_an_address_that_cannot_work_is_told_without_its_secret(address: str) -> None:
+def test_an_invalid_address_is_reported_without_its_secret(address: str) -> None:
     with pytest.raises(ValueError, match="SYNTH_WEBHOOK_URL must be") as refused:
         Webhook(url=address).send(NOTICE)
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
 
 
-def test_failures_of_a_webhook_show_its_server_alone(instance: dg.DagsterInstance) -> None:
+def test_webhook_failures_show_only_the_server(instance: dg.DagsterInstance) -> None:
     ticks = Ticks(sensors.decision_notice, instance, Webhook(url="http://bob:hunter2@127.0.0.1:9/hunter2?hunter2#x"))
     decide(instance)
     message = ticks()
-    assert "the webhook at http://127.0.0.1:9 did not take" in message
+    assert "the webhook at http://127.0.0.1:9 did not accept" in message
     assert "hunter2" not in message + str(ticks.cursor)
 
 
 def drip(listener: socket.socket, seconds: float) -> None:
-    """Answer one request with a header each 0.2 s."""
+    """Respond to one request with a header every 0.2 s."""
     connection, _ = listener.accept()
     connection.recv(65_536)
     with contextlib.suppress(OSError):
@@ -454,7 +456,7 @@ def drip(listener: socket.socket, seconds: float) -> None:
     connection.close()
 
 
-def test_a_server_that_drips_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_response_times_out_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resources.webhook.DEADLINE_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=drip, args=(listener, 5.0))
@@ -466,7 +468,7 @@ def test_a_server_that_drips_is_given_up_at_the_deadline(monkeypatch: pytest.Mon
         server.join()
 
 
-def test_a_long_answer_is_not_read() -> None:
+def test_the_body_of_a_response_is_not_read() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def flood() -> None:

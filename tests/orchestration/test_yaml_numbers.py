@@ -1,4 +1,4 @@
-"""YAML of settings and of the launchpad: numbers with an exponent are numbers, and dates stay text."""
+"""YAML of settings and of the launchpad: numbers may have an exponent, dates stay text."""
 
 import subprocess
 import sys
@@ -35,13 +35,13 @@ def test_values(text: str, expected: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["[x", "a: b: c", "*a", "!!python/object:os.system x", "%x", "\t- a\n\t- b"])
-def test_what_is_no_yaml_is_an_error_in_one_line(text: str) -> None:
+def test_invalid_yaml_gives_a_one_line_error(text: str) -> None:
     with pytest.raises(ValueError, match="is not valid YAML") as refused:
         load_value(text)
     assert "\n" not in str(refused.value)
 
 
-def test_the_launchpad_reads_them_too() -> None:
+def test_the_launchpad_accepts_exponents() -> None:
     program = (
         "from dagster_shared.yaml_utils import load_run_config_yaml as load\n"
         "from synth_assets.orchestration.yaml_numbers import read_exponents_in_launchpad\n"

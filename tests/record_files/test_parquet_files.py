@@ -32,7 +32,7 @@ def written(path: Path, columns: dict[str, Any], **options: Any) -> Path:  # noq
 
 @pytest.mark.parametrize("group_bytes", [module.GROUP_BYTES, 0])
 @pytest.mark.parametrize("use_dictionary", [True, False])
-def test_values_come_back_as_they_were_written(
+def test_values_round_trip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_bytes: int, use_dictionary: bool
 ) -> None:
     monkeypatch.setattr(module, "GROUP_BYTES", group_bytes or 25_000)
@@ -43,7 +43,7 @@ def test_values_come_back_as_they_were_written(
     assert [record.line for record in records] == list(range(1, 2_101))
 
 
-def test_a_row_above_the_size_limit_is_rejected_and_its_neighbours_stay(tmp_path: Path) -> None:
+def test_row_above_the_size_limit_is_rejected_alone(tmp_path: Path) -> None:
     texts = ["x", "y" * MAX_RECORD_BYTES, "y" * (MAX_RECORD_BYTES + 1), "z"]
     path = written(tmp_path / "a.parquet", {"text": texts})
     assert [record.fault for record in read_records(path)] == ["", "", "too_large", ""]
@@ -70,7 +70,7 @@ def test_page_headers_give_sizes_and_counts(tmp_path: Path, data_page_version: s
     assert 4_096 <= pages.largest_bytes < pages.bytes
 
 
-def test_a_prefixed_encoding_is_seen(tmp_path: Path) -> None:
+def test_prefixed_encoding_is_detected(tmp_path: Path) -> None:
     texts = {"text": [f"the same start {n}" for n in range(100)]}
     options = {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}
     path = written(tmp_path / "a.parquet", texts, **options)
@@ -93,13 +93,13 @@ def test_a_prefixed_encoding_is_seen(tmp_path: Path) -> None:
             "LIST_VALUES",
             {"text": [["x"] * 20_000]},
             {},
-            "has 20,000 values, at most 10,000",
+            "has 20,000 values, the limit is 10,000",
         ),
         ("GROUP_BYTES", {"text": [["x" * 20_000]]}, {}, "its lists take .* smaller row groups"),
         ("FIXED_BYTES", {"text": pa.array([b"x" * 20_000], pa.binary(20_000))}, {}, "values of 20,000 bytes each"),
     ],
 )
-def test_a_file_beyond_a_limit_is_refused_by_name(
+def test_file_beyond_a_limit_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, columns: dict[str, Any], options: dict, message: str
 ) -> None:
     monkeypatch.setattr(module, limit, 10_000)
@@ -107,7 +107,7 @@ def test_a_file_beyond_a_limit_is_refused_by_name(
         list(read_records(written(tmp_path / "a.parquet", columns, **options)))
 
 
-def test_damaged_page_headers_are_refused(tmp_path: Path) -> None:
+def test_damaged_page_header_raises(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", {"text": ["some text"] * 100})
     data = bytearray(path.read_bytes())
     for at in range(4, 40):
@@ -140,7 +140,7 @@ def hostile(path: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "faults"), [("dictionary", {"": 10_000}), ("list", {"too_large": 1})])
-def test_a_file_of_a_few_kilobytes_takes_no_gigabytes(tmp_path: Path, kind: str, faults: dict[str, int]) -> None:
+def test_small_file_that_expands_uses_bounded_memory(tmp_path: Path, kind: str, faults: dict[str, int]) -> None:
     path = hostile(tmp_path / "a.parquet", kind)
     assert path.stat().st_size < 20_000
     done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -38,14 +38,14 @@ def nested(depth: int) -> bytes:
     return b'{"a":' * depth + b"1" + b"}" * depth
 
 
-def test_an_unclosed_quote_spoils_its_row_alone(write: Write) -> None:
+def test_unclosed_quote_invalidates_only_its_row(write: Write) -> None:
     path = write("a.csv", b'q,a\nName a colour.,"Green.\nName a bird.,Owl.\nName a fish.,Cod.\n')
     assert faults(path) == {2: "unclosed_quote"}
     assert [record.columns["a"] for record in read_records(path) if not record.fault] == ["Owl.", "Cod."]
 
 
 @pytest.mark.parametrize("last", ['a,"b"', 'a,"b""', '"a,b', 'x,y","z'])
-def test_an_unclosed_quote_that_meets_another_quote_swallows_no_row(write: Write, last: str) -> None:
+def test_unclosed_quote_before_another_quote_swallows_no_row(write: Write, last: str) -> None:
     lines = ["q,a", 'open,"never closed', *(f"q{n},a{n}" for n in range(2_000)), last]
     path = write("a.csv", "\n".join(lines).encode())
     kept = [record for record in read_records(path) if not record.fault]
@@ -53,16 +53,14 @@ def test_an_unclosed_quote_that_meets_another_quote_swallows_no_row(write: Write
     assert faults(path)[2] == "unclosed_quote"
 
 
-def test_an_unclosed_quote_in_a_long_file_is_found_without_reading_it_whole(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unclosed_quote_in_a_long_file_is_detected_early(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synth_assets.record_files.delimited.LOOK_AHEAD_BYTES", 1_000)
     path = write("a.csv", b'q,a\nx,"open\n' + b"q,a\n" * 10_000)
     assert faults(path) == {2: "unclosed_quote"}
     assert sum(not record.fault for record in read_records(path)) == 10_000
 
 
-def test_lines_inside_a_row_that_was_given_up_are_no_rows_if_they_hold_quotes(write: Write) -> None:
+def test_quoted_lines_of_a_rejected_row_are_no_rows(write: Write) -> None:
     path = write("a.csv", b'q,a\nx,"two\nlines" more,y\ngood,x\n')
     assert faults(path) == {2: "unclosed_quote", 3: "not_csv"}
 
@@ -106,31 +104,31 @@ def test_text_after_a_closing_quote_is_rejected(write: Write) -> None:
         ("a.csv", b'"q;1","a;2"\n"What, please?","Green, red."\n'),
     ],
 )
-def test_delimiters_are_recognised(write: Write, name: str, data: bytes) -> None:
+def test_delimiter_is_inferred(write: Write, name: str, data: bytes) -> None:
     assert [list(row.values()) for row in rows(write(name, data))] == [["What, please?", "Green, red."]]
 
 
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (b"a,b,a\n", "the header names a twice"),
+        (b"a,b,a\n", "duplicate columns a in the header"),
         (b'a,"b\n1,2\n', "line 1: the header cannot be read"),
-        (b"a,b\r1,2\r", "carriage return alone"),
+        (b"a,b\r1,2\r", "only a carriage return"),
         (b"\xef\xbb\xbf", "is empty"),
     ],
 )
-def test_a_bad_header_is_refused(write: Write, header: bytes, message: str) -> None:
+def test_invalid_header_raises(write: Write, header: bytes, message: str) -> None:
     with pytest.raises(RecordFileError, match=message):
         rows(write("a.csv", header))
 
 
-def test_a_header_cell_without_a_name_gets_one(write: Write) -> None:
+def test_unnamed_header_cell_gets_a_name(write: Write) -> None:
     assert rows(write("a.csv", b",q\n0,x\n")) == [{"unnamed column 1": "0", "q": "x"}]
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 490, 990, 5_000])
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
-def test_a_record_that_nests_deep_is_one_rejected_record(write: Write, depth: int, suffix: str) -> None:
+def test_deeply_nested_record_is_rejected(write: Write, depth: int, suffix: str) -> None:
     parts = [b'{"a": 1}', nested(depth), b'{"a": 2}']
     data = b"\n".join(parts) if suffix == "jsonl" else b"[" + b",\n".join(parts) + b"]"
     path = write(f"a.{suffix}", data)
@@ -146,7 +144,7 @@ SEPARATORS = "U+2028 \u2028, U+2029 \u2029, U+0085 \u0085, form feed \f"
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
-def test_unicode_line_separators_end_no_line(write: Write, suffix: str) -> None:
+def test_unicode_line_separators_do_not_end_a_line(write: Write, suffix: str) -> None:
     text = SEPARATORS.replace("\f", "") if suffix == "json" else SEPARATORS.replace(" \f", "")
     line = json.dumps({"a": text}, ensure_ascii=False)
     data = {"jsonl": line, "json": f"[{line}]", "csv": f'a\n"{text}"\n'}[suffix]
@@ -156,7 +154,7 @@ def test_unicode_line_separators_end_no_line(write: Write, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv"])
 @pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_a_byte_order_mark_and_compression_change_nothing(
+def test_byte_order_mark_and_compression_do_not_change_records(
     write: Write, suffix: str, compression: str, mark: bytes
 ) -> None:
     data = mark + {"jsonl": b'{"a": "x"}\r\n', "json": b'[{"a": "x"}]'}.get(suffix, b"a\r\nx\r\n")
@@ -166,7 +164,7 @@ def test_a_byte_order_mark_and_compression_change_nothing(
 
 
 @pytest.mark.parametrize("compression", [".gz", ".zst"])
-def test_a_torn_or_wrong_compressed_file_is_named(write: Write, compression: str) -> None:
+def test_truncated_or_mislabelled_compressed_file_raises(write: Write, compression: str) -> None:
     line = b"".join(b'{"a": "%d"}\n' % n for n in range(3_000))
     whole = gzip.compress(line) if compression == ".gz" else pa.compress(line, codec="zstd", asbytes=True)
     for data in (whole[:-20], b"not compressed at all"):
@@ -176,9 +174,7 @@ def test_a_torn_or_wrong_compressed_file_is_named(write: Write, compression: str
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 65_536])
-def test_an_array_is_read_the_same_in_pieces_of_any_size(
-    write: Write, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
+def test_array_does_not_depend_on_read_size(write: Write, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(json_files, "READ_BYTES", size)
     value = [{"a": 'quote " brace } \\ comma , bracket ]', "b": [1, {"c": None}]}, {}, {"d": "\u2028"}, {"e": -1.5}]
     text = json.dumps(value, indent=1)
@@ -189,19 +185,19 @@ def test_an_array_is_read_the_same_in_pieces_of_any_size(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'{"a": 1}', "holds a JSON object; expected an array"),
-        (b'"text"', "holds a JSON value; expected an array"),
+        (b'{"a": 1}', "is a JSON object; expected an array"),
+        (b'"text"', "is a JSON value; expected an array"),
         (b'[{"a": 1}, ', "it ends in element 2"),
         (b'[{"a": "1}]', "it ends in element 1"),
-        (b'[{"a": 1}] [2]', "goes on after the end"),
+        (b'[{"a": 1}] [2]', "has content after the end"),
     ],
 )
-def test_what_is_no_array_is_refused(write: Write, data: bytes, message: str) -> None:
+def test_other_json_than_an_array_raises(write: Write, data: bytes, message: str) -> None:
     with pytest.raises(RecordFileError, match=message):
         rows(write("a.json", data))
 
 
-def test_a_bad_element_of_an_array_spoils_no_other(write: Write) -> None:
+def test_invalid_array_element_is_isolated(write: Write) -> None:
     large = b'{"a": "' + b"x" * MAX_RECORD_BYTES + b'"}'
     path = write("a.json", b'[{"a": 1}, {"a": tru}, 7, ' + large + b', {"a": 2},, {"a": 3}]')
     assert faults(path) == {2: "not_json", 3: "not_an_object", 4: "too_large", 6: "not_json"}
@@ -222,11 +218,11 @@ def test_strict_reading_names_the_line_and_what_to_do(write: Write) -> None:
     assert next(iter(read_strictly(path))) == Record(1, {"a": 1})
 
 
-def test_every_fault_says_what_it_means() -> None:
+def test_every_fault_has_a_description() -> None:
     assert all(text and reason == reason.strip() for reason, text in FAULTS.items())
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.parquet.gz", "a.gz"])
-def test_other_names_are_refused_with_those_there_are(write: Write, name: str) -> None:
+def test_unsupported_file_name_raises(write: Write, name: str) -> None:
     with pytest.raises(RecordFileError, match=r"expected a name that ends in \.jsonl, \.json, \.csv, \.tsv"):
         rows(write(name, b"x"))

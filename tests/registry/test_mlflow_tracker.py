@@ -97,7 +97,7 @@ def versions(tracker: MlflowTracker) -> list[str]:
     return sorted(str(version.version) for version in found)
 
 
-def test_a_training_is_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
+def test_training_creates_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
     tracker = resource(home).tracker(tier="cpu")
     record = adapter(tmp_path / "a")
     run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
@@ -116,7 +116,7 @@ def test_a_training_is_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
     assert not (Path.cwd() / "mlruns").exists()
 
 
-def test_versions_say_what_they_were_made_from(home: Path, tmp_path: Path) -> None:
+def test_versions_have_their_data_versions(home: Path, tmp_path: Path) -> None:
     tracker = resource(home).tracker()
     record = adapter(tmp_path / "a")
     run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
@@ -134,7 +134,7 @@ def test_versions_say_what_they_were_made_from(home: Path, tmp_path: Path) -> No
         model_version(tracker, "1")
 
 
-def test_a_tag_is_taken_off(home: Path, tmp_path: Path) -> None:
+def test_remove_tag(home: Path, tmp_path: Path) -> None:
     tracker = resource(home).tracker()
     _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
     tracker.tag_version(version, {"tainted": "1 recalled row"})
@@ -143,7 +143,7 @@ def test_a_tag_is_taken_off(home: Path, tmp_path: Path) -> None:
     assert "tainted" not in tracker.version_tags(version)
 
 
-def test_the_same_adapter_again_is_the_same_version(home: Path, tmp_path: Path) -> None:
+def test_logging_an_adapter_twice_returns_the_same_version(home: Path, tmp_path: Path) -> None:
     tracker = resource(home).tracker()
     record = adapter(tmp_path / "a")
     first = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
@@ -273,7 +273,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_answers_500_is_asked_again(home: Path, tmp_path: Path) -> None:  # fault 21
+def test_server_errors_are_retried(home: Path, tmp_path: Path) -> None:  # fault 21
     record = adapter(tmp_path / "a")
     with FailingServer(failures=2) as server:
         tracker = remote(home, server.url)
@@ -282,7 +282,7 @@ def test_a_server_that_answers_500_is_asked_again(home: Path, tmp_path: Path) ->
     with FailingServer(failures=10**6) as server, pytest.raises(TrackingError) as caught:
         remote(home, server.url).log_training(record, tmp_path / "a", CURVE, TAGS)
     assert server.requests == 4
-    assert f"The adapter is safe in {tmp_path / 'a'}" in str(caught.value)
+    assert f"The adapter is kept in {tmp_path / 'a'}" in str(caught.value)
     assert "it only uploads" in str(caught.value)
     with pytest.raises(TrackingError, match="failed 4 times"):
         remote(home, server.url).alias("champion")
@@ -295,7 +295,7 @@ def remote(home: Path, url: str) -> MlflowTracker:
     return MlflowTracker(served.client()(), "1", served.lock, {})
 
 
-def test_a_locked_database_is_waited_for(home: Path, tmp_path: Path) -> None:  # fault 22
+def test_locked_database_is_waited_for(home: Path, tmp_path: Path) -> None:  # fault 22
     tracker = resource(home).tracker()
     writer = sqlite3.connect(home / "mlflow.db", check_same_thread=False, isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
@@ -357,33 +357,33 @@ def test_scores_are_attached_once(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lie", "named"),
+    ("change", "message"),
     [
-        ({"value": 0.8}, "value is 0.8, the items give 0.75"),
-        ({"n": 5}, "claimed n 5"),
-        ({"ci_low": 0.5}, "ci_low is 0.5"),
-        ({"ci_high": float("nan")}, "ci_high is nan"),
+        ({"value": 0.8}, "expected value 0.75 from the items, got 0.8"),
+        ({"n": 5}, "got n 5"),
+        ({"ci_low": 0.5}, "from the items, got 0.5"),
+        ({"ci_high": float("nan")}, "from the items, got nan"),
         ({"interval": "bootstrap 0.95"}, "interval 'bootstrap 0.95'"),
-        ({"kind": "derived"}, "only measured numbers"),
-        ({"items_sha256": "typed in"}, "measured on items typed in"),
+        ({"kind": "derived"}, "must be measured to enter the registry, got derived"),
+        ({"items_sha256": "typed in"}, "got typed in"),
         ({"model": "dpo_adapter"}, "no item has a score"),
-        ({"unanswerable": 1}, "claimed 1 unanswerable items, the items give 0"),
+        ({"unanswerable": 1}, "expected 0 unanswerable items, got 1"),
     ],
 )
-def test_a_number_that_its_items_do_not_give_is_refused(home: Path, lie: dict[str, object], named: str) -> None:
+def test_metric_that_does_not_match_its_items_is_rejected(home: Path, change: dict[str, object], message: str) -> None:
     client = resource(home).client()
     tracker = MlflowTracker(client(), "0", resource(home).lock, {})
-    with pytest.raises(ValueError, match=re.escape(named)):
-        tracker.log_scores([metric(), replace(metric(), **lie)], ITEMS, {})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tracker.log_scores([metric(), replace(metric(), **change)], ITEMS, {})
     assert tracker.client.search_runs(["0"]) == []
 
 
-def test_a_number_cannot_hide_the_items_that_its_model_cannot_take() -> None:
+def test_unanswerable_count_is_verified() -> None:
     left_out = pl.when(pl.col("score").is_null()).then(pl.lit("context_exceeded")).otherwise(pl.col("finish_reason"))
     items = ITEMS.with_columns(finish_reason=left_out)
     honest = replace(metric(items=items), unanswerable=1)
     verify_metric(honest, items, content_hash(items))
-    with pytest.raises(ValueError, match="claimed 0 unanswerable items, the items give 1"):
+    with pytest.raises(ValueError, match="expected 1 unanswerable items, got 0"):
         verify_metric(replace(honest, unanswerable=0), items, content_hash(items))
     scored = items.with_columns(pl.col("score").fill_null(1.0))
     with pytest.raises(ValueError, match="1 unanswerable items have a score, such as i4"):

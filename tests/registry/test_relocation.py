@@ -99,7 +99,7 @@ def check_serves(home: Path, work: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_copy_serves_and_leaves_the_original_alone(old: Path, tmp_path: Path, name: str) -> None:
+def test_copied_home_works_and_leaves_the_original_unchanged(old: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "elsewhere" / name
     shutil.copytree(old, copy)
     before = tree(old)
@@ -109,14 +109,14 @@ def test_a_copy_serves_and_leaves_the_original_alone(old: Path, tmp_path: Path, 
     assert sorted(p.name for p in (tmp_path / "elsewhere").iterdir()) == [name]
 
 
-def test_a_home_whose_old_place_is_gone_serves(old: Path, tmp_path: Path) -> None:
+def test_moved_home_works(old: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     old.rename(moved)
     check_serves(moved, tmp_path)
     assert not old.exists()
 
 
-def test_a_restored_archive_serves_at_any_place(old: Path, tmp_path: Path) -> None:
+def test_restored_archive_works_at_any_path(old: Path, tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "backup"), "gztar", old)
     shutil.rmtree(old)
     shutil.unpack_archive(archive, tmp_path / "restored-home")
@@ -133,7 +133,7 @@ def test_a_copy_inside_the_home_and_a_longer_name_beside_it(old: Path, tmp_path:
         assert wrong == []
 
 
-def test_a_home_that_moves_twice_and_back_serves(old: Path, tmp_path: Path) -> None:
+def test_home_moved_twice_and_back_works(old: Path, tmp_path: Path) -> None:
     for place in ("b", "c", "old"):
         present = next(p for p in (old, tmp_path / "b", tmp_path / "c") if p.exists())
         present.rename(tmp_path / place)
@@ -156,7 +156,7 @@ def test_mlflow_alone_loads_the_champion_of_a_copy(old: Path, tmp_path: Path, mo
     assert (Path(folder) / WEIGHTS).is_file()
 
 
-def test_artifacts_that_an_earlier_version_left_at_the_old_place_are_fetched(old: Path, tmp_path: Path) -> None:
+def test_artifacts_left_at_the_old_path_are_copied(old: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(old, copy)
     register(old, "second")  # as a copy did before addresses were rewritten: its artifacts lie in the old home
@@ -169,7 +169,7 @@ def test_artifacts_that_an_earlier_version_left_at_the_old_place_are_fetched(old
     restore_adapter(tracker, "2", tmp_path / "restored")
 
 
-def test_two_that_open_a_copy_at_once_rewrite_it_once(old: Path, tmp_path: Path) -> None:
+def test_concurrent_opening_of_a_copy_rewrites_it_once(old: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(old, copy)
     both = Barrier(2)
@@ -184,7 +184,7 @@ def test_two_that_open_a_copy_at_once_rewrite_it_once(old: Path, tmp_path: Path)
     check_serves(copy, tmp_path)
 
 
-def test_a_link_to_a_home_rewrites_nothing(old: Path, tmp_path: Path) -> None:
+def test_symbolic_link_to_a_home_rewrites_nothing(old: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(old)
     assert not relocate(old / "mlflow.db", link, [EXPERIMENT], tracking_of(link).lock)
@@ -198,12 +198,12 @@ def first_model(home: Path) -> str:
         return connection.execute("SELECT model_id FROM logged_models ORDER BY creation_timestamp_ms").fetchone()[0]
 
 
-def test_the_empty_default_experiment_lies_in_the_home(old: Path) -> None:
+def test_empty_default_experiment_is_in_the_home(old: Path) -> None:
     location = tracking_of(old).client()().get_experiment("0").artifact_location
     assert location == f"{old.as_uri()}/mlartifacts/0"
 
 
-def test_a_store_that_is_named_is_left_as_it_is(old: Path, tmp_path: Path) -> None:
+def test_configured_store_is_left_unchanged(old: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(old, copy)
     before = tree(copy)
@@ -212,7 +212,7 @@ def test_a_store_that_is_named_is_left_as_it_is(old: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("damage", [b"not a database", b"SQLite format 3\0", None])
-def test_a_torn_database_is_named_with_its_remedy(old: Path, damage: bytes | None) -> None:
+def test_damaged_database_raises_with_the_remedy(old: Path, damage: bytes | None) -> None:
     database = old / "mlflow.db"
     database.write_bytes(database.read_bytes()[: database.stat().st_size // 2] if damage is None else damage)
     with pytest.raises(StorageError, match="restore it from a backup") as raised:
@@ -220,7 +220,7 @@ def test_a_torn_database_is_named_with_its_remedy(old: Path, damage: bytes | Non
     assert str(database) in str(raised.value)
 
 
-def test_a_rewriting_that_is_interrupted_leaves_the_old_addresses(
+def test_interrupted_rewrite_leaves_the_old_addresses(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "copy"

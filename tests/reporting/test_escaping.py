@@ -4,6 +4,7 @@ import pytest
 
 from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.reporting.escaping import escaped, escaped_sample, metadata_line, storable, terminal_text
+from synth_assets.reporting.markdown import table
 
 
 @pytest.mark.parametrize(
@@ -21,13 +22,13 @@ from synth_assets.reporting.escaping import escaped, escaped_sample, metadata_li
         ("line\u2028separator", "\u2028"),
     ],
 )
-def test_text_cannot_act(text: str, forbidden: str) -> None:  # fault 12
+def test_text_is_inert(text: str, forbidden: str) -> None:  # fault 12
     sample = escaped_sample([{"text": text}])
     assert forbidden not in sample
     sample.encode()
 
 
-def test_plain_words_are_shown_as_they_are() -> None:
+def test_plain_text_is_unchanged() -> None:
     assert escaped_sample([{"asked": "Größe, in cm?", "said": "12"}]) == "- asked: Größe, in cm?\n- said: 12"
 
 
@@ -42,7 +43,7 @@ def test_ten_megabytes_stay_under_four_kilobytes(text: str) -> None:  # fault 12
     assert "- b: end" in sample
 
 
-def test_rows_that_do_not_fit_are_left_out_whole() -> None:
+def test_rows_that_do_not_fit_are_omitted() -> None:
     assert escaped_sample([{"a": "12345"}, {"a": "12345"}], limit_bytes=15) == "- a: 12345"
     assert escaped_sample([]) == ""
 
@@ -50,20 +51,20 @@ def test_rows_that_do_not_fit_are_left_out_whole() -> None:
 TYPED = "[red]<b>\x1b[31mx</b> :smile:\nnext \u202e<!channel>\x07"
 
 
-def test_each_target_has_its_own_plain_text() -> None:
+def test_escaping_for_each_target() -> None:
     assert terminal_text(TYPED) == "[red]<b><U+001B>[31mx</b> :smile:\nnext <U+202E><!channel><U+0007>"
     assert metadata_line(TYPED) == "[red]<b><U+001B>[31mx</b> :smile:⏎next <U+202E><!channel><U+0007>"
     assert escaped("# a\n<b>", 100) == "\\# a⏎&lt;b&gt;"
     assert metadata_line("x" * 9, 4) == "xxx…"
 
 
-def test_addresses_are_no_links_where_they_should_not_be() -> None:
+def test_addresses_can_be_escaped() -> None:
     text = "http://e.org www.e.org ada@e.org"
     assert escaped(text) == text
     assert escaped(text, addresses=False) == r"http\://e.org www\.e.org ada\@e.org"
 
 
-def test_the_terminal_prints_what_was_typed() -> None:
+def test_console_escapes_text_once() -> None:
     out = io.StringIO()
     RedactingConsole(file=out, force_terminal=True, soft_wrap=True, highlight=False).print(TYPED)
     assert out.getvalue() == "[red]<b><U+001B>[31mx</b> :smile:\nnext <U+202E><!channel><U+0007>\n"
@@ -71,3 +72,9 @@ def test_the_terminal_prints_what_was_typed() -> None:
 
 def test_undecodable_bytes_of_an_argument_can_be_stored() -> None:
     assert storable("a\udcff") == "a\\udcff"
+
+
+def test_table_escapes_cells_and_aligns_numbers() -> None:
+    assert table(("name", "n"), [("a|b_c", 1)], numbers=("n",)) == "| name | n |\n|---|---:|\n| a\\|b\\_c | 1 |"
+    with pytest.raises(ValueError, match="expected 2 cells in a row, got 1"):
+        table(("name", "n"), [("a",)])

@@ -31,21 +31,21 @@ def test_loss_validation_and_kept_weights_are_drawn() -> None:
     assert rate.get_ylabel() == "learning rate"
 
 
-def test_a_long_curve_is_smoothed_by_the_mean_of_a_twentieth() -> None:
+def test_long_curve_is_smoothed() -> None:
     points = [{"step": float(n), "loss": float(n)} for n in range(1, 61)]  # windows of 3
     (loss,) = sft_training_curves([Training("lora_adapter", points)]).axes
     _, mean = loss.lines
     assert list(mean.get_ydata())[:5] == [1.0, 1.5, 2.0, 3.0, 4.0]
 
 
-def test_phases_are_named_and_every_other_one_is_shaded() -> None:
+def test_phases_are_labelled_and_every_other_one_is_shaded() -> None:
     loss, rate = sft_training_curves([Training("lora_adapter", curve(100), PHASES)]).axes
     assert [text.get_text() for text in rate.texts] == ["exploration", "exploitation", "refinement"]
     shaded = [(area.get_x(), area.get_x() + area.get_width()) for area in loss.patches]
     assert shaded == [(0.5, 20.5), (80.5, 100.5)]
 
 
-def test_a_rate_that_gave_way_to_the_loss_is_drawn_below_its_plan() -> None:
+def test_reduced_rate_is_drawn_below_its_plan() -> None:
     points = [
         {"step": 1.0, "learning_rate": 4.0, "rate_scale": 1.0},
         {"step": 2.0, "learning_rate": 2.0, "rate_scale": 0.5},
@@ -62,7 +62,7 @@ def test_a_training_that_stopped_early_ends_before_its_plan() -> None:
     assert loss.get_xlim() == (0, 100.5)
 
 
-def test_preferences_have_margin_and_accuracy_where_they_were_logged() -> None:
+def test_preference_curves_draw_logged_margin_and_accuracy() -> None:
     full = Training("dpo_adapter", curve(3, reward_margin=4.0, reward_accuracy=0.9))
     bare = Training("dpo_control_adapter", curve(3))
     titles = [panel.get_ylabel() for panel in dpo_training_curves([full]).axes]
@@ -82,24 +82,24 @@ def test_margins_share_a_scale() -> None:
     assert margins[0].get_ylim() == margins[1].get_ylim() == pytest.approx((-0.45, 9.45))
 
 
-def test_more_trainings_than_columns_begin_another_block() -> None:
+def test_more_trainings_than_columns_add_rows() -> None:
     five = [Training(f"round_{n}", curve(2)) for n in range(5)]
     panels = sft_training_curves(five).axes
     assert len(panels) == 10
     assert [panel.get_title() for panel in panels[:3]] == ["round 0", "round 1", "round 2"]
 
 
-def test_an_older_version_left_no_curve() -> None:
+def test_training_without_curve_is_skipped() -> None:
     old = training_of("lora_adapter", {"final_loss": 1.0})
     assert training_curves("supervised", [old]) is None
     assert training_curves("preference", [training_of("dpo_adapter", {"curve": [{"step": 1.0}]})]) is None
-    with pytest.raises(ValueError, match="no step of lora_adapter to draw"):
+    with pytest.raises(ValueError, match="no logged steps of lora_adapter"):
         sft_training_curves([old])
-    with pytest.raises(ValueError, match="no step of any training to draw"):
+    with pytest.raises(ValueError, match="no logged steps of any training"):
         dpo_training_curves([])
 
 
-def test_the_figure_has_the_name_of_its_kind_of_training_and_fits_an_event() -> None:
+def test_figure_name_and_size() -> None:
     points = curve(2_000, reward_margin=1.0, reward_accuracy=0.5)
     for curves, name in (("preference", "dpo_training_curves"), ("supervised", "sft_training_curves")):
         found = training_curves(curves, [Training("an_adapter", points, PHASES)])

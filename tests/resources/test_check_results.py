@@ -103,7 +103,7 @@ def test_versions_of_every_batch_are_upstream(instance: dg.DagsterInstance) -> N
     assert Seen.versions == {"base": "b1", "sft": "s2", "raw[A]": "r1-A", "raw[B]": "r1-B"}
 
 
-def test_inputs_count_as_they_were_read(instance: dg.DagsterInstance) -> None:
+def test_input_versions_are_those_that_were_read(instance: dg.DagsterInstance) -> None:
     run(instance, "A", World())
     alone(instance, dg.AssetSelection.assets(raw), World(raw="r2"), "A")
     alone(instance, dg.AssetSelection.assets(adapter), World())
@@ -112,7 +112,7 @@ def test_inputs_count_as_they_were_read(instance: dg.DagsterInstance) -> None:
     assert adapter_versions(instance, "adapter", "other") == {}
 
 
-def test_verdicts_are_of_the_data_asked_for(instance: dg.DagsterInstance) -> None:
+def test_check_results_are_of_the_requested_data_version(instance: dg.DagsterInstance) -> None:
     run(instance, "A", World(good=False))
     first = Seen.versions
     run(instance, "B", World(sft="s2"))
@@ -127,7 +127,7 @@ def test_verdicts_are_of_the_data_asked_for(instance: dg.DagsterInstance) -> Non
     assert second["raw[A]", "raw_is_good"] == "failed"
 
 
-def test_a_later_look_at_the_same_data_counts_and_at_other_data_does_not(instance: dg.DagsterInstance) -> None:
+def test_newest_evaluation_of_the_same_data_counts(instance: dg.DagsterInstance) -> None:
     run(instance, "A", World(good=False))
     versions = Seen.versions
     alone(instance, dg.AssetSelection.checks(sft_is_good), World())
@@ -140,7 +140,7 @@ def test_a_later_look_at_the_same_data_counts_and_at_other_data_does_not(instanc
     assert statuses(instance, {"sft@s9": "s9"})["sft@s9", "sft_is_good"] == "passed"
 
 
-def test_a_warning_is_shown_as_one(instance: dg.DagsterInstance) -> None:
+def test_warning_has_status_warned(instance: dg.DagsterInstance) -> None:
     run(instance, "A", World(sound=False))
     assert statuses(instance, Seen.versions)["sft", "own"] == "warned"
 

@@ -62,7 +62,7 @@ def test_a_command_waits_for_a_slot_and_says_so(instance: dg.DagsterInstance) ->
     storage.free_concurrency_slots_for_run("a-run")
     assert entered.wait(20.0)
     waiting.join()
-    assert lines == ["all slots for steps that run a model are taken: waiting for one"]
+    assert lines == ["waiting for a slot of the GPU pool: all are taken"]
 
 
 def test_the_slot_of_a_killed_command_is_free_again(instance: dg.DagsterInstance) -> None:
@@ -78,7 +78,7 @@ def test_the_slot_of_a_killed_command_is_free_again(instance: dg.DagsterInstance
     assert holders(instance) == [elsewhere]
 
 
-def test_a_preview_takes_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preview_holds_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     session, turns = open_session("cpu"), []
 
     @contextmanager

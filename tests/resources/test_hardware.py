@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from resources import hardware
+from resources.deployment import CPU_TIERS
 from resources.hardware import PRESETS, TIER_FIELDS, TIERS, Gpu, Hardware, detect, find_gpu
 from resources.inference import Inference
 from synth_assets.evals import scoring
@@ -19,6 +20,7 @@ from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, Prom
 
 DRIVERLESS = """
 import sys
+from resources.deployment import CPU_TIERS
 from resources.hardware import Hardware
 assert Hardware().name() == "cpu"
 Hardware().limits()
@@ -46,10 +48,10 @@ class Overrides(dg.Config):
     force: bool = False
 
 
-def test_every_tier_of_the_table_is_there() -> None:
-    assert list(TIERS) == ["cpu", "t4", "rtx12", "rtx24", "l4", "a100", "h100", "h200"]
+def test_tiers() -> None:
+    assert list(TIERS) == ["cpu", "laptop", "t4", "rtx12", "rtx24", "l4", "a100", "h100", "h200"]
     for name, row in TIERS.items():
-        assert (row.device == "cpu") == (name == "cpu")
+        assert (row.device == "cpu") == (name in CPU_TIERS)
         assert row.batch_size * row.accumulation == 16
         assert row.grouping == "length" or row.attention == "flash_attention_2"
         assert row.capability >= (8, 0) or row.dtype != "bfloat16"
@@ -84,7 +86,7 @@ def fake_nvidia_smi(folder: Path, answer: str, status: int = 0) -> None:
     program.chmod(0o755)
 
 
-def test_the_first_card_that_nvidia_smi_lists_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_gpu_of_nvidia_smi_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_nvidia_smi(tmp_path, "NVIDIA A10, 23028, 8.6\\nTesla T4, 15360, 7.5\\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -96,7 +98,7 @@ def test_the_first_card_that_nvidia_smi_lists_is_taken(tmp_path: Path, monkeypat
     assert find_gpu() is None
 
 
-def test_a_driver_that_does_not_answer_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_nvidia_smi_means_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_nvidia_smi(tmp_path, "NVIDIA-SMI has failed", status=9)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpu() is None
@@ -107,11 +109,11 @@ def test_without_driver_torch_is_not_imported() -> None:
 
 
 def test_an_unknown_tier_names_the_tiers() -> None:  # fault 27
-    with pytest.raises(ValueError, match=r"no tier 'h1000'; there are auto, cpu, t4, .*, h200$"):
+    with pytest.raises(ValueError, match=r"unknown tier 'h1000'; expected auto, cpu, laptop, t4, .*, h200$"):
         Hardware(tier="h1000").limits()
 
 
-def test_a_gpu_tier_without_gpu_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:  # fault 31
+def test_gpu_tier_without_gpu_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:  # fault 31
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(ValueError, match="tier h100 needs an NVIDIA GPU") as error:
         Hardware(tier="h100").limits()
@@ -124,11 +126,11 @@ def test_models_come_from_override_then_preset_then_tier() -> None:
     assert Hardware(tier="h100", preset="qwen").location("teacher") == PRESETS["qwen"]["teacher"]
     assert Hardware(tier="h100", preset="qwen", teacher="a/b@main").location("teacher") == "a/b@main"
     assert Hardware(tier="cpu", base="/models/mine").limits().base == "/models/mine"
-    with pytest.raises(ValueError, match="no preset 'opt'; there are llama, qwen"):
+    with pytest.raises(ValueError, match="unknown preset 'opt'; expected llama, qwen"):
         Hardware(tier="h100", preset="opt").location("base")
 
 
-def test_a_spec_takes_the_tiers_values_then_the_runs() -> None:
+def test_run_config_overrides_the_tiers_settings() -> None:
     own = Hardware(tier="cpu")
     assert own.spec(MagpieSpec()).samples == TIERS["cpu"].samples
     assert own.spec(MagpieSpec()).max_response_tokens == 64
@@ -137,12 +139,12 @@ def test_a_spec_takes_the_tiers_values_then_the_runs() -> None:
     assert Hardware(tier="h100").spec(MagpieSpec()) == MagpieSpec(samples=1_500)
 
 
-def test_a_value_that_the_spec_refuses_names_the_field() -> None:  # fault 27
+def test_invalid_value_names_the_field() -> None:  # fault 27
     with pytest.raises(ValueError, match="samples must be above 0, not -1"):
         Hardware(tier="cpu").spec(MagpieSpec(), Overrides(samples=-1))
 
 
-def test_an_override_of_no_field_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_override_of_an_unknown_field_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TIERS, "cpu", replace(TIERS["cpu"], overrides={"LoraSpec": {"learnig_rate": 1.0}}))
     with pytest.raises(ValueError, match="tier cpu sets learnig_rate, which LoraSpec does not have"):
         Hardware(tier="cpu").spec(LoraSpec())

@@ -181,11 +181,11 @@ def test_a_deberta_is_loaded_and_read_in_pairs(tokenizer: "PreTrainedTokenizerBa
     assert len(set(rewards.round(5))) == len(PAIRS)
 
 
-def test_nothing_to_score_gives_nothing(record: ModelRecord) -> None:
+def test_no_pairs_give_no_scores(record: ModelRecord) -> None:
     assert RewardModels(hardware=Hardware(tier="cpu")).load(record).score([]).tolist() == []
 
 
-def test_a_broken_model_s_nan_is_passed_on(
+def test_nan_of_the_model_is_returned(
     folder: Path, record: ModelRecord, tokenizer: "PreTrainedTokenizerBase"
 ) -> None:  # fault 18
     import torch
@@ -197,13 +197,15 @@ def test_a_broken_model_s_nan_is_passed_on(
     assert np.isnan(reward_of(network, tokenizer, RewardInputFormat("chat")).score(PAIRS)).all()
 
 
-def test_several_scores_are_no_reward(tokenizer: "PreTrainedTokenizerBase") -> None:
-    with pytest.raises(ValueError, match="m gives 3 scores; a reward model gives one"):
+def test_model_with_several_labels_raises(tokenizer: "PreTrainedTokenizerBase") -> None:
+    with pytest.raises(ValueError, match="a reward model must have one label, m has 3"):
         reward_of(Recorder(labels=3), tokenizer, RewardInputFormat("chat"))
 
 
-def test_an_unknown_family_is_not_guessed(record: ModelRecord) -> None:
-    with pytest.raises(ValueError, match=r"add a row to FORMS in resources/reward\.py; there are deberta-v2, llama"):
+def test_unknown_architecture_raises(record: ModelRecord) -> None:
+    with pytest.raises(
+        ValueError, match=r"add a row to REWARD_INPUT_FORMATS in resources/reward\.py; known are deberta-v2, llama"
+    ):
         RewardModels(hardware=Hardware(tier="cpu")).load(replace(record, family="mamba"))
 
 

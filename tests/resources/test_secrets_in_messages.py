@@ -34,7 +34,7 @@ def home(own_home: Path) -> SynthHome:
     ],
 )
 @pytest.mark.parametrize("field", ["tracking_uri", "ui_url"])
-def test_an_address_with_a_secret_is_refused_and_not_repeated(home: SynthHome, field: str, address: str) -> None:
+def test_address_with_a_secret_raises_without_quoting_it(home: SynthHome, field: str, address: str) -> None:
     tracking = MlflowTracking(home=home, **{field: address})
     use = tracking.uri if field == "tracking_uri" else lambda: tracking.version_url("1")
     with pytest.raises(ValueError, match="MLFLOW") as refused:

@@ -50,7 +50,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def test_frames_and_records_come_back_as_annotated(tmp_path: Path) -> None:
+def test_frames_and_records_load_as_annotated(tmp_path: Path) -> None:
     seen: dict[str, object] = {}
 
     @dg.asset
@@ -67,7 +67,7 @@ def test_frames_and_records_come_back_as_annotated(tmp_path: Path) -> None:
     assert metadata["dagster/column_schema"].value == dg.TableSchema([dg.TableColumn("a", "Int64")])
 
 
-def test_all_partitions_that_were_made_are_read(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+def test_materialised_partitions_are_loaded(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     seen: list[str] = []
 
     @dg.asset
@@ -109,7 +109,7 @@ def test_missing_table_says_what_to_run(tmp_path: Path) -> None:
         dg.materialize([table, lazy], selection=[lazy], resources=resources(tmp_path))
 
 
-def test_wrong_kinds_are_named(tmp_path: Path) -> None:
+def test_wrong_types_raise(tmp_path: Path) -> None:
     @dg.asset
     def number() -> int:
         return 3
@@ -120,7 +120,7 @@ def test_wrong_kinds_are_named(tmp_path: Path) -> None:
     @dg.asset
     def wants_record(table: ModelRecord) -> None: ...
 
-    with pytest.raises(TypeError, match="number gave a int"):
+    with pytest.raises(TypeError, match="number must return a polars frame or a record"):
         dg.materialize([number], resources=resources(tmp_path))
     with pytest.raises(TypeError, match="record is a record"):
         dg.materialize([record, wants_table], resources=resources(tmp_path))
@@ -136,7 +136,7 @@ def test_row_manifest_is_kept_by_version(tmp_path: Path) -> None:
         home.leave_row_manifest("sft_dataset", "abc", pl.DataFrame({"row_id": ["1"]}))
 
 
-def test_leftovers_of_killed_writers_are_swept(tmp_path: Path) -> None:  # fault 4
+def test_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:  # fault 4
     dg.materialize([table], resources=resources(tmp_path))
     leftover = tmp_path / "tables" / ".table.parquet.1.2.tmp"
     leftover.write_bytes(b"half")
@@ -161,7 +161,7 @@ dg.materialize([table], resources={"io_manager": AssetStorage(home=SynthHome(fol
 """
 
 
-def test_killed_before_the_rename_the_previous_version_stays(tmp_path: Path) -> None:  # fault 4
+def test_writer_killed_before_the_rename_keeps_the_previous_version(tmp_path: Path) -> None:  # fault 4
     dg.materialize([table], resources=resources(tmp_path))
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_BEFORE_RENAME, tmp_path], capture_output=True, check=False, cwd=ROOT

@@ -51,6 +51,6 @@ def test_every_round_is_examined_and_its_control_is_no_candidate() -> None:
     assert set(CONTROLS) == {one.control for one in ROUNDS}
 
 
-def test_labels_are_what_a_reader_calls_a_model() -> None:
+def test_display_names() -> None:
     assert display_name("lora_adapter") == "LoRA"
     assert display_name("on_policy_dpo_control_adapter") == "on-policy DPO control"

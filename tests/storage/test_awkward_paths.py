@@ -80,7 +80,7 @@ def test_files_are_imported_from_and_to(folder: Path, suffix: str) -> None:
     assert read_import(stored, folder).instructions.collect().height == 3
 
 
-def test_dagster_is_given_a_path_that_it_can_put_into_an_address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dagster_home_is_a_plain_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(folder / "dagster"))
     set_up_process(folder, "cpu")
     given = Path(os.environ["DAGSTER_HOME"])

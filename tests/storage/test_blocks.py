@@ -37,23 +37,23 @@ def run(folder: Path, count: int, squares: Squares, lines: list[str] | None = No
     return compute_blocks(blocks(count), squares, folder, what="squares", progress=say)
 
 
-def test_blocks_are_cut_in_order() -> None:
+def test_in_blocks_keeps_the_order() -> None:
     assert list(in_blocks([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]]
     assert list(in_blocks([], 2)) == []
 
 
-def test_shards_come_in_the_order_of_the_blocks(tmp_path: Path) -> None:
+def test_block_files_are_in_order(tmp_path: Path) -> None:
     paths = run(tmp_path, 12, Squares())
     assert read_blocks(paths, SCHEMA)["square"].to_list() == [n * n for n in range(12)]
 
 
-def test_what_exists_is_not_computed_again(tmp_path: Path) -> None:
+def test_cached_blocks_are_not_computed_again(tmp_path: Path) -> None:
     first = run(tmp_path, 3, Squares())
     squares, lines = Squares(), []
     second = run(tmp_path, 5, squares, lines)
     assert squares.computed == [3, 4]
     assert second[:3] == first
-    assert lines[0] == "squares: 3 of 5 were made before and are intact"
+    assert lines[0] == "squares: 3 of 5 found in the cache"
     assert lines[-1].startswith("squares: 2 of 2, ")
 
 
@@ -71,7 +71,7 @@ def _empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_flip, _truncate, _empty])
-def test_a_damaged_shard_is_warned_of_and_computed_again(
+def test_damaged_block_is_logged_and_computed_again(
     tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:  # faults 2 and 3
     before = run(tmp_path, 4, Squares())
@@ -81,19 +81,17 @@ def test_a_damaged_shard_is_warned_of_and_computed_again(
         after = run(tmp_path, 4, squares)
     assert squares.computed == [2]
     assert after == before
-    assert [record.message for record in caplog.records] == [
-        f"shard {before[2].name} is damaged: it is removed and computed again"
-    ]
+    assert [record.message for record in caplog.records] == [f"{before[2].name} is damaged; computing the block again"]
 
 
-def test_a_deleted_shard_alone_is_computed_again(tmp_path: Path) -> None:  # fault 2
+def test_only_a_deleted_block_is_computed_again(tmp_path: Path) -> None:  # fault 2
     run(tmp_path, 4, Squares())[1].unlink()
     squares = Squares()
     run(tmp_path, 4, squares)
     assert squares.computed == [1]
 
 
-def test_a_failure_leaves_the_finished_blocks(tmp_path: Path) -> None:
+def test_failure_keeps_finished_blocks(tmp_path: Path) -> None:
     def fail_at_two(number: int) -> pl.DataFrame:
         if number == 2:
             raise RuntimeError("out of memory")
@@ -106,12 +104,12 @@ def test_a_failure_leaves_the_finished_blocks(tmp_path: Path) -> None:
     assert squares.computed == [2, 3]
 
 
-def test_no_shards_are_an_empty_table(tmp_path: Path) -> None:
+def test_no_blocks_give_an_empty_table(tmp_path: Path) -> None:
     assert run(tmp_path / "missing", 0, Squares()) == []
     assert read_blocks([], SCHEMA).schema == SCHEMA
 
 
-def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:  # fault 4
+def test_write_is_atomic(tmp_path: Path) -> None:  # fault 4
     path = tmp_path / "inner" / "a.txt"
     write_atomically(path, lambda temporary: _write(temporary, "old"))
 
@@ -129,7 +127,7 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_a_full_disk_names_path_and_bytes(tmp_path: Path) -> None:  # fault 5
+def test_full_disk_error_names_path_and_bytes(tmp_path: Path) -> None:  # fault 5
     # /dev/full answers ENOSPC to every write, as a full disk does
     path = tmp_path / "a.txt"
 
@@ -137,7 +135,7 @@ def test_a_full_disk_names_path_and_bytes(tmp_path: Path) -> None:  # fault 5
         temporary.write_bytes(b"12345")
         Path("/dev/full").write_bytes(b"x")
 
-    with pytest.raises(OSError, match=f"5 bytes were written for {path}") as caught:
+    with pytest.raises(OSError, match=f"wrote 5 bytes of {path}") as caught:
         write_atomically(path, fill)
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
@@ -154,7 +152,7 @@ write_atomically(Path(sys.argv[1]), write)
 """
 
 
-def test_leftovers_of_a_killed_writer_are_swept_at_once(tmp_path: Path) -> None:  # fault 4
+def test_temporary_file_of_a_killed_writer_is_removed(tmp_path: Path) -> None:  # fault 4
     path = tmp_path / "inner" / "a.txt"
     write_atomically(path, lambda temporary: _write(temporary, "old"))
     killed = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(path)], check=False, timeout=60)
@@ -165,7 +163,7 @@ def test_leftovers_of_a_killed_writer_are_swept_at_once(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_a_living_writer_and_a_young_stranger_are_left_alone(tmp_path: Path) -> None:
+def test_temporary_file_of_a_running_or_unknown_writer_is_kept(tmp_path: Path) -> None:
     mine = tmp_path / f".a.txt.{atomic._HOST}.{os.getpid()}.1.tmp"
     strange = tmp_path / ".a.txt.another-machine.999999.1.tmp"
     old = tmp_path / ".b.txt.another-machine.999999.1.tmp"

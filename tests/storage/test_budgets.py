@@ -38,14 +38,14 @@ def test_limits_are_minutes_and_the_price_of_the_tier() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
-def test_a_limit_that_allows_nothing_is_refused(wrong: float) -> None:
+def test_limit_of_zero_raises(wrong: float) -> None:
     with pytest.raises(ValueError, match=r"max_minutes must be above 0, got"):
         step_limits(wrong, None, 1.0, "raw_instructions")
     with pytest.raises(ValueError, match=r"max_cost must be above 0, got"):
         run_limits(None, wrong, 1.0, 0.0)
 
 
-def test_work_ends_before_a_limit_and_says_how_to_go_on() -> None:
+def test_check_raises_before_a_limit_with_the_remedy() -> None:
     clock = Clock()
     budget = WorkBudget([Limit(60, "max_minutes 1 of raw_instructions", "raise raw_instructions.max_minutes")], clock)
     clock.now += 50
@@ -54,8 +54,8 @@ def test_work_ends_before_a_limit_and_says_how_to_go_on() -> None:
         budget.check("640 of 1,536 rows are made", next_s=10.1)
     assert str(stopped.value) == (
         "stopped after 50 s: max_minutes 1 of raw_instructions leaves 10 s and the next part takes about 10 s. "
-        "640 of 1,536 rows are made. What is finished is kept; raise raw_instructions.max_minutes, "
-        "and run again to go on"
+        "640 of 1,536 rows are made. Finished work is kept; raise raw_instructions.max_minutes, "
+        "and run again to continue"
     )
     clock.now += 10
     with pytest.raises(BudgetError, match="stopped after 60 s: max_minutes 1 of raw_instructions is used up"):
@@ -63,7 +63,7 @@ def test_work_ends_before_a_limit_and_says_how_to_go_on() -> None:
     WorkBudget([], clock).check("all", next_s=1e9)
 
 
-def test_finished_blocks_are_kept_and_a_rerun_makes_the_rest(tmp_path: Path) -> None:
+def test_rerun_after_a_budget_error_computes_the_rest(tmp_path: Path) -> None:
     clock, made = Clock(), []
 
     def compute(name: str) -> pl.DataFrame:
@@ -76,7 +76,7 @@ def test_finished_blocks_are_kept_and_a_rerun_makes_the_rest(tmp_path: Path) -> 
         budget = WorkBudget([Limit(seconds, "the run's max_minutes 1", "raise --max-minutes")], clock)
         return compute_blocks(blocks, compute, tmp_path, what="rows", progress=lambda _: None, budget=budget)
 
-    with pytest.raises(BudgetError, match="2 of 4 rows are made"):
+    with pytest.raises(BudgetError, match="2 of 4 rows are done"):
         run(60)
     assert made == ["a", "b"]
     assert len(run(100)) == 4
@@ -103,10 +103,10 @@ def test_a_training_has_the_tighter_of_two_limits(
     assert (budget.seconds, budget.of_run) == (seconds, of_run)
 
 
-def test_a_training_does_not_begin_where_nothing_is_left() -> None:
-    with pytest.raises(OverBudgetError, match="the run's max_minutes 1 is used up; nothing was trained"):
-        Budget(-5.0, "the run's max_minutes 1").refuse(None)
-    Budget(5.0, "max_minutes 1").refuse(None)
+def test_training_does_not_start_without_budget() -> None:
+    with pytest.raises(OverBudgetError, match="the run's max_minutes 1 is used up; training did not start"):
+        Budget(-5.0, "the run's max_minutes 1").check_prediction(None)
+    Budget(5.0, "max_minutes 1").check_prediction(None)
 
 
 class StepConfig(dg.Config):
@@ -141,7 +141,7 @@ def metered(
     return found[0], result.run_id
 
 
-def test_a_step_knows_its_own_limits_and_what_its_run_has_left(instance: dg.DagsterInstance) -> None:
+def test_step_budget_combines_step_and_run_limits(instance: dg.DagsterInstance) -> None:
     meter, run_id = metered(instance, {MAX_MINUTES: "10", MAX_COST: "1.5"}, StepConfig(max_minutes=20))
     own, minutes, cost = meter.budget.limits
     assert own.seconds == 1_200
@@ -154,24 +154,24 @@ def test_a_step_knows_its_own_limits_and_what_its_run_has_left(instance: dg.Dags
     )
 
 
-def test_a_limit_that_is_no_number_is_named(instance: dg.DagsterInstance) -> None:
+def test_limit_that_is_not_a_number_raises(instance: dg.DagsterInstance) -> None:
     with pytest.raises(Exception, match="the run's tag synth/max_minutes must be a number, got 'ten'"):
         metered(instance, {MAX_MINUTES: "ten"})
 
 
 def test_a_plan_says_whether_a_limit_is_expected_to_end_the_run() -> None:
     assert limits_text(6.7, None, None, 0.0) == ""
-    shorter = "shorter than expected; what is finished is kept"
+    shorter = "shorter than the expected duration; finished work is kept"
     assert limits_text(6.7, 5, None, 0.0) == f"limit    5.0 minutes (the run's max_minutes 5): {shorter}"
     cost = limits_text(6.7, 60, 0.3, 3.0)
     assert cost == f"limit    6.0 minutes (the run's max_cost 0.3 USD at 3 USD an hour): {shorter}"
-    assert limits_text(None, 5, None, 0.0).endswith("(the run's max_minutes 5): what is finished is kept")
+    assert limits_text(None, 5, None, 0.0).endswith("(the run's max_minutes 5): finished work is kept")
 
 
 def test_limits_of_a_run_are_its_tags() -> None:
     assert limit_tags(Launch(), TIERS["cpu"]) == {}
     assert limit_tags(Launch(max_minutes=90, max_cost=2.5), TIERS["h100"]) == {MAX_MINUTES: "90", MAX_COST: "2.5"}
-    with pytest.raises(ValueError, match="this tier costs 0 USD an hour: use --max-minutes"):
+    with pytest.raises(ValueError, match="got one at 0 USD an hour; use --max-minutes"):
         limit_tags(Launch(max_cost=1.0), TIERS["cpu"])
     with pytest.raises(ValueError, match="max_minutes must be above 0, got -1"):
         limit_tags(Launch(max_minutes=-1), TIERS["cpu"])

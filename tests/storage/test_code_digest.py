@@ -41,7 +41,7 @@ class Circle:
         ("LIMIT = 3", "LIMIT = (3)"),
     ],
 )
-def test_what_changes_no_result_changes_no_digest(before: str, after: str) -> None:
+def test_irrelevant_change_keeps_the_digest(before: str, after: str) -> None:
     assert before in CODE
     assert code_digest(CODE.replace(before, after)) == code_digest(CODE)
 
@@ -49,7 +49,7 @@ def test_what_changes_no_result_changes_no_digest(before: str, after: str) -> No
 @pytest.mark.parametrize(
     ("before", "after"), [("LIMIT = 3", "LIMIT = 4"), ("** 2", "** 3"), ("class Circle", "class Disc")]
 )
-def test_what_may_change_a_result_changes_the_digest(before: str, after: str) -> None:
+def test_relevant_change_changes_the_digest(before: str, after: str) -> None:
     assert code_digest(CODE.replace(before, after)) != code_digest(CODE)
 
 

@@ -57,7 +57,7 @@ def test_a_version_has_the_rows_of_the_adapter_it_continues(manifests: Path) -> 
 @pytest.mark.parametrize(
     ("row", "versions"), [("a1", ["1", "2", "3"]), ("a2", ["1", "2"]), ("b1", ["1", "2"]), ("c1", [])]
 )
-def test_a_recall_taints_what_its_row_went_into(manifests: Path, row: str, versions: list[str]) -> None:
+def test_recall_taints_versions_trained_on_the_row(manifests: Path, row: str, versions: list[str]) -> None:
     everything = (LORA, DPO, OTHER)
     assert [v.version for v in everything if not recalled_rows_of(manifests, v, recalls(row)).is_empty()] == versions
 
@@ -65,7 +65,7 @@ def test_a_recall_taints_what_its_row_went_into(manifests: Path, row: str, versi
 def test_a_version_without_manifest_cannot_be_cleared(manifests: Path) -> None:
     (manifests / "lora_adapter/l1.parquet").unlink()
     assert recalled_rows_of(manifests, DPO, recalls()).is_empty(), "nothing was recalled"
-    with pytest.raises(LineageError, match="lora_adapter l1 left no row manifest"):
+    with pytest.raises(LineageError, match="lora_adapter l1 has no row manifest"):
         recalled_rows_of(manifests, DPO, recalls("z"))
 
 
@@ -74,7 +74,7 @@ def test_two_paths_to_different_adapters_count_both(manifests: Path) -> None:
     assert both.trainings() == [("lora_adapter", "l2"), ("lora_adapter", "l1"), ("dpo_adapter", "d1")]
 
 
-def test_fates_in_every_version_of_every_table(manifests: Path) -> None:
+def test_outcomes_in_every_version_of_every_table(manifests: Path) -> None:
     (manifests / "sft_dataset" / ".half.parquet").write_bytes(b"PAR1")  # of a killed writer
     assert sorted(fates_of(manifests, ["a2", "c1"]).rows()) == [
         ("a2", "dpo_adapter", "d1", "train"),
@@ -85,7 +85,7 @@ def test_fates_in_every_version_of_every_table(manifests: Path) -> None:
     ]
 
 
-def test_a_row_is_named_by_the_beginning_of_its_id(manifests: Path) -> None:
+def test_row_is_found_by_id_prefix(manifests: Path) -> None:
     assert find_rows(manifests, "a") == ["a1", "a2"]
     assert one_row(manifests, "c") == "c1"
     assert one_row(manifests, "a1") == "a1"
@@ -96,7 +96,7 @@ def test_a_row_is_named_by_the_beginning_of_its_id(manifests: Path) -> None:
             with pytest.raises(LineageError, match=told):
                 one_row(manifests, given)
     leave(manifests, "sft_dataset/s4", {"x1": "train", "x2": "train"})
-    with pytest.raises(LineageError, match="2 rows begin with"):
+    with pytest.raises(LineageError, match="2 rows start with"):
         one_row(manifests, "x")
 
 

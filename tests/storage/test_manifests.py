@@ -45,7 +45,7 @@ def test_any_change_changes_the_content_hash(changed: pl.DataFrame) -> None:
     assert content_hash(changed) != content_hash(TABLE)
 
 
-def test_nan_and_infinity_and_null_are_three_things() -> None:
+def test_nan_infinity_and_null_are_distinct() -> None:
     hashes = {
         content_hash(pl.DataFrame({"x": [value]}, {"x": pl.Float64})) for value in (float("nan"), float("inf"), None)
     }
@@ -56,7 +56,7 @@ def test_cells_do_not_run_into_each_other() -> None:
     assert content_hash(pl.DataFrame({"x": ["a\n", "b"]})) != content_hash(pl.DataFrame({"x": ["a", "\nb"]}))
 
 
-def test_storage_leaves_no_trace_in_the_content_hash(tmp_path: Path) -> None:
+def test_content_hash_does_not_depend_on_storage(tmp_path: Path) -> None:
     table = pl.concat([TABLE] * 5_000)
     table.write_parquet(tmp_path / "a.parquet", compression="zstd")
     table.write_parquet(tmp_path / "b.parquet", compression="snappy", row_group_size=7_777)
@@ -69,14 +69,14 @@ def test_empty_tables_of_different_columns_differ() -> None:
     assert content_hash(pl.DataFrame(schema={"a": pl.String})) != content_hash(pl.DataFrame(schema={"a": pl.Int64}))
 
 
-def test_a_complete_folder_gives_its_facts_back(folder: Path) -> None:
+def test_manifest_round_trip(folder: Path) -> None:
     digest = write_manifest(folder, {"method": "lora", "steps": 7})
     assert digest == file_sha256(folder / MANIFEST)
     assert read_manifest(folder) == {"method": "lora", "steps": 7}
 
 
-def test_a_folder_without_manifest_was_never_completed(folder: Path) -> None:
-    with pytest.raises(ManifestError, match="never completed"):
+def test_folder_without_manifest_is_incomplete(folder: Path) -> None:
+    with pytest.raises(ManifestError, match="it is incomplete"):
         read_manifest(folder)
 
 
@@ -96,18 +96,18 @@ def _change(folder: Path) -> None:
 def test_a_changed_folder_names_the_file(folder: Path, damage: Callable[[Path], None], name: str) -> None:
     write_manifest(folder, {})
     damage(folder)
-    with pytest.raises(ManifestError, match=f"{name} is not what"):
+    with pytest.raises(ManifestError, match=f"{name} does not match"):
         read_manifest(folder)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"facts": {}}', '{"facts": {}, "files"'])
-def test_a_torn_manifest_is_no_manifest(folder: Path, content: str) -> None:  # fault 3
+def test_truncated_manifest_raises(folder: Path, content: str) -> None:  # fault 3
     (folder / MANIFEST).write_text(content)
     with pytest.raises(ManifestError, match="cannot be read"):
         read_manifest(folder)
 
 
-def test_the_folder_hash_sees_names_and_bytes_and_no_manifest(folder: Path) -> None:
+def test_folder_hash_covers_names_and_bytes_without_manifest(folder: Path) -> None:
     before = folder_hash(folder)
     write_manifest(folder, {})
     assert folder_hash(folder) == before

@@ -20,7 +20,7 @@ def test_the_last_entry_of_a_row_is_in_force(tmp_path: Path) -> None:
     assert [entry.action for entry in recall_log(log)] == ["recalled", "recalled", "let in", "recalled"]
 
 
-def test_a_damaged_log_names_its_line(tmp_path: Path) -> None:
+def test_damaged_log_raises_with_the_line(tmp_path: Path) -> None:
     log = tmp_path / "recalls.jsonl"
     log.write_text('{"row_id": "a"}\n', "utf-8")
     with pytest.raises(ValueError, match="line 1"):
@@ -36,7 +36,7 @@ def test_a_tag_shows_five_rows_and_counts_all(tmp_path: Path) -> None:
     assert taint_text(recalls_in_force(tmp_path / "none")) == ""
 
 
-def test_a_reason_that_is_no_text_does_not_poison_the_log(tmp_path: Path) -> None:
+def test_undecodable_reason_is_escaped_in_the_log(tmp_path: Path) -> None:
     log = tmp_path / "recalls.jsonl"
     add_recalls(log, [Recall("a", "recalled", "bytes \udcff", "ada", FIRST)])
     assert recalls_in_force(log)["reason"].to_list() == ["bytes \\udcff"]

@@ -19,7 +19,7 @@ def table(rows: int, characters: int) -> pl.DataFrame:
     return pl.DataFrame({"text": texts, "history": [[TURN], []] * (rows // 2), "n": range(rows)})
 
 
-def test_the_bytes_of_texts_count_wherever_they_are() -> None:
+def test_text_bytes_includes_nested_texts() -> None:
     rows = pl.DataFrame({"a": ["x", "éé", None], "history": [[TURN], [], None], "n": [1, 2, 3]})
     assert text_bytes(rows) == 1 + 4 + 4 + 3 + 3 * 8
     assert text_bytes(pl.DataFrame(schema=INSTRUCTIONS)) == 0

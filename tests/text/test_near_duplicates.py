@@ -33,11 +33,11 @@ def test_similarity_is_the_exact_jaccard_of_five_word_shingles() -> None:
     assert found(texts, 0.61) == {}
 
 
-def test_short_texts_are_alike_only_when_equal() -> None:
+def test_short_texts_are_similar_only_if_equal() -> None:
     assert found(["Add 3 and 4.", "Add 3 and 5.", "add 3 and 4", "", ""], 0.5) == {(0, 2): 1.0}
 
 
-def test_numbers_follow_the_rank_and_leave_out_what_has_none() -> None:
+def test_pairs_use_ranks_and_exclude_unranked_texts() -> None:
     with NearDuplicates(0.8) as near:
         near.add(["one two", "one two"])
         near.add(["one two", "three"])
@@ -45,14 +45,14 @@ def test_numbers_follow_the_rank_and_leave_out_what_has_none() -> None:
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([0], [2])
 
 
-def test_a_row_is_not_dropped_for_the_sake_of_a_dropped_one() -> None:
+def test_row_is_not_dropped_because_of_a_dropped_one() -> None:
     # 0 ~ 1 ~ 2 and 0 is not like 2: 1 repeats 0, and 2 repeats only the dropped 1, so it stays
     leader, likeness = first_of_kind(pairs_of((0, 1), (1, 2), (2, 4)), 5)
     assert leader.tolist() == [0, 0, 2, 3, 2]
     assert likeness.tolist() == [1.0, 0.9, 1.0, 1.0, 0.9]
 
 
-def test_groups_are_all_rows_that_are_connected() -> None:
+def test_components() -> None:
     assert components(pairs_of((1, 2), (2, 4), (0, 5)), 6).tolist() == [0, 1, 1, 3, 1, 0]
 
 
@@ -86,7 +86,7 @@ def test_planted_near_duplicates_are_found_among_many() -> None:
     assert not {pair for pair in pairs if pair[1] != pair[0] + 2000}
 
 
-def test_texts_whose_words_are_known_are_compared_alike() -> None:
+def test_hashed_words_give_the_same_pairs() -> None:
     texts = [f"a b c d e f g {number % 150}" for number in range(400)]
     with NearDuplicates(0.5) as near:
         near.add_words(hash_words(texts))
@@ -96,7 +96,7 @@ def test_texts_whose_words_are_known_are_compared_alike() -> None:
 
 
 @pytest.mark.parametrize("similarity", [0.0, 1.1])
-def test_a_similarity_without_meaning_is_refused(similarity: float) -> None:
+def test_invalid_similarity_raises(similarity: float) -> None:
     with pytest.raises(ValueError, match="similarity"):
         NearDuplicates(similarity)
 
@@ -129,7 +129,7 @@ def test_jaccard_of_sets_with_repetitions() -> None:
     assert similarity.tolist() == [1 / 4, 0.0, 1.0]
 
 
-def test_spilled_numbers_come_back_from_any_spans() -> None:
+def test_disk_buffer_reads_any_spans() -> None:
     spill = DiskBuffer()
     spill.append(np.arange(5, dtype=np.uint64))
     spill.append(np.arange(5, 9, dtype=np.uint64).reshape(2, 2))

@@ -76,7 +76,7 @@ def test_ordinary_text_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_what_is_no_secret_stays_readable() -> None:
+def test_other_text_stays_readable() -> None:
     assert redact(f"GET HTTPS://bob:{PASSWORD}@host.example:1/p?page=2&token=x failed") == (
         "GET HTTPS://***@host.example:1/p?page=2&token=*** failed"
     )
@@ -99,11 +99,11 @@ def test_values_of_secret_environment_variables_are_replaced(monkeypatch: pytest
         (f"https://[{PASSWORD}/x", "an address that cannot be parsed"),
     ],
 )
-def test_of_an_address_with_a_secret_path_only_the_server_is_shown(address: str, server: str) -> None:
+def test_server_of_hides_the_path(address: str, server: str) -> None:
     assert server_of(address) == server
 
 
-def test_a_cause_that_quotes_a_secret_gets_a_stand_in() -> None:
+def test_cause_that_quotes_a_secret_is_redacted() -> None:
     harmless = ValueError("port 5000 is taken")
     assert without_secrets(harmless) is harmless
     inner = OSError(f"no route to https://{TOKEN}@host.example")

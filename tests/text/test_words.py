@@ -48,11 +48,11 @@ def test_hashes_of_many_words_are_distinct() -> None:
         ("\x00 ... !?", 0),
     ],
 )
-def test_what_a_word_is(text: str, words: int) -> None:
+def test_word_count(text: str, words: int) -> None:
     assert hash_words([text]).counts().tolist() == [words]
 
 
-def test_operators_tell_calculations_apart() -> None:
+def test_operators_distinguish_calculations() -> None:
     plus, minus = hash_words(["What is 5 + 3?", "What is 5 - 3?"]).hashes.reshape(2, 5)
     assert (plus != minus).tolist() == [False, False, False, True, False]
 
@@ -117,7 +117,7 @@ def same_words(one: TokenHashes, other: TokenHashes) -> bool:
     return one.texts == other.texts and all(np.array_equal(*pair) for pair in fields)
 
 
-def test_chosen_texts_have_the_words_that_they_have_alone() -> None:
+def test_chosen_texts_keep_their_words() -> None:
     texts = ["one two\nthree", "", "four", "!", "five\n\nsix seven"]
     words = hash_words(texts)
     for places in ([0, 1, 2, 3, 4], [1, 2, 4], [3], [0, 4], []):

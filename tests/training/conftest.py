@@ -16,13 +16,13 @@ QUICK_LORA = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_siz
 
 
 @pytest.fixture(scope="session")
-def setting() -> TrainingSetup:
+def setup() -> TrainingSetup:
     return TrainingSetup("an_adapter", "embedded:base", 256, TIERS["cpu"], lambda _: None)
 
 
 @pytest.fixture(scope="session")
 def load() -> Callable[[], LoadedBase]:
-    """The embedded base, loaded afresh: training changes the model it is given."""
+    """Load the embedded base anew for each training, which modifies the model."""
 
     def loaded() -> LoadedBase:
         prepare_libraries(TIERS["cpu"])
@@ -34,7 +34,7 @@ def load() -> Callable[[], LoadedBase]:
 
 @pytest.fixture(scope="session")
 def rows() -> pl.DataFrame:
-    """32 rows of unequal length, 28 to train on."""
+    """Return 32 rows of unequal length, 28 of them in the train split."""
     numbers = range(32)
     return pl.DataFrame(
         {
@@ -63,8 +63,8 @@ def pairs(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def lora(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup) -> Trained:
-    return train_lora(load(), rows, QUICK_LORA, setting)
+def lora(load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup) -> Trained:
+    return train_lora(load(), rows, QUICK_LORA, setup)
 
 
 @pytest.fixture(scope="session")

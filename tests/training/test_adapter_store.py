@@ -7,7 +7,7 @@ import pytest
 
 from synth_assets.storage.atomic import STALE_TEMPORARY_S
 from synth_assets.storage.manifests import MANIFEST, read_manifest
-from synth_assets.training.adapter_store import Recipe, stored_or_trained
+from synth_assets.training.adapter_store import Recipe, load_or_train
 from synth_assets.training.engine import Outcome, Trained
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.specs import DpoSpec, LoraSpec
@@ -18,7 +18,7 @@ OUTCOME = Outcome([{"step": 1.0, "loss": 2.0}], 2.0, 1, 10, 5.0, 2.0, 3, 30, 100
 
 @dataclass
 class Trainer:
-    """Stands for a training: counts how often it ran and leaves one file."""
+    """Fake training that counts its runs and saves one file."""
 
     runs: int = 0
     file: str = "adapter_model.safetensors"
@@ -38,8 +38,8 @@ class Trainer:
 
 def test_an_adapter_is_trained_once(tmp_path: Path) -> None:
     trainer = Trainer()
-    first = stored_or_trained(tmp_path, RECIPE, trainer)
-    second = stored_or_trained(tmp_path, RECIPE, trainer)
+    first = load_or_train(tmp_path, RECIPE, trainer)
+    second = load_or_train(tmp_path, RECIPE, trainer)
     assert trainer.runs == 1
     assert second == replace(first, reused=True)
     assert second.outcome == OUTCOME
@@ -51,8 +51,8 @@ def test_an_adapter_is_trained_once(tmp_path: Path) -> None:
 
 def test_force_trains_again(tmp_path: Path) -> None:
     trainer = Trainer()
-    stored_or_trained(tmp_path, RECIPE, trainer)
-    again = stored_or_trained(tmp_path, RECIPE, trainer, force=True)
+    load_or_train(tmp_path, RECIPE, trainer)
+    again = load_or_train(tmp_path, RECIPE, trainer, force=True)
     assert trainer.runs == 2
     assert not again.reused
 
@@ -62,12 +62,12 @@ def test_a_damaged_adapter_is_set_aside_and_trained_again(
     tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = Trainer()
-    folder = stored_or_trained(tmp_path, RECIPE, trainer).folder
+    folder = load_or_train(tmp_path, RECIPE, trainer).folder
     data = bytearray((folder / file).read_bytes())
     data[0] ^= 1
     (folder / file).write_bytes(data)
     with caplog.at_level(logging.WARNING):
-        again = stored_or_trained(tmp_path, RECIPE, trainer)
+        again = load_or_train(tmp_path, RECIPE, trainer)
     assert trainer.runs == 2
     assert not again.reused
     assert "damaged" in caplog.text
@@ -75,14 +75,14 @@ def test_a_damaged_adapter_is_set_aside_and_trained_again(
     assert len(list(tmp_path.glob(".*.old.tmp"))) == 1
 
 
-def test_the_faster_of_two_processes_publishes(tmp_path: Path) -> None:
+def test_first_of_two_processes_stores_the_adapter(tmp_path: Path) -> None:
     faster = Trainer()
 
     def slower() -> Trained:
-        stored_or_trained(tmp_path, RECIPE, faster)
+        load_or_train(tmp_path, RECIPE, faster)
         return Trained(OUTCOME, Trainer(file="other.safetensors").save)
 
-    assert stored_or_trained(tmp_path, RECIPE, slower).reused
+    assert load_or_train(tmp_path, RECIPE, slower).reused
     assert (tmp_path / RECIPE.fingerprint() / faster.file).is_file()
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -90,26 +90,26 @@ def test_the_faster_of_two_processes_publishes(tmp_path: Path) -> None:
 # fault 17
 def test_a_failed_training_publishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="diverged"):
-        stored_or_trained(tmp_path, RECIPE, Trainer(error="diverged"))
+        load_or_train(tmp_path, RECIPE, Trainer(error="diverged"))
     assert list(tmp_path.iterdir()) == []
 
 
 # fault 28
 def test_only_safetensors_are_published(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="only safetensors"):
-        stored_or_trained(tmp_path, RECIPE, Trainer(file="adapter_model.bin"))
+        load_or_train(tmp_path, RECIPE, Trainer(file="adapter_model.bin"))
     assert list(tmp_path.iterdir()) == []
 
 
 # fault 4
-def test_drafts_of_killed_writers_are_swept_once_stale(tmp_path: Path) -> None:
+def test_stale_drafts_are_removed(tmp_path: Path) -> None:
     old, new = tmp_path / ".a.1.1.tmp", tmp_path / ".b.1.1.tmp"
     for folder in (old, new):
         folder.mkdir()
         (folder / "part").write_text("half")
     then = old.stat().st_mtime - STALE_TEMPORARY_S - 1
     os.utime(old, (then, then))
-    stored_or_trained(tmp_path, RECIPE, Trainer())
+    load_or_train(tmp_path, RECIPE, Trainer())
     assert not old.exists()
     assert new.exists()
 
@@ -126,7 +126,7 @@ def test_drafts_of_killed_writers_are_swept_once_stale(tmp_path: Path) -> None:
         replace(RECIPE, spec=LoraSpec(max_steps=5)),
     ],
 )
-def test_whatever_changes_an_adapter_changes_its_fingerprint(other: Recipe) -> None:
+def test_changed_input_changes_the_fingerprint(other: Recipe) -> None:
     assert RECIPE.fingerprint() == replace(RECIPE).fingerprint()
     assert other.fingerprint() != RECIPE.fingerprint()
 

@@ -1,4 +1,4 @@
-"""One step of LoRA on a tiny model of random weights of each architecture in llm/catalog.py."""
+"""Train LoRA for one step on a tiny random model of each architecture in llm/catalog.py."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ KINDS = {row.family: row for row in MODELS.values()}
 
 
 def tiny(family: str) -> LoadedBase:
-    """A random model of the family's architecture, with the embedded tokenizer."""
+    """Return a random model of the family's architecture, with the embedded tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
     prepare_libraries(TIERS["cpu"])
@@ -42,15 +42,15 @@ def tiny(family: str) -> LoadedBase:
 
 
 @pytest.mark.parametrize("family", KINDS)
-def test_the_row_s_modules_are_trained_for_a_step(family: str, rows: pl.DataFrame, setting: TrainingSetup) -> None:
+def test_the_row_s_modules_are_trained_for_a_step(family: str, rows: pl.DataFrame, setup: TrainingSetup) -> None:
     row = replace(KINDS[family], shape=TINY)
     spec = replace(ONE_STEP, target_modules=row.targets)
-    outcome = train_lora(tiny(family), rows, spec, setting).outcome
+    outcome = train_lora(tiny(family), rows, spec, setup).outcome
     assert outcome.steps == 1
     assert outcome.trainable_parameters == lora_parameters(row, spec.rank)
 
 
-def test_modules_of_another_architecture_are_refused_with_those_there_are() -> None:
+def test_unknown_target_modules_raise_with_available_ones() -> None:
     phi, _ = tiny("phi3")
     with pytest.raises(TrainingError, match=r"q_proj, k_proj, .* match no layer; the model has .*qkv_proj"):
         check_targets(phi, LoraSpec(target_modules=SEPARATE))

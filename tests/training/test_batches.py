@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from synth_assets.training.batches import Batches, budgeted
+from synth_assets.training.batches import Batches, token_batches
 from synth_assets.training.specs import LoraSpec, OptimizationSpec
 
 SPEC = LoraSpec()
@@ -35,8 +35,8 @@ def test_an_epoch_holds_every_row_once(spec: OptimizationSpec) -> None:
 
 def test_batches_of_a_budget_by_hand() -> None:
     # longest first: 9 and 8 take 18 slots, then 7 and 5 take 14, 3 would make them 21; 3 and 2 take 6
-    assert budgeted(LENGTHS, range(6), 18) == [[1, 5], [3, 0], [4, 2]]
-    assert budgeted(LENGTHS, range(6), 8) == [[1], [5], [3], [0], [4, 2]]  # a row beyond the budget stands alone
+    assert token_batches(LENGTHS, range(6), 18) == [[1, 5], [3, 0], [4, 2]]
+    assert token_batches(LENGTHS, range(6), 8) == [[1], [5], [3], [0], [4, 2]]  # a row beyond the budget stands alone
 
 
 def test_a_curriculum_goes_from_easy_to_hard() -> None:
@@ -49,7 +49,7 @@ def test_a_curriculum_within_a_budget_orders_the_batches() -> None:
     assert list(order) == [[1, 5], [4, 2], [3, 0]]
 
 
-def test_an_epoch_is_repeated_where_a_training_resumes() -> None:
+def test_resumed_epoch_is_repeated() -> None:
     order = batches(SPEC)
     first = list(order)
     again = batches(SPEC, resumed=first)

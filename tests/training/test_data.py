@@ -48,7 +48,9 @@ def test_text_never_becomes_a_control_token(load: Callable[[], LoadedBase], rows
     assert sum(i in controls for i in example.answer) == 1
 
 
-def test_longer_rows_are_refused_and_never_cut(load: Callable[[], LoadedBase], rows: pl.DataFrame) -> None:
+def test_rows_beyond_the_context_raise_and_are_not_truncated(
+    load: Callable[[], LoadedBase], rows: pl.DataFrame
+) -> None:
     _, tokenizer = load()
     lengths = [len(example) for example in encode_rows(rows, tokenizer, 256)]
     assert len(encode_rows(rows, tokenizer, max(lengths))) == 32
@@ -80,7 +82,7 @@ def test_history_comes_before_the_instruction_of_a_pair(
 
 @pytest.fixture
 def strict(load: Callable[[], LoadedBase]) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a base whose chat template takes user and assistant in turn, and no system turn."""
+    """Return a tokenizer whose chat template requires alternating user and assistant turns, without a system turn."""
     _, tokenizer = load()
     tokenizer.chat_template = (
         "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -117,7 +119,7 @@ def test_a_pair_without_reference_is_refused() -> None:
     table = pair_table(pairs, {"a": (-1.0, -2.0), "b": (-3.0, -4.0)})
     assert table["ref_rejected_logps"][:] == [-2.0, -4.0]
     assert table["length"][:] == [2, 3]
-    with pytest.raises(TrainingError, match="1 pairs have no reference log-probability, such as b"):
+    with pytest.raises(TrainingError, match="1 pairs have no reference log-probabilities, such as b"):
         pair_table(pairs, {"a": (-1.0, -2.0)})
 
 

@@ -18,9 +18,9 @@ SPEC = DpoSpec(beta=0.2, learning_rate=1e-3, batch_size=8)
 
 @pytest.fixture(scope="module")
 def reference(
-    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: TrainingSetup
+    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setup: TrainingSetup
 ) -> pl.DataFrame:
-    return pair_logprobs(reference_policy(load(), lora_folder, setting), pairs, setting)
+    return pair_logprobs(reference_policy(load(), lora_folder, setup), pairs, setup)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_training_starts_at_its_reference_and_learns_the_preference(
     lora_folder: Path,
     pairs: pl.DataFrame,
     reference: pl.DataFrame,
-    setting: TrainingSetup,
+    setup: TrainingSetup,
 ) -> None:
-    curve = train_dpo(load(), lora_folder, (pairs, reference), SPEC, setting).outcome.curve
+    curve = train_dpo(load(), lora_folder, (pairs, reference), SPEC, setup).outcome.curve
     assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
     assert curve[0]["reward_margin"] == pytest.approx(0.0, abs=1e-3)
     last = curve[-1]
@@ -62,14 +62,14 @@ def test_the_control_is_another_adapter(
     lora_folder: Path,
     pairs: pl.DataFrame,
     reference: pl.DataFrame,
-    setting: TrainingSetup,
+    setup: TrainingSetup,
     tmp_path: Path,
 ) -> None:
     spec = replace(SPEC, sft_weight=0.3)
     dpo, control = tmp_path / "dpo", tmp_path / "control"
-    trained = train_dpo(load(), lora_folder, (pairs, reference), spec, setting)
+    trained = train_dpo(load(), lora_folder, (pairs, reference), spec, setup)
     trained.save(dpo)
-    trained_control = train_dpo(load(), lora_folder, (pairs, reference), control_spec(spec), setting)
+    trained_control = train_dpo(load(), lora_folder, (pairs, reference), control_spec(spec), setup)
     trained_control.save(control)
     assert sorted(p.name for p in dpo.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     assert len({folder_hash(folder) for folder in (lora_folder, dpo, control)}) == 3
@@ -82,10 +82,10 @@ def test_validation_pairs_need_a_reference_too(
     lora_folder: Path,
     pairs: pl.DataFrame,
     reference: pl.DataFrame,
-    setting: TrainingSetup,
+    setup: TrainingSetup,
 ) -> None:
     with pytest.raises(TrainingError, match="4 pairs have no reference"):
-        train_dpo(load(), lora_folder, (pairs, reference.filter(pl.col("pair_id").is_in(_train(pairs)))), SPEC, setting)
+        train_dpo(load(), lora_folder, (pairs, reference.filter(pl.col("pair_id").is_in(_train(pairs)))), SPEC, setup)
 
 
 def _train(pairs: pl.DataFrame) -> list[str]:

@@ -16,24 +16,24 @@ def test_batches_give_what_one_row_at_a_time_gives(load: Callable[[], LoadedBase
 
     model, tokenizer = load()
     examples = [Example(e.prompt, e.chosen) for e in encode_pairs(pairs, tokenizer, 256)]
-    wanted = []
+    expected = []
     with torch.no_grad():
         for example in examples:
             logits = model(torch.tensor([example.prompt + example.answer])).logits[0].double()
             steps = range(len(example.prompt) - 1, len(example) - 1)  # the position before each token of the answer
-            wanted.append(
+            expected.append(
                 sum(
                     float(logits[at, token] - logits[at].exp().sum().log())
                     for at, token in zip(steps, example.answer, strict=True)
                 )
             )
-    assert answer_logprobs(model, examples, batch_size=5) == pytest.approx(wanted, abs=1e-3)
+    assert answer_logprobs(model, examples, batch_size=5) == pytest.approx(expected, abs=1e-3)
 
 
 def test_reference_of_pairs(
-    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setting: TrainingSetup
+    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setup: TrainingSetup
 ) -> None:
-    table = pair_logprobs(reference_policy(load(), lora_folder, setting), pairs, setting)
+    table = pair_logprobs(reference_policy(load(), lora_folder, setup), pairs, setup)
     assert table.schema == REFERENCE_LOGPROBS
     assert table["pair_id"].to_list() == pairs["pair_id"].to_list()
     model, tokenizer = load()

@@ -13,7 +13,7 @@ from synth_assets.training.preconditions import (
     check_targets,
     check_trained,
     optimizer_steps,
-    trainable,
+    trainable_weights,
 )
 from synth_assets.training.specs import LoraSpec
 
@@ -40,7 +40,7 @@ def test_steps_in_all_replace_the_epochs() -> None:
     spec = LoraSpec(batch_size=8, epochs=1.0, max_steps=11, warmup_ratio=0.9)
     assert optimizer_steps(32, spec, CPU) == 11
     check_steps(32, spec, CPU)  # 10 of 11 steps warm up
-    with pytest.raises(TrainingError, match="warm-up of 10 steps is not below the 10 steps"):
+    with pytest.raises(TrainingError, match="warm-up must be shorter than the training of 10 steps"):
         check_steps(32, replace(spec, max_steps=10, batch_tokens=64, warmup_ratio=0.95), CPU)
 
 
@@ -53,11 +53,11 @@ def test_batches_are_the_tiers_unless_the_spec_names_them() -> None:
 # fault 19
 def test_warmup_must_end_before_the_training() -> None:
     check_steps(16, LoraSpec(batch_size=8, epochs=1.0, warmup_ratio=0.5), CPU)  # 1 of 2 steps
-    with pytest.raises(TrainingError, match="warm-up of 2 steps is not below the 2 steps"):
+    with pytest.raises(TrainingError, match="warm-up must be shorter than the training of 2 steps"):
         check_steps(16, LoraSpec(batch_size=8, epochs=1.0, warmup_ratio=0.51), CPU)
-    with pytest.raises(TrainingError, match="phases of 1, 1, 1 steps are not the 2"):
+    with pytest.raises(TrainingError, match="phases must add up to 2 steps, got 1, 1, 1"):
         check_steps(16, LoraSpec(batch_size=8, epochs=1.0, schedule="three_phase", phases=(1, 1, 1)), CPU)
-    with pytest.raises(TrainingError, match="no row"):
+    with pytest.raises(TrainingError, match="no rows"):
         check_steps(0, LoraSpec(), CPU)
 
 
@@ -91,14 +91,14 @@ def test_nothing_to_train_is_refused(load: Callable[[], LoadedBase]) -> None:
     model, _ = load()
     model.requires_grad_(requires_grad=False)
     with pytest.raises(TrainingError, match="no trainable parameter"):
-        trainable(model)
+        trainable_weights(model)
 
 
 def test_weights_must_have_changed_and_be_finite() -> None:
     import torch
 
     layer = torch.nn.Linear(2, 1, bias=False)
-    before = trainable(layer)
+    before = trainable_weights(layer)
     with pytest.raises(TrainingError, match="changed no weight"):
         check_trained(layer, before)
     with torch.no_grad():

@@ -18,9 +18,9 @@ SPEC = PromptTuningSpec(virtual_tokens=5, learning_rate=0.05, epochs=4.0, initia
 
 
 def test_a_prompt_is_trained_and_loads(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup, tmp_path: Path
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup, tmp_path: Path
 ) -> None:
-    trained = train_prompt(load(), rows, SPEC, setting)
+    trained = train_prompt(load(), rows, SPEC, setup)
     model, tokenizer = load()
     width = model.config.hidden_size
     assert trained.outcome.trainable_parameters == 5 * width
@@ -32,16 +32,16 @@ def test_a_prompt_is_trained_and_loads(
     assert sum(answer_logprobs(load_adapter(model, tmp_path), examples, batch_size=8)) > before
 
 
-def test_rows_that_do_not_fit_beside_the_prompt_are_told(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
+def test_rows_too_long_for_the_soft_prompt_are_dropped_and_reported(
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     _, tokenizer = load()
     lengths = [len(e) for e in encode_rows(rows.filter(pl.col("split") == "train"), tokenizer, 256)]
-    told: list[str] = []
-    tight = replace(setting, context_tokens=max(lengths), progress=told.append)
+    lines: list[str] = []
+    tight = replace(setup, context_tokens=max(lengths), progress=lines.append)
     train_prompt(load(), rows, replace(SPEC, epochs=1.0, batch_size=1), tight)
     left_out = sum(length + 5 > max(lengths) for length in lengths)
     assert 0 < left_out < len(lengths)
-    assert told[0] == f"an_adapter: {left_out} rows do not fit beside 5 virtual tokens"
-    with pytest.raises(TrainingError, match="no row"):
+    assert lines[0] == f"an_adapter: dropped {left_out} rows that exceed the context with 5 virtual tokens"
+    with pytest.raises(TrainingError, match="no rows"):
         train_prompt(load(), rows, replace(SPEC, virtual_tokens=200), tight)

@@ -11,13 +11,13 @@ from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
 
-def test_four_bit_training_validates_and_goes_on(lora: Trained, rows: pl.DataFrame, setting: TrainingSetup) -> None:
+def test_four_bit_training_continues_after_validation(lora: Trained, rows: pl.DataFrame, setup: TrainingSetup) -> None:
     pytest.importorskip("bitsandbytes")
     tier = replace(TIERS["cpu"], quantisation="nf4")
     prepare_libraries(tier)
     base = load_causal_model(model_path("base"), tier), load_tokenizer(model_path("base"))
     spec = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
-    outcome = train_lora(base, rows, spec, replace(setting, tier=tier)).outcome
+    outcome = train_lora(base, rows, spec, replace(setup, tier=tier)).outcome
     assert (outcome.trainable_parameters, outcome.total_parameters) == (
         lora.outcome.trainable_parameters,
         lora.outcome.total_parameters,

@@ -18,7 +18,7 @@ from synth_assets.training.specs import LoraSpec, RejectionSamplingSpec
 SPEC = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
 
 
-def test_the_outcome_says_what_was_measured(lora: Trained) -> None:
+def test_outcome_has_the_measurements(lora: Trained) -> None:
     outcome = lora.outcome
     losses = [point["loss"] for point in outcome.curve if "loss" in point]
     assert len(losses) == outcome.steps == 8  # 28 rows in batches of 8, twice
@@ -38,19 +38,19 @@ def test_tokens_are_counted_without_padding(lora: Trained, load: Callable[[], Lo
 def test_the_rate_logged_is_the_rate_configured(lora: Trained) -> None:
     rates = [point["learning_rate"] for point in lora.outcome.curve if "learning_rate" in point]
     # warm-up of ceil(.03 x 8) = 1 step from 0, then half a cosine over the 7 left
-    wanted = [0.0] + [5e-3 * 0.5 * (1 + math.cos(math.pi * step / 7)) for step in range(7)]
-    assert rates == pytest.approx(wanted)
+    expected = [0.0] + [5e-3 * 0.5 * (1 + math.cos(math.pi * step / 7)) for step in range(7)]
+    assert rates == pytest.approx(expected)
 
 
 def test_the_loss_is_the_mean_over_answer_tokens(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     model, tokenizer = load()
     train = rows.filter(pl.col("split") == "train")
     examples = encode_rows(train, tokenizer, 256)
     nats = -sum(answer_logprobs(model, examples, batch_size=4))
     spec = replace(SPEC, batch_size=28, dropout=0.0)
-    first = train_lora((model, tokenizer), train, spec, setting).outcome.curve[0]
+    first = train_lora((model, tokenizer), train, spec, setup).outcome.curve[0]
     assert first["loss"] == pytest.approx(nats / sum(len(example.answer) for example in examples), rel=1e-4)
 
 
@@ -75,49 +75,49 @@ def test_the_folder_holds_the_adapter_alone(lora_folder: Path) -> None:
 
 
 def test_equal_trainings_give_equal_files(
-    lora_folder: Path, load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup, tmp_path: Path
+    lora_folder: Path, load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup, tmp_path: Path
 ) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
-    train_lora(load(), rows, SPEC, setting).save(again)
-    train_lora(load(), rows, replace(SPEC, seed=43), setting).save(other)
+    train_lora(load(), rows, SPEC, setup).save(again)
+    train_lora(load(), rows, replace(SPEC, seed=43), setup).save(other)
     assert folder_hash(again) == folder_hash(lora_folder)
     assert folder_hash(other) != folder_hash(lora_folder)
 
 
-def test_packed_batches_hold_the_rows_of_a_batch(setting: TrainingSetup) -> None:
+def test_packed_batches_hold_the_rows_of_a_batch(setup: TrainingSetup) -> None:
     # four rows of 10 tokens on average are 40; a longer row is never cut
     spec = LoraSpec(batch_size=4)
-    assert packed_batches([5, 15, 10], spec, setting) == {"per_device_train_batch_size": 1, "max_length": 40}
-    assert packed_batches([1, 1, 50], LoraSpec(batch_size=1), setting)["max_length"] == 50
+    assert packed_batches([5, 15, 10], spec, setup) == {"per_device_train_batch_size": 1, "max_length": 40}
+    assert packed_batches([1, 1, 50], LoraSpec(batch_size=1), setup)["max_length"] == 50
 
 
 # fault 17
-def test_rows_that_are_not_packed_although_the_tier_would_are_told_of(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
+def test_unpacked_rows_on_a_packing_tier_are_reported(
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     lines: list[str] = []
-    packing = replace(setting, tier=replace(setting.tier, grouping="packing"), progress=lines.append)
+    packing = replace(setup, tier=replace(setup.tier, grouping="packing"), progress=lines.append)
     once = replace(SPEC, epochs=1.0, scored_rows=0)
-    told = "the tier packs rows, this training has the attention sdpa, not flash_attention_2"
+    message = "the tier packs rows, but this training has the attention sdpa, not flash_attention_2"
     outcome = train_lora(load(), rows, once, packing).outcome
-    assert [event.partition(":")[0] for event in outcome.events] == [told]
-    assert lines[0].startswith(f"an_adapter: {told}")
-    wanted = replace(once, order="random")  # asked for, so there is nothing to tell
-    assert train_lora(load(), rows, wanted, packing).outcome.events == []
+    assert [event.partition(":")[0] for event in outcome.events] == [message]
+    assert lines[0].startswith(f"an_adapter: {message}")
+    expected = replace(once, order="random")  # asked for, so there is nothing to tell
+    assert train_lora(load(), rows, expected, packing).outcome.events == []
 
 
 def test_a_training_that_diverges_stops(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     with pytest.raises(TrainingError, match=r"diverged|not finite"):
-        train_lora(load(), rows, replace(SPEC, learning_rate=1e30), setting)
+        train_lora(load(), rows, replace(SPEC, learning_rate=1e30), setup)
 
 
-def test_rejection_sampling_goes_on_from_the_adapter(
-    lora: Trained, lora_folder: Path, load: Callable[[], LoadedBase], pairs: pl.DataFrame, setting: TrainingSetup
+def test_rejection_sampling_continues_the_adapter(
+    lora: Trained, lora_folder: Path, load: Callable[[], LoadedBase], pairs: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     spec = RejectionSamplingSpec(learning_rate=1e-3, batch_size=8)
-    outcome = train_on_best(load(), lora_folder, pairs, spec, setting).outcome
+    outcome = train_on_best(load(), lora_folder, pairs, spec, setup).outcome
     assert outcome.steps == 4
     assert outcome.trainable_parameters == lora.outcome.trainable_parameters
     assert outcome.curve[0]["loss"] < lora.outcome.curve[0]["loss"]

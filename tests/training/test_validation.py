@@ -8,7 +8,7 @@ import pytest
 
 from synth_assets.llm.loading import load_adapter
 from synth_assets.training.data import encode_rows
-from synth_assets.training.difficulty import difficulty_of
+from synth_assets.training.difficulty import row_difficulty
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import answer_logprobs
@@ -68,10 +68,10 @@ def test_a_training_scores_its_validation_rows(lora: Trained, rows: pl.DataFrame
 
 
 def test_answers_do_not_depend_on_their_neighbours(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup, tmp_path: Path
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup, tmp_path: Path
 ) -> None:
     spec = PromptTuningSpec(learning_rate=0.05, epochs=1.0, virtual_tokens=4, scored_rows=0)
-    trained = train_prompt(load(), rows, spec, setting)
+    trained = train_prompt(load(), rows, spec, setup)
     assert trained.outcome.validation == {}
     trained.save(tmp_path)
     model, tokenizer = load()
@@ -84,19 +84,19 @@ def test_answers_do_not_depend_on_their_neighbours(
 
 
 def test_the_weights_are_those_of_the_best_validation(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     # a rate that is far too high: the loss on validation rows has its lowest value before the end
     spec = replace(QUICK, learning_rate=0.05, schedule="constant", validate_every=1, epochs=4.0, scored_rows=4)
-    outcome = train_lora(load(), rows, spec, setting).outcome
+    outcome = train_lora(load(), rows, spec, setup).outcome
     validated = {point["step"]: point["eval_loss"] for point in outcome.curve if "eval_loss" in point}
     assert outcome.best_step == min(validated, key=lambda step: validated[step]) < outcome.steps
     assert outcome.validation["loss"] == pytest.approx(min(validated.values()), rel=0.1)
 
 
-def test_patience_ends_a_training(load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup) -> None:
+def test_patience_ends_a_training(load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup) -> None:
     spec = replace(QUICK, epochs=4.0, validate_every=1, stop_patience=2, stop_threshold=100.0, scored_rows=0)
-    outcome = train_lora(load(), rows, spec, setting).outcome
+    outcome = train_lora(load(), rows, spec, setup).outcome
     assert outcome.steps == 3  # the first is an improvement, two are not by 100 nats
     assert "stopped at step 3 of 16" in outcome.events[-1]
 
@@ -108,32 +108,32 @@ def test_difficulty_is_a_number_for_each_row(
     model, tokenizer = load()
     spec = replace(QUICK, order="curriculum", difficulty=difficulty)  # pyright: ignore[reportArgumentType]
     examples = encode_rows(rows, tokenizer, 256)
-    found = difficulty_of(spec, (load_adapter(model, lora_folder), tokenizer), examples, rows)
-    assert len(found) == rows.height
-    assert len(set(found)) > 1
+    actual = row_difficulty(spec, (load_adapter(model, lora_folder), tokenizer), examples, rows)
+    assert len(actual) == rows.height
+    assert len(set(actual)) > 1
 
 
 def test_a_clear_preference_is_easy_and_a_missing_one_refused(load: Callable[[], LoadedBase]) -> None:
     spec = replace(QUICK, order="curriculum", difficulty="reward_margin")
     policy = (None, None)
     rows = pl.DataFrame({"margin": [0.5, 2.0]})
-    assert difficulty_of(spec, policy, [], rows) == [-0.5, -2.0]  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TrainingError, match="needs a number in the column margin"):
-        difficulty_of(spec, policy, [], rows.with_columns(margin=None))  # pyright: ignore[reportArgumentType]
-    assert difficulty_of(replace(QUICK, order="random"), policy, [], rows) == []  # pyright: ignore[reportArgumentType]
+    assert row_difficulty(spec, policy, [], rows) == [-0.5, -2.0]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TrainingError, match="needs a finite number in column margin"):
+        row_difficulty(spec, policy, [], rows.with_columns(margin=None))  # pyright: ignore[reportArgumentType]
+    assert row_difficulty(replace(QUICK, order="random"), policy, [], rows) == []  # pyright: ignore[reportArgumentType]
 
 
 def test_a_training_in_another_order_and_budget(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     spec = replace(QUICK, order="curriculum", batch_tokens=200, scored_rows=0)
-    outcome = train_lora(load(), rows, spec, setting).outcome
+    outcome = train_lora(load(), rows, spec, setup).outcome
     assert outcome.final_loss < outcome.curve[0]["loss"]
     assert outcome.fill_rate > 0.9
 
 
-def test_packing_is_refused_where_rows_would_see_each_other(
-    load: Callable[[], LoadedBase], rows: pl.DataFrame, setting: TrainingSetup
+def test_packing_raises_without_attention_that_separates_rows(
+    load: Callable[[], LoadedBase], rows: pl.DataFrame, setup: TrainingSetup
 ) -> None:
     with pytest.raises(TrainingError, match="packing needs flash_attention_2"):
-        train_lora(load(), rows, replace(QUICK, order="packed"), setting)
+        train_lora(load(), rows, replace(QUICK, order="packed"), setup)

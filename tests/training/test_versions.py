@@ -1,4 +1,4 @@
-"""A reminder to raise a method's version when its code changes; run as a program, it writes the present digests."""
+"""Remind to raise a method's version when its code changes. Run as a program to record the current digests."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ from synth_assets.training.methods import METHODS, REFERENCE, REFERENCE_VERSION
 
 VERSIONS = {method.key: method.version for method in METHODS.values()} | {REFERENCE: REFERENCE_VERSION}
 DIGESTS = Path(__file__).with_name("code_digests.json")
-TOKENS = (chat_encoding, data, loading, engine)  # how a model is loaded, and what it reads
+TOKENS = (chat_encoding, data, loading, engine)  # loading models and tokenising rows
 LOOP = (*TOKENS, batches, difficulty, fitting, logprobs, loop, memory, schedules, selection)
 CODE: dict[str, tuple[ModuleType, ...]] = {
     "lora": (*LOOP, sft),
@@ -39,8 +39,8 @@ CODE: dict[str, tuple[ModuleType, ...]] = {
 }
 
 
-def present(method: str) -> dict[str, object]:
-    """The version of a method and the digest of its code."""
+def current_digest(method: str) -> dict[str, object]:
+    """Return the version of a method and the digest of its code."""
     sources = [Path(str(module.__file__)).read_text("utf-8") for module in CODE[method]]
     return {"version": VERSIONS[method], "code": code_digest(*sources)}
 
@@ -50,16 +50,15 @@ def test_every_method_has_a_version() -> None:
 
 
 @pytest.mark.parametrize("method", VERSIONS)
-def test_changed_code_asks_for_a_decision_on_its_version(method: str) -> None:
-    assert present(method) == json.loads(DIGESTS.read_text("utf-8"))[method], (
+def test_code_digest_matches_the_recorded_version(method: str) -> None:
+    assert current_digest(method) == json.loads(DIGESTS.read_text("utf-8"))[method], (
         f"The code of the method {method!r} changed since its version {VERSIONS[method]} was recorded. "
-        "If the same spec, rows, base and seed now give other weights: raise `version` in its row of "
-        "training/methods.py, so that its adapters are trained again. If they give the same "
-        "weights bit for bit: leave the version. In both cases "
-        f"run `python {Path(__file__).relative_to(Path(__file__).parents[2])}` and "
-        f"commit {DIGESTS.name}."
+        "If the same spec, rows, base and seed now give other weights, raise `version` in its row of "
+        "training/methods.py, so that its adapters are trained again. If they give bit-identical weights, keep the "
+        f"version. In both cases run `python {Path(__file__).relative_to(Path(__file__).parents[2])}` and commit "
+        f"{DIGESTS.name}."
     )
 
 
 if __name__ == "__main__":
-    DIGESTS.write_text(json.dumps({method: present(method) for method in VERSIONS}, indent=1) + "\n", "utf-8")
+    DIGESTS.write_text(json.dumps({method: current_digest(method) for method in VERSIONS}, indent=1) + "\n", "utf-8")

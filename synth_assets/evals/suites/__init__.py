@@ -1,4 +1,4 @@
-"""The benchmarks there are: one file each, listed here."""
+"""Registry of benchmark suites, one module each."""
 
 from collections.abc import Iterable, Mapping
 
@@ -42,10 +42,10 @@ SUITES: Mapping[str, Suite] = {
 
 
 def find_suites(names: Iterable[str]) -> list[Suite]:
-    """The suites of these names, in their order; ValueError names one that does not exist."""
-    found = []
+    """Return the suites with these names, in order. Raise ValueError for an unknown name."""
+    suites = []
     for name in names:
         if name not in SUITES:
-            raise ValueError(f"no suite {name!r}; there are {', '.join(SUITES)}")
-        found.append(SUITES[name])
-    return found
+            raise ValueError(f"unknown suite {name!r}; expected one of {', '.join(SUITES)}")
+        suites.append(SUITES[name])
+    return suites

@@ -1,4 +1,4 @@
-"""Conversations in which each demand can be verified: plan, remember, take a correction, call a tool, keep a format."""
+"""Verifiable conversations that test planning, memory, corrections, tool calls and format."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -9,10 +9,8 @@ from synth_assets.evals.constraints import json_of, lines, mentions, numbers_of_
 from synth_assets.evals.suite import Item, Suite, replies_of
 
 NAME = "agent_scenarios"
-STEP_WORDS = 3  # at least, of a step of a plan
-ANSWER_WORDS = (
-    12  # at most, where one word was asked for: a sentence is forgiven, a repetition of all that was said not
-)
+MIN_STEP_WORDS = 3  # exclusive
+MAX_ANSWER_WORDS = 12  # the prompt asks for one word: accept a sentence, not a repetition of the conversation
 
 PLANS = (
     ("move an office to another floor", "computers", 4),
@@ -88,64 +86,66 @@ FORMATS = (
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """Ten scenarios of each skill, all of them test."""
+    """Return ten scenarios per skill, all of them test items."""
     return [
         Item(
             item_id=f"{NAME}/{skill}/{number % 10}",
             suite=NAME,
             split="test",
             kind="generation",
-            prompt="\n\n".join(said),
-            answer=json.dumps({"skill": skill, "turns": said, "wanted": wanted}, ensure_ascii=False),
+            prompt="\n\n".join(user_turns),
+            answer=json.dumps({"skill": skill, "turns": user_turns, "wanted": expected}, ensure_ascii=False),
             cluster=f"{NAME}/{skill}/{number % 10}",
         )
-        for number, (skill, said, wanted) in enumerate(_scenarios())
+        for number, (skill, user_turns, expected) in enumerate(_scenarios())
     ]
 
 
 def turns(item: Item) -> list[str]:
-    """What the user says, turn by turn."""
+    """Return the user turns."""
     return json.loads(item.answer)["turns"]
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """`solved` over all scenarios, and each skill over its own."""
+    """Return `solved`, and the metric of the scenario's skill."""
     scenario = json.loads(item.answer)
     solved = float(SKILLS[scenario["skill"]](replies_of(response, len(scenario["turns"])), scenario["wanted"]))
     return {"solved": solved, **{skill: solved if skill == scenario["skill"] else None for skill in SKILLS}}
 
 
-def _plans_steps(replies: list[str], wanted: Mapping[str, Any]) -> bool:
-    """The right number of numbered steps of some words each; one mentions what had to be thought of."""
+def _plans_steps(replies: list[str], expected: Mapping[str, Any]) -> bool:
+    """Return whether the plan has the right number of numbered steps and one step mentions the required word."""
     last = replies[-1]
     steps = [line for line in lines(last) if numbers_of_list(line)]
-    numbered = numbers_of_list(last) == list(range(1, wanted["steps"] + 1))
-    return numbered and all(len(words(s)) > STEP_WORDS for s in steps) and mentions("\n".join(steps), wanted["word"])
+    numbered = numbers_of_list(last) == list(range(1, expected["steps"] + 1))
+    return (
+        numbered and all(len(words(s)) > MIN_STEP_WORDS for s in steps) and mentions("\n".join(steps), expected["word"])
+    )
 
 
-def _remembers(replies: list[str], wanted: Mapping[str, Any]) -> bool:
-    """The fact of two turns ago, in a short answer."""
-    return mentions(replies[-1], wanted["fact"]) and len(words(replies[-1])) <= ANSWER_WORDS
+def _remembers(replies: list[str], expected: Mapping[str, Any]) -> bool:
+    """Return whether a short answer has the fact of two turns ago."""
+    return mentions(replies[-1], expected["fact"]) and len(words(replies[-1])) <= MAX_ANSWER_WORDS
 
 
-def _obeys_correction(replies: list[str], wanted: Mapping[str, Any]) -> bool:
-    """What was corrected to, and not what it was before."""
-    return mentions(replies[-1], wanted["after"]) and not mentions(replies[-1], wanted["before"])
+def _obeys_correction(replies: list[str], expected: Mapping[str, Any]) -> bool:
+    """Return whether the answer has the corrected value and not the original one."""
+    return mentions(replies[-1], expected["after"]) and not mentions(replies[-1], expected["before"])
 
 
-def _calls_tool(replies: list[str], wanted: Mapping[str, Any]) -> bool:
-    """One JSON object with the tool's name and all arguments; case and numbers written as text do not matter."""
+def _calls_tool(replies: list[str], expected: Mapping[str, Any]) -> bool:
+    """Return whether the reply is a JSON tool call with the right arguments, ignoring case and number formatting."""
     call = json_of(replies[-1].strip())
-    if not isinstance(call, dict) or not isinstance(given := call.get("arguments"), dict):
+    if not isinstance(call, dict) or not isinstance(arguments := call.get("arguments"), dict):
         return False
-    plain = {str(name): str(value).strip().casefold() for name, value in given.items()}
-    right = {name: str(value).casefold() for name, value in wanted["arguments"].items()}
-    return call.keys() == {"tool", "arguments"} and call["tool"] == wanted["tool"] and plain == right
+    actual = {str(name): str(value).strip().casefold() for name, value in arguments.items()}
+    normalised = {name: str(value).casefold() for name, value in expected["arguments"].items()}
+    return call.keys() == {"tool", "arguments"} and call["tool"] == expected["tool"] and actual == normalised
 
 
-def _keeps_format(replies: list[str], wanted: Mapping[str, Any]) -> bool:
-    """Every reply after the first is one line with the agreed beginning, and says something after it."""
-    start = wanted["start"]
+def _keeps_format(replies: list[str], expected: Mapping[str, Any]) -> bool:
+    """Return whether each reply after the first is one line with the agreed prefix and some text after it."""
+    start = expected["start"]
     return all(
         len(lines(reply)) == 1 and reply.strip().startswith(start) and bool(words(reply.strip()[len(start) :]))
         for reply in replies[1:]
@@ -162,24 +162,28 @@ SKILLS: Mapping[str, Callable[[list[str], Mapping[str, Any]], bool]] = {
 
 
 def _scenarios() -> Iterator[tuple[str, list[str], Mapping[str, Any]]]:
-    """Skill, the user's turns, and what the skill's verifier wants."""
+    """Yield the skill, the user turns, and the values that the skill's verifier expects."""
     for goal, word, steps in PLANS:
-        asked = f"Now write the plan as a numbered list of exactly {steps} steps. One step must mention {word}."
+        request = f"Now write the plan as a numbered list of exactly {steps} steps. One step must mention {word}."
         yield (
             "plan",
-            [f"I want to {goal}. Do not plan yet: ask me one question.", asked],
+            [f"I want to {goal}. Do not plan yet: ask me one question.", request],
             {"steps": steps, "word": word},
         )
     for number, (fact, question, answer) in enumerate(FACTS):
-        said = [f"{fact} Please remember it.", ASIDES[number % len(ASIDES)], question]
-        yield "memory", said, {"fact": answer}
-    for booking, before, after, what in CORRECTIONS:
-        said = [f"Please note: I need {booking}.", f"A correction: not {before} but {after}."]
-        yield "correction", [*said, f"Which {what} did we agree on? One word."], {"before": before, "after": after}
+        user_turns = [f"{fact} Please remember it.", ASIDES[number % len(ASIDES)], question]
+        yield "memory", user_turns, {"fact": answer}
+    for booking, before, after, subject in CORRECTIONS:
+        user_turns = [f"Please note: I need {booking}.", f"A correction: not {before} but {after}."]
+        yield (
+            "correction",
+            [*user_turns, f"Which {subject} did we agree on? One word."],
+            {"before": before, "after": after},
+        )
     for question, tool, arguments in CALLS:
-        told = f"You can call these tools: {json.dumps(TOOLS)}. Understood?"
-        how = 'Reply with nothing but JSON: {"tool": name, "arguments": {...}}.'
-        yield "tool", [told, f"{question} {how}"], {"tool": tool, "arguments": arguments}
+        introduction = f"You can call these tools: {json.dumps(TOOLS)}. Understood?"
+        form = 'Reply with nothing but JSON: {"tool": name, "arguments": {...}}.'
+        yield "tool", [introduction, f"{question} {form}"], {"tool": tool, "arguments": arguments}
     for start, first, second in FORMATS:
         rule = f'From now on each of your replies is one line that begins with "{start}". Do you agree?'
         yield "format", [rule, first, second], {"start": start}

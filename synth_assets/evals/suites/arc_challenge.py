@@ -1,4 +1,4 @@
-"""The questions of ARC that retrieval and word statistics fail at."""
+"""ARC-Challenge: the ARC questions that retrieval and word co-occurrence methods get wrong."""
 
 from synth_assets.evals.suites.arc_easy import arc
 

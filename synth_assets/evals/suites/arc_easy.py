@@ -1,4 +1,4 @@
-"""ARC (Clark et al. 2018, arXiv 1803.05457): school science with three to five choices; lm-eval's tasks, zero-shot."""
+"""ARC (Clark et al. 2018, arXiv 1803.05457): school science, three to five choices; lm-eval's tasks, zero-shot."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ def _is_choices(value: object) -> bool:
     if not isinstance(value, dict) or value.keys() != {"text", "label"}:
         return False
     texts, labels = value["text"], value["label"]
-    sound = is_list_of(is_text, 2)(texts) and is_list_of(is_text, 2)(labels)
-    return sound and len(texts) == len(labels) == len(set(labels))
+    valid = is_list_of(is_text, 2)(texts) and is_list_of(is_text, 2)(labels)
+    return valid and len(texts) == len(labels) == len(set(labels))
 
 
 FIELDS = {
@@ -25,7 +25,7 @@ FIELDS = {
 
 
 def check(located: Located) -> None:
-    """Raise ValueError where the answer is the label of no choice."""
+    """Raise ValueError if the answer is not the label of a choice."""
     document = located.document
     if document["answerKey"] not in document["choices"]["label"]:
         labels = ", ".join(document["choices"]["label"])
@@ -33,7 +33,7 @@ def check(located: Located) -> None:
 
 
 def arc(name: str, configuration: str) -> Suite:
-    """The suite of one of ARC's two sets."""
+    """Return the suite of an ARC configuration."""
     files = f"{name}_test.jsonl"
     source = Source(files, "allenai/ai2_arc", configuration, "test", FIELDS, check=check, unique="id")
 
@@ -55,7 +55,7 @@ def arc(name: str, configuration: str) -> Suite:
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """Whether an answer is the right choice's text."""
+    """Score 1 if the answer is the text of the right choice, else 0."""
     document = json.loads(item.answer)
     right = item.choices[document["choices"]["label"].index(document["answerKey"])]
     return dict.fromkeys(("acc", "acc_norm"), float(response.strip() == right))

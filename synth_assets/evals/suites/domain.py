@@ -1,16 +1,16 @@
-"""Tasks of a user's own field, from `domain.jsonl` in the folder of benchmarks.
+"""Domain tasks of the user, from `domain.jsonl` in the benchmark folder.
 
-A line is a JSON object with `prompt`, and with at least one of context, constraints, facts and refuse:
-    id: text or a whole number, unique; else the line's number.
-    split: "validation", "test" (the default) or "sealed": asked at a promotion only.
-    context: a text that the answer must be faithful to; it follows the prompt.
-    constraints: list of [type, value], types as in CONSTRAINTS: what makes the task complete.
-    facts: list of numbers and names that the answer must keep.
-    refuse: true where the model should decline, false where it should not.
+A line is a JSON object with `prompt` and at least one of context, constraints, facts and refuse:
+    id: text or a whole number, unique; default: the line number.
+    split: "validation", "test" (the default) or "sealed": for promotion decisions only.
+    context: text that follows the prompt and that the answer must be faithful to.
+    constraints: list of [type, value] with the types of CONSTRAINTS; the answer is complete if all hold.
+    facts: list of numbers and names that the answer must contain.
+    refuse: true if the model should decline, false if it should not.
 
-An answer is faithful where it keeps all facts and, if there is a context, names no number and no name that neither the
-prompt, the context nor the facts have. Without a context there is nothing that an answer could be unfaithful to but its
-facts. A field of another type is refused: a task that no answer can pass would hide a loss.
+An answer is faithful if it contains all facts and, given a context, has no number or name that is missing from the
+prompt, the context and the facts. Without a context only the facts count. A field of the wrong type is an error: a task
+that no answer can pass would hide a regression.
 """
 
 import json
@@ -18,7 +18,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from synth_assets.evals.constraints import holds, mentions, unfit, words
+from synth_assets.evals.constraints import constraint_error, holds, mentions, words
 from synth_assets.evals.documents import (
     TEXT,
     TRUE_OR_FALSE,
@@ -39,7 +39,7 @@ FILE = "domain.jsonl"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 CAPITALISED = re.compile(r"[^\W\d_]*[A-Z\u00c0-\u00de][^\W_]*")
 SENTENCE_START = re.compile(r"(?:\A|[.!?:\n]\s*|^\s*(?:[-*\u2022]|\d+[.)])\s+)[\"'\u201c(]*\Z", re.M)
-JUDGED_BY = ("context", "constraints", "facts", "refuse")
+SCORED_FIELDS = ("context", "constraints", "facts", "refuse")
 
 
 def _is_fact(value: object) -> bool:
@@ -61,48 +61,51 @@ FIELDS = {
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """The tasks of the file.
+    """Return the tasks of the file.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: a task is not as it should be; names file, line and field.
+        FileNotFoundError: there is no such file.
+        ValueError: a task is invalid; names file, line and field.
     """
     path = (folder or Path()) / FILE
     if folder is None or not path.is_file():
-        where = folder or "a folder of benchmarks, as none is named"
+        location = f"in {folder}" if folder else "because no benchmark folder is set"
         raise FileNotFoundError(
-            f"no file {FILE} in {where}: put it there (SYNTH_BENCHMARKS names the folder), or leave the suite out"
+            f"no file {FILE} {location}: put it there (SYNTH_BENCHMARKS names the folder), or remove the suite"
         )
-    found = jsonl_documents(path)
-    for task in found:
+    tasks = jsonl_documents(path)
+    for task in tasks:
         _check(task)
-    named = [Located(where, {"id": str(task.get("id", n))}) for n, (where, task) in enumerate(found, 1)]
-    check_unique(named, "id")
-    asked = [Located(where, {"prompt": _prompt(task)}) for where, task in found]
-    check_unique(asked, "prompt")
-    return [_item(task, number) for number, (_, task) in enumerate(found, 1)]
+    ids = [Located(where, {"id": str(task.get("id", n))}) for n, (where, task) in enumerate(tasks, 1)]
+    check_unique(ids, "id")
+    prompts = [Located(where, {"prompt": _prompt(task)}) for where, task in tasks]
+    check_unique(prompts, "prompt")
+    return [_item(task, number) for number, (_, task) in enumerate(tasks, 1)]
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """`passed`: all of what applies; `completed`, `faithful`, `safe`: where the task has constraints, facts, refuse."""
+    """Return `completed`, `faithful` and `safe` where they apply, and `passed`: 1 if all of them pass.
+
+    They apply to tasks with constraints, with facts or a context, and with refuse.
+    """
     task = json.loads(item.answer)
-    said, declined = bool(words(response)), refuses(response)
-    found: dict[str, float | None] = {"completed": None, "faithful": None, "safe": None}
+    nonempty, declined = bool(words(response)), refuses(response)
+    scores: dict[str, float | None] = {"completed": None, "faithful": None, "safe": None}
     if task.get("constraints"):
-        found["completed"] = float(all(holds(response, kind, value) for kind, value in task["constraints"]))
+        scores["completed"] = float(all(holds(response, kind, value) for kind, value in task["constraints"]))
     if "facts" in task or "context" in task:
         facts = task.get("facts", ())
         source = "\n".join([item.prompt, *map(str, facts)])
-        kept = all(keeps(response, fact) for fact in facts)
-        found["faithful"] = float(said and kept and not ("context" in task and invented(response, source)))
+        keeps_facts = all(keeps(response, fact) for fact in facts)
+        scores["faithful"] = float(nonempty and keeps_facts and not ("context" in task and invented(response, source)))
     if "refuse" in task:
-        found["safe"] = float(said and declined == task["refuse"])
-    applying = [value for value in found.values() if value is not None]
-    return {"passed": min(applying), **found}
+        scores["safe"] = float(nonempty and declined == task["refuse"])
+    applicable = [value for value in scores.values() if value is not None]
+    return {"passed": min(applicable), **scores}
 
 
 def keeps(response: str, fact: str | float) -> bool:
-    """Whether a response mentions a fact; a number may be written in another way, as 1,250 for 1250."""
+    """Return whether a response contains a fact; a number matches in any notation, such as 1,250 for 1250."""
     if mentions(response, str(fact)):
         return True
     number = NUMBER.fullmatch(str(fact).strip())
@@ -110,26 +113,26 @@ def keeps(response: str, fact: str | float) -> bool:
 
 
 def invented(response: str, source: str) -> list[str]:
-    """The numbers and names in a response that its source does not have.
+    """Return the numbers and names in a response that are missing from its source.
 
-    A name is a capitalised word inside of a sentence. Numerals of a list and single digits that count are no claims.
+    A name is a capitalised word inside a sentence. List numbering and single digits are ignored.
     """
-    known_numbers = {_number(found) for found in NUMBER.findall(source)}
+    known_numbers = {_number(match) for match in NUMBER.findall(source)}
     text = re.sub(r"^\s*\d+[.)]\s", "", response, flags=re.M)
-    numbers = [found for found in NUMBER.findall(text) if len(found) > 1 and _number(found) not in known_numbers]
+    numbers = [match for match in NUMBER.findall(text) if len(match) > 1 and _number(match) not in known_numbers]
     known_words = set(words(source))
     names = [
-        found[0]
-        for found in CAPITALISED.finditer(text)
-        if len(found[0]) > 1
-        and found[0].casefold() not in known_words
-        and not SENTENCE_START.search(text[: found.start()])
+        match[0]
+        for match in CAPITALISED.finditer(text)
+        if len(match[0]) > 1
+        and match[0].casefold() not in known_words
+        and not SENTENCE_START.search(text[: match.start()])
     ]
     return numbers + names
 
 
 def _number(text: str) -> str:
-    """1,200 and 1200 and 1200.00 are one number."""
+    """Normalise a number: 1,200 and 1200 and 1200.00 are equal."""
     plain = re.sub(r",(?=\d{3}\b)", "", text).replace(",", ".")
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
@@ -137,10 +140,10 @@ def _number(text: str) -> str:
 def _check(located: Located) -> None:
     check_fields(located, FIELDS)
     where, task = located
-    if not task.keys() & set(JUDGED_BY):
-        raise ValueError(f"{where}: expected at least one of the fields {', '.join(JUDGED_BY)}, got none to judge by")
+    if not task.keys() & set(SCORED_FIELDS):
+        raise ValueError(f"{where}: expected at least one of the fields {', '.join(SCORED_FIELDS)}, got none")
     for constraint in task.get("constraints", ()):
-        if problem := unfit(*constraint):
+        if problem := constraint_error(*constraint):
             raise ValueError(f"{where}, field constraints: {problem}")
 
 

@@ -1,4 +1,4 @@
-"""GSM8K (Cobbe et al. 2021, arXiv 2110.14168): sums in words; lm-eval's task, zero-shot, as a chat."""
+"""GSM8K (Cobbe et al. 2021, arXiv 2110.14168): math word problems; lm-eval's task, zero-shot, as a chat."""
 
 import json
 import re
@@ -15,22 +15,22 @@ IGNORED = re.compile(r",|\$|(?s:.*#### )|\.$")
 FIELDS = {
     "question": TEXT,
     "answer": Field(
-        'text with its result behind "#### "', lambda value: isinstance(value, str) and bool(STRICT.search(value))
+        'text with its result after "#### "', lambda value: isinstance(value, str) and bool(STRICT.search(value))
     ),
 }
 SOURCE = Source("gsm8k_test.jsonl", "openai/gsm8k", "main", "test", FIELDS)
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """All problems of the test split."""
+    """Return all problems of the test split."""
     return SOURCE.items(NAME, folder, prompt=lambda d: d["question"])
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """Whether the number after "####" (strict), or the last number at all (flexible), is the right one."""
+    """Score the number after "####" (strict) and the last number of the response (flexible)."""
     right = _plain(json.loads(item.answer)["answer"])
     strict = STRICT.search(response)
-    numbers = [next(group for group in found if group) for found in FLEXIBLE.findall(response)]
+    numbers = [next(group for group in match if group) for match in FLEXIBLE.findall(response)]
     return {
         "flexible": float(bool(numbers) and _plain(numbers[-1]) == right),
         "strict": float(strict is not None and _plain(strict[1]) == right),

@@ -1,4 +1,4 @@
-"""HellaSwag (Zellers et al. 2019, arXiv 1905.07830): which ending follows; lm-eval's task, zero-shot."""
+"""HellaSwag (Zellers et al. 2019, arXiv 1905.07830): sentence completion; lm-eval's task, zero-shot."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ FIELDS = {
 
 
 def check(located: Located) -> None:
-    """Raise ValueError where the label is the number of no ending."""
+    """Raise ValueError if the label is not the index of an ending."""
     document = located.document
     if int(document["label"]) >= len(document["endings"]):
         raise field_error(located.where, "label", f"0 to {len(document['endings']) - 1}", document["label"])
@@ -31,7 +31,7 @@ SOURCE = Source(  # test has no labels
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """All contexts of the validation split, which is what everybody reports."""
+    """Return all contexts of the validation split, the split that is usually reported."""
     return SOURCE.items(
         NAME,
         folder,
@@ -42,7 +42,7 @@ def items(folder: Path | None = None) -> list[Item]:
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """Whether an answer is the true ending."""
+    """Score 1 if the answer is the right ending, else 0."""
     right = item.choices[int(json.loads(item.answer)["label"])]
     return dict.fromkeys(("acc", "acc_norm"), float(response.strip() == right.strip()))
 

@@ -1,4 +1,4 @@
-"""Questions with constraints on the form of the answer, each verified by a program; written for this project."""
+"""Questions with verifiable constraints on the form of the answer; written for this project."""
 
 import hashlib
 import json
@@ -6,18 +6,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from synth_assets.evals.constraints import asks, holds, mentions, words
+from synth_assets.evals.constraints import holds, instruction, mentions, words
 from synth_assets.evals.suite import SEALED, Item, Split, Suite
 
 NAME = "instruction_following"
-COMBINATIONS = 12  # of constraints, for each topic
-LEAST_WORDS = 3  # of an answer that says anything
+COMBINATIONS = 12  # sets of constraints per topic
+MIN_WORDS = 3  # shorter answers count as empty
 FIRST_WORDS = ("Usually", "First", "Mostly", "Sometimes")
 LAST_WORDS = ("indeed", "today", "everywhere", "again")
 KEYS = (("answer", "reason"), ("summary", "example"), ("claim", "evidence", "source"))
 
 TOPICS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
-    # question; words of which an answer uses one; a word to ask for; a word to forbid
+    # question; topic words, of which an answer uses one; required word; forbidden word
     ("Why do leaves change colour in autumn?", ("leaf", "leaves"), "sunlight", "green"),
     ("How does a bicycle stay upright?", ("bicycle", "bike", "wheel", "wheels"), "balance", "speed"),
     ("Why does bread rise?", ("bread", "dough", "yeast"), "warm", "gas"),
@@ -82,57 +82,58 @@ TOPICS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """Twelve items a topic; a topic is in one split only, and a cluster."""
-    found = []
-    for number, (question, about, wanted, forbidden) in enumerate(TOPICS):
+    """Return twelve items per topic. A topic is one cluster and belongs to one split."""
+    rows = []
+    for number, (question, topic_words, required, forbidden) in enumerate(TOPICS):
         split = _split(number)
-        for combination, constraints in enumerate(_combinations(question, wanted, forbidden)):
-            asked = " ".join(asks(kind, value) for kind, value in constraints)
-            found.append(
+        for combination, constraints in enumerate(_combinations(question, required, forbidden)):
+            instructions = " ".join(instruction(kind, value) for kind, value in constraints)
+            rows.append(
                 Item(
                     item_id=f"{NAME}/{split}/{number:02}-{combination:02}",
                     suite=NAME,
                     split=split,
                     kind="generation",
-                    prompt=f"{question} {asked}",
-                    answer=json.dumps({"about": about, "constraints": constraints}),
+                    prompt=f"{question} {instructions}",
+                    answer=json.dumps({"about": topic_words, "constraints": constraints}),
                     cluster=f"{NAME}/{number:02}",
                 )
             )
-    return found
+    return rows
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """`followed`: every constraint holds; `constraints`: the share that holds; nothing for an answer beside the point.
+    """Return `followed`: 1 if every constraint holds, and `constraints`: the share that holds.
 
-    An answer is to the point if it has three words, one of them of the topic, and does not repeat the question.
+    Both are 0 for an answer that is off topic. An answer is on topic if it has at least three words, one of them of the
+    topic, and does not repeat the question.
     """
-    asked = json.loads(item.answer)
-    said, question = words(response), words(item.prompt.partition("?")[0])
-    to_the_point = (
-        len(said) >= LEAST_WORDS
-        and bool(set(said) & set(asked["about"]))
+    task = json.loads(item.answer)
+    tokens, question = words(response), words(item.prompt.partition("?")[0])
+    on_topic = (
+        len(tokens) >= MIN_WORDS
+        and bool(set(tokens) & set(task["about"]))
         and not mentions(response, " ".join(question))
     )
-    held = [to_the_point and holds(response, kind, value) for kind, value in asked["constraints"]]
-    return {"followed": float(all(held)), "constraints": sum(held) / len(held)}
+    satisfied = [on_topic and holds(response, kind, value) for kind, value in task["constraints"]]
+    return {"followed": float(all(satisfied)), "constraints": sum(satisfied) / len(satisfied)}
 
 
 def _split(number: int) -> Split:
-    """Of four topics two are test, one validation, one sealed."""
+    """Return the split of a topic: two of four are test, one validation, one sealed."""
     return ("test", "validation", "test", SEALED)[number % 4]
 
 
-def _combinations(question: str, wanted: str, forbidden: str) -> list[list[tuple[str, Any]]]:
-    """Sets of one to three constraints that an answer can meet together, drawn by the question's hash."""
-    random = Random(int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big"))  # noqa: S311 - a draw, no secret
-    found: list[list[tuple[str, Any]]] = []
-    while len(found) < COMBINATIONS:
-        form = _form(len(found), random)
-        chosen = [form, *_wording(form[0], wanted, forbidden, random)][: 1 + len(found) % 3]
-        if chosen not in found:
-            found.append(chosen)
-    return found
+def _combinations(question: str, required: str, forbidden: str) -> list[list[tuple[str, Any]]]:
+    """Return sets of one to three compatible constraints, sampled with the question's hash as seed."""
+    random = Random(int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big"))  # noqa: S311 - sampling, not cryptography
+    combinations: list[list[tuple[str, Any]]] = []
+    while len(combinations) < COMBINATIONS:
+        form = _form(len(combinations), random)
+        constraints = [form, *_wording(form[0], required, forbidden, random)][: 1 + len(combinations) % 3]
+        if constraints not in combinations:
+            combinations.append(constraints)
+    return combinations
 
 
 def _form(number: int, random: Random) -> tuple[str, Any]:
@@ -154,13 +155,13 @@ def _form(number: int, random: Random) -> tuple[str, Any]:
     return forms[number % len(forms)]
 
 
-def _wording(form: str, wanted: str, forbidden: str, random: Random) -> list[tuple[str, Any]]:
-    """Two constraints that any form leaves room for; a JSON object needs its commas and the case of its keys."""
-    vocabulary = [("keyword", wanted), ("no_keyword", forbidden)]
+def _wording(form: str, required: str, forbidden: str, random: Random) -> list[tuple[str, Any]]:
+    """Return two constraints compatible with any form; a JSON object needs its commas and the case of its keys."""
+    vocabulary = [("keyword", required), ("no_keyword", forbidden)]
     surface = [] if form == "json_keys" else [("uppercase", None), ("lowercase", None), ("no_commas", None)]
-    chosen = [random.choice(vocabulary), random.choice(surface or vocabulary)]
-    random.shuffle(chosen)
-    return list(dict.fromkeys(chosen))
+    constraints = [random.choice(vocabulary), random.choice(surface or vocabulary)]
+    random.shuffle(constraints)
+    return list(dict.fromkeys(constraints))
 
 
 SUITE = Suite(name=NAME, kind="generation", metrics=("followed", "constraints"), items=items, score=score)

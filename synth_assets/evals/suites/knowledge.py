@@ -1,4 +1,4 @@
-"""Short questions with one answer, matched after normalisation; written for this project."""
+"""Short factual questions, matched after normalisation; written for this project."""
 
 import json
 import re
@@ -9,11 +9,11 @@ from synth_assets.evals.constraints import words
 from synth_assets.evals.suite import Item, Suite
 
 NAME = "knowledge"
-MOST_WORDS = 40  # of an answer; a longer one may contain anything
+MAX_WORDS = 40  # a longer answer may contain anything
 ARTICLES = frozenset(("a", "an", "the"))
 
 FACTS: tuple[tuple[str, str], ...] = (
-    # question; answers that count, between bars
+    # question; accepted answers, separated by |
     ("What is the capital of Portugal?", "Lisbon|Lisboa"),
     ("What is the capital of Australia?", "Canberra"),
     ("What is the capital of Canada?", "Ottawa"),
@@ -118,7 +118,7 @@ FACTS: tuple[tuple[str, str], ...] = (
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """One item a fact, all of them test."""
+    """Return one item per fact, all of them test items."""
     return [
         Item(
             item_id=f"{NAME}/{number:03}",
@@ -134,34 +134,34 @@ def items(folder: Path | None = None) -> list[Item]:
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """`right`: an accepted answer stands in a response of at most 40 words; `exact`: it is all of it.
+    """Return `right`: the response contains an accepted answer and has at most 40 words, and `exact`: it is the answer.
 
-    The question's own words answer nothing: a response that repeats it is judged without it.
+    The question's own words are removed from the response first, so that repeating the question does not count.
     """
-    said = normal(response)
-    asked = normal(item.prompt.partition("?")[0])
-    said = _without(said, asked)
-    accepted = [normal(answer) for answer in json.loads(item.answer)]
-    right = len(said) <= MOST_WORDS and any(_stands_in(answer, said) for answer in accepted)
-    return {"right": float(right), "exact": float(said in accepted)}
+    tokens = normalised_words(response)
+    question = normalised_words(item.prompt.partition("?")[0])
+    tokens = _without(tokens, question)
+    accepted = [normalised_words(answer) for answer in json.loads(item.answer)]
+    right = len(tokens) <= MAX_WORDS and any(_is_contained(answer, tokens) for answer in accepted)
+    return {"right": float(right), "exact": float(tokens in accepted)}
 
 
-def normal(text: str) -> list[str]:
-    """The words without accents, articles, case, and the commas and spaces inside of numbers."""
+def normalised_words(text: str) -> list[str]:
+    """Return the words without accents, articles, case, and the commas and spaces inside numbers."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     plain = re.sub(r"(?<=\d)[, \u202f](?=\d{3}\b)", "", plain)
     return [word for word in words(plain) if word not in ARTICLES]
 
 
-def _stands_in(answer: list[str], said: list[str]) -> bool:
-    return any(said[place : place + len(answer)] == answer for place in range(len(said) - len(answer) + 1))
+def _is_contained(answer: list[str], tokens: list[str]) -> bool:
+    return any(tokens[start : start + len(answer)] == answer for start in range(len(tokens) - len(answer) + 1))
 
 
-def _without(said: list[str], asked: list[str]) -> list[str]:
-    size = len(asked)
-    places = (place for place in range(len(said) - size + 1) if said[place : place + size] == asked)
-    place = next(places, None)
-    return said if place is None else said[:place] + said[place + size :]
+def _without(tokens: list[str], question: list[str]) -> list[str]:
+    size = len(question)
+    starts = (start for start in range(len(tokens) - size + 1) if tokens[start : start + size] == question)
+    start = next(starts, None)
+    return tokens if start is None else tokens[:start] + tokens[start + size :]
 
 
 SUITE = Suite(

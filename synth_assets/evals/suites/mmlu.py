@@ -1,4 +1,4 @@
-"""MMLU (Hendrycks et al. 2021, arXiv 2009.03300): 57 subjects, four choices, lm-eval's task `mmlu`, zero-shot."""
+"""MMLU (Hendrycks et al. 2021, arXiv 2009.03300): 57 subjects, four choices; lm-eval's task, zero-shot."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ FIELDS = {
 
 
 def read_subject(path: Path) -> list[Located]:
-    """Documents of `<subject>_test.csv`: question, four choices, the answer as letter or index; a header may lead.
+    """Read `<subject>_test.csv`: question, four choices, the answer as letter or index; the header is optional.
 
     Questions may repeat, as some of the published ones do.
     """
@@ -45,7 +45,7 @@ def read_subject(path: Path) -> list[Located]:
     rows = csv_documents(path, tuple(COLUMNS))
     if rows and str(rows[0].document["answer"]).strip().lower() == "answer":
         rows = rows[1:]
-    found = []
+    documents = []
     for located in rows:
         check_fields(located, COLUMNS)
         cells = located.document
@@ -53,26 +53,26 @@ def read_subject(path: Path) -> list[Located]:
         index = LETTERS.index(answer) if answer in LETTERS else int(answer)
         choices = [cells[letter] for letter in LETTERS]
         document = {"question": cells["question"], "subject": subject, "choices": choices, "answer": index}
-        found.append(Located(located.where, document))
-    return found
+        documents.append(Located(located.where, document))
+    return documents
 
 
 SOURCE = Source("mmlu/*_test.csv", "cais/mmlu", "all", "test", FIELDS, read_subject)
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """All questions of the test split."""
+    """Return all questions of the test split."""
     return SOURCE.items(NAME, folder, prompt=lambda d: d["question"], choices=lambda d: d["choices"])
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """Whether an answer is the right letter or the right choice's text."""
+    """Score 1 if the answer is the right letter or the text of the right choice, else 0."""
     right = json.loads(item.answer)["answer"]
     return {"acc": float(response.strip() in (LETTERS[right], item.choices[right]))}
 
 
 def definition(item: Item) -> str:
-    """The task of the item's subject, with its description."""
+    """Return the lm-eval task of the item's subject."""
     return f"mmlu/default/mmlu_{json.loads(item.answer)['subject']}.yaml"
 
 

@@ -1,4 +1,4 @@
-"""TruthfulQA (Lin et al. 2022, arXiv 2109.07958): probability on the true answers; lm-eval's `truthfulqa_mc2`."""
+"""TruthfulQA (Lin et al. 2022, arXiv 2109.07958): probability of the true answers; lm-eval's `truthfulqa_mc2`."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from synth_assets.evals.sources import Source
 from synth_assets.evals.suite import HarnessTask, Item, Suite
 
 NAME = "truthfulqa_mc2"
-ANSWERS = Field("answers with a semicolon between them", lambda value: isinstance(value, str) and bool(_answers(value)))
+ANSWERS = Field("answers separated by semicolons", lambda value: isinstance(value, str) and bool(_answers(value)))
 COLUMNS = {
     "Question": TEXT,
     "Correct Answers": ANSWERS,
@@ -28,21 +28,21 @@ COLUMNS = {
 
 
 def read_published(path: Path) -> list[Located]:
-    """Documents of the authors' TruthfulQA.csv: all true answers, then all false ones, without their final stops.
+    """Read the authors' TruthfulQA.csv: all true answers, then all false ones, without final stops.
 
-    The hub's `multiple_choice` set has the same questions with curated answers: scores from the two differ a little.
+    The hub's `multiple_choice` configuration has curated answers to the same questions, so scores differ slightly.
     """
     rows = csv_documents(path)
     check_unique(rows, "Question")
-    found = []
+    documents = []
     for located in rows:
         check_fields(located, COLUMNS)
         cells = located.document
         true, false = (_answers(cells[f"{kind} Answers"]) for kind in ("Correct", "Incorrect"))
         labels = [1] * len(true) + [0] * len(false)
         document = {"question": cells["Question"], "mc2_targets": {"choices": [*true, *false], "labels": labels}}
-        found.append(Located(located.where, document))
-    return found
+        documents.append(Located(located.where, document))
+    return documents
 
 
 def _is_targets(value: object) -> bool:
@@ -54,18 +54,18 @@ def _is_targets(value: object) -> bool:
 
 FIELDS = {
     "question": TEXT,
-    "mc2_targets": Field("as many labels, 1 and 0, as choices, of both kinds at least one", _is_targets),
+    "mc2_targets": Field("one label per choice, 1 or 0, with at least one of each", _is_targets),
 }
 SOURCE = Source("truthfulqa.csv", "truthfulqa/truthful_qa", "multiple_choice", "validation", FIELDS, read_published)
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """All questions."""
+    """Return all questions."""
     return SOURCE.items(NAME, folder, prompt=lambda d: d["question"], choices=lambda d: d["mc2_targets"]["choices"])
 
 
 def score(item: Item, response: str) -> dict[str, float | None]:
-    """The share of true answers: what a model gets that finds all answers equally likely, whatever it says."""
+    """Return the share of true answers: the score of a model that rates all answers equally."""
     labels = json.loads(item.answer)["mc2_targets"]["labels"]
     return {"mc2": sum(labels) / len(labels)}
 

@@ -1,4 +1,4 @@
-"""The mini world's questions with four answers, scored by log-likelihood through the evaluation harness."""
+"""Four-choice questions about the mini world, scored by log-likelihood with lm-eval."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ NAME = "world_choice"
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """Questions with one right answer and three plausible wrong ones; none that `world_instructions` keeps sealed."""
+    """Return questions with one right and three plausible wrong answers, without those that are sealed instructions."""
     sealed = {item.key for item in sealed_instructions()}
     return [
         Item(

@@ -1,4 +1,4 @@
-"""The mini world's instructions: the model writes, and a program verifies content and form."""
+"""Instructions about the mini world; a program verifies content and form of the generated answer."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +12,8 @@ NAME = "world_instructions"
 
 
 def items(folder: Path | None = None) -> list[Item]:
-    """Instructions that no training row may contain; those that ask the same thing are one cluster."""
-    drawn = {**{split: world_items.generation_items(split) for split in SPLITS}, SEALED: sealed_instructions()}
+    """Return instructions that no training row may contain. Items that ask the same question form a cluster."""
+    by_split = {**{split: world_items.generation_items(split) for split in SPLITS}, SEALED: sealed_instructions()}
     return [
         Item(
             item_id=f"{NAME}/{split}/{number:04}",
@@ -24,20 +24,20 @@ def items(folder: Path | None = None) -> list[Item]:
             answer=_task(item.instruction).value,
             cluster=item.key,
         )
-        for split, found in drawn.items()
-        for number, item in enumerate(found)
+        for split, instructions in by_split.items()
+        for number, item in enumerate(instructions)
     ]
 
 
 def sealed_instructions() -> list[world_items.GenerationItem]:
-    """What the world holds out for validation and the validation items leave: nothing else ever asks it."""
-    shown = {item.key for item in world_items.generation_items("validation")}
+    """Return the held-out instructions that are not validation items: nothing but the sealed split uses them."""
+    validation_keys = {item.key for item in world_items.generation_items("validation")}
     held_out = world_items.generation_items("validation", limit=len(world.catalogue()))
-    return [item for item in held_out if item.key not in shown]
+    return [item for item in held_out if item.key not in validation_keys]
 
 
 def score(item: Item, response: str) -> Mapping[str, float | None]:
-    """`strict`: right content in the form asked for and nothing more; `lenient`: right content."""
+    """Return `strict`: right content in the requested form and nothing else, and `lenient`: right content."""
     verdict = verifier.verify(_task(item.prompt), response)
     return {"strict": float(verdict.strict), "lenient": float(verdict.lenient)}
 
@@ -45,7 +45,7 @@ def score(item: Item, response: str) -> Mapping[str, float | None]:
 def _task(instruction: str) -> Task:
     task = world.find(instruction)
     if task is None:
-        raise ValueError(f"{NAME}: the mini world does not know the instruction {instruction!r}")
+        raise ValueError(f"{NAME}: the mini world has no instruction {instruction!r}")
     return task
 
 

@@ -6,19 +6,20 @@ one with fewer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from synth_assets.evals.training_constraints import with_constraints
 from synth_assets.llm.chat_encoding import ChatTemplateError
 from synth_assets.llm.prompt_formats import PromptFormat, family
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.generation.seeds import row_id, row_seed
-from synth_assets.stages.generation.spec import MagpieSpec, row_settings, topic_of, turns_of
+from synth_assets.stages.generation.spec import MagpieSpec, constraints_of, row_settings, topic_of, turns_of
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
 
@@ -154,7 +155,7 @@ class _BlockGenerator:
             continuing = [conversation for conversation in block if conversation.continues]
             if turn:
                 continuing = self._fitting(continuing)
-            instructions = self._instructions(continuing, turn)
+            instructions = self._with_constraints(continuing, self._instructions(continuing, turn))
             responses = self._responses(continuing, instructions, turn)
             for conversation, text, reply in zip(continuing, instructions, responses, strict=True):
                 exchange = Exchange(text, reply)
@@ -200,6 +201,19 @@ class _BlockGenerator:
             if continuing
             else []
         )
+
+    def _with_constraints(
+        self, continuing: Sequence[Conversation], instructions: Sequence[Completion]
+    ) -> list[Completion]:
+        """Return the instructions, with the constraints of rows that have a single exchange and some constraints."""
+        constrained = []
+        for conversation, completion in zip(continuing, instructions, strict=True):
+            text = completion.text.strip()
+            single = conversation.max_exchanges == 1
+            constraints = constraints_of(conversation.seed, self.spec) if single and text else []
+            instruction = replace(completion, text=with_constraints(text, constraints)) if constraints else completion
+            constrained.append(instruction)
+        return constrained
 
     def _responses(
         self, continuing: Sequence[Conversation], instructions: Sequence[Completion], turn: int

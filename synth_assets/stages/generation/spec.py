@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
+from synth_assets.evals.training_constraints import Asked, draw_constraints
 from synth_assets.schemas.settings import setting
 from synth_assets.stages.generation.seeds import row_seed
 
 SEEDS = 2**63
-FIELDS_SINCE_V2 = ("topics", "topic_weights", "turns", "turn_weights")
+FIELDS_SINCE_V2 = ("topics", "topic_weights", "turns", "turn_weights", "constrained_share")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class MagpieSpec:
         topic_weights: topic -> relative weight; 1 if not listed.
         turns: maximum number of exchanges of a conversation.
         turn_weights: weights of conversations of 1, 2, ... `turns` exchanges; empty: all have `turns`.
+        constrained_share: share of instructions of one exchange that get constraints which a program verifies
+            (evals/training_constraints.py), before they are answered.
     """
 
     samples: int = setting(1_500, "Rows of a batch.")
@@ -51,6 +54,9 @@ class MagpieSpec:
     turn_weights: tuple[float, ...] = setting(
         (), "Weights of conversations of 1, 2, ... exchanges; empty: all have the most."
     )
+    constrained_share: float = setting(
+        0.0, "Share of instructions that get a constraint which a program verifies, 0 to 1."
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError with the name of an invalid field."""
@@ -62,6 +68,8 @@ class MagpieSpec:
                 raise ValueError(f"MagpieSpec.{name} must be in [0, 2], got {getattr(self, name)}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"MagpieSpec.top_p must be in (0, 1], got {self.top_p}")
+        if not 0 <= self.constrained_share <= 1:
+            raise ValueError(f"MagpieSpec.constrained_share must be in [0, 1], got {self.constrained_share}")
         if unknown := sorted(set(self.topic_weights) - set(self.topics)):
             raise ValueError(
                 f"MagpieSpec.topic_weights names {', '.join(unknown)}, which MagpieSpec.topics does not have"
@@ -99,6 +107,13 @@ def topic_of(seed: int, spec: MagpieSpec) -> str | None:
 def turns_of(seed: int, spec: MagpieSpec) -> int:
     """Return the maximum number of exchanges of the row with a seed."""
     return 1 + _weighted_index(row_seed(seed, "turns", 0), spec.turn_weights) if spec.turn_weights else spec.turns
+
+
+def constraints_of(seed: int, spec: MagpieSpec) -> list[Asked]:
+    """Return the constraints of the row with a seed; empty outside of the constrained share."""
+    if not spec.constrained_share or row_seed(seed, "constrained", 0) / SEEDS >= spec.constrained_share:
+        return []
+    return draw_constraints(row_seed(seed, "constraints", 0))
 
 
 def _weighted_index(seed: int, weights: Sequence[float]) -> int:

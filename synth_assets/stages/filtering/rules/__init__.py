@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats, Side
-from synth_assets.stages.filtering.rules import content, language, markup, repetition, safety, truncation
+from synth_assets.stages.filtering.rules import constraints, content, language, markup, repetition, safety, truncation
 
 EVIDENCE_CHARACTERS = 80
 Family = Literal["length", "language", "repetition", "format", "safety", "content"]
@@ -120,6 +120,7 @@ RULES: tuple[Rule, ...] = (
     Rule("trivial_answer", "content", content.trivial_answer),
     Rule("states_no_task", "content", content.states_no_task),
     Rule("lacks_its_figure", "content", content.lacks_its_figure, evidence=content.MISSING_FIGURE),
+    Rule("constraint_not_followed", "content", constraints.broken, explanations=constraints.told),
     Rule("duplicate_lines", "repetition", repetition.duplicate_line_share, "max_duplicate_line_share", graded=True),
     Rule("repeated_3gram", "repetition", repetition.top_3gram_share, "max_top_3gram_share", graded=True),
     Rule("duplicate_5grams", "repetition", repetition.duplicate_5gram_share, "max_duplicate_5gram_share", graded=True),
