@@ -128,7 +128,7 @@ def test_adapter_outside_the_home_is_refused(path: str, world: World) -> None:
     assert "has no folder under" in problems(record, world.home)["adapter_is_complete"]
 
 
-def test_every_check_of_a_failed_adapter_tells_why(world: World) -> None:
+def test_every_check_of_a_failed_adapter_has_a_reason(world: World) -> None:
     failed = replace(
         world.data["dpo_adapter"], failure="diverged", path="", manifest_sha256="", final_loss=float("nan")
     )

@@ -66,7 +66,7 @@ def test_expectation_that_raises_fails_with_its_exception() -> None:
     assert "mean" in str(result.metadata["exception"].value)
 
 
-def test_empty_table_passes_what_holds_for_every_row() -> None:
+def test_an_empty_table_passes_row_expectations() -> None:
     results = evaluate("table", table().head(0), [present("row_id", "ids"), between("share", "shares", 0, 1)])
     assert [r.passed for r in results] == [True, True]
     assert results[0].metadata["rows_checked"].value == 0
@@ -103,7 +103,7 @@ def test_reads_only_the_columns_that_are_named() -> None:
 
 
 @pytest.mark.parametrize(("severity", "stops"), [("critical", True), ("warning", False)])
-def test_only_a_critical_expectation_stops_what_reads_the_table(severity: str, stops: bool) -> None:
+def test_only_a_critical_expectation_blocks_downstream_assets(severity: str, stops: bool) -> None:
     @dg.asset
     def rows() -> pl.LazyFrame:
         return pl.LazyFrame({"row_id": ["a", None]})
@@ -129,7 +129,7 @@ def test_a_person_may_run_one_check_of_a_table() -> None:
     assert [e.check_name for e in result.get_asset_check_evaluations()] == ["shares"]
 
 
-def test_run_of_a_partition_checks_that_partition_and_a_run_by_hand_all() -> None:
+def test_a_partitioned_run_checks_its_partition_and_other_runs_all() -> None:
     batches = {"first": table(2), "second": table(3)}
     assert of_this_run(_Run("second"), batches).collect().height == 3  # pyright: ignore[reportArgumentType]
     assert of_this_run(_Run(None), batches).collect().height == 5  # pyright: ignore[reportArgumentType]

@@ -146,7 +146,7 @@ def test_the_same_variant_again_trains_and_measures_nothing(deployment: Deployme
     assert {path.name for path in deployment.home.glob("shards/**/*.parquet")} == shards
 
 
-def test_what_cannot_run_here_is_told_and_left_out(deployment: Deployment, study: Frontier) -> None:
+def test_a_variant_that_cannot_run_is_reported_and_left_out(deployment: Deployment, study: Frontier) -> None:
     variant = deployment.variant(QUANTISED)
     assert MISSING_LIBRARY in variant.not_run
     assert (variant.numbers, variant.path) == ({}, "")
@@ -160,7 +160,7 @@ def test_latencies_are_of_the_measured_cells(deployment: Deployment, study: Fron
     assert timed["prompts"].to_list() == [4, 4]
 
 
-def test_the_report_lies_in_the_home_and_ends_the_command(
+def test_the_command_ends_with_the_report_in_the_home(
     deployment: Deployment, study: Frontier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(deployment.home / "dagster"))
@@ -171,7 +171,7 @@ def test_the_report_lies_in_the_home_and_ends_the_command(
     assert str(folder / "report.html") in text
 
 
-def test_the_command_sees_what_is_made_of_the_present_data(deployment: Deployment, study: Frontier) -> None:
+def test_the_command_finds_variants_of_the_present_data(deployment: Deployment, study: Frontier) -> None:
     session = Session(deployment.home, "cpu")
     here = current_basis(session)  # of the cpu tier's own settings: these variants are of the small one's
     basis = deployment.variant(PLAIN).basis
@@ -182,7 +182,7 @@ def test_the_command_sees_what_is_made_of_the_present_data(deployment: Deploymen
     assert not is_complete(session, "r64-all-none-s42", basis)
 
 
-def test_the_command_says_what_a_variant_gave_or_why_it_failed(deployment: Deployment, study: Frontier) -> None:
+def test_the_command_prints_results_and_failures(deployment: Deployment, study: Frontier) -> None:
     session = Session(deployment.home, "cpu")
     session.__dict__["instance"] = deployment.instance  # the environment of this test names another
     assert outcome_of(session, PLAIN).startswith("test loss ")

@@ -44,7 +44,7 @@ def test_one_seed_distinguishes_nothing(ranks: dict[str, Variant]) -> None:
     assert not any(d.distinguishable for d in study.differences)
 
 
-def test_what_has_no_numbers_is_missing_by_name(ranks: dict[str, Variant]) -> None:
+def test_variants_without_results_are_listed_as_missing(ranks: dict[str, Variant]) -> None:
     ranks["r4-all-none-s42"] = replace(ranks["r4-all-none-s42"], failure="loss is nan")
     ranks["r4-all-none-s43"] = replace(ranks["r4-all-none-s43"], basis="o" * 16)
     ranks["r4-all-none-s44"] = replace(ranks["r4-all-none-s44"], not_run="no kernel", basis="o" * 16)

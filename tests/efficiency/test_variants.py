@@ -83,7 +83,7 @@ def test_settings_are_scored_on_validation_items_of_the_deciding_suite() -> None
         study_items(items())
 
 
-def test_the_basis_changes_with_what_all_variants_share() -> None:
+def test_the_basis_changes_with_data_settings_and_code() -> None:
     rows, asked, specs = sft(10, [1, 1]), items(("first", "validation")), (StudySpec(), LoraSpec())
     basis = study_of(BASE, (rows, asked), specs, CPU).basis
     others = [

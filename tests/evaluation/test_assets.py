@@ -193,7 +193,7 @@ def test_the_comparison_shows_failures_and_its_evidence(
     assert "failed: the loss was NaN" in event.metadata["scores"].value
 
 
-def test_scores_without_what_training_saw_stand_beside_those_of_all(result: dg.ExecuteInProcessResult) -> None:
+def test_scores_without_training_overlap_are_reported(result: dg.ExecuteInProcessResult) -> None:
     found = result.asset_value("comparison")
     assert {(m.suite, m.metric, m.n, m.kind) for m in found.without_overlap} == {
         ("world_instructions", "strict", 11, "derived"),
@@ -212,7 +212,7 @@ def test_scores_without_what_training_saw_stand_beside_those_of_all(result: dg.E
     assert "world_choice" in str(event.metadata["guards"].value)
 
 
-def test_the_report_lies_in_the_home_and_in_mlflow(result: dg.ExecuteInProcessResult, deployment: Deployment) -> None:
+def test_the_report_is_in_the_home_and_in_mlflow(result: dg.ExecuteInProcessResult, deployment: Deployment) -> None:
     found = result.asset_value("comparison")
     (event,) = result.asset_materializations_for_node("comparison")
     page = deployment.home.root() / str(event.metadata["report"].value)

@@ -22,7 +22,7 @@ def as_knowledge(scores: pl.DataFrame) -> pl.DataFrame:
     return scores.with_columns(suite=pl.lit("world_choice"), metric=pl.lit("acc"))
 
 
-def test_each_suite_says_what_it_can_detect(scored: Scored) -> None:
+def test_each_suite_has_a_minimum_detectable_effect(scored: Scored) -> None:
     scores = scored({"base": [0.0] * 80 + [1.0] * 20, "lora_adapter": [0.0] * 70 + [1.0] * 30})
     (found,) = detectable_effects(scores, "base", "lora_adapter")
     assert (found.suite, found.metric, found.n) == ("world_instructions", "strict", 100)
@@ -36,7 +36,7 @@ def test_each_suite_says_what_it_can_detect(scored: Scored) -> None:
     ]
 
 
-def test_what_does_not_apply_leaves_n(scored: Scored) -> None:
+def test_items_without_the_metric_do_not_count_in_n(scored: Scored) -> None:
     scores = scored({"base": [0.0, 1.0, None, 0.5], "lora_adapter": [1.0, 1.0, 1.0, None]})
     (found,) = detectable_effects(scores, "base", "lora_adapter")
     assert found.n == 2
@@ -57,7 +57,7 @@ def test_a_guard_is_held_lost_or_not_shown(candidate: list[float], verdict: str,
     )
 
 
-def test_margins_belong_to_what_is_guarded_and_sealed_items_to_nobody_else(scored: Scored) -> None:
+def test_margins_apply_by_kind_of_guard_and_sealed_items_are_separate(scored: Scored) -> None:
     scores = as_knowledge(scored({"base": [1.0] * 90 + [0.0] * 10, "lora_adapter": [1.0] * 70 + [0.0] * 30}))
     first, second = scores.filter(model="base"), scores.filter(model="lora_adapter")
     verdicts = [

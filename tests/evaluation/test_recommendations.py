@@ -61,7 +61,7 @@ CLEAR = {
 }
 
 
-def test_each_sentence_says_a_measured_number() -> None:
+def test_each_sentence_has_a_measured_number() -> None:
     assert recommendations(comparison(VALUES, CLEAR), [LORA, TUNED], DECIDING) == [
         "LoRA has the highest score on toy (strict, 200 test items): 60.0%, 40.0 points above the base model's 20.0% "
         "(p < .0001).",

@@ -130,7 +130,7 @@ def test_the_writer_fills_both_pages_and_keeps_the_evidence(
         scoreboard_command.write_scoreboard(session)
 
 
-def test_another_run_may_differ_by_what_was_measured_and_no_more() -> None:
+def test_another_run_may_differ_within_the_tolerance() -> None:
     published = pl.read_parquet(PROJECT / ITEMS)
     dpo = (pl.col("model") == "dpo_adapter") & (pl.col("suite") == "world_instructions") & (pl.col("split") == "test")
 

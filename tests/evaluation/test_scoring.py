@@ -67,7 +67,7 @@ def score(generator: FakeGenerator, folder: Path, spec: EvaluationSpec = SPEC, *
     return score_model(subject(generator, **changes), ITEMS, spec, folder=folder, progress=lambda line: None)
 
 
-def test_a_model_is_asked_each_item_once_and_scored_on_all_metrics(tmp_path: Path) -> None:
+def test_each_item_is_scored_once_on_all_metrics(tmp_path: Path) -> None:
     generator = FakeGenerator()
     scores = score(generator, tmp_path)
     assert scores.schema == ITEM_SCORES
@@ -82,7 +82,7 @@ def test_a_model_is_asked_each_item_once_and_scored_on_all_metrics(tmp_path: Pat
     assert scores["fingerprint"].unique().to_list() == ["fingerprint of lora_adapter"]
 
 
-def test_an_unchanged_model_is_never_asked_twice(tmp_path: Path) -> None:
+def test_responses_of_an_unchanged_model_are_reused(tmp_path: Path) -> None:
     first = score(FakeGenerator(), tmp_path)
 
     def unloadable() -> FakeGenerator:
@@ -102,7 +102,9 @@ def test_an_unchanged_model_is_never_asked_twice(tmp_path: Path) -> None:
         (replace(SPEC, batch_size=1), {}, 0),  # of the harness only
     ],
 )
-def test_what_makes_answers_stale(tmp_path: Path, spec: EvaluationSpec, changes: dict[str, str], asked: int) -> None:
+def test_changes_that_make_responses_stale(
+    tmp_path: Path, spec: EvaluationSpec, changes: dict[str, str], asked: int
+) -> None:
     score(FakeGenerator(), tmp_path)
     generator = FakeGenerator()
     score(generator, tmp_path, spec, **changes)
@@ -191,7 +193,7 @@ def test_a_spec_that_cannot_be_run_names_the_field(wrong: dict[str, float]) -> N
         EvaluationSpec(**wrong)
 
 
-def test_sealed_items_are_asked_by_a_promotion_and_by_nothing_else(tmp_path: Path) -> None:
+def test_sealed_items_are_scored_only_by_a_promotion(tmp_path: Path) -> None:
     table = item_table([SUITES["instruction_following"]])
     assert set(table["split"]) == {"validation", "test", "sealed"}
     everyday = FakeGenerator()

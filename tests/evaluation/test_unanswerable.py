@@ -78,7 +78,7 @@ def test_whether_a_conversation_can_be_taken_is_a_property_of_its_turns(said: li
     assert why_unanswerable(Talker(), said) == reason
 
 
-def test_a_model_that_talks_itself_out_of_its_context_replies_nothing_and_is_judged_by_it() -> None:
+def test_a_model_that_fills_its_context_gives_empty_replies_and_is_scored_on_them() -> None:
     talker = Talker()
     (replies,) = converse(talker, [["a" * 20, "b" * 20, "c" * 10]], [1], GREEDY)
     # 20 + 1 + 10 + 1 + 20 = 52 fit; with the second reply and the third turn there are 74
@@ -91,7 +91,7 @@ def test_a_model_that_talks_itself_out_of_its_context_replies_nothing_and_is_jud
     assert len(talker.asked) == 2
 
 
-def test_one_long_item_does_not_keep_the_others_from_being_asked() -> None:
+def test_one_long_item_does_not_affect_the_others() -> None:
     talker = Talker()
     outcomes = converse(talker, [["a" * 99], ["short"], ["HELLO"], ["one", "two"]], [1, 2, 3, 4], GREEDY)
     assert [one if isinstance(one, str) else len(one) for one in outcomes] == [
@@ -150,7 +150,7 @@ def test_virtual_tokens_take_their_part_of_the_context(base: tuple[Any, Any]) ->
 
 
 @pytest.mark.parametrize("max_tokens", [16, 512])  # the second is more than the whole context
-def test_text_of_lm_evals_tasks_gets_the_room_that_is_left(base: tuple[Any, Any], max_tokens: int) -> None:
+def test_lm_eval_generation_gets_the_remaining_context(base: tuple[Any, Any], max_tokens: int) -> None:
     document = '{"question": "%s", "answer": "#### 7"}'
     items = [
         replace(item, answer=document % item.prompt)
@@ -165,7 +165,7 @@ def test_text_of_lm_evals_tasks_gets_the_room_that_is_left(base: tuple[Any, Any]
     assert isinstance(near, harness.Measurement)
 
 
-def test_what_the_chat_template_refuses_is_left_out(base: tuple[Any, Any]) -> None:
+def test_items_that_the_chat_template_refuses_are_left_out(base: tuple[Any, Any]) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_path("base"))
@@ -180,7 +180,7 @@ def test_what_the_chat_template_refuses_is_left_out(base: tuple[Any, Any]) -> No
     assert isinstance(found[1], harness.Choice)
 
 
-def test_agent_scenarios_run_on_the_shipped_base_and_count_what_does_not_fit(tmp_path: Path) -> None:
+def test_agent_scenarios_run_on_the_shipped_base_and_count_items_left_out(tmp_path: Path) -> None:
     inference = Inference(hardware=Hardware(tier="cpu"))
     record = inference.resolve("base")
     suite = SUITES["agent_scenarios"]
@@ -269,7 +269,7 @@ def test_a_loss_stays_a_loss_however_much_is_left_out(scored: Scored) -> None:
 
 
 @pytest.mark.parametrize(("left_out", "passed"), [(0, True), (5, True), (6, False), (100, False)])
-def test_a_check_says_when_a_suite_is_no_basis(scored: Scored, left_out: int, passed: bool) -> None:
+def test_a_check_fails_if_too_many_items_are_left_out(scored: Scored, left_out: int, passed: bool) -> None:
     scores = scored({"base": [1.0] * 100, "lora_adapter": [1.0] * 100})
     blinded = without(scores, "lora_adapter", ids(scores, range(left_out)))
     result = suites_can_be_answered(blinded.lazy())
@@ -281,7 +281,7 @@ def test_a_check_says_when_a_suite_is_no_basis(scored: Scored, left_out: int, pa
     assert scores_are_finite_with_n(blinded.lazy()).passed, "a suite that nobody can take is another check's matter"
 
 
-def test_scoreboard_and_report_show_n_and_what_is_left_out_for_each_model(
+def test_scoreboard_and_report_show_n_and_items_left_out_of_each_model(
     scored: Scored, items: pl.DataFrame, adapters: list[AdapterRecord]
 ) -> None:
     names = ["base", *(adapter.name for adapter in adapters)]

@@ -116,7 +116,7 @@ def test_the_mix_of_a_batch_is_in_its_metadata(home: SynthHome, instance: dg.Dag
     assert facts(made, "exchanges") == {"1": 70}
 
 
-def test_speed_is_a_share_of_what_memory_allows(home: SynthHome, instance: dg.DagsterInstance) -> None:
+def test_speed_is_reported_as_a_share_of_the_roofline(home: SynthHome, instance: dg.DagsterInstance) -> None:
     made = generate(home, instance, samples=5)
     bound = facts(made, "roofline")
     weight_bytes = 984_192 * 4  # parameters of the shipped teacher, float32

@@ -103,7 +103,7 @@ def test_turns_are_drawn_from_the_rows_own_seed() -> None:
     assert {turns_of(seed, replace(SPEC, turn_weights=())) for seed in range(9)} == {3}
 
 
-def test_a_later_turn_follows_what_was_said(tmp_path: Path) -> None:
+def test_a_later_turn_continues_the_conversation(tmp_path: Path) -> None:
     teacher = Teacher()
     rows = make(teacher, tmp_path)
     longest = rows.filter(pl.col("history").list.len() == 4).row(0, named=True)
@@ -133,7 +133,7 @@ def test_a_turn_that_is_cut_or_empty_ends_the_conversation_before_it(tmp_path: P
     assert "length" in set(first["response_finish_reason"])  # the first exchange stays, for the filter to judge
 
 
-def test_a_conversation_ends_where_the_context_has_no_room(tmp_path: Path) -> None:
+def test_a_conversation_ends_when_the_context_is_full(tmp_path: Path) -> None:
     spec = replace(SPEC, topics={}, topic_weights={}, turn_weights=())
     # after one exchange: the mark 2, two texts of six characters and the slash; then room for 8 and 9 tokens
     exact, tight = 1 + 13 + 8 + 9, 1 + 13 + 8 + 9 - 1
@@ -182,7 +182,7 @@ def test_rows_of_another_prompt_have_other_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["embedded", "gemma2"])
-def test_topics_are_refused_where_the_family_knows_no_system_prompt(tmp_path: Path, family: str) -> None:
+def test_topics_need_a_family_with_system_prompts(tmp_path: Path, family: str) -> None:
     teacher = Teacher()
     with pytest.raises(ValueError, match=f"topics needs system prompts, which the family {family} does not support"):
         make(teacher, tmp_path, family=family)
@@ -210,7 +210,7 @@ def test_an_invalid_spec_names_the_field(changes: dict[str, object], message: st
         replace(SPEC, **changes)
 
 
-def test_the_shipped_teacher_speaks_again_after_its_answer(tmp_path: Path) -> None:
+def test_the_shipped_teacher_generates_later_turns(tmp_path: Path) -> None:
     inference = Inference(hardware=Hardware(tier="cpu"))
     teacher = inference.resolve("teacher")
     spec = MagpieSpec(samples=64, max_instruction_tokens=48, max_response_tokens=48, turns=2)

@@ -209,7 +209,7 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", REJECTED)
-def test_what_cannot_become_a_row_is_rejected_by_name_with_a_remedy(tmp_path: Path, kind: str) -> None:
+def test_unusable_records_are_rejected_with_reason_and_remedy(tmp_path: Path, kind: str) -> None:
     record, reason = REJECTED[kind]
     good = {"instruction": "Name a bird.", "output": "Owl."} if "output" in record else INSTRUCTIONS_OF_SHAPES["KTO"][0]
     imported = read(tmp_path, good, record)
@@ -339,7 +339,7 @@ def test_null_is_the_same_as_absent(tmp_path: Path) -> None:
     assert mixed.report.formats == {"messages": 1, "alpaca": 1, "preference": 1}
 
 
-def test_what_arrow_and_pandas_fill_with_null_is_absent(tmp_path: Path) -> None:
+def test_columns_filled_with_null_count_as_absent(tmp_path: Path) -> None:
     turns = [[GPT_ASK, GPT_GREEN], [ASK, BLUE]]
     pq.write_table(pa.table({"messages": turns}), tmp_path / "mixed.parquet")
     assert read_file(tmp_path / "mixed.parquet").instructions.collect()["response"].to_list() == ["Green.", "Blue."]
@@ -385,7 +385,7 @@ def test_a_format_that_is_named_is_the_only_one(tmp_path: Path) -> None:
     assert named.report.unused == {"messages": 1}
 
 
-def test_the_report_says_what_each_column_is_taken_for(tmp_path: Path) -> None:
+def test_the_report_lists_the_role_of_each_column(tmp_path: Path) -> None:
     rows = [{"question": Q, "context": BOOK, "answer": A}, {"prompt": Q, "answer": A}]
     assert "read as completion (instruction=question/prompt, response=answer, input=context): 2" in "\n".join(
         report_lines(read(tmp_path, *rows).report)

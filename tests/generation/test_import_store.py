@@ -166,7 +166,7 @@ def test_rows_too_long_for_the_base_are_in_the_report(tmp_path: Path) -> None:
     assert stored.report["too_long_for_base"] == {"base": "small base", "context_tokens": 256, "rows": 1, "measured": 2}
 
 
-def test_a_file_put_there_by_hand_is_an_import(tmp_path: Path) -> None:
+def test_a_file_copied_into_the_folder_is_an_import(tmp_path: Path) -> None:
     jsonl(tmp_path / "a.jsonl", ALPACA)
     for other in (".hidden.jsonl", "notes.txt", "b.jsonl.options.json"):
         (tmp_path / other).write_text("{}")

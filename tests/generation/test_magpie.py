@@ -70,7 +70,7 @@ def make(teacher: Teacher, folder: Path, spec: MagpieSpec = SPEC, batch: str = "
     return generate(teacher, spec, batch, "embedded", folder, silent).rows.collect()
 
 
-def test_a_batch_has_exactly_the_samples_asked_for_in_whole_blocks(teacher: Teacher, tmp_path: Path) -> None:
+def test_a_batch_has_the_requested_samples_in_whole_blocks(teacher: Teacher, tmp_path: Path) -> None:
     rows = make(teacher, tmp_path)
     assert rows.schema == INSTRUCTIONS
     assert rows.height == 100

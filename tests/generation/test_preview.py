@@ -23,7 +23,7 @@ def made(session: Session) -> Preview:
     return make_preview(session, None, SETTINGS, silent)
 
 
-def test_ten_rows_are_shown_with_verdicts_and_what_a_run_would_take(made: Preview) -> None:
+def test_ten_rows_are_shown_with_decisions_and_estimated_cost(made: Preview) -> None:
     text = preview_text(made, samples=6_400)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("\n  > ") == text.count("\n  < ") == 10

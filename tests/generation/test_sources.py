@@ -110,7 +110,7 @@ def test_a_published_set_is_imported_with_its_origin(
     }
 
 
-def test_an_input_of_dolly_stands_after_the_instruction(hub: Path, take_in: Callable[..., str], own_home: Path) -> None:
+def test_the_context_of_dolly_follows_the_instruction(hub: Path, take_in: Callable[..., str], own_home: Path) -> None:
     row = {"instruction": "Name it.", "context": "A river of Egypt.", "response": ANSWERED, "category": "closed_qa"}
     write(hub / "dolly" / COMMIT / "databricks-dolly-15k.jsonl", [row])
     take_in("hub:dolly")
@@ -143,7 +143,7 @@ def test_an_unknown_set_names_those_there_are(take_in: Callable[..., str]) -> No
         take_in("hub:lpaca")
 
 
-def test_a_set_that_moved_says_what_to_do(hub: Path, take_in: Callable[..., str]) -> None:
+def test_a_moved_set_is_an_error_with_the_remedy(hub: Path, take_in: Callable[..., str]) -> None:
     (hub / "dolly" / COMMIT / "databricks-dolly-15k.jsonl").unlink()
     with pytest.raises(ValueError, match=r"no longer has \*\.jsonl; download it and import the file"):
         take_in("hub:dolly")
@@ -171,7 +171,7 @@ def test_a_folder_without_a_usable_file_is_refused(tmp_path: Path, take_in: Call
         take_in(str(tmp_path / "empty"))
 
 
-def test_what_is_neither_is_refused(take_in: Callable[..., str]) -> None:
+def test_anything_else_is_an_error(take_in: Callable[..., str]) -> None:
     with pytest.raises(ValueError, match=r"must be a file, a folder or hub:<name>, got .*nowhere"):
         take_in("nowhere")
 
@@ -184,7 +184,7 @@ def test_columns_are_named_in_one_option_or_several(tmp_path: Path, take_in: Cal
         take_in(str(file), None, "frage")
 
 
-def test_the_report_is_kept_beside_the_file(tmp_path: Path, take_in: Callable[..., str], own_home: Path) -> None:
+def test_the_report_is_stored_with_the_import(tmp_path: Path, take_in: Callable[..., str], own_home: Path) -> None:
     file = write(tmp_path / "own.jsonl", [ALPACA, {**ALPACA, "input": "<noinput>"}, {"instruction": "", "output": "x"}])
     told = take_in(str(file))
     kept = json.loads(manifest_path(own_home / "imports", "own.jsonl").read_text("utf-8"))["report"]

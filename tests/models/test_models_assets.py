@@ -34,7 +34,7 @@ def test_a_model_s_data_version_is_its_revision(tmp_path: Path) -> None:
     assert len(versions) == 2
 
 
-def test_a_model_that_is_not_there_fails_with_what_to_do() -> None:
+def test_a_missing_model_fails_with_the_remedy() -> None:
     result = materialise(teacher_model, Hardware(tier="cpu", teacher="/no/such/folder"))
     assert not result.success
     error = result.failure_data_for_node("teacher_model")

@@ -154,7 +154,7 @@ class _BlockGenerator:
             continuing = [conversation for conversation in block if conversation.continues]
             if turn:
                 continuing = self._fitting(continuing)
-            instructions = self._constrained(continuing, self._instructions(continuing, turn))
+            instructions = self._with_constraints(continuing, self._instructions(continuing, turn))
             responses = self._responses(continuing, instructions, turn)
             for conversation, text, reply in zip(continuing, instructions, responses, strict=True):
                 exchange = Exchange(text, reply)
@@ -201,17 +201,17 @@ class _BlockGenerator:
             else []
         )
 
-    def _constrained(self, continuing: Sequence[Conversation], instructions: Sequence[Completion]) -> list[Completion]:
-        """Return the instructions with their constraints, for the constrained share of rows of one exchange."""
+    def _with_constraints(
+        self, continuing: Sequence[Conversation], instructions: Sequence[Completion]
+    ) -> list[Completion]:
+        """Return the instructions, with the constraints of rows that have a single exchange and some constraints."""
         constrained = []
         for conversation, completion in zip(continuing, instructions, strict=True):
             text = completion.text.strip()
-            constraints = (
-                constraints_of(conversation.seed, self.spec) if conversation.max_exchanges == 1 and text else []
-            )
-            constrained.append(
-                replace(completion, text=with_constraints(text, constraints)) if constraints else completion
-            )
+            single = conversation.max_exchanges == 1
+            constraints = constraints_of(conversation.seed, self.spec) if single and text else []
+            instruction = replace(completion, text=with_constraints(text, constraints)) if constraints else completion
+            constrained.append(instruction)
         return constrained
 
     def _responses(

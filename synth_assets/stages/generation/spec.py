@@ -35,8 +35,8 @@ class MagpieSpec:
         topic_weights: topic -> relative weight; 1 if not listed.
         turns: maximum number of exchanges of a conversation.
         turn_weights: weights of conversations of 1, 2, ... `turns` exchanges; empty: all have `turns`.
-        constrained_share: share of single-exchange instructions that get constraints which a program verifies
-            (evals/training_constraints.py) before they are answered.
+        constrained_share: share of instructions of one exchange that get constraints which a program verifies
+            (evals/training_constraints.py), before they are answered.
     """
 
     samples: int = setting(1_500, "Rows of a batch.")
@@ -110,7 +110,7 @@ def turns_of(seed: int, spec: MagpieSpec) -> int:
 
 
 def constraints_of(seed: int, spec: MagpieSpec) -> list[Asked]:
-    """Return the constraints of the row with a seed; none outside the constrained share."""
+    """Return the constraints of the row with a seed; empty outside of the constrained share."""
     if not spec.constrained_share or row_seed(seed, "constrained", 0) / SEEDS >= spec.constrained_share:
         return []
     return draw_constraints(row_seed(seed, "constraints", 0))
