@@ -18,6 +18,7 @@ from synth_assets.storage.errors import StorageError
 from synth_assets.storage.row_batches import write_row_groups
 from synth_assets.storage.stored_files import read_record, read_table, scan_table
 
+HOME_PAGES = "/home/"  # address of the pages of a home, beside the Dagster UI
 R = TypeVar("R")
 
 MAX_SHOWN_PARTITIONS = 5  # in a warning
@@ -120,6 +121,10 @@ class SynthHome(dg.ConfigurableResource):
     def relative(self, path: Path) -> str:
         """Return a path as stored in records: relative to the folder, with forward slashes."""
         return path.absolute().relative_to(Path(self.folder).expanduser().absolute()).as_posix()
+
+    def page(self, path: Path) -> dg.MetadataValue:
+        """Return the address of a page of the home in the server that `synth ui` starts."""
+        return dg.MetadataValue.url(f"{HOME_PAGES}{self.relative(path)}")
 
     def _subfolder(self, *names: str) -> Path:
         folder = self.root().joinpath(*(safe_name(name) for name in names))

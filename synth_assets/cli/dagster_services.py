@@ -23,6 +23,9 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 
 from resources.dagster_private import DAEMON_MODULE, code_servers, workspace_process
+from resources.deployment import home_folder
+from synth_assets.cli.home_files import HomeFiles
+from synth_assets.cli.index_page import refresh_index
 from synth_assets.cli.request_guard import RequestGuard, allowed_hosts
 from synth_assets.orchestration.yaml_numbers import read_exponents_in_launchpad
 
@@ -66,7 +69,8 @@ def _webserver(
     read_exponents_in_launchpad()
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW)
     with workspace_process(instance, workspace, __version__) as context:
-        app = RequestGuard(create_app_from_workspace_process_context(context), hosts)
+        app = HomeFiles(create_app_from_workspace_process_context(context), home_folder(), refresh_index)
+        app = RequestGuard(app, hosts)
         yield uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
 
 

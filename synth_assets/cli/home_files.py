@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synth_assets.cli.index_page import INDEX, PREFIX
+from resources.storage import HOME_PAGES
+from synth_assets.cli.index_page import INDEX
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +16,7 @@ POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; s
 
 
 class HomeFiles:
-    """ASGI middleware that answers GET requests below PREFIX with files of the home; the rest goes to `app`."""
+    """ASGI middleware that answers GET requests below HOME_PAGES with files of the home; the rest goes to `app`."""
 
     def __init__(self, app: "ASGIApp", home: Path, refresh: Callable[[], object]) -> None:
         """Serve files of `home`; call `refresh` before the index page is served."""
@@ -25,13 +26,13 @@ class HomeFiles:
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer one request."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or not scope["path"].startswith(HOME_PAGES):
             await self.app(scope, receive, send)
             return
         from starlette.concurrency import run_in_threadpool
         from starlette.responses import FileResponse, PlainTextResponse
 
-        name = scope["path"].removeprefix(PREFIX) or INDEX
+        name = scope["path"].removeprefix(HOME_PAGES) or INDEX
         if name == INDEX:
             await run_in_threadpool(self.refresh)
         path = self.file(name)
@@ -42,7 +43,7 @@ class HomeFiles:
         await FileResponse(path, headers=headers)(scope, receive, send)
 
     def file(self, name: str) -> Path | None:
-        """Return the file that a name below PREFIX stands for; None if it may not be served or does not exist."""
+        """Return the file that a name below HOME_PAGES stands for; None if it may not be served or does not exist."""
         path = (self.home / name).resolve()
         if not path.is_relative_to(self.home) or path.suffix not in SUFFIXES or not path.is_file():
             return None

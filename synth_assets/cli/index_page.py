@@ -8,15 +8,13 @@ from typing import Any
 
 import dagster as dg
 
+from resources.storage import HOME_PAGES
 from synth_assets.cli.registry import serving_line
-from synth_assets.cli.session import Session
+from synth_assets.cli.session import Session, open_session
 from synth_assets.schemas.records import ChampionRecord, Comparison
 from synth_assets.storage.atomic import write_atomically
 
 INDEX = "index.html"
-PREFIX = "/home/"
-"""Address of the home's files in the server that `synth ui` starts."""
-
 MAX_DECISIONS = 8
 FUNNEL = (
     ("raw_instructions", "generated"),
@@ -70,8 +68,14 @@ def index_html(session: Session) -> str:
     )
 
 
-def is_outdated(session: Session) -> bool:
-    """Return whether a run ended after the index page was written."""
+def refresh_index() -> None:
+    """Write the index page of this deployment if a run ended after it was written, and the home is writable."""
+    session = open_session(read_only=True)
+    if session.copied_databases is None and _is_outdated(session):
+        write_index(session)
+
+
+def _is_outdated(session: Session) -> bool:
     page = session.home / INDEX
     if not page.is_file():
         return True
@@ -80,9 +84,9 @@ def is_outdated(session: Session) -> bool:
 
 
 def _links(session: Session) -> Iterator[dict[str, str]]:
-    report = _metadata(session.instance, "comparison").get("report")
-    if report:
-        yield {"text": "Report of the last comparison", "url": f"{PREFIX}{report}"}
+    report = _metadata(session.instance, "comparison").get("report", "")
+    if str(report).startswith(HOME_PAGES):
+        yield {"text": "Report of the last comparison", "url": str(report)}
     yield {"text": "Asset graph", "url": "/asset-groups"}
     yield {"text": "Runs", "url": "/runs"}
     yield {"text": "Automation", "url": "/automation"}

@@ -23,7 +23,7 @@ class ShippedRun:
     machine: str
 
 
-SHIPPED_RUNS = {("cpu", "embedded:teacher", "embedded:base"): ShippedRun(1_536, 6.7, "2 x86-64 cores")}
+SHIPPED_RUNS = {("cpu", "embedded:teacher", "embedded:base"): ShippedRun(1_536, 3.5, "2 x86-64 cores")}
 """Estimates for the first run of a home, by tier, teacher and base. Measured with `make demo`."""
 
 

@@ -76,6 +76,7 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     Raises:
         ValueError: the batch name, a setting or a model is invalid; no step was started.
     """
+    from synth_assets.cli.index_page import write_index
     from synth_assets.orchestration.run_validation import check_settings
 
     make_job = pipeline_job_in_process if launch.in_process else pipeline_job
@@ -92,7 +93,9 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     session.limit_model_steps()
     with _run_turn(session, console, launch.in_process):
         tags = {**run_tags(choose_batch(session, launch.batch), session.tier_name), **limits}
-        return execute(session, make_job, config, tags, console, selection)
+        succeeded = execute(session, make_job, config, tags, console, selection)
+    write_index(session)
+    return succeeded
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def study_text(session: Session) -> str:
     if study is None or event is None or event.asset_materialization is None:
         return "no study has finished yet: synth study"
     stored = PurePath(str(event.asset_materialization.metadata["report"].value))
-    report = session.home.joinpath(*stored.parts[-3:])  # earlier versions stored the absolute path
+    report = session.home.joinpath(*stored.parts[-3:])  # earlier versions stored a path
     return "\n".join(["", *(f"- {sentence}" for sentence in study.findings), "", f"Report: {report}"])
 
 

@@ -203,6 +203,7 @@ def _lock_home(home: Path) -> Iterator[IO[str]]:
 
 def _welcome(urls: dict[str, str], home: Path) -> str:
     return f"""
+Start    {urls["dagster"]}/home/   champion, decisions, failing checks, report
 Dagster  {urls["dagster"]}   runs, asset graph, checks and lineage
 MLflow   {urls["mlflow"]}   training runs, scores, model versions and aliases
 State    {home}

@@ -215,7 +215,7 @@ def test_scores_without_training_overlap_are_reported(result: dg.ExecuteInProces
 def test_the_report_is_in_the_home_and_in_mlflow(result: dg.ExecuteInProcessResult, deployment: Deployment) -> None:
     found = result.asset_value("comparison")
     (event,) = result.asset_materializations_for_node("comparison")
-    page = deployment.home.root() / str(event.metadata["report"].value)
+    page = deployment.home.root() / str(event.metadata["report"].value).removeprefix("/home/")
     assert page == deployment.home.report(event.tags["dagster/data_version"]) / "report.html"
     assert from_json(Comparison, (page.parent / "report.json").read_text("utf-8")) == found
     run_id = found.metrics[0].mlflow_run_id

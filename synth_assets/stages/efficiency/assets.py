@@ -206,7 +206,7 @@ def efficiency_frontier(
             "missing": dg.MetadataValue.json(dict(frontier.missing)),
             "findings": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in frontier.findings)),
             **_figure_metadata(frontier, timed),
-            "report": tracking.home.relative(folder / "report.html"),
+            "report": tracking.home.page(folder / "report.html"),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id, STUDY_EXPERIMENT)),
         },
     )

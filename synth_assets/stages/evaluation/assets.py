@@ -154,7 +154,7 @@ def comparison(
             **_guard_metadata(data),
             "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
             "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
-            "report": home.relative(folder / "report.html"),
+            "report": home.page(folder / "report.html"),
             "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
         },
     )
