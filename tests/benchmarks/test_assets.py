@@ -57,7 +57,7 @@ def test_a_suite_that_cannot_be_had_fails_with_the_remedy(
 ) -> None:  # fault 10
     with pytest.raises(FileNotFoundError, match=r"no file gsm8k_test.jsonl in .*put the file there"):
         materialise(SynthHome(folder=str(tmp_path)), ["knowledge", "gsm8k"], instance)
-    with pytest.raises(ValueError, match="no suite 'mmluu'"):
+    with pytest.raises(ValueError, match="unknown suite 'mmluu'"):
         materialise(SynthHome(folder=str(tmp_path)), ["mmluu"], instance)
     with pytest.raises(RuntimeError, match=r"SYNTH_BENCHMARKS .* is not a folder"):
         materialise(SynthHome(folder=str(tmp_path), benchmark_folder=str(tmp_path / "none")), ["knowledge"], instance)

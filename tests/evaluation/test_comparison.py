@@ -81,7 +81,7 @@ def test_a_model_without_scores_and_without_a_failure_is_refused(
         compared(scores, items, adapters)
     with pytest.raises(ValueError, match="no validation scores"):
         compared(scored(ALL).filter(split="test"), items, adapters)
-    with pytest.raises(ValueError, match="no rows of base"):
+    with pytest.raises(ValueError, match="no rows for base"):
         compared(scored(ALL).clear(), items, adapters)
 
 
