@@ -46,7 +46,7 @@ def model_files_match(asset: str) -> dg.AssetChecksDefinition:
 
 
 def _present_revision(model: ModelRecord) -> str:
-    """The revision that a model has now; empty for a hub repository, which is known by its commit."""
+    """Return the present revision of a model; empty for a Hub repository, which is pinned by its commit."""
     if model.location.startswith(PROGRAM):
         return program_reward(model.location).revision
     folder = local_folder(model.location)

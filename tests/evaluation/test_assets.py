@@ -208,7 +208,7 @@ def test_scores_without_training_overlap_are_reported(result: dg.ExecuteInProces
     (event,) = result.asset_materializations_for_node("comparison")
     assert event.metadata["overlapping_items"].value == 1
     assert "| base | world_choice | acc |" in str(event.metadata["without_overlap"].value)
-    assert "world\\_choice" in str(event.metadata["detectable"].value)
+    assert r"world\_choice" in str(event.metadata["detectable"].value)
     assert "world_choice" in str(event.metadata["guards"].value)
 
 

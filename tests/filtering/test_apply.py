@@ -129,7 +129,7 @@ def test_a_planted_benchmark_item_is_removed_and_reported(
 def test_missing_benchmark_items_are_an_error(
     filtered: Filtered, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
 ) -> None:  # fault 10
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="there are no items"):
         filtered(rows_of(fact("rain")), items_of())
     with pytest.raises(ValueError, match="i1"):
         filtered(rows_of(fact("rain")), items_of("A good prompt.", "  "))

@@ -98,5 +98,5 @@ def test_each_row_is_checked_on_its_own(items_of: Items) -> None:
 
 
 def test_no_items_are_an_error(items_of: Items) -> None:  # fault 10
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="there are no items"):
         Decontaminator(items_of(), 0.5)

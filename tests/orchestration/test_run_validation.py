@@ -28,7 +28,7 @@ def config(asset: str, **values: object) -> dict[str, Any]:
         ("lora_adapter", {"max_steps": -3}, "lora_adapter.max_steps must be above 0, got -3"),
         ("lora_adapter", {"seed": -1}, "lora_adapter.seed must be in"),
         ("lora_adapter", {"schedule": "triangle"}, "lora_adapter.schedule must be one of cosine, .*got 'triangle'"),
-        ("lora_adapter", {"target_modules": []}, "lora_adapter.target_modules must name at least one"),
+        ("lora_adapter", {"target_modules": []}, "lora_adapter.target_modules must name at least one linear layer"),
         ("lora_adapter", {"order": "packed"}, "lora_adapter.order must not be packed here"),
         ("lora_adapter", {"max_minutes": 0.0}, "lora_adapter.max_minutes: .*greater than 0, got 0.0"),
         ("lora_adapter", {"checkpoint_every_s": -1.0}, "lora_adapter.checkpoint_every_s: .*got -1.0"),

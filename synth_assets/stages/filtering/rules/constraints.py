@@ -1,4 +1,4 @@
-"""Whether a response holds the constraints that a program put at the end of its instruction."""
+"""Constraint rule: the response follows the verifiable constraints at the end of its instruction."""
 
 import numpy as np
 
@@ -6,24 +6,26 @@ from synth_assets.evals.training_constraints import ends_with_constraint, split_
 from synth_assets.stages.filtering.features import Features, Floats, Side
 
 
-def broken(rows: Features) -> Floats:
-    """How many constraints of each row do not hold; NaN where the instruction has none."""
+def violated_constraints(rows: Features) -> Floats:
+    """Count the constraints that a response violates; NaN where the instruction has none."""
     counts = np.full(len(rows), np.nan)
     pairs = zip(rows.text("instruction").to_list(), rows.text("response").to_list(), strict=True)
-    for place, (instruction, response) in enumerate(pairs):
+    for index, (instruction, response) in enumerate(pairs):
         if ends_with_constraint(instruction):
-            counts[place] = sum(not asked.holds(response) for asked in split_constraints(instruction)[1])
+            counts[index] = sum(not constraint.holds(response) for constraint in split_constraints(instruction)[1])
     return counts
 
 
-def told(rows: Features) -> list[str]:
-    """The sentences of the constraints that do not hold, for each row."""
-    return rows.shared(_broken_sentences, "response")
+def violation_texts(rows: Features) -> list[str]:
+    """Return the sentences of the violated constraints of each row."""
+    return rows.shared(_violated_sentences, "response")
 
 
-def _broken_sentences(rows: Features, _: Side) -> list[str]:
+def _violated_sentences(rows: Features, _: Side) -> list[str]:
     pairs = zip(rows.text("instruction").to_list(), rows.text("response").to_list(), strict=True)
     return [
-        " ".join(asked.sentence for asked in split_constraints(instruction)[1] if not asked.holds(response))
+        " ".join(
+            constraint.sentence for constraint in split_constraints(instruction)[1] if not constraint.holds(response)
+        )
         for instruction, response in pairs
     ]
