@@ -79,20 +79,19 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an
     reward="program:constraints",
     batch_size=8,
     accumulation=2,
-    samples=512,  # 8 whole blocks
+    samples=384,  # 6 whole blocks
     min_rows=50,
     usd_per_hour=0.0,
     suites=("instruction_following",),
     overrides={
         "MagpieSpec": {
             "max_instruction_tokens": 96,
-            "max_response_tokens": 192,
             "temperature": 0.8,
             "topics": SMALL_MODEL_TOPICS,
             "constrained_share": 0.7,
         },
-        "CandidateSpec": {"instructions": 128, "max_response_tokens": 160},
-        "OnPolicyCandidateSpec": {"instructions": 128, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
+        "CandidateSpec": {"instructions": 96, "max_response_tokens": 160},
+        "OnPolicyCandidateSpec": {"instructions": 96, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
         "EvaluationSpec": {"max_tokens": 64, "validation_items": 96},
     },
 )

@@ -17,7 +17,8 @@ from synth_assets.evals.constraints import words
 SECOND_RATE = 0.2  # of constrained instructions, those with two constraints
 SENTENCE = re.compile(r"[^.!?]+")
 NUMBER = re.compile(r"\d+")
-PARENTHESES = re.compile(r"\([^()]+\)")
+HYPHENATED = re.compile(r"[^\W\d_]-[^\W\d_]")
+APOSTROPHE = re.compile(r"['\u2019]")
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,14 @@ TRAINING_CONSTRAINTS: Mapping[str, TrainingConstraint] = {
         "length",
         (12, 18),
     ),
-    "exclamation": TrainingConstraint("Put in at least one exclamation mark.", lambda text, _: "!" in text, "marks"),
-    "colon": TrainingConstraint("Put in at least one colon.", lambda text, _: ":" in text, "marks"),
-    "parentheses": TrainingConstraint(
-        "Put something in parentheses.", lambda text, _: bool(PARENTHESES.search(text)), "marks"
+    "no_apostrophe": TrainingConstraint(
+        "Write without apostrophes.", lambda text, _: not APOSTROPHE.search(text), "marks"
     ),
+    "hyphen": TrainingConstraint(
+        "Use at least one word with a hyphen.", lambda text, _: bool(HYPHENATED.search(text)), "marks"
+    ),
+    "colon": TrainingConstraint("Put in at least one colon.", lambda text, _: ":" in text, "marks"),
+    "no_question": TrainingConstraint("Ask nothing in return.", lambda text, _: "?" not in text, "end"),
     "ends_with_question": TrainingConstraint(
         "Close with a question to the reader.", lambda text, _: text.endswith("?"), "end"
     ),
