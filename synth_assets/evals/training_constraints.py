@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from synth_assets.evals.constraints import words
+from synth_assets.schemas.serialization import fingerprint
 
 SECOND_RATE = 0.2  # of constrained instructions, those with two constraints
 SENTENCE = re.compile(r"[^.!?]+")
@@ -95,6 +96,11 @@ TRAINING_CONSTRAINTS: Mapping[str, TrainingConstraint] = {
     ),
 }
 """The types there are: SmolLM2-135M's answers hold each of them now and then, so that answers can be compared."""
+
+
+def constraints_revision() -> str:
+    """Return a hash of the types, their sentences and values."""
+    return fingerprint({kind: [row.asked, row.aspect, list(row.values)] for kind, row in TRAINING_CONSTRAINTS.items()})
 
 
 @functools.cache
