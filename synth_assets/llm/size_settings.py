@@ -190,7 +190,7 @@ SIZES: Mapping[str, ModelSize] = {
     PROGRAM_SIZE: ModelSize(
         below=0,  # by location alone: a program has no parameters
         reward={
-            "PairSpec": {"margin": 0.4, "max_pairs": 120, "strategy": "all"},
+            "PairSpec": {"margin": 0.4, "max_pairs": 72, "strategy": "all"},
             "PreferenceSpec": {"items": 0},  # it reads constraints of training prompts, which test items do not have
         },
         measured="margin: one of two constraints, less what content words can weigh",
