@@ -77,23 +77,22 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an
     teacher=MODELS["smollm2"].repository,
     base=MODELS["smollm2"].repository,
     reward="program:constraints",
-    batch_size=8,
-    accumulation=2,
-    samples=512,  # 8 whole blocks
+    batch_size=2,  # a token of a forward pass that trains LoRA on all modules holds 4 MB: pairs stay below 8 GB
+    accumulation=8,
+    samples=384,  # 6 whole blocks
     min_rows=50,
     usd_per_hour=0.0,
     suites=("instruction_following",),
     overrides={
         "MagpieSpec": {
             "max_instruction_tokens": 96,
-            "max_response_tokens": 192,
             "temperature": 0.8,
             "topics": SMALL_MODEL_TOPICS,
             "constrained_share": 0.7,
         },
-        "CandidateSpec": {"instructions": 128, "max_response_tokens": 160},
-        "OnPolicyCandidateSpec": {"instructions": 128, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
-        "EvaluationSpec": {"max_tokens": 64, "validation_items": 96},
+        "CandidateSpec": {"instructions": 96, "max_response_tokens": 160},
+        "OnPolicyCandidateSpec": {"instructions": 96, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
+        "EvaluationSpec": {"max_tokens": 64, "validation_items": 60, "test_items": 300},
     },
 )
 

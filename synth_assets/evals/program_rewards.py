@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from synth_assets.evals.constraints import mentions, words
-from synth_assets.evals.training_constraints import TRAINING_CONSTRAINTS, Asked, split_constraints
+from synth_assets.evals.training_constraints import Asked, constraints_revision, split_constraints
 from synth_assets.llm.model_files import PROGRAM, ModelFilesError
 from synth_assets.llm.protocols import Message, RewardModel
 from synth_assets.schemas.serialization import fingerprint
@@ -39,8 +39,7 @@ class ConstraintReward:
     @property
     def revision(self) -> str:
         """A hash of the constraints and of the version of the program."""
-        kinds = {kind: [row.asked, list(row.values)] for kind, row in TRAINING_CONSTRAINTS.items()}
-        return fingerprint(REWARD_VERSION, kinds)
+        return fingerprint(REWARD_VERSION, constraints_revision())
 
     def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
         """(n,) float64 rewards; earlier turns are not read."""

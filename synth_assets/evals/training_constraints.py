@@ -13,11 +13,13 @@ from random import Random
 from typing import Any, NamedTuple
 
 from synth_assets.evals.constraints import words
+from synth_assets.schemas.serialization import fingerprint
 
 SECOND_RATE = 0.2  # of constrained instructions, those with two constraints
 SENTENCE = re.compile(r"[^.!?]+")
 NUMBER = re.compile(r"\d+")
-PARENTHESES = re.compile(r"\([^()]+\)")
+HYPHENATED = re.compile(r"[^\W\d_]-[^\W\d_]")
+APOSTROPHE = re.compile(r"['\u2019]")
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,14 @@ TRAINING_CONSTRAINTS: Mapping[str, TrainingConstraint] = {
         "length",
         (12, 18),
     ),
-    "exclamation": TrainingConstraint("Put in at least one exclamation mark.", lambda text, _: "!" in text, "marks"),
-    "colon": TrainingConstraint("Put in at least one colon.", lambda text, _: ":" in text, "marks"),
-    "parentheses": TrainingConstraint(
-        "Put something in parentheses.", lambda text, _: bool(PARENTHESES.search(text)), "marks"
+    "no_apostrophe": TrainingConstraint(
+        "Write without apostrophes.", lambda text, _: not APOSTROPHE.search(text), "marks"
     ),
+    "hyphen": TrainingConstraint(
+        "Use at least one word with a hyphen.", lambda text, _: bool(HYPHENATED.search(text)), "marks"
+    ),
+    "colon": TrainingConstraint("Put in at least one colon.", lambda text, _: ":" in text, "marks"),
+    "no_question": TrainingConstraint("Ask nothing in return.", lambda text, _: "?" not in text, "end"),
     "ends_with_question": TrainingConstraint(
         "Close with a question to the reader.", lambda text, _: text.endswith("?"), "end"
     ),
@@ -91,6 +96,11 @@ TRAINING_CONSTRAINTS: Mapping[str, TrainingConstraint] = {
     ),
 }
 """The types there are: SmolLM2-135M's answers hold each of them now and then, so that answers can be compared."""
+
+
+def constraints_revision() -> str:
+    """Return a hash of the types, their sentences and values."""
+    return fingerprint({kind: [row.asked, row.aspect, list(row.values)] for kind, row in TRAINING_CONSTRAINTS.items()})
 
 
 @functools.cache

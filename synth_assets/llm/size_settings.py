@@ -190,7 +190,7 @@ SIZES: Mapping[str, ModelSize] = {
     PROGRAM_SIZE: ModelSize(
         below=0,  # by location alone: a program has no parameters
         reward={
-            "PairSpec": {"margin": 0.4, "max_pairs": 120, "strategy": "all"},
+            "PairSpec": {"margin": 0.4, "max_pairs": 72, "strategy": "all"},
             "PreferenceSpec": {"items": 0},  # it reads constraints of training prompts, which test items do not have
         },
         measured="margin: one of two constraints, less what content words can weigh",
@@ -209,7 +209,13 @@ SIZES: Mapping[str, ModelSize] = {
         base={
             "OnPolicyCandidateSpec": {"top_p": 0.95, "max_response_tokens": 256},
             "EvaluationSpec": {"max_tokens": 256},
+            "LoraSpec": {"learning_rate": 5e-4, "epochs": 2.0},
+            "PromptTuningSpec": {"learning_rate": 1e-2, "epochs": 2.0},
+            "DpoSpec": {"learning_rate": 1e-4},
+            "OnPolicyDpoSpec": {"learning_rate": 1e-4},
+            "RejectionSamplingSpec": {"learning_rate": 2e-4},
         },
+        measured="lengths: answers of SmolLM2-135M; rates of training were not compared with others",
     ),
     "1-4B": ModelSize(below=5.5e9),
     "7-14B": ModelSize(below=float("inf")),

@@ -21,9 +21,10 @@ HOLDS = {
     "numbers_at_least": (2, "From 1 to 20.", "About 20."),
     "characters_below": (150, "a" * 149, "a" * 150),
     "short_sentences": (12, f"{'one ' * 11}two. {'one ' * 11}two.", f"{'one ' * 12}two."),
-    "exclamation": (None, "Yes!", "Yes."),
+    "no_apostrophe": (None, "It is.", "It's."),
+    "hyphen": (None, "A well-known one.", "A 2-3 - one."),
     "colon": (None, "So: yes.", "So; yes."),
-    "parentheses": (None, "Yes (no).", "Yes ()."),
+    "no_question": (None, "It is.", "Is it? It is."),
     "ends_with_question": (None, "It is. And you?", "And you? It is."),
     "no_letter": ("x", "It is.", "It is Xenon."),
 }

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from synth_assets.evals.training_constraints import split_constraints
 from synth_assets.llm.chat_encoding import ChatTemplateError
 from synth_assets.llm.prompt_formats import FAMILIES
 from synth_assets.llm.protocols import Completion, Message, Sampling
@@ -211,3 +212,27 @@ def test_a_spec_that_cannot_work_names_its_field(name: str, value: float) -> Non
 def test_an_unknown_family_names_those_there_are(teacher: Teacher, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model family must be one of llama3"):
         generate(teacher, SPEC, "first", "alien", tmp_path, silent)
+
+
+def test_a_share_of_the_instructions_gets_constraints_before_they_are_answered(
+    teacher: Teacher, tmp_path: Path
+) -> None:
+    plain = make(teacher, tmp_path / "plain")
+    teacher.chats.clear()
+    rows = make(teacher, tmp_path / "constrained", replace(SPEC, constrained_share=0.5))
+    constrained = 0
+    for before, after in zip(plain["instruction"], rows["instruction"], strict=True):
+        text, constraints = split_constraints(after)
+        constrained += bool(constraints)
+        assert text.rstrip(".") == before
+        assert not (constraints and not before)
+    assert 30 <= constrained <= 60  # of 100, of which 88 or so say something: 44, with a standard error of 5
+    answered = {chat[-1]["content"] for chat in teacher.chats}
+    assert answered >= {text for text in rows["instruction"] if text}
+    assert make(teacher, tmp_path / "none", replace(SPEC, constrained_share=0.0))["row_id"].equals(plain["row_id"])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_of_constraints_outside_0_and_1_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=r"MagpieSpec\.constrained_share is .*; it must be within 0 and 1"):
+        MagpieSpec(constrained_share=share)

@@ -120,9 +120,10 @@ def test_model_on_a_cpu_gets_settings_of_its_size(small: str) -> None:
     assert drawn.samples == TIERS["cpu"].samples  # how much is made stays with the tier
     assert own.spec(candidates.CandidateSpec()).max_response_tokens == 256
     assert own.spec(scoring.EvaluationSpec()).max_tokens == 256
-    assert own.spec(specs.LoraSpec()) == specs.LoraSpec()  # 2e-4 and 3 epochs, not 5e-3 and 6
-    assert own.spec(specs.PromptTuningSpec()) == specs.PromptTuningSpec()
-    assert own.spec(specs.DpoSpec()) == specs.DpoSpec()
+    tuned = own.spec(specs.LoraSpec())
+    assert (tuned.learning_rate, tuned.epochs, tuned.dropout) == (5e-4, 2.0, 0.05)  # not the 5e-3 and 6 of the embedded
+    assert own.spec(specs.PromptTuningSpec()).learning_rate == 1e-2
+    assert own.spec(specs.DpoSpec()) == specs.DpoSpec(learning_rate=1e-4)
     assert own.spec(pairs.PairSpec()) == pairs.PairSpec()
     assert own.spec(variants.StudySpec()) == variants.StudySpec()
     assert own.row().suites == SUITES

@@ -55,3 +55,12 @@ def test_each_is_described_owned_and_grouped(asset: dg.AssetsDefinition) -> None
     assert spec.description
     assert spec.owners
     assert spec.kinds == {"huggingface"}
+
+
+def test_a_program_may_be_the_reward_and_nothing_else() -> None:
+    record = Inference(hardware=Hardware(tier="cpu", reward="program:constraints")).resolve("reward")
+    assert (record.location, record.family) == ("program:constraints", "program")
+    result = materialise(base_model, Hardware(tier="cpu", base="program:constraints"))
+    error = result.failure_data_for_node("base_model")
+    assert error is not None
+    assert "program:constraints is a reward and cannot be the base model: name a model" in str(error.error)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from synth_assets.evals.training_constraints import with_constraints
+from synth_assets.evals.training_constraints import constraints_revision, with_constraints
 from synth_assets.llm.chat_encoding import ChatTemplateError
 from synth_assets.llm.prompt_formats import PromptFormat, family
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
@@ -137,6 +137,8 @@ class _BlockGenerator:
             [GENERATION_VERSION, row.recipe] if row.recipe > 1 else [GENERATION_VERSION]
         )  # rows of the first recipe keep their ids
         origin = [*recipe, generator.model, generator.revision]
+        if spec.constrained_share:
+            origin.append(constraints_revision())
         self.spec_fingerprint = fingerprint(row_settings(spec), origin, row.pre_query, row.stop, row.banned_first)
         self.new_tokens = 0
 
