@@ -30,7 +30,7 @@ def settle(page: Page) -> None:
 
 
 def graph(page: Page, dagster: str, _: str) -> None:
-    """The assets around the teacher's responses, each with its state and checks."""
+    """Show the assets around the teacher's responses with their state and checks."""
     page.goto(f"{dagster}/assets/response_candidates?view=lineage&lineageScope=neighbors&lineageDepth=1")
     page.get_by_role("button", name="Hide navigation").click()
     page.reload()
@@ -39,14 +39,14 @@ def graph(page: Page, dagster: str, _: str) -> None:
 
 
 def checks(page: Page, dagster: str, _: str) -> None:
-    """One check of an asset: what it says and what it found."""
+    """Show one check of an asset with its description and result."""
     page.goto(f"{dagster}/assets/sft_dataset?view=checks&checkDetail=no_leakage_between_splits")
     page.get_by_text("Evaluation result").wait_for()
     settle(page)
 
 
 def run(page: Page, dagster: str, _: str) -> None:
-    """The newest run of the pipeline, its steps and events."""
+    """Show the newest run of the pipeline with its steps and events."""
     newest = '{runsOrError(limit: 1, filter: {pipelineName: "pipeline"}) {... on Runs {results {id}}}}'
     answer = page.request.post(f"{dagster}/graphql", data={"query": newest}).json()
     page.goto(f"{dagster}/runs/{answer['data']['runsOrError']['results'][0]['id']}")
@@ -54,34 +54,34 @@ def run(page: Page, dagster: str, _: str) -> None:
 
 
 def automation(page: Page, dagster: str, _: str) -> None:
-    """What starts runs without a person, each with its switch."""
+    """Show the schedules and sensors with their switches."""
     page.goto(f"{dagster}/automation")
     page.get_by_text("retraining").first.wait_for()
     settle(page)
 
 
 def batches(page: Page, dagster: str, _: str) -> None:
-    """The batches of new instructions that were made, a partition each, and what the first says of itself."""
+    """Show the batches of generated instructions, one partition each, and the metadata of the first."""
     page.goto(f"{dagster}/assets/raw_instructions?view=partitions")
     page.get_by_text("first", exact=True).first.click()
     settle(page)
 
 
 def decision(page: Page, dagster: str, _: str) -> None:
-    """The newest decision: what each clause of the policy wanted and what was found."""
+    """Show the newest decision with expected and actual value of each clause."""
     page.goto(f"{dagster}/assets/promotion_decision?view=events")
     settle(page)
 
 
 def report(page: Page, _: str, __: str) -> None:
-    """The newest report of `comparison`, from its top."""
+    """Show the top of the newest report of `comparison`."""
     newest = max((home_folder() / "reports").glob("*/report.html"), key=lambda path: path.stat().st_mtime)
     page.goto(newest.as_uri())
     settle(page)
 
 
 def registry(page: Page, _: str, mlflow: str) -> None:
-    """The version that serves, with the evidence in its tags."""
+    """Show the serving version with the evidence in its tags."""
     alias = f"{mlflow}/api/2.0/mlflow/registered-models/alias?name=synth-instruct&alias=champion"
     version = page.request.get(alias).json()["model_version"]["version"]
     page.goto(f"{mlflow}/#/models/synth-instruct/versions/{version}")

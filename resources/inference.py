@@ -213,7 +213,7 @@ class LazyGenerator:
 
 
 def _program(role: Role, location: str) -> ModelRecord:
-    """The record of a reward that a program computes."""
+    """Return the record of a reward that a program computes."""
     if role != "reward":
         raise model_files.ModelFilesError(f"{location} is a reward and cannot be the {role} model: name a model")
     reward = program_reward(location)

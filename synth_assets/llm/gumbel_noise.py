@@ -35,16 +35,16 @@ def gumbel_noise(seeds: "torch.Tensor", step: int, vocabulary: int) -> "torch.Te
 
 
 def noise_of_tokens(seeds: "torch.Tensor", step: int, tokens: "torch.Tensor") -> "torch.Tensor":
-    """The same noise for some tokens alone: (count,) ids for all rows, or (rows, count), gives (rows, count)."""
+    """Return the noise of selected tokens: ids of shape (count,) for all rows or (rows, count) give (rows, count)."""
     streams = _mix(_mix(seeds + INCREMENT) + step)
     return _gumbel(_mix(streams[:, None] + tokens * INCREMENT))
 
 
 def _gumbel(bits: "torch.Tensor") -> "torch.Tensor":
-    """Standard Gumbel numbers in float64 of 64 random bits each.
+    """Convert 64 random bits each to standard Gumbel noise in float64.
 
-    In float32 the largest of every 2**25 uniform numbers would round to 1 and its noise be infinite: a random token in
-    each thousand of a model with 49,152.
+    In float32 one of 2**25 uniform numbers rounds to 1, which makes its noise infinite: with a vocabulary of 49,152
+    one token in a thousand would be random.
     """
     uniform = (_shifted(bits, 12).double() + 0.5) * 2.0**-52  # strictly between 0 and 1: both logarithms are finite
     return uniform.log_().neg_().log_().neg_()
