@@ -23,10 +23,12 @@ from synth_assets.cli.session import Session
 from synth_assets.cli.trace import find_version, trace_text
 from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.registry.model_versions import model_versions
+from synth_assets.schemas.tables import IMPORTED_BATCH
 from synth_assets.stages.generation.import_store import ImportRequest, import_file
-from synth_assets.stages.generation.imports import BATCH
 from synth_assets.storage.blocks import BLOCK_ROWS
 from synth_assets.storage.lineage import TAINTED, training_rows
+
+pytestmark = pytest.mark.integration
 
 SAMPLES = 192  # of small_deployment.py
 SECOND_SAMPLES = 128
@@ -220,12 +222,12 @@ def test_imported_rows_are_filtered_like_generated_rows(
     import_file(ImportRequest(file), deployment.home / "imports")
     outcome = deployment.run("second", "key:imported_instructions or key:filtered_instructions")
     assert outcome.success
-    kept = deployment.table("filtered_instructions").filter(batch=BATCH)["instruction"].to_list()
+    kept = deployment.table("filtered_instructions").filter(batch=IMPORTED_BATCH)["instruction"].to_list()
     assert kept == [IMPORTED[0]["instruction"], IMPORTED[2]["instruction"]]
     filtered = pl.concat(
         deployment.table(name).select("row_id", "batch") for name in ("filtered_instructions", "rejected_instructions")
     )
-    assert set(filtered["batch"]) == {"first", "second", BATCH}
+    assert set(filtered["batch"]) == {"first", "second", IMPORTED_BATCH}
     assert filtered["row_id"].n_unique() == filtered.height
 
 

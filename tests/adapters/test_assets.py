@@ -13,6 +13,8 @@ from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import from_json
 from synth_assets.stages.adapters import assets
 
+pytestmark = pytest.mark.integration
+
 QUICK = {"epochs": 1.0, "batch_size": 8}
 ADAPTERS = [
     *assets.ADAPTER_ASSETS,

@@ -15,6 +15,8 @@ from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.specs import AdapterSpec, DpoSpec, LoraSpec, RejectionSamplingSpec
 from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
 
+pytestmark = pytest.mark.integration
+
 QUICK = LoraSpec(rank=2, alpha=4, learning_rate=5e-3, epochs=1.0, batch_size=8)
 
 

@@ -23,7 +23,7 @@ FIRST_TRAINED, CHECKED = "lora_adapter", "sft_dataset"
 RUN_TIMEOUT_S = 400.0  # 50 s on an idle machine with two cores
 PAGE_TIMEOUT_MS = 30_000.0
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
 
 
 class Ui(Protocol):

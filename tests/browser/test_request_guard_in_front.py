@@ -13,6 +13,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+pytestmark = pytest.mark.browser
+
 LOCATION = """
 import dagster as dg
 

@@ -16,6 +16,8 @@ import pytest
 from resources.deployment import PROJECT
 from synth_assets.cli.ui import DAGSTER_PORT, LOOPBACK, MLFLOW_PORT, free_port
 
+pytestmark = pytest.mark.browser
+
 SYNTH_UI = [sys.executable, "-c", "from synth_assets.cli.app import main; main()", "ui"]
 LOCATION = "import dagster as dg\n\n@dg.asset\ndef thing():\n    pass\n\ndefs = dg.Definitions([thing])\n"
 WORKSPACE = "load_from:\n  - python_file: {relative_path: one_asset.py, location_name: synth_assets}\n"

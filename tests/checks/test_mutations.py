@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from synth_assets.storage.manifests import MANIFEST, file_sha256, read_manifest, write_manifest
 
+pytestmark = pytest.mark.integration
+
 BATCH = "2026-W47"
 BY_BATCH = "raw_instructions"
 World = Any  # the fixture of conftest.py, which cannot be imported

@@ -15,6 +15,8 @@ from typer.main import get_command
 from synth_assets.cli.app import PANELS, RedactingConsole, app
 from synth_assets.cli.settings import read_settings
 
+pytestmark = pytest.mark.integration
+
 
 def synth(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from synth_assets.cli.app import main; main()", *arguments]

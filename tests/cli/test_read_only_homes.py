@@ -16,6 +16,8 @@ from synth_assets.cli.session import Session, open_session
 from synth_assets.schemas.records import ChampionRecord
 from synth_assets.schemas.serialization import to_json
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = """
 import sys
 from synth_assets.cli.app import app

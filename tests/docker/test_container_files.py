@@ -11,6 +11,8 @@ from resources.deployment import write_instance_settings
 from synth_assets.cli.app import app
 from synth_assets.text.redaction import holds_secret
 
+pytestmark = pytest.mark.integration
+
 PROJECT = Path(__file__).parents[2]
 DOCKERFILE = (PROJECT / "docker" / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((PROJECT / "docker" / "compose.yaml").read_text())

@@ -20,7 +20,7 @@ from resources.deployment import PROJECT
 PASSWORD = "p@ss/w:rd#1%"  # noqa: S105 - of a temporary database; an address could not contain it unescaped
 SYNTH = [sys.executable, "-c", "from synth_assets.cli.app import main; main()"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 needs_postgres = pytest.mark.skipif(shutil.which("initdb") is None, reason="PostgreSQL is not installed")
 
 

@@ -23,6 +23,8 @@ from synth_assets.stages.efficiency import variants
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.variants import Variant
 
+pytestmark = pytest.mark.integration
+
 PLAIN, OTHER_RANK, QUANTISED = "r8-all-none-s42", "r4-all-none-s42", "r8-all-nf4-s42"
 MISSING_LIBRARY = "bitsandbytes"
 LAUNCHED = "of one study"

@@ -15,6 +15,8 @@ from synth_assets.evals.suite import Item, Suite
 from synth_assets.evals.suites import SUITES
 from synth_assets.storage.blocks import in_blocks
 
+pytestmark = pytest.mark.integration
+
 SUITE = SUITES["world_choice"]
 ITEMS = [item for item in SUITE.items() if item.split == "test"]
 VIRTUAL_TOKENS = 5

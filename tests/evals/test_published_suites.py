@@ -16,6 +16,8 @@ from synth_assets.evals import lm_eval_harness
 from synth_assets.evals.suite import Item, Suite, item_table, null_scores
 from synth_assets.evals.suites import SUITES, gsm8k
 
+pytestmark = pytest.mark.integration
+
 MAX_TOKENS = 64
 Pair = tuple[Any, Any]
 

@@ -25,6 +25,8 @@ from synth_assets.stages.evaluation.assets import benchmark_scores, comparison
 from synth_assets.storage.manifests import file_sha256, folder_hash, write_manifest
 from synth_assets.training.methods import ADAPTERS
 
+pytestmark = pytest.mark.integration
+
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT 0.21
 
 METHODS = {

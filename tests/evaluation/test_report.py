@@ -23,6 +23,8 @@ from synth_assets.stages.evaluation.report_trainings import costs_of
 from synth_assets.stages.evaluation.trainings import Trace, traces
 from synth_assets.storage.manifests import write_manifest
 
+pytestmark = pytest.mark.integration
+
 HOSTILE = '<script>alert("x")</script> | [a](http://evil.example) \x1b[31m'
 FAILURE = "the loss was <b>NaN</b> at step 2"
 FILES = {

@@ -20,6 +20,8 @@ from resources.run_processes import PROCESS_TAG, close_dead_runs
 from synth_assets.cli.run import run_tags
 from synth_assets.cli.watch import is_interruption
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = Path(__file__).with_name("deaths.py")
 START_S = 120
 EXIT_TIMEOUT_S = 5

@@ -12,6 +12,8 @@ import pytest
 
 from resources.deployment import write_instance_settings
 
+pytestmark = pytest.mark.integration
+
 TMPFS_KB, FREE_KB = 4_096, 150  # Dagster's databases take 900 kB in a new home, a run of one asset 500 kB
 PROGRAM = Path(__file__).with_name("full_at_fsync.py")
 

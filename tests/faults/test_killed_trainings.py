@@ -16,6 +16,8 @@ from synth_assets.training.loop import TrainerMixin
 from synth_assets.training.session import TrainingInterruptedError
 from tests.faults import killed_trainings as killed
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = Path(killed.__file__)
 LIMIT_S = 500
 ALWAYS, NEVER = 0.0, 1e9

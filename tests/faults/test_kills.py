@@ -17,6 +17,8 @@ from resources.tracking import MlflowTracking
 from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.storage.manifests import read_manifest
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = Path(__file__).parents[1] / "small_deployment.py"
 BATCH = "b1"
 SEED = 7

@@ -17,6 +17,8 @@ from synth_assets.training.engine import Outcome
 from synth_assets.training.train_or_load import train_or_load_adapter
 from tests.faults import training
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = Path(training.__file__)
 LIMIT_S = 300
 ALWAYS, NEVER = 0.0, 1e9

@@ -27,6 +27,8 @@ from synth_assets.training.errors import TrainingError
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
+pytestmark = pytest.mark.integration
+
 TARGETS: Mapping[str, Sequence[str]] = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
     "gemma2": SEPARATE,

@@ -23,6 +23,8 @@ from synth_assets.orchestration.run_queue import (
     writes_shared_tables,
 )
 
+pytestmark = pytest.mark.integration
+
 BACKFILLED = Path(__file__).parents[1] / "backfilled.py"
 
 

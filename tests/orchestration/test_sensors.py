@@ -28,6 +28,8 @@ from synth_assets.orchestration import outbox, sensors
 from synth_assets.schemas.records import AdapterRecord
 from synth_assets.stages.promotion.candidates import CHAMPION
 
+pytestmark = pytest.mark.integration
+
 CPU = Hardware(tier="cpu")
 
 

@@ -51,6 +51,8 @@ from synth_assets.storage.manifests import content_hash, folder_hash, write_mani
 from synth_assets.storage.retractions import Recall, add_recalls
 from synth_assets.training.methods import ADAPTERS
 
+pytestmark = pytest.mark.integration
+
 SUITE = "world_instructions"
 METRIC = "strict"
 ITEMS, SEALED_ITEMS = 200, 120

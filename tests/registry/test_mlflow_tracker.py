@@ -33,6 +33,8 @@ from synth_assets.stats.intervals import estimate
 from synth_assets.storage.lineage import LineageError
 from synth_assets.storage.manifests import content_hash
 
+pytestmark = pytest.mark.integration
+
 CURVE = [{"step": 1, "loss": 2.0, "learning_rate": 1e-4}, {"step": 2, "loss": 1.5, "learning_rate": 5e-5}]
 TAGS = {"tier": "cpu", "batch": "2026-W47", "dagster.run_id": "run-1"}
 

@@ -23,6 +23,8 @@ from synth_assets.schemas.records import AdapterRecord
 from synth_assets.storage.errors import StorageError
 from synth_assets.storage.manifests import write_manifest
 
+pytestmark = pytest.mark.integration
+
 WEIGHTS = "adapter_model.safetensors"
 NAMES = ["plain", "a [b]*c?d", "e%20f#g;h 100% Über-漢"]
 

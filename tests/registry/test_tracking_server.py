@@ -23,7 +23,7 @@ from synth_assets.schemas.tables import ITEM_SCORES
 from synth_assets.stats.intervals import estimate
 from synth_assets.storage.manifests import content_hash
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 START_S = 120
 
 

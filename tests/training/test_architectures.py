@@ -15,6 +15,8 @@ from synth_assets.training.preconditions import check_targets
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
+pytestmark = pytest.mark.integration
+
 TINY = ModelDimensions(layers=2, hidden=16, mlp=24, heads=4, key_value_heads=2, head=4, vocabulary=0)
 ONE_STEP = LoraSpec(rank=2, alpha=4, epochs=1.0, batch_size=32, accumulation=1, warmup_ratio=0.0, scored_rows=0)
 KINDS = {row.family: row for row in MODELS.values()}

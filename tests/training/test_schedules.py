@@ -10,6 +10,8 @@ from synth_assets.training.schedules import AdaptiveRate, phase_at, phases_of
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
+pytestmark = pytest.mark.integration
+
 THREE = LoraSpec(schedule="three_phase")  # at the reference rate of 2e-4
 
 

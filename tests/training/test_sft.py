@@ -15,6 +15,8 @@ from synth_assets.training.logprobs import answer_logprobs
 from synth_assets.training.sft import packed_batches, train_lora, train_on_best
 from synth_assets.training.specs import LoraSpec, RejectionSamplingSpec
 
+pytestmark = pytest.mark.integration
+
 SPEC = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
 
 

@@ -17,6 +17,8 @@ from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec, PromptTuningSpec
 from synth_assets.training.validation import greedy_answers, rouge_l, text_scores, token_scores, word_f1
 
+pytestmark = pytest.mark.integration
+
 QUICK = LoraSpec(rank=4, alpha=8, learning_rate=5e-3, epochs=2.0, batch_size=8)
 
 
