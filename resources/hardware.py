@@ -88,7 +88,7 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an
             "max_instruction_tokens": 96,
             "temperature": 0.8,
             "topics": SMALL_MODEL_TOPICS,
-            "constrained_share": 0.7,
+            "constrained_share": 0.5,
         },
         "CandidateSpec": {"instructions": 96, "max_response_tokens": 160},
         "OnPolicyCandidateSpec": {"instructions": 96, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
