@@ -23,19 +23,7 @@ from synth_assets.text.decontamination import Decontaminator
 from synth_assets.text.near_duplicates import DuplicatePairs, NearDuplicates
 from synth_assets.text.words import Integers, normalise
 
-REJECTED_ANSWER_RULES = (
-    "empty_response",
-    "too_many_characters",
-    "response_too_long",
-    "too_many_response_tokens",
-    "control_token_in_response",
-    "personal_data",
-    "not_english",
-    "words_too_long",
-    "too_long_for_base",
-    "refused_by_chat_template",
-)
-"""Rules that the rejected answer must pass as well; it may refuse, be cut off, repeat itself or be trivial."""
+REJECTED_ANSWER_RULES = tuple(rule.reason for rule in RULES if rule.for_rejected)
 PREFIX = "rejected_answer_"
 IMPORT = "import-"  # name prefix of groups that consist of imports only, before the id of their first pair
 SAME, HELD_OUT, BETWEEN = "identical_answers", "held_out_instruction", "between_groups"

@@ -29,6 +29,8 @@ class Rule:
         evidence: regular expression whose match is shown with the value.
         side: the text that `evidence` is searched in.
         explanations: returns the text that is shown of each row instead of its value.
+        for_rejected: whether the rejected response of an imported preference pair must pass the rule as well. That
+            response may refuse, be cut off, repeat itself or say nothing.
     """
 
     reason: str
@@ -40,6 +42,7 @@ class Rule:
     evidence: str = ""
     side: Side = "instruction"
     explanations: Callable[[Features], Sequence[str]] | None = None
+    for_rejected: bool = False
 
     def threshold(self, rows: Features) -> float:
         """Return the limit's value."""
@@ -94,16 +97,17 @@ def _tokens(side: Side) -> Callable[[Features], Floats]:
 
 RULES: tuple[Rule, ...] = (
     Rule("empty_instruction", "content", partial(content.empty, side="instruction"), "min_words", least=True),
-    Rule("empty_response", "content", partial(content.empty, side="response"), "min_words", least=True),
-    Rule("too_many_characters", "length", _characters, "max_characters"),
+    Rule("empty_response", "content", partial(content.empty, side="response"), "min_words", least=True,
+         for_rejected=True),
+    Rule("too_many_characters", "length", _characters, "max_characters", for_rejected=True),
     Rule("instruction_too_long", "length", _words("instruction"), "max_instruction_words"),
-    Rule("response_too_long", "length", _words("response"), "max_response_words"),
+    Rule("response_too_long", "length", _words("response"), "max_response_words", for_rejected=True),
     Rule("too_many_instruction_tokens", "length", _tokens("instruction"), "max_instruction_tokens"),
-    Rule("too_many_response_tokens", "length", _tokens("response"), "max_response_tokens"),
+    Rule("too_many_response_tokens", "length", _tokens("response"), "max_response_tokens", for_rejected=True),
     Rule("control_token_in_instruction", "format", markup.instruction_control_marks,
          evidence=markup.CONTROL_MARK),
     Rule("control_token_in_response", "format", lambda rows: rows.matches("response", markup.CONTROL_MARK),
-         evidence=markup.CONTROL_MARK, side="response"),
+         evidence=markup.CONTROL_MARK, side="response", for_rejected=True),
     Rule("carries_solution", "content", content.carries_solution,
          evidence=f"{content.CARRIED_SOLUTION}|{content.DERIVATION}"),
     Rule("instruction_is_an_answer", "content", content.is_an_answer, evidence=content.ASSISTANT_OPENING),
@@ -127,9 +131,10 @@ RULES: tuple[Rule, ...] = (
     Rule("duplicate_5grams", "repetition", repetition.duplicate_5gram_share, "max_duplicate_5gram_share", graded=True),
     Rule("obscene", "safety", safety.obscene_words),
     Rule("helps_to_harm", "safety", safety.complies_with_harm),
-    Rule("personal_data", "safety", safety.personal_data),
-    Rule("not_english", "language", language.foreign_probability, "max_foreign_probability", graded=True),
-    Rule("words_too_long", "length", _mean_word_bytes, "max_mean_word_bytes"),
-    Rule("too_long_for_base", "length", _base_tokens, "context_tokens"),
-    Rule("refused_by_chat_template", "format", _refused, explanations=Features.refusals),
+    Rule("personal_data", "safety", safety.personal_data, for_rejected=True),
+    Rule("not_english", "language", language.foreign_probability, "max_foreign_probability", graded=True,
+         for_rejected=True),
+    Rule("words_too_long", "length", _mean_word_bytes, "max_mean_word_bytes", for_rejected=True),
+    Rule("too_long_for_base", "length", _base_tokens, "context_tokens", for_rejected=True),
+    Rule("refused_by_chat_template", "format", _refused, explanations=Features.refusals, for_rejected=True),
 )  # fmt: skip
