@@ -110,9 +110,9 @@ def replayed_rows(fresh: pl.LazyFrame, others: list[pl.LazyFrame]) -> int:
 
 def _runs(table: pl.LazyFrame) -> pl.LazyFrame:
     """Return the hash of each sequence of REPLAY_ROWS consecutive texts."""
-    text = pl.struct("instruction", "response").hash()
-    next_texts = [text.shift(-i) for i in range(REPLAY_ROWS)]
-    runs = table.select(
+    hashes = table.select(text=pl.struct("instruction", "response").hash()).collect(engine="streaming").lazy()
+    next_texts = [pl.col("text").shift(-i) for i in range(REPLAY_ROWS)]
+    runs = hashes.select(
         run=pl.struct(*(f.alias(str(i)) for i, f in enumerate(next_texts))).hash(), row=pl.int_range(pl.len())
     )
     return runs.filter(pl.col("row") <= pl.col("row").max() - (REPLAY_ROWS - 1)).select("run")
@@ -155,7 +155,7 @@ def preferences_are_whole(imported_preferences: pl.LazyFrame) -> dg.AssetCheckRe
 
 
 def _diversity(table: pl.LazyFrame, *, empty: float) -> dg.AssetCheckResult:
-    texts = table.select(normalised(pl.col("instruction"))).collect().to_series()
+    texts = table.select(normalised(pl.col("instruction")).hash()).collect(engine="streaming").to_series()
     rate = texts.n_unique() / len(texts) if len(texts) else empty
     return dg.AssetCheckResult(
         passed=rate >= MIN_DISTINCT_RATE,
