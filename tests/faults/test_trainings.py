@@ -174,6 +174,6 @@ def test_out_of_memory_halves_the_batch(undisturbed: StoredAdapter, tmp_path: Pa
     outcome = Outcome(**output["outcome"])
     assert outcome.batch_size < 16
     assert outcome.batch_size * outcome.accumulation == 16
-    assert any("out of memory: forward passes" in event for event in outcome.events)
+    assert any("out of memory: batch x accumulation reduced" in event for event in outcome.events)
     assert outcome.steps == undisturbed.outcome.steps
     assert outcome.tokens == undisturbed.outcome.tokens
