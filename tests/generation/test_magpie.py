@@ -234,5 +234,5 @@ def test_a_share_of_the_instructions_gets_constraints_before_they_are_answered(
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_share_of_constraints_outside_0_and_1_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match=r"MagpieSpec\.constrained_share is .*; it must be within 0 and 1"):
+    with pytest.raises(ValueError, match=r"MagpieSpec\.constrained_share must be in"):
         MagpieSpec(constrained_share=share)
