@@ -13,7 +13,7 @@ import polars as pl
 
 from synth_assets.schemas.columns import COLUMNS
 from synth_assets.schemas.serialization import to_json
-from synth_assets.storage.atomic import sweep_temporaries, write_atomically
+from synth_assets.storage.atomic import sweep_temporaries, write_atomically, write_text
 from synth_assets.storage.errors import StorageError
 from synth_assets.storage.row_batches import write_row_groups
 from synth_assets.storage.stored_files import read_record, read_table, scan_table
@@ -176,9 +176,8 @@ class AssetIOManager(dg.IOManager):
             write_atomically(path, _parquet_writer(obj))
             context.add_output_metadata(_table_metadata(path))
         elif is_dataclass(obj) and not isinstance(obj, type):
-            text = to_json(obj)
             path = path.with_name(f"{path.name}.json")
-            write_atomically(path, lambda temporary: _write_text(temporary, text))
+            write_text(path, to_json(obj))
         else:
             raise TypeError(
                 f"{context.asset_key.to_user_string()} must return a polars frame or a record of "
@@ -254,10 +253,6 @@ def _parquet_writer(frame: pl.LazyFrame | pl.DataFrame) -> Callable[[Path], None
             frame.write_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS)
 
     return write
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
 
 
 def _table_metadata(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from resources.storage import HOME_PAGES
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.session import Session, open_session
 from synth_assets.schemas.records import ChampionRecord, Comparison
-from synth_assets.storage.atomic import write_atomically
+from synth_assets.storage.atomic import write_text
 
 INDEX = "index.html"
 MAX_DECISIONS = 8
@@ -34,12 +34,7 @@ NOTES: Mapping[str, str] = {
 def write_index(session: Session) -> Path:
     """Write the index page of the session's home; return its path."""
     target = session.home / INDEX
-    text = index_html(session)
-
-    def write(path: Path) -> None:
-        path.write_text(text, "utf-8")
-
-    write_atomically(target, write)
+    write_text(target, index_html(session))
     return target
 
 

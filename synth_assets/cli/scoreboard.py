@@ -15,7 +15,7 @@ from synth_assets.evals.suite import items_of, null_scores
 from synth_assets.evals.suites import SUITES
 from synth_assets.schemas.records import Comparison, Decision
 from synth_assets.stages.evaluation.scoreboard import scoreboard, suite_table
-from synth_assets.storage.atomic import write_atomically
+from synth_assets.storage.atomic import write_atomically, write_text
 from synth_assets.storage.stored_files import read_table
 
 BEGIN, END = "<!-- scoreboard: written by make scoreboard -->", "<!-- end of scoreboard -->"
@@ -102,9 +102,9 @@ def write_scoreboard(session: Session) -> str:
         "tests": [asdict(test) for test in comparison.tests],
     }
     write_atomically(PROJECT / ITEMS, lambda temporary: scores.write_parquet(temporary, compression="zstd"))
-    _write(PROJECT / EVIDENCE, json.dumps(evidence, indent=1, sort_keys=True) + "\n")
+    write_text(PROJECT / EVIDENCE, json.dumps(evidence, indent=1, sort_keys=True) + "\n")
     for path, text in texts.items():
-        _write(PROJECT / path, text)
+        write_text(PROJECT / path, text)
     return f"written: {', '.join(map(str, (README, RESULTS, EVIDENCE, ITEMS)))}"
 
 
@@ -129,13 +129,6 @@ def _next_steps(home: Path) -> str:
             "      synth status | champion | import FILE | run --batch second",
         ]
     )
-
-
-def _write(path: Path, text: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, "utf-8")
-
-    write_atomically(path, write)
 
 
 def _git(*arguments: str) -> str:

@@ -16,7 +16,7 @@ from resources.inference import Inference
 from synth_assets.cli.run import Launch, batch_name
 from synth_assets.cli.session import Session
 from synth_assets.schemas.serialization import fingerprint
-from synth_assets.storage.atomic import write_atomically
+from synth_assets.storage.atomic import write_text
 from synth_assets.training.adapter_store import library_versions
 
 RECORD = Path("last_run.json")  # in SYNTH_HOME
@@ -41,12 +41,7 @@ def unchanged_since_last_run(session: Session, launch: Launch) -> str:
 
 def remember_run(session: Session, launch: Launch) -> None:
     """Store the inputs of a complete run for `unchanged_since_last_run`."""
-    text = json.dumps(_state(session, launch), indent=1)
-
-    def write(path: Path) -> None:
-        path.write_text(text, "utf-8")
-
-    write_atomically(session.home / RECORD, write)
+    write_text(session.home / RECORD, json.dumps(_state(session, launch), indent=1))
 
 
 def _state(session: Session, launch: Launch) -> dict[str, str]:

@@ -37,6 +37,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file of these bytes atomically. Raises OSError with the path, as `write_atomically` does."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    write_atomically(path, write)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of this text in UTF-8 atomically. Raises OSError with the path, as `write_atomically` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
 def temporary_beside(path: Path) -> Path:
     """Return a temporary name beside `path`, unique to this writer and recognised by `sweep_temporaries`."""
     return path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.{time.monotonic_ns()}.tmp")

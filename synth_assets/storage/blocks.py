@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from synth_assets.storage.atomic import sweep_temporaries, write_atomically
+from synth_assets.storage.atomic import sweep_temporaries, write_bytes
 from synth_assets.storage.budgets import WorkBudget
 
 BLOCK_ROWS = 64
@@ -112,12 +112,8 @@ def _write_shard(folder: Path, key: str, table: pl.DataFrame) -> Path:
     table.write_parquet(buffer, compression="zstd")
     data = buffer.getvalue()
     path = folder / f"{key}-{_digest(data)}.parquet"
-    write_atomically(path, lambda temporary: _write_bytes(temporary, data))
+    write_bytes(path, data)
     return path
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def _digest(data: bytes) -> str:

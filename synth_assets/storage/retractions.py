@@ -10,7 +10,7 @@ import polars as pl
 
 from synth_assets.reporting.escaping import storable
 from synth_assets.schemas.tables import RECALLS
-from synth_assets.storage.atomic import write_atomically
+from synth_assets.storage.atomic import write_text
 
 MAX_SHOWN_ROWS = 5  # in the tag of a version
 RECALLED = "recalled"  # rejection reason of a recalled row
@@ -52,7 +52,7 @@ def add_recalls(path: Path, entries: Iterable[Recall]) -> None:
     """Append entries, replacing the file atomically."""
     lines = [json.dumps(asdict(entry), sort_keys=True) for entry in [*recall_log(path), *entries]]
     text = "".join(f"{line}\n" for line in lines)
-    write_atomically(path, lambda temporary: _write(temporary, text))
+    write_text(path, text)
 
 
 def recalls_in_force(path: Path) -> pl.DataFrame:
@@ -79,7 +79,3 @@ def taint_text(recalls: pl.DataFrame) -> str:
     shown = [f"{row_id} ({reason})" for row_id, reason in recall_reasons(recalls.head(MAX_SHOWN_ROWS)).items()]
     more = f"; {recalls.height - MAX_SHOWN_ROWS} more" if recalls.height > MAX_SHOWN_ROWS else ""
     return f"{recalls.height} recalled {'row' if recalls.height == 1 else 'rows'}: {'; '.join(shown)}{more}"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 from synth_assets.record_files.records import RecordFileError
-from synth_assets.stages.generation import import_store
 from synth_assets.stages.generation.import_report import ImportReport, TooLong
 from synth_assets.stages.generation.import_store import (
     DATA,
@@ -133,10 +132,10 @@ def test_a_disk_that_fills_up_at_the_manifest_leaves_the_import_before_whole(
     import_file(ImportRequest(jsonl(tmp_path / "a.jsonl", {"frage": "a", "antwort": "b"}), OWN), folder)
     before = sorted(folder.rglob("*"))
 
-    def fail(path: Path, text: str) -> None:
+    def fail(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(import_store, "_write", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left"):
         import_file(ImportRequest(jsonl(tmp_path / "a.jsonl", ALPACA), replace=True), folder)
     assert sorted(folder.rglob("*")) == before

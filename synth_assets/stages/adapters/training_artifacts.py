@@ -9,7 +9,7 @@ import polars as pl
 from synth_assets.reporting.figures import markdown_image, png
 from synth_assets.reporting.training_figures import training_curves, training_of
 from synth_assets.schemas.records import AdapterRecord
-from synth_assets.storage.atomic import write_atomically
+from synth_assets.storage.atomic import write_bytes, write_text
 from synth_assets.training.engine import Outcome
 from synth_assets.training.methods import METHODS
 
@@ -34,11 +34,10 @@ def logged_curve(outcome: Outcome) -> list[dict[str, float]]:
 def write_curves(record: AdapterRecord, outcome: Outcome, folder: Path) -> None:
     """Write the figure of the curves, the phases of the schedule and the events of a training."""
     facts = {"schedule": record.spec.get("schedule"), "phases": outcome.phases, "events": outcome.events}
-    write_atomically(folder / SCHEDULE, lambda path: _write(path, json.dumps(facts, indent=1).encode()))
+    write_text(folder / SCHEDULE, json.dumps(facts, indent=1))
     if drawn := training_curves(METHODS[record.method].curves, [training_of(record.name, asdict(outcome))]):
         name, figure = drawn
-        image = png(figure)
-        write_atomically(folder / f"{name}.png", lambda path: _write(path, image))
+        write_bytes(folder / f"{name}.png", png(figure))
 
 
 def curves_image(record: AdapterRecord, outcome: Outcome) -> dict[str, str]:
@@ -48,7 +47,3 @@ def curves_image(record: AdapterRecord, outcome: Outcome) -> dict[str, str]:
         return {}
     name, figure = drawn
     return {name: markdown_image(name.replace("_", " "), figure)}
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -1,7 +1,7 @@
 """Report of a study: findings, figures and the numbers of every cell and variant."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from synth_assets.schemas.serialization import to_json
 from synth_assets.stages.efficiency.figures import figures
 from synth_assets.stages.efficiency.frontier import METRICS, Frontier
 from synth_assets.stages.efficiency.variants import Variant
-from synth_assets.storage.atomic import write_atomically
+from synth_assets.storage.atomic import write_bytes
 
 TITLE = "LoRA efficiency study"
 IDENTITY = ("name", "rank", "modules", "quantisation", "seed", "mlflow_run_id", "not_run", "failure")
@@ -53,7 +53,7 @@ def write_study(
         "report.html": page(TITLE, parts).encode(),
     }
     for name, content in files.items():
-        write_atomically(folder / name, _writer(content))
+        write_bytes(folder / name, content)
     return list(files)
 
 
@@ -151,10 +151,3 @@ def _csv(table: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.write_csv(buffer)
     return buffer.getvalue()
-
-
-def _writer(content: bytes) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_bytes(content)
-
-    return write

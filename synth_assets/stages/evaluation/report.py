@@ -1,7 +1,7 @@
 """Report of a comparison in Markdown, HTML, JSON and CSV: recommendations, scores, tests, costs and figures."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -29,7 +29,7 @@ from synth_assets.stages.evaluation.profiles import Profile
 from synth_assets.stages.evaluation.recommendations import recommendations
 from synth_assets.stages.evaluation.report_data import ReportData
 from synth_assets.stages.evaluation.report_trainings import cost_section, filter_section, training_section
-from synth_assets.storage.atomic import write_atomically
+from synth_assets.storage.atomic import write_bytes
 
 SUMMARY_COLUMNS = (
     *("model", "suite", "split", "metric", "value", "n", "unanswerable"),
@@ -52,7 +52,7 @@ def write_report(data: ReportData, folder: Path) -> list[str]:
         "report.html": page(title, parts).encode(),
     }
     for name, content in files.items():
-        write_atomically(folder / name, _writer(content))
+        write_bytes(folder / name, content)
     return list(files)
 
 
@@ -301,10 +301,3 @@ def _samples(comparison: Comparison) -> Section:
 
 def _name(comparison: Comparison, model: str) -> str:
     return display_name(model) + (" (candidate)" if model == comparison.candidate else "")
-
-
-def _writer(content: bytes) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_bytes(content)
-
-    return write

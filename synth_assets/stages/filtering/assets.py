@@ -42,7 +42,7 @@ from synth_assets.stages.filtering.report import (
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
-from synth_assets.storage.atomic import sweep_temporaries, write_atomically
+from synth_assets.storage.atomic import sweep_temporaries, write_bytes, write_text
 from synth_assets.storage.manifests import content_hash
 from synth_assets.storage.retractions import recall_reasons, recalls_in_force
 
@@ -165,8 +165,8 @@ def dataset_card_asset(
     card = dataset_card(sft_dataset, rejected_instructions, benchmark_items, facts)
     folder = tracking.home.card("sft_dataset", facts.data_version)
     image = thumbnail(stats_figure(sft_dataset, rejected_instructions))
-    write_atomically(folder / "README.md", lambda path: _write(path, card.encode()))
-    write_atomically(folder / "filtering_stats.png", lambda path: _write(path, image))
+    write_text(folder / "README.md", card)
+    write_bytes(folder / "filtering_stats.png", image)
     numbers = {"rows": _row_count(sft_dataset), "rejected_rows": _row_count(rejected_instructions)}
     run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
     return dg.MaterializeResult(
@@ -275,7 +275,3 @@ def _figures(result: FilterResult | PreferenceFilterResult, *, rejected: bool) -
 
 def _row_count(table: pl.LazyFrame) -> int:
     return table.select(pl.len()).collect().item()
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

@@ -24,7 +24,7 @@ from synth_assets.reporting.escaping import terminal_line
 from synth_assets.stages.generation.import_report import ImportReport, TooLong
 from synth_assets.stages.generation.imports import Imported, ImportOptions, chunks_of, frames_of, read_file
 from synth_assets.stages.generation.reasons import explained
-from synth_assets.storage.atomic import sweep_temporaries, write_atomically
+from synth_assets.storage.atomic import sweep_temporaries, write_atomically, write_text
 from synth_assets.storage.manifests import file_sha256
 
 DATA = "data"  # folder of the file copies
@@ -107,7 +107,7 @@ def import_file(
         try:
             _store_copy(path, folder / copy, sha256)
             text = json.dumps(facts, sort_keys=True, ensure_ascii=False, indent=1)
-            write_atomically(manifest_path(folder, name), lambda temporary: _write(temporary, text))
+            write_text(manifest_path(folder, name), text)
             _remove_unmanaged(folder, name)
         finally:
             _sweep(folder)
@@ -276,7 +276,3 @@ def _existing_file(stored: StoredImport) -> Path:
             f"synth import FILE --name {stored.name!r} --replace"
         )
     return stored.path
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
