@@ -58,8 +58,4 @@ def _description(field: "Field[Any]", hints: Mapping[str, Any]) -> str:
 
 
 def _default_text(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, Mapping):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple | list | Mapping) else str(value)

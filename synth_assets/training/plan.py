@@ -99,19 +99,23 @@ class TrainingPlan:
 def plan_training(request: TrainingRequest, context: TrainingContext) -> TrainingPlan:
     """Resolve a request into a plan.
 
+    Args:
+        request: with its batch resolved (`resolve_batch`).
+        context: where it is trained.
+
     Raises:
         TrainingError: the adapter to continue failed to train.
         ManifestError: the files of the adapter to continue do not match its manifest.
     """
-    spec = resolve_batch(request.spec, context.tier)
     parent = parent_folder(request.continued, context.root)
-    recipe = _recipe(replace(request, spec=spec), parent, context.tier)
+    recipe = _recipe(request, parent, context.tier)
     setup = replace(
         context.setup(request.name, request.base),
         checkpoints=checkpoints_for(recipe, context),
         expected_tokens_per_s=last_tokens_per_s(context.store, recipe),
     )
-    return TrainingPlan(method_of(spec), spec, request.rows, request.reference, parent, recipe, setup)
+    method = method_of(request.spec)
+    return TrainingPlan(method, request.spec, request.rows, request.reference, parent, recipe, setup)
 
 
 def resolve_batch(spec: AdapterSpec, tier: Tier) -> AdapterSpec:

@@ -1,6 +1,7 @@
 """Assets of the stage adapters: one per adapter of METHODS, and the reference log-probabilities of DPO."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -51,6 +52,7 @@ class TrainingConfig(BudgetConfig):
     checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0, description="Seconds between checkpoints.")
 
 
+@cache
 def config_of_method(method: Method) -> type[TrainingConfig]:
     """Return the config of a method's assets: the fields of its spec, and those of every training."""
     name = f"{method.spec.__name__.removesuffix('Spec')}Config"
