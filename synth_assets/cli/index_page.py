@@ -11,6 +11,7 @@ import dagster as dg
 from resources.storage import HOME_PAGES
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.session import Session, open_session
+from synth_assets.cli.status import last_evaluations
 from synth_assets.schemas.records import ChampionRecord, Comparison
 from synth_assets.storage.atomic import write_text
 
@@ -129,14 +130,8 @@ def _checks(instance: dg.DagsterInstance) -> tuple[list[dict[str, str]], int]:
     """Return the checks whose last evaluation failed, and how many passed."""
     from synth_assets.definitions import defs
 
-    keys = list(defs().resolve_asset_graph().asset_check_keys)
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     failing, passed = [], 0
-    for key in keys:
-        record = records.get(key)
-        evaluation = record.event.asset_check_evaluation if record and record.event else None
-        if evaluation is None:
-            continue
+    for key, evaluation in last_evaluations(instance, defs().resolve_asset_graph().asset_check_keys).items():
         if evaluation.passed:
             passed += 1
             continue

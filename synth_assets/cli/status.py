@@ -1,6 +1,7 @@
 """`synth status`: show the assets with their age, the failed checks and the last runs."""
 
 import datetime as dt
+from collections.abc import Iterable
 
 import dagster as dg
 
@@ -18,7 +19,12 @@ def status_text(session: Session) -> str:
     for key in graph.toposorted_asset_keys:
         event = session.instance.get_latest_materialization_event(key)
         lines.append(f"{key.to_user_string():28} {_age(event)}")
-    failed = [line for key in graph.asset_check_keys if (line := _failed_check(session.instance, key))]
+    evaluations = last_evaluations(session.instance, graph.asset_check_keys)
+    failed = [
+        f"check failed ({evaluation.severity.value}): {key.asset_key.to_user_string()}: {key.name}"
+        for key, evaluation in evaluations.items()
+        if not evaluation.passed
+    ]
     lines += ["", *(failed or ["no failed check"]), "", *filter(None, [champion_taint(session)])]
     for run in session.instance.get_run_records(limit=5):
         started = dt.datetime.fromtimestamp(run.start_time or 0, dt.UTC)
@@ -35,9 +41,13 @@ def _age(event: dg.EventLogEntry | None) -> str:
     return f"{version:18} {age} ago"
 
 
-def _failed_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> str | None:
-    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
-    evaluation = record.event.asset_check_evaluation if record and record.event else None
-    if evaluation is None or evaluation.passed:
-        return None
-    return f"check failed ({evaluation.severity.value}): {key.asset_key.to_user_string()}: {key.name}"
+def last_evaluations(
+    instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey]
+) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
+    """Return the last evaluation of each check that has one, in the order of the keys."""
+    keys = list(keys)
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    found = ((key, records[key].event) for key in keys if key in records)
+    return {
+        key: evaluation for key, event in found if event and (evaluation := event.asset_check_evaluation) is not None
+    }

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from synth_assets.llm.chat_encoding import encode_chat, encode_user_turn, end_of_turn
+from synth_assets.llm.chat_encoding import end_of_turn
 from synth_assets.llm.gumbel_noise import gumbel_noise, seed_tensor
 from synth_assets.llm.nucleus import LARGE_VOCABULARY, nucleus, sample_from_nucleus
-from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.llm.prompt_encoder import PromptEncoder
+from synth_assets.llm.protocols import Completion, Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,7 @@ BATCH_ROWS = 64  # one block; on one CPU core as fast as 128 rows, and 1.2 times
 COMPACT_AT = 0.75  # drop finished rows once the unfinished share is below this; moving the cache has a cost
 
 
-class TransformersGenerator:
+class TransformersGenerator(PromptEncoder):
     """Causal language model in this process, sampled with the Gumbel-max trick.
 
     The same block of rows gives the same bytes on one machine. A row's text is independent of the other rows, except
@@ -43,18 +44,6 @@ class TransformersGenerator:
         self._virtual_tokens = virtual_tokens
         self.context_tokens = context_tokens(network) - self._virtual_count()
         self._default_stops = default_stop_ids(getattr(network.generation_config, "eos_token_id", None), tokenizer)
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Encode a chat with its generation prompt."""
-        return encode_chat(self._tokenizer, messages)[0]
-
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        """Encode a chat up to the next user message."""
-        return encode_user_turn(self._tokenizer, messages)
-
-    def encode_template(self, template: str) -> list[int]:
-        """Encode trusted template text, including its control tokens."""
-        return self._tokenizer.encode(template, add_special_tokens=False)
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
         """Return one completion per prompt, in order; halve the batch size whenever memory runs out."""

@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from synth_assets.llm.chat_encoding import encode_chat, encode_user_turn
 from synth_assets.llm.loading import load_tokenizer
-from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.llm.prompt_encoder import PromptEncoder
+from synth_assets.llm.protocols import Completion, Sampling
 from synth_assets.llm.transformers_generator import check_request, default_stop_ids, stop_ids
 from synth_assets.schemas.tier import Tier
 
@@ -18,7 +18,7 @@ MIN_LOGIT_BIAS = -100.0  # lowest logit bias that vLLM accepts
 CONTEXT_TOKENS = 8_192  # context limit; the cache of a 131,072-token context would not fit on small cards
 
 
-class VllmGenerator:
+class VllmGenerator(PromptEncoder):
     """Causal language model in vLLM, with a seed per request.
 
     Completions come in the order of the prompts. Texts may differ between batches within rounding.
@@ -48,18 +48,6 @@ class VllmGenerator:
             disable_log_stats=True,
         )
         self._default_stops = default_stop_ids(_configured_stops(folder), self._tokenizer)
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Encode a chat with its generation prompt."""
-        return encode_chat(self._tokenizer, messages)[0]
-
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        """Encode a chat up to the next user message."""
-        return encode_user_turn(self._tokenizer, messages)
-
-    def encode_template(self, template: str) -> list[int]:
-        """Encode trusted template text, including its control tokens."""
-        return self._tokenizer.encode(template, add_special_tokens=False)
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
         """Return one completion per prompt, in order."""

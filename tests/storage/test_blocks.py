@@ -144,7 +144,7 @@ def test_full_disk_error_names_path_and_bytes(tmp_path: Path) -> None:  # fault 
 KILLED_WRITER = """
 import os, signal, sys
 from pathlib import Path
-from synth_assets.storage.blocks import write_atomically
+from synth_assets.storage.atomic import write_atomically
 def write(temporary):
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
