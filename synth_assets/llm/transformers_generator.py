@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from synth_assets.llm.chat_encoding import end_of_turn
 from synth_assets.llm.gumbel_noise import gumbel_noise, seed_tensor
 from synth_assets.llm.nucleus import LARGE_VOCABULARY, nucleus, sample_from_nucleus
-from synth_assets.llm.prompt_encoder import PromptEncoder
 from synth_assets.llm.protocols import Completion, Sampling
+from synth_assets.llm.text_codec import TextCodec
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ BATCH_ROWS = 64  # one block; on one CPU core as fast as 128 rows, and 1.2 times
 COMPACT_AT = 0.75  # drop finished rows once the unfinished share is below this; moving the cache has a cost
 
 
-class TransformersGenerator(PromptEncoder):
+class TransformersGenerator(TextCodec):
     """Causal language model in this process, sampled with the Gumbel-max trick.
 
     The same block of rows gives the same bytes on one machine. A row's text is independent of the other rows, except
@@ -83,16 +83,6 @@ class TransformersGenerator(PromptEncoder):
             "%s: out of memory; batch size reduced to %d rows, so texts may differ within rounding",
             self.model,
             self.batch_rows,
-        )
-
-    def _completion(self, prompt: Sequence[int], ids: list[int], stops: frozenset[int]) -> Completion:
-        stopped = bool(ids) and ids[-1] in stops
-        text_ids = ids[:-1] if stopped else ids
-        return Completion(
-            text=str(self._tokenizer.decode(text_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)),
-            finish_reason="stop" if stopped else "length",
-            prompt_tokens=len(prompt),
-            completion_tokens=len(text_ids),
         )
 
     def _generate_batch(

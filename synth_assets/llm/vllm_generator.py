@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synth_assets.llm.loading import load_tokenizer
-from synth_assets.llm.prompt_encoder import PromptEncoder
 from synth_assets.llm.protocols import Completion, Sampling
+from synth_assets.llm.text_codec import TextCodec
 from synth_assets.llm.transformers_generator import check_request, default_stop_ids, stop_ids
 from synth_assets.schemas.tier import Tier
 
@@ -18,7 +18,7 @@ MIN_LOGIT_BIAS = -100.0  # lowest logit bias that vLLM accepts
 CONTEXT_TOKENS = 8_192  # context limit; the cache of a 131,072-token context would not fit on small cards
 
 
-class VllmGenerator(PromptEncoder):
+class VllmGenerator(TextCodec):
     """Causal language model in vLLM, with a seed per request.
 
     Completions come in the order of the prompts. Texts may differ between batches within rounding.
@@ -99,12 +99,6 @@ class VllmGenerator(PromptEncoder):
         requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         outputs = self._network.generate(requests, parameters, lora_request=self._lora, use_tqdm=False)
         return [list(output.outputs[0].token_ids) for output in outputs]
-
-    def _completion(self, prompt: Sequence[int], ids: list[int], stops: frozenset[int]) -> Completion:
-        stopped = bool(ids) and ids[-1] in stops
-        text_ids = ids[:-1] if stopped else ids
-        text = self._tokenizer.decode(text_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return Completion(str(text), "stop" if stopped else "length", len(prompt), len(text_ids))
 
 
 def lora_rank(adapter: Path | None) -> int:

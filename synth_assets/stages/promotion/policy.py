@@ -272,13 +272,10 @@ def _decision(
     opponent: PromotionCandidate,
     clauses: list[Clause],
 ) -> Decision:
-    failed = [
-        f"{clause.name} ({clause.actual}; required: {clause.expected})" for clause in clauses if not clause.passed
-    ]
     approval = f"; approved by {candidate.approved_by}" if candidate and candidate.approved_by else ""
     reason = {
         "promoted": f"every clause of the policy passes{approval}",
-        "refused": f"refused by {', '.join(failed)}",
+        "refused": f"refused by {failed_text(clauses)}",
         "unchanged": "the candidate is already the champion",
     }[outcome]
     return Decision(
@@ -290,3 +287,8 @@ def _decision(
         clauses=clauses,
         reason=reason,
     )
+
+
+def failed_text(clauses: Sequence[Clause]) -> str:
+    """Return the failed clauses with their actual and expected values on one line."""
+    return ", ".join(f"{each.name} ({each.actual}; required: {each.expected})" for each in clauses if not each.passed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from synth_assets.reporting.escaping import metadata_line
 from synth_assets.schemas.records import BASE, Clause, Decision
 from synth_assets.stages.promotion.candidates import Registry, promotion_candidate
-from synth_assets.stages.promotion.policy import PromotionCandidate
+from synth_assets.stages.promotion.policy import PromotionCandidate, failed_text
 from synth_assets.stages.promotion.service_history import (
     Service,
     ServiceHistoryError,
@@ -149,6 +149,19 @@ def _rolled_back(
         parts.append(f"skipped {', '.join(skipped)}")
     if not candidate.version:
         parts.append("no version that served before is left" if not skipped else "no other version served before")
+    return _decision(current, candidate, clauses, who, "; ".join(parts))
+
+
+def _refused(
+    current: PromotionCandidate, candidate: PromotionCandidate, clauses: Sequence[Clause], who: str
+) -> Decision:
+    reason = f"refused by {failed_text(clauses)}; to override it: --force --reason TEXT"
+    return replace(_decision(current, candidate, clauses, who, reason), outcome="refused")
+
+
+def _decision(
+    current: PromotionCandidate, candidate: PromotionCandidate, clauses: Sequence[Clause], who: str, reason: str
+) -> Decision:
     return Decision(
         outcome="promoted",
         candidate=candidate.name,
@@ -156,22 +169,5 @@ def _rolled_back(
         opponent=current.name,
         opponent_version=current.version,
         clauses=[Clause(ROLLBACK_CLAUSE, passed=True, actual=who, expected="requested by a person"), *clauses],
-        reason="; ".join(parts),
-    )
-
-
-def _refused(
-    current: PromotionCandidate, candidate: PromotionCandidate, clauses: Sequence[Clause], who: str
-) -> Decision:
-    failed = [
-        f"{clause.name} ({clause.actual}; required: {clause.expected})" for clause in clauses if not clause.passed
-    ]
-    return Decision(
-        outcome="refused",
-        candidate=candidate.name,
-        candidate_version=candidate.version,
-        opponent=current.name,
-        opponent_version=current.version,
-        clauses=[Clause(ROLLBACK_CLAUSE, passed=True, actual=who, expected="requested by a person"), *clauses],
-        reason=f"refused by {', '.join(failed)}; to override it: --force --reason TEXT",
+        reason=reason,
     )
