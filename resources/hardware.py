@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -79,7 +80,7 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an
     reward="program:constraints",
     batch_size=2,  # a token of a forward pass that trains LoRA on all modules holds 4 MB: pairs stay below 8 GB
     accumulation=8,
-    samples=384,  # 6 whole blocks
+    samples=320,  # 5 whole blocks
     min_rows=50,
     usd_per_hour=0.0,
     suites=("instruction_following",),
@@ -89,6 +90,8 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an
             "temperature": 0.8,
             "topics": SMALL_MODEL_TOPICS,
             "constrained_share": 0.5,
+            "max_response_tokens": 192,
+            "response_attempts": 3,
         },
         "CandidateSpec": {"instructions": 96, "max_response_tokens": 160},
         "OnPolicyCandidateSpec": {"instructions": 96, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
@@ -193,7 +196,7 @@ class Hardware(dg.ConfigurableResource):
         suites = row.suites or self.size("base").row.suites
         row = replace(row, **models, suites=suites, quantisation=self.quantisation or row.quantisation)
         if row.device == "cpu" and not all(models[role].startswith(EMBEDDED) for role in ("teacher", "base")):
-            return replace(row, model_steps=1, threads=cores())
+            return replace(row, model_steps=1, threads=cores(), dtype="bfloat16" if cpu_has_bfloat16() else row.dtype)
         return row
 
     def limits(self) -> Tier:
@@ -279,6 +282,19 @@ def cores() -> int:
     """How many physical cores this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(usable, psutil.cpu_count(logical=False) or 1))
+
+
+@functools.cache
+def cpu_has_bfloat16() -> bool:
+    """Return whether this CPU multiplies bfloat16 in hardware; without it bfloat16 is slower than float32.
+
+    Reads the flags of Linux' /proc/cpuinfo. perf/generation.py compares the precisions.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(re.search(rf"\b{flag}\b", flags) for flag in ("avx512_bf16", "amx_bf16"))
 
 
 def find_gpu() -> Gpu | None:

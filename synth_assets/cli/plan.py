@@ -43,7 +43,7 @@ def make_plan(session: Session, samples: int | None) -> Plan:
     """Estimate a run: rows and tokens from the spec, minutes from the last run that generated rows, scaled by rows."""
     spec = session.hardware.spec(MagpieSpec())
     rows = samples or spec.samples
-    tokens = rows * (spec.max_instruction_tokens + spec.max_response_tokens)
+    tokens = rows * (spec.max_instruction_tokens + spec.max_response_tokens * spec.response_attempts)
     minutes, basis = _minutes(session, rows)
     usd = None if minutes is None else minutes / 60 * session.tier.usd_per_hour
     return Plan(rows, tokens, minutes, tokens * BYTES_PER_TOKEN, usd, basis)

@@ -209,7 +209,7 @@ SIZES: Mapping[str, ModelSize] = {
         base={
             "OnPolicyCandidateSpec": {"top_p": 0.95, "max_response_tokens": 256},
             "EvaluationSpec": {"max_tokens": 256},
-            "LoraSpec": {"learning_rate": 5e-4, "epochs": 2.0},
+            "LoraSpec": {"learning_rate": 5e-4, "epochs": 3.0},
             "PromptTuningSpec": {"learning_rate": 1e-2, "epochs": 2.0},
             "DpoSpec": {"learning_rate": 1e-4},
             "OnPolicyDpoSpec": {"learning_rate": 1e-4},

@@ -101,7 +101,7 @@ def trainer_arguments(spec: OptimizationSpec, setup: TrainingSetup, *, validates
         "seed": spec.seed,
         "use_cpu": not cuda,
         "fp16": cuda and tier.dtype == "float16",
-        "bf16": cuda and tier.dtype == "bfloat16",
+        "bf16": tier.dtype == "bfloat16",
         "activation_checkpointing": cuda and tier.memory_gb < CHECKPOINT_ACTIVATIONS_BELOW_GB,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_pin_memory": cuda,

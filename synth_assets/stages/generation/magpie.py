@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from synth_assets.evals.training_constraints import constraints_revision, with_constraints
+from synth_assets.evals.training_constraints import constraints_revision, split_constraints, with_constraints
 from synth_assets.llm.chat_encoding import ChatTemplateError
 from synth_assets.llm.prompt_formats import PromptFormat, family
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
@@ -159,9 +159,7 @@ class _BlockGenerator:
             instructions = self._with_constraints(continuing, self._instructions(continuing, turn))
             responses = self._responses(continuing, instructions, turn)
             for conversation, text, reply in zip(continuing, instructions, responses, strict=True):
-                exchange = Exchange(text, reply)
-                conversation.add(exchange)
-                self.new_tokens += exchange.tokens
+                conversation.add(Exchange(text, reply))
         return pl.DataFrame([self._row(conversation) for conversation in block], schema=INSTRUCTIONS)
 
     def _fitting(self, continuing: Sequence[Conversation]) -> list[Conversation]:
@@ -197,11 +195,7 @@ class _BlockGenerator:
             row_seed(conversation.seed, "instruction", turn) if turn else conversation.seed
             for conversation in continuing
         ]
-        return (
-            self.generator.generate([self._opening(conversation) for conversation in continuing], seeds, sampling)
-            if continuing
-            else []
-        )
+        return self._sample([self._opening(conversation) for conversation in continuing], seeds, sampling)
 
     def _with_constraints(
         self, continuing: Sequence[Conversation], instructions: Sequence[Completion]
@@ -219,25 +213,38 @@ class _BlockGenerator:
     def _responses(
         self, continuing: Sequence[Conversation], instructions: Sequence[Completion], turn: int
     ) -> list[Completion | None]:
-        """Return responses to the non-empty texts that the chat template accepts; None for the others."""
-        encoded = [
-            self._prompt(conversation, completion.text.strip())
-            for conversation, completion in zip(continuing, instructions, strict=True)
-        ]
-        indices, prompts = [index for index, ids in enumerate(encoded) if ids], [ids for ids in encoded if ids]
+        """Return responses to the non-empty texts that the chat template accepts; None for the others.
+
+        A response that is not acceptable is sampled again, up to `spec.response_attempts` times.
+        """
+        texts = [completion.text.strip() for completion in instructions]
+        prompts = [self._prompt(row, text) for row, text in zip(continuing, texts, strict=True)]
+        replies: list[Completion | None] = [None] * len(instructions)
+        pending = [index for index, ids in enumerate(prompts) if ids]
+        for attempt in range(self.spec.response_attempts):
+            # a random stream of its own: with the instruction's stream the first tokens would share its noise
+            stream = ("response", turn) if attempt == 0 else (f"response {attempt}", turn)
+            seeds = [row_seed(continuing[index].seed, *stream) for index in pending]
+            drawn = self._sample_responses([prompts[index] for index in pending], seeds)
+            for index, completion in zip(pending, drawn, strict=True):
+                replies[index] = completion
+            pending = [index for index in pending if not _is_acceptable(texts[index], replies[index])]
+        return replies
+
+    def _sample_responses(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Completion]:
         sampling = Sampling(
             temperature=self.spec.response_temperature,
             top_p=self.spec.top_p,
             max_tokens=self.spec.max_response_tokens,
             stop=self.family.stop,
         )
-        # a random stream of its own: with the instruction's stream the first tokens would share its noise
-        seeds = [row_seed(continuing[index].seed, "response", turn) for index in indices]
-        completions = self.generator.generate(prompts, seeds, sampling) if indices else []
-        replies: list[Completion | None] = [None] * len(instructions)
-        for index, completion in zip(indices, completions, strict=True):
-            replies[index] = completion
-        return replies
+        return self._sample(prompts, seeds, sampling)
+
+    def _sample(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
+        """Generate completions and count their tokens."""
+        completions = self.generator.generate(prompts, seeds, sampling) if prompts else []
+        self.new_tokens += sum(completion.completion_tokens for completion in completions)
+        return completions
 
     def _prompt(self, conversation: Conversation, text: str) -> list[int]:
         """Return the prompt for the response to a text; empty if the text is empty or the template refuses it."""
@@ -272,3 +279,10 @@ class _BlockGenerator:
             "instruction_finish_reason": instruction.finish_reason,
             "response_finish_reason": response.finish_reason if response else None,
         }
+
+
+def _is_acceptable(instruction: str, response: Completion | None) -> bool:
+    """Return whether a response is complete and follows the constraints at the end of its instruction."""
+    if response is None or response.finish_reason != "stop":
+        return False
+    return all(asked.holds(response.text) for asked in split_constraints(instruction)[1])

@@ -10,7 +10,7 @@ from synth_assets.schemas.settings import setting
 from synth_assets.stages.generation.seeds import row_seed
 
 SEEDS = 2**63
-FIELDS_SINCE_V2 = ("topics", "topic_weights", "turns", "turn_weights", "constrained_share")
+FIELDS_SINCE_V2 = ("topics", "topic_weights", "turns", "turn_weights", "constrained_share", "response_attempts")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class MagpieSpec:
         turn_weights: weights of conversations of 1, 2, ... `turns` exchanges; empty: all have `turns`.
         constrained_share: share of instructions of one exchange that get constraints which a program verifies
             (evals/training_constraints.py), before they are answered.
+        response_attempts: maximum number of responses to the user turns of a row. Another one is sampled while the
+            last one is truncated or breaks a constraint of its instruction (rejection sampling); the last one is kept.
     """
 
     samples: int = setting(1_500, "Rows of a batch.")
@@ -57,10 +59,13 @@ class MagpieSpec:
     constrained_share: float = setting(
         0.0, "Share of instructions that get a constraint which a program verifies, 0 to 1."
     )
+    response_attempts: int = setting(
+        1, "Maximum number of responses sampled until one is complete and follows its constraints."
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError with the name of an invalid field."""
-        for name in ("samples", "max_instruction_tokens", "max_response_tokens", "turns"):
+        for name in ("samples", "max_instruction_tokens", "max_response_tokens", "turns", "response_attempts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"MagpieSpec.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("temperature", "response_temperature"):
