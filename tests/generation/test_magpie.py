@@ -2,6 +2,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -236,3 +237,34 @@ def test_a_share_of_the_instructions_gets_constraints_before_they_are_answered(
 def test_a_share_of_constraints_outside_0_and_1_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=r"MagpieSpec\.constrained_share must be in"):
         MagpieSpec(constrained_share=share)
+
+
+def test_an_unacceptable_response_is_sampled_again(teacher: Teacher, tmp_path: Path) -> None:
+    once = make(teacher, tmp_path / "once", replace(SPEC, constrained_share=0.5))
+    first = sum(rows for rows, _ in teacher.asked)
+    again = make(teacher, tmp_path / "again", replace(SPEC, constrained_share=0.5, response_attempts=3))
+    assert again["instruction"].equals(once["instruction"])
+    kept = {True: 0, False: 0}
+    for before, after in zip(once.to_dicts(), again.to_dicts(), strict=True):
+        if _acceptable(before):
+            assert after["response"] == before["response"]
+        kept[_acceptable(after)] += bool(after["response_finish_reason"])
+    accepted = sum(_acceptable(row) for row in once.to_dicts())
+    assert kept[True] > accepted
+    assert sum(rows for rows, _ in teacher.asked) - 2 * first >= kept[False]  # each bad one was tried again
+    assert not set(once["row_id"]) & set(again["row_id"])
+
+
+def _acceptable(row: dict[str, Any]) -> bool:
+    constraints = split_constraints(row["instruction"])[1]
+    return row["response_finish_reason"] == "stop" and all(asked.holds(row["response"]) for asked in constraints)
+
+
+def test_new_tokens_count_replaced_responses(teacher: Teacher, tmp_path: Path) -> None:
+    spec = replace(SPEC, samples=128)  # whole blocks
+    once = generate(teacher, spec, "first", "llama3", tmp_path / "once", silent)
+    thrice = generate(teacher, replace(spec, response_attempts=3), "first", "llama3", tmp_path / "thrice", silent)
+    rows = once.rows.collect()
+    assert once.new_tokens == rows["instruction_tokens"].sum() + rows["response_tokens"].sum()
+    kept = thrice.rows.collect()
+    assert thrice.new_tokens > kept["instruction_tokens"].sum() + kept["response_tokens"].sum()

@@ -129,6 +129,10 @@ TINY_CONFIGS: Mapping[str, Mapping[str, Any]] = {
     },
     "gemma2": {**TINY, "head_dim": 8, "sliding_window": 16},
     "qwen2": {**TINY, "tie_word_embeddings": True},
+    "qwen3": {**TINY, "head_dim": 8, "tie_word_embeddings": True},
+    "gemma3_text": {**TINY, "head_dim": 8, "sliding_window": 16},
+    "phi3": TINY,
+    "mistral": {**TINY, "sliding_window": None},
 }
 
 

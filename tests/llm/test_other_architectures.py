@@ -32,6 +32,12 @@ pytestmark = pytest.mark.integration
 TARGETS: Mapping[str, Sequence[str]] = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
     "gemma2": SEPARATE,
+    "gemma3_text": SEPARATE,
+    "llama": SEPARATE,
+    "mistral": SEPARATE,
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    "qwen2": SEPARATE,
+    "qwen3": SEPARATE,
 }
 ONE_STEP = {"rank": 2, "alpha": 4, "epochs": 1.0, "batch_size": 32, "accumulation": 1, "warmup_ratio": 0.0}
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=6)
@@ -108,6 +114,33 @@ def test_an_architecture_without_the_tier_s_attention_falls_back_and_says_so(
         network, _ = inference.load_base(inference.resolve("base"))
     assert network.config._attn_implementation == "eager"
     assert "Transformers has no sdpa attention for" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text", "phi3", "qwen3"])
+def test_a_trained_base_ends_its_answers(kind: str, tiny_models: Mapping[str, Path], tmp_path: Path) -> None:
+    count = 32
+    rows = pl.DataFrame(
+        {
+            "row_id": [f"r{i}" for i in range(count)],
+            "history": [[] for _ in range(count)],
+            "instruction": ["Say yes."] * count,
+            "response": ["Yes."] * count,
+            "split": ["train"] * (count - 1) + ["validation"],
+        },
+        schema_overrides={"history": pl.List(TURN)},
+    )
+    own = Hardware(tier="cpu", base=str(tiny_models[kind]))
+    inference = Inference(hardware=own)
+    base = inference.resolve("base")
+    spec = replace(own.spec(LoraSpec()), learning_rate=0.02, epochs=20.0, rank=16, alpha=32, batch_size=8)
+    setup = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), lambda _: None)
+    result = train_lora(inference.load_base(base), rows, spec, setup)
+    (tmp_path / "adapter").mkdir()
+    result.save(tmp_path / "adapter")
+    generator = inference.load_generator(base, tmp_path / "adapter")
+    prompt = generator.encode_chat([{"role": "user", "content": "Say yes."}])
+    (answer,) = generator.generate([prompt], [1], replace(GREEDY, max_tokens=16))
+    assert (answer.text.strip(), answer.finish_reason) == ("Yes.", "stop")
 
 
 @pytest.mark.parametrize("pad", ["absent", "end of a turn"])
