@@ -5,6 +5,7 @@ the user's next turn. Rows are generated in whole blocks, so that a table with m
 one with fewer.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from synth_assets.stages.generation.seeds import row_id, row_seed
 from synth_assets.stages.generation.spec import MagpieSpec, constraints_of, row_settings, topic_of, turns_of
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
+from synth_assets.text.refusals import DEFLECTION
 
 SOURCE = "magpie"
 GENERATION_VERSION = 2
@@ -282,7 +284,7 @@ class _BlockGenerator:
 
 
 def _is_acceptable(instruction: str, response: Completion | None) -> bool:
-    """Return whether a response is complete and follows the constraints at the end of its instruction."""
-    if response is None or response.finish_reason != "stop":
+    """Return whether a response is complete, attempts the task, and follows the constraints of its instruction."""
+    if response is None or response.finish_reason != "stop" or re.search(DEFLECTION, response.text):
         return False
     return all(asked.holds(response.text) for asked in split_constraints(instruction)[1])

@@ -38,7 +38,8 @@ class MagpieSpec:
         constrained_share: share of instructions of one exchange that get constraints which a program verifies
             (evals/training_constraints.py), before they are answered.
         response_attempts: maximum number of responses to the user turns of a row. Another one is sampled while the
-            last one is truncated or breaks a constraint of its instruction (rejection sampling); the last one is kept.
+            last one is truncated, avoids the task or breaks a constraint of its instruction (rejection sampling); the
+            last one is kept.
     """
 
     samples: int = setting(1_500, "Rows of a batch.")
