@@ -122,7 +122,7 @@ def instructions_are_diverse(
     context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
 ) -> dg.AssetCheckResult:
     """Check that most instructions of the batch are distinct; only a warning, duplicates are dropped later."""
-    return _diversity(of_this_run(context, raw_instructions), empty=0.0)
+    return _diversity(of_this_run(context, raw_instructions), empty=1.0)
 
 
 def imports_are_not_replayed(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:

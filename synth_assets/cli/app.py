@@ -85,7 +85,10 @@ def describe(
 def run(
     batch: BatchOption = None,
     samples: Annotated[
-        int | None, typer.Option(help="Number of raw instructions in the batch. Only missing rows are generated.")
+        int | None,
+        typer.Option(
+            help="Number of raw instructions in the batch. Only missing rows are generated; 0 uses imported rows alone."
+        ),
     ] = None,
     select: Annotated[
         str | None, typer.Option(help="Run only these assets: a Dagster selection such as `key:sft_dataset+`.")

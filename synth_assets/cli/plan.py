@@ -42,7 +42,7 @@ class Plan:
 def make_plan(session: Session, samples: int | None) -> Plan:
     """Estimate a run: rows and tokens from the spec, minutes from the last run that generated rows, scaled by rows."""
     spec = session.hardware.spec(MagpieSpec())
-    rows = samples or spec.samples
+    rows = spec.samples if samples is None else samples
     tokens = rows * (spec.max_instruction_tokens + spec.max_response_tokens * spec.response_attempts)
     minutes, basis = _minutes(session, rows)
     usd = None if minutes is None else minutes / 60 * session.tier.usd_per_hour

@@ -124,6 +124,8 @@ def generate(  # noqa: PLR0913
     starts = range(0, spec.samples, BLOCK_ROWS)
     blocks = [Block(block_generator.key(start), BLOCK_ROWS, range(start, start + BLOCK_ROWS)) for start in starts]
     paths = compute_blocks(blocks, block_generator.make, folder, what="instructions", progress=progress, budget=budget)
+    if not paths:
+        return Generated(pl.LazyFrame(schema=INSTRUCTIONS), 0)
     rows = pl.scan_parquet(paths, glob=False).select(INSTRUCTIONS.names()).head(spec.samples)
     return Generated(rows, block_generator.new_tokens)
 
