@@ -113,8 +113,9 @@ def run(
     samples_in_range(samples)
     console.print("Loading Dagster ...")
     from synth_assets.cli.costs import limits_text
+    from synth_assets.cli.execution import StoppedError
     from synth_assets.cli.plan import make_plan, plan_text
-    from synth_assets.cli.run import Launch, StoppedError, run_pipeline
+    from synth_assets.cli.run import Launch, run_pipeline, selection_text
     from synth_assets.cli.scoreboard import compared_since, scoreboard_text
     from synth_assets.cli.session import open_session
     from synth_assets.cli.unchanged import remember_run, unchanged_since_last_run
@@ -127,6 +128,7 @@ def run(
         return
     if not in_process:
         session.preload_steps()
+    console.print(selection_text(session, launch))
     console.print(plan_text(session, samples), markup=False)
     minutes, price = make_plan(session, samples).minutes, session.tier.usd_per_hour
     if limits := limits_text(minutes, max_minutes, max_cost, price):
@@ -162,7 +164,7 @@ def study(
 
     Writes a report at the end. Run the command again to resume a study that was stopped.
     """
-    from synth_assets.cli.run import StoppedError
+    from synth_assets.cli.execution import StoppedError
     from synth_assets.cli.session import open_session
     from synth_assets.cli.study import request_of, run_study, study_text
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from rich.console import Console
 
 from resources.deployment import person
+from synth_assets.cli.execution import JobRun, execute
 from synth_assets.cli.recall import champion_taint
 from synth_assets.cli.rows import entry
-from synth_assets.cli.run import execute
 from synth_assets.cli.session import Session
+from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.cli.trace import version_of
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.model_versions import decisions_on
@@ -188,7 +188,7 @@ def _version_text(version: str, existing: set[str]) -> str:
     return f"{version} (deleted)" if is_deleted else terminal_line(version)
 
 
-def promote_version(session: Session, version: str | None, console: Console) -> Decision:
+def promote_version(session: Session, version: str | None, console: RedactingConsole) -> Decision:
     """Evaluate a version, or the current candidate, and promote it if it passes every clause.
 
     Raises:
@@ -201,7 +201,7 @@ def promote_version(session: Session, version: str | None, console: Console) -> 
 
 
 def roll_back(
-    session: Session, console: Console, version: str | None = None, reason: str = "", *, force: bool = False
+    session: Session, console: RedactingConsole, version: str | None = None, reason: str = "", *, force: bool = False
 ) -> Decision:
     """Point @champion back to an earlier champion: to `version`, or to the last one that passes the policy.
 
@@ -221,10 +221,10 @@ def roll_back(
     return _run_decision(session, config, console)
 
 
-def _run_decision(session: Session, config: dict[str, str | bool], console: Console) -> Decision:
+def _run_decision(session: Session, config: dict[str, str | bool], console: RedactingConsole) -> Decision:
     ops = {"promotion_decision": {"config": config}}
     tags = {"trigger": "synth", "by": person(), "tier": session.tier_name}
-    if not execute(session, promote_job, {"ops": ops}, tags, console):
+    if not execute(session, JobRun(promote_job, {"ops": ops}, tags), console):
         raise RuntimeError("the run of the decision failed; see the line marked FAILED. @champion is unchanged")
     decision = session.record("promotion_decision", Decision)
     if decision is None:
