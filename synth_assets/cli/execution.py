@@ -10,7 +10,7 @@ import dagster as dg
 
 from resources.dagster_private import CodeLocation, RunFailureReason, execute_listed
 from synth_assets.cli.costs import run_costs_text
-from synth_assets.cli.failed_checks import stopping_checks_text
+from synth_assets.cli.failed_checks import stop_text
 from synth_assets.cli.run_display import run_display
 from synth_assets.cli.run_progress import Forecast
 from synth_assets.cli.session import Session
@@ -74,10 +74,8 @@ def execute(session: Session, run: JobRun, console: RedactingConsole) -> bool:
         console.print(costs)
     if any(_was_stopped(event) for event in result.all_events):
         raise StoppedError("Stopped. Finished work is kept: run again to resume.")
-    if not result.success and (
-        stopped := stopping_checks_text(session.instance, result.run_id, shlex.join(run.resume))
-    ):
-        console.print(stopped)
+    if not result.success:
+        console.print(stop_text(session.instance, result.run_id, shlex.join(run.resume)))
     return result.success
 
 

@@ -1,4 +1,4 @@
-"""Explain on the terminal which checks stopped a run: what they found, what to change, and how to go on."""
+"""Explain on the terminal why a run ended early: which checks stopped it, what they found, and how to go on."""
 
 from collections.abc import Iterator
 
@@ -11,8 +11,8 @@ MAX_SHOWN_CHECKS = 5
 MAX_CHARACTERS = 1_000
 
 
-def stopping_checks_text(instance: dg.DagsterInstance, run_id: str, resume: str) -> str:
-    """Describe the blocking checks that failed in a run; empty if none did, otherwise ends in a line break.
+def stop_text(instance: dg.DagsterInstance, run_id: str, resume: str) -> str:
+    """Describe the blocking checks that failed in a run, or refer to its failed steps.
 
     Args:
         instance: the Dagster instance.
@@ -21,7 +21,8 @@ def stopping_checks_text(instance: dg.DagsterInstance, run_id: str, resume: str)
     """
     failed = list(_failed_blocking(instance, run_id))
     if not failed:
-        return ""
+        start = "The run failed; see the lines marked FAILED. Finished work is kept"
+        return f"{start}; resume it with: {resume}" if resume else f"{start}."
     lines = ["Stopped by a failed check: nothing that depends on the data was computed."]
     for evaluation in failed[:MAX_SHOWN_CHECKS]:
         asset = evaluation.asset_key.to_user_string()
@@ -31,7 +32,7 @@ def stopping_checks_text(instance: dg.DagsterInstance, run_id: str, resume: str)
         lines.append(entry("", f"and {len(failed) - MAX_SHOWN_CHECKS} more: synth status"))
     if resume:
         lines.append(entry("go on", f"Make the change, then: {resume}"))
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _failed_blocking(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.AssetCheckEvaluation]:

@@ -58,7 +58,7 @@ def plan_text(session: Session, samples: int | None) -> str:
     plan = make_plan(session, samples)
     tier = session.tier
     free = shutil.disk_usage(_existing(session.home)).free
-    minutes = "unknown" if plan.minutes is None else f"about {plan.minutes:.1f}"
+    minutes = "unknown" if plan.minutes is None else f"about {max(plan.minutes, 0.1):.1f}"
     lines = [
         f"tier     {session.tier_name} ({tier.device}, {tier.dtype}); status: {tier.tested or 'untested'}",
         f"models   {tier.teacher} -> {tier.base}, reward model {tier.reward}",

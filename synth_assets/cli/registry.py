@@ -61,6 +61,12 @@ def serving_line(session: Session) -> str:
     return f"{_title(session.tracker, last.version)} since {_time_text(last.at)}: {action}"
 
 
+def last_decision_lines(session: Session) -> list[str]:
+    """Describe the last decision: candidate and outcome, time and person, reason. Empty before the first one."""
+    record = session.record("champion", ChampionRecord)
+    return _last_decision(record) if record and record.last else []
+
+
 def _service(session: Session, tracker: MlflowTracker, service: Service, record: ChampionRecord | None) -> list[str]:
     """Describe the current service from the registry, and from the record if that is of the same version."""
     recorded = record if record and (record.version, record.moved_at) == (service.version, service.at) else None
@@ -113,15 +119,17 @@ def _clauses(label: str, clauses: list[Clause]) -> list[str]:
 
 def _last_decision(record: ChampionRecord | None) -> list[str]:
     last = record.last if record else None
-    if last is None:
+    if record is None or last is None:
         return [entry("decision", "not recorded; `synth history` lists earlier decisions")]
     candidate = (
         f"version {last.candidate_version}"
         if last.candidate_version
         else display_name(last.candidate) or "no candidate"
     )
+    rolled_back = record.action == "rolled back" and record.dagster_run_id == last.dagster_run_id
+    decision = f"rolled back to {candidate}" if rolled_back else f"{candidate} {last.outcome}"
     return [
-        entry("decision", f"last decision: {candidate} {last.outcome}"),
+        entry("decision", f"last decision: {decision}"),
         entry("at", f"{_time_text(last.at)} by {terminal_line(last.asked_by)}, run {last.dagster_run_id[:8]}"),
         entry("because", terminal_line(last.reason, MAX_REASON_CHARACTERS)),
     ]
@@ -175,7 +183,8 @@ def _decision_lines(record: dg.EventLogRecord, existing: set[str]) -> list[str]:
     before, after, candidate = (_version_text(str(facts[name]), existing) for name in ("from", "to", "judged"))
     change = f"{facts['action']}: {before} -> {after}"
     if facts["action"] == "kept":
-        change = f"{facts['decision']}: {candidate}; {after} stays"
+        confirmed = facts["decision"] == "unchanged"
+        change = f"confirmed: {after}" if confirmed else f"{facts['decision']}: {candidate}; {after} stays"
     flag = ", refused by the policy" if facts["flagged"] else ""
     by = facts["who"] if facts["action"] == "moved by hand" else facts["asked_by"]
     head = f"{at:%Y-%m-%d %H:%M} UTC  {change}{flag}; by {terminal_line(str(by))}, run {record.run_id[:8]}"

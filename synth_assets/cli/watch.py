@@ -21,6 +21,7 @@ MAX_SHOWN_VALUES = 3
 SKIPPED_MESSAGES = ("Dependencies for step ", FAILED)
 """Beginnings of log messages that are not printed: skipped steps, and failures, which have an event of their own."""
 TEXT_KEYS = ("failure", "outcome", "action", "candidate", "reason")  # metadata to print instead of numbers
+FAILED_CHECK = "DagsterAssetCheckFailedError"  # raised by Dagster after a blocking check failed
 LOST_EVENT = "Exception while writing logger call to event log"
 
 
@@ -106,7 +107,7 @@ def describe(entry: EventLogEntry) -> str | None:
     event = entry.dagster_event
     match event.event_type:
         case DagsterEventType.STEP_FAILURE:
-            return f"{name:28.28} {'stopped' if is_interruption(event) else _failed(event)}"
+            return _failure(event, name)
         case DagsterEventType.ASSET_MATERIALIZATION:
             materialisation = event.step_materialization_data.materialization
             return f"{materialisation.asset_key.to_user_string():28.28} done: {_metadata(materialisation) or 'ok'}"
@@ -120,8 +121,12 @@ def describe(entry: EventLogEntry) -> str | None:
     return None
 
 
-def _failed(event: dg.DagsterEvent) -> str:
-    return f"FAILED {failure_text(event.step_failure_data.error)}"
+def _failure(event: dg.DagsterEvent, name: str) -> str | None:
+    """Return the line for a failed step; None for a failed check, whose evaluation has a line of its own."""
+    error = event.step_failure_data.error
+    if error is not None and error.cls_name == FAILED_CHECK:
+        return None
+    return f"{name:28.28} {'stopped' if is_interruption(event) else f'FAILED {failure_text(error)}'}"
 
 
 def _message(entry: EventLogEntry, name: str) -> str | None:

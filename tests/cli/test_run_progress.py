@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from synth_assets.cli.failed_checks import stopping_checks_text
+from synth_assets.cli.failed_checks import stop_text
 from synth_assets.cli.run_display import RunDisplay, run_display
 from synth_assets.cli.run_progress import Forecast, RunProgress, duration, is_progress
 from synth_assets.cli.terminal import RedactingConsole
@@ -128,9 +128,10 @@ def test_a_terminal_gets_one_moving_line_and_the_path_of_the_log(own_home) -> No
 
 def test_a_failed_check_is_explained_with_the_command_that_continues(instance: dg.DagsterInstance) -> None:
     entries = events(instance, rows, adapter, enough_rows)
-    failed = [line for line in map(describe, entries) if line and "check failed" in line]
+    failed = [line for line in map(describe, entries) if line and ("check failed" in line or "FAILED" in line)]
+    assert len(failed) == 1  # the failure of the check's step says nothing more
     assert failed[0].endswith("(ERROR): enough_rows: 1 row left, at least 50 required; raise --samples")
-    text = stopping_checks_text(instance, entries[0].run_id, "synth run --batch second")
+    text = stop_text(instance, entries[0].run_id, "synth run --batch second")
     assert text.splitlines() == [
         "Stopped by a failed check: nothing that depends on the data was computed.",
         "check     enough_rows of rows",
@@ -139,5 +140,7 @@ def test_a_failed_check_is_explained_with_the_command_that_continues(instance: d
     ]
 
 
-def test_a_run_without_a_failed_check_is_not_explained(instance: dg.DagsterInstance) -> None:
-    assert stopping_checks_text(instance, events(instance, rows)[0].run_id, "synth run") == ""
+def test_a_run_without_a_failed_check_refers_to_its_failed_steps(instance: dg.DagsterInstance) -> None:
+    run_id = events(instance, rows)[0].run_id
+    assert stop_text(instance, run_id, "synth run").endswith("Finished work is kept; resume it with: synth run")
+    assert stop_text(instance, run_id, "").endswith("Finished work is kept.")
