@@ -75,8 +75,9 @@ def _is_outdated(session: Session) -> bool:
     page = session.home / INDEX
     if not page.is_file():
         return True
-    newest = session.instance.get_run_records(limit=1)
-    return bool(newest) and (newest[0].end_time or 0.0) > page.stat().st_mtime
+    written = dt.datetime.fromtimestamp(page.stat().st_mtime, dt.UTC)
+    changed = session.instance.get_run_records(dg.RunsFilter(updated_after=written))
+    return any((record.end_time or 0.0) > page.stat().st_mtime for record in changed)
 
 
 def _links(session: Session) -> Iterator[dict[str, str]]:
