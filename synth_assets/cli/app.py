@@ -19,6 +19,7 @@ from synth_assets.text.redaction import redact
 
 ERROR_CHARACTERS = 4_000
 MAX_TEMPERATURE = 2
+STARTING_UIS = "Starting the Dagster and MLflow UIs ..."
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 130
 
 RUN, INSPECT, MODELS, PROMOTION, DATA, SERVE, MAINTENANCE = PANELS = (
@@ -273,6 +274,7 @@ HostsOption = Annotated[
 @app.command(rich_help_panel=SERVE)
 def ui(allow_host: HostsOption = None) -> None:
     """Serve the Dagster and MLflow UIs until Ctrl-C."""
+    console.print(STARTING_UIS)  # before the imports, which take seconds
     from synth_assets.cli.session import open_session
     from synth_assets.cli.ui import run_ui
 

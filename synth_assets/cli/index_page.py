@@ -10,6 +10,7 @@ import dagster as dg
 
 from resources.storage import HOME_PAGES
 from synth_assets.cli.registry import serving_line
+from synth_assets.cli.report_opening import write_opening
 from synth_assets.cli.session import Session, open_session
 from synth_assets.cli.status import last_evaluations
 from synth_assets.schemas.records import ChampionRecord, Comparison
@@ -33,8 +34,9 @@ NOTES: Mapping[str, str] = {
 
 
 def write_index(session: Session) -> Path:
-    """Write the index page of the session's home; return its path."""
+    """Write the index page of the session's home, and the opening of the last report; return the path of the page."""
     target = session.home / INDEX
+    write_opening(session)
     write_text(target, index_html(session))
     return target
 
