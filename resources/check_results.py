@@ -118,7 +118,7 @@ def _check_result(
 ) -> CheckResult:
     """Return the newest result of a check; `materialisations` are those with the subject's data version."""
     events, runs = {record.storage_id for record in materialisations}, {record.run_id for record in materialisations}
-    for run_id, evaluation in _evaluations(instance, dg.AssetCheckKey(subject.key, check)):
+    for run_id, evaluation in evaluations_of(instance, dg.AssetCheckKey(subject.key, check)):
         target = evaluation.target_materialization_data
         if evaluation.partition not in (None, subject.partition):
             continue
@@ -130,7 +130,9 @@ def _check_result(
     return CheckResult(subject.name, subject.version, check, "missing", "never evaluated on this data version")
 
 
-def _evaluations(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
+def evaluations_of(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey
+) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
     """Yield the evaluations of a check, newest first, without planned ones."""
     cursor = None
     while True:

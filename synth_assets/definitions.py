@@ -47,6 +47,8 @@ STAGES = [
     synth_assets.stages.promotion.assets,
     synth_assets.stages.efficiency.assets,
 ]
+STAGE_NAMES = tuple(stage.__name__.split(".")[-2] for stage in STAGES)
+"""The names of the stages, which are the groups of their assets, in the order of the pipeline."""
 CHECKS = [
     checks.models,
     checks.generation,

@@ -81,6 +81,13 @@ def test_every_step_that_runs_a_model_is_in_the_gpu_pool(definitions: dg.Definit
     assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 2
 
 
+def test_every_job_schedule_and_sensor_has_a_description(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    jobs = [definitions.resolve_job_def(name) for name in ("pipeline", "study", "promote")]
+    triggers = [*repository.schedule_defs, *repository.sensor_defs, *jobs]
+    assert [trigger.name for trigger in triggers if not trigger.description] == []
+
+
 def test_every_check_has_a_description(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     assert [k.to_user_string() for k in graph.asset_check_keys if not graph.get_check_spec(k).description] == []

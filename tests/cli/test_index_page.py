@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -52,3 +53,16 @@ def test_the_page_is_written_once_for_each_run(session: Session) -> None:
     page.unlink()
     refresh_index()
     assert page.is_file()
+
+
+def test_a_run_that_ended_before_a_newer_one_started_outdates_the_page(session: Session) -> None:
+    page = write_index(session)
+    instance = session.instance
+    job = dg.Definitions(jobs=[dg.define_asset_job("all")], assets=[dg.asset(name="rows")(lambda: None)])
+    ended, _ = (instance.create_run_for_job(job.resolve_job_def("all")) for _ in range(2))
+    os.utime(page, (0, 0))  # long before both runs
+    refresh_index()
+    assert page.stat().st_mtime == 0  # neither has ended
+    instance.report_run_failed(ended, "killed")
+    refresh_index()
+    assert page.stat().st_mtime > 0

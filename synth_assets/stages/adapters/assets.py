@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field, create_model
 
+from resources.asset_metadata import presented
 from resources.check_results import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
@@ -132,12 +133,14 @@ def reference_asset(round_: PreferenceRound) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             value=table,
             data_version=dg.DataVersion(content_hash(table)),
-            metadata={
-                "dagster/row_count": table.height,
-                **meter.facts(),
-                **{f"mean_{name}": value for name, value in means.items() if value is not None},
-                **({"failure": failure} if failure else {}),
-            },
+            metadata=presented(
+                {
+                    "dagster/row_count": table.height,
+                    **meter.facts(),
+                    **{f"mean_{name}": value for name, value in means.items() if value is not None},
+                    **({"failure": failure} if failure else {}),
+                }
+            ),
         )
 
     return reference  # pyright: ignore[reportReturnType] - the overload is lost behind **
@@ -182,7 +185,7 @@ def _train_and_register(
     if stored is None:
         context.log.error(f"{request.name} failed: {record.failure}")
         version = dg.DataVersion(fingerprint(request.name, record.failure))
-        return dg.MaterializeResult(value=record, data_version=version, metadata={"failure": record.failure})
+        return dg.MaterializeResult(value=record, data_version=version, metadata=presented({"failure": record.failure}))
     tracker = tracking.tracker(context, tier=inference.hardware.name())
     tags = {"method": record.method, "role": record.role}
     run_id, version = tracker.log_training(record, stored.folder, logged_curve(stored.outcome), tags)
@@ -195,13 +198,15 @@ def _train_and_register(
     return dg.MaterializeResult(
         value=record,
         data_version=dg.DataVersion(data_version),
-        metadata={
-            **_metadata(record, stored),
-            **_links(record, tracking),
-            "trained_on_rows": request.rows["row_id"].n_unique(),
-            "row_manifest": manifest,
-            "lineage": f"synth trace {version}",
-        },
+        metadata=presented(
+            {
+                **_metadata(record, stored),
+                **_links(record, tracking),
+                "trained_on_rows": request.rows["row_id"].n_unique(),
+                "row_manifest": manifest,
+                "lineage": f"synth trace {version}",
+            }
+        ),
     )
 
 

@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from resources.asset_metadata import presented
 from resources.evaluated_models import with_adapter
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
@@ -130,7 +131,9 @@ def lora_variant(
     return dg.MaterializeResult(
         value=variant,
         data_version=dg.DataVersion(data_version_of(variant)),
-        metadata={**{name: value for name, value in metadata.items() if value != ""}, **identity_of(variant)},
+        metadata=presented(
+            {**{name: value for name, value in metadata.items() if value != ""}, **identity_of(variant)}
+        ),
     )
 
 
@@ -165,11 +168,13 @@ def variant_latencies(
     return dg.MaterializeResult(
         value=timed,
         data_version=dg.DataVersion(content_hash(timed)),
-        metadata={
-            "dagster/row_count": timed.height,
-            **{f"p50_s_{row['cell']}": row["p50_s"] for row in timed.iter_rows(named=True)},
-            "spec": dg.MetadataValue.json(asdict(spec)),
-        },
+        metadata=presented(
+            {
+                "dagster/row_count": timed.height,
+                **{f"p50_s_{row['cell']}": row["p50_s"] for row in timed.iter_rows(named=True)},
+                "spec": dg.MetadataValue.json(asdict(spec)),
+            }
+        ),
     )
 
 
@@ -200,15 +205,17 @@ def efficiency_frontier(
     return dg.MaterializeResult(
         value=frontier,
         data_version=dg.DataVersion(data_version),
-        metadata={
-            "cells": len(frontier.cells),
-            "variants": len(frontier.runs),
-            "missing": dg.MetadataValue.json(dict(frontier.missing)),
-            "findings": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in frontier.findings)),
-            **_figure_metadata(frontier, timed),
-            "report": tracking.home.page(folder / "report.html"),
-            "mlflow": dg.MetadataValue.url(tracking.run_url(run_id, STUDY_EXPERIMENT)),
-        },
+        metadata=presented(
+            {
+                "cells": len(frontier.cells),
+                "variants": len(frontier.runs),
+                "missing": dg.MetadataValue.json(dict(frontier.missing)),
+                "findings": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in frontier.findings)),
+                **_figure_metadata(frontier, timed),
+                "report": tracking.home.page(folder / "report.html"),
+                "mlflow": dg.MetadataValue.url(tracking.run_url(run_id, STUDY_EXPERIMENT)),
+            }
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from resources.asset_metadata import presented
 from resources.check_results import upstream_versions
 from resources.evaluated_models import load_evaluated_model
 from resources.hardware import GPU_POOL
@@ -79,18 +80,20 @@ def benchmark_scores(
     return dg.MaterializeResult(
         value=scores,
         data_version=dg.DataVersion(content_hash(scores)),
-        metadata={
-            "dagster/row_count": scores.height,
-            **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in measured if m.split == "test"},
-            "profiles": dg.MetadataValue.json([asdict(profile) for profile in profiles(scores)]),
-            **meter.writing_facts(tally.new_tokens, tally.writing_s),
-            "unanswerable": dg.MetadataValue.json([asdict(counted) for counted in count_unanswerable(scores)]),
-            "sample": dg.MetadataValue.md(_sample(scores, benchmark_items)),
-            **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
-            "spec": dg.MetadataValue.json(asdict(spec)),
-            "mlflow_run_id": run_id,
-            "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
-        },
+        metadata=presented(
+            {
+                "dagster/row_count": scores.height,
+                **{f"{m.model}_{m.suite}_{m.metric}": m.value for m in measured if m.split == "test"},
+                "profiles": dg.MetadataValue.json([asdict(profile) for profile in profiles(scores)]),
+                **meter.writing_facts(tally.new_tokens, tally.writing_s),
+                "unanswerable": dg.MetadataValue.json([asdict(counted) for counted in count_unanswerable(scores)]),
+                "sample": dg.MetadataValue.md(_sample(scores, benchmark_items)),
+                **({"failed": dg.MetadataValue.json(failures)} if failures else {}),
+                "spec": dg.MetadataValue.json(asdict(spec)),
+                "mlflow_run_id": run_id,
+                "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
+            }
+        ),
     )
 
 
@@ -143,20 +146,24 @@ def comparison(
     return dg.MaterializeResult(
         value=result,
         data_version=dg.DataVersion(data_version),
-        metadata={
-            "candidate": result.candidate or "none",
-            "scores": dg.MetadataValue.md(markdown_table(result)),
-            "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
-            "overlapping_items": len(compared.overlapping),
-            **meter.facts(),
-            **{f"{m.model}_{m.metric}": m.value for m in result.win_rates},
-            "without_overlap": dg.MetadataValue.md(overlap_table(measured, result.without_overlap)),
-            **_guard_metadata(data),
-            "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
-            "figure": dg.MetadataValue.md(markdown_image("benchmark comparison", benchmark_comparison(result.metrics))),
-            "report": home.page(folder / "report.html"),
-            "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
-        },
+        metadata=presented(
+            {
+                "candidate": result.candidate or "none",
+                "scores": dg.MetadataValue.md(markdown_table(result)),
+                "paired_tests": dg.MetadataValue.md(f"```text\n{paired_tests_table(result.tests)}\n```"),
+                "overlapping_items": len(compared.overlapping),
+                **meter.facts(),
+                **{f"{m.model}_{m.metric}": m.value for m in result.win_rates},
+                "without_overlap": dg.MetadataValue.md(overlap_table(measured, result.without_overlap)),
+                **_guard_metadata(data),
+                "samples": dg.MetadataValue.md(escaped_sample(result.samples)),
+                "figure": dg.MetadataValue.md(
+                    markdown_image("benchmark comparison", benchmark_comparison(result.metrics))
+                ),
+                "report": home.page(folder / "report.html"),
+                "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
+            }
+        ),
     )
 
 

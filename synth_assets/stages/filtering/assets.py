@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from resources.asset_metadata import presented
 from resources.check_results import json_metadata, upstream_versions
 from resources.hardware import Hardware
 from resources.inference import Inference
@@ -64,7 +65,9 @@ def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         value=rows,
         data_version=dg.DataVersion(content_hash(rows)),
-        metadata={"dagster/row_count": rows.height, "sample": dg.MetadataValue.md(escaped_sample(rows.to_dicts()))},
+        metadata=presented(
+            {"dagster/row_count": rows.height, "sample": dg.MetadataValue.md(escaped_sample(rows.to_dicts()))}
+        ),
     )
 
 
@@ -130,14 +133,16 @@ def sft_dataset(
     return dg.MaterializeResult(
         value=rows,
         data_version=dg.DataVersion(version),
-        metadata={
-            "dagster/row_count": sides.height,
-            "train_rows": counts.get("train", 0),
-            "validation_rows": counts.get("validation", 0),
-            "groups": sides["group"].n_unique(),
-            "sample": dg.MetadataValue.md(sample(rows, ("split", "instruction", "response"))),
-            "spec": dg.MetadataValue.json(asdict(spec)),
-        },
+        metadata=presented(
+            {
+                "dagster/row_count": sides.height,
+                "train_rows": counts.get("train", 0),
+                "validation_rows": counts.get("validation", 0),
+                "groups": sides["group"].n_unique(),
+                "sample": dg.MetadataValue.md(sample(rows, ("split", "instruction", "response"))),
+                "spec": dg.MetadataValue.json(asdict(spec)),
+            }
+        ),
     )
 
 
@@ -164,19 +169,22 @@ def dataset_card_asset(
     facts = CardFacts(versions["sft_dataset"], specs["filtered_instructions"], specs["sft_dataset"], versions)
     card = dataset_card(sft_dataset, rejected_instructions, benchmark_items, facts)
     folder = tracking.home.card("sft_dataset", facts.data_version)
-    image = thumbnail(stats_figure(sft_dataset, rejected_instructions))
+    figure = stats_figure(sft_dataset, rejected_instructions)
     write_text(folder / "README.md", card)
-    write_bytes(folder / "filtering_stats.png", image)
+    write_bytes(folder / "filtering_stats.png", thumbnail(figure))
     numbers = {"rows": _row_count(sft_dataset), "rejected_rows": _row_count(rejected_instructions)}
     run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(fingerprint(card)),
-        metadata={
-            **numbers,
-            "card": dg.MetadataValue.md(first_sections(card)),
-            "path": tracking.home.relative(folder),
-            "mlflow_run": dg.MetadataValue.url(tracking.run_url(run_id)),
-        },
+        metadata=presented(
+            {
+                **numbers,
+                "card": dg.MetadataValue.md(first_sections(card)),
+                "figure": dg.MetadataValue.md(markdown_image("kept and rejected rows", figure)),
+                "page": tracking.home.page(folder / "README.md"),
+                "mlflow_run": dg.MetadataValue.url(tracking.run_url(run_id)),
+            }
+        ),
     )
 
 
@@ -230,7 +238,7 @@ def _results(
             asset_key=name,
             value=table,
             data_version=dg.DataVersion(version),
-            metadata=_metadata(result, table, spec),
+            metadata=presented(_metadata(result, table, spec)),
         )
 
 

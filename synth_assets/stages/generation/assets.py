@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from resources.asset_metadata import presented
 from resources.hardware import GPU_POOL, Hardware
 from resources.inference import Inference
 from resources.partitions import BATCHES, BATCHES_NAME, check_batch, stored_batches
@@ -65,17 +66,19 @@ def raw_instructions(
     return dg.MaterializeResult(
         value=generated.rows,
         data_version=dg.DataVersion(version),
-        metadata={
-            **_counts(generated.rows),
-            "sample": _sample(generated.rows),
-            **meter.writing_facts(generated.new_tokens, generator.writing_s),
-            **(
-                _speed(generated.new_tokens / generator.writing_s, inference, teacher_model)
-                if generated.new_tokens
-                else {}
-            ),
-            "spec": dg.MetadataValue.json(asdict(spec)),
-        },
+        metadata=presented(
+            {
+                **_counts(generated.rows),
+                "sample": _sample(generated.rows),
+                **meter.writing_facts(generated.new_tokens, generator.writing_s),
+                **(
+                    _speed(generated.new_tokens / generator.writing_s, inference, teacher_model)
+                    if generated.new_tokens
+                    else {}
+                ),
+                "spec": dg.MetadataValue.json(asdict(spec)),
+            }
+        ),
     )
 
 
@@ -117,13 +120,15 @@ def imports(context: dg.AssetExecutionContext, home: SynthHome) -> Iterator[dg.M
                 asset_key=name,
                 value=rows,
                 data_version=dg.DataVersion(version),
-                metadata={
-                    "dagster/row_count": manifest.height,
-                    "files": len(imported),
-                    "rejected": sum(each.report.rejected.total() for each in imported),
-                    "sample": _sample(rows),
-                    "reports": dg.MetadataValue.json(reports),
-                },
+                metadata=presented(
+                    {
+                        "dagster/row_count": manifest.height,
+                        "files": len(imported),
+                        "rejected": sum(each.report.rejected.total() for each in imported),
+                        "sample": _sample(rows),
+                        "reports": dg.MetadataValue.json(reports),
+                    }
+                ),
             )
 
 

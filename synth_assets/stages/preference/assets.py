@@ -6,6 +6,7 @@ from dataclasses import asdict
 import dagster as dg
 import polars as pl
 
+from resources.asset_metadata import presented
 from resources.hardware import GPU_POOL
 from resources.inference import Inference, LazyGenerator
 from resources.reward import RewardModels
@@ -194,15 +195,17 @@ def _candidate_result(
     return dg.MaterializeResult(
         value=candidates,
         data_version=dg.DataVersion(version),
-        metadata={
-            "dagster/row_count": table.height,
-            "instructions": rows.height,
-            "unfinished_rate": table.filter(pl.col("finish_reason") == "length").height / max(table.height, 1),
-            "reward_by_temperature": dg.MetadataValue.json(_mean_rewards(table)),
-            "sample": dg.MetadataValue.md(escaped_sample(table.head(SAMPLE_ROWS).to_dicts())),
-            **meter.writing_facts(sampled.new_tokens, generator.writing_s),
-            "spec": dg.MetadataValue.json(asdict(spec)),
-        },
+        metadata=presented(
+            {
+                "dagster/row_count": table.height,
+                "instructions": rows.height,
+                "unfinished_rate": table.filter(pl.col("finish_reason") == "length").height / max(table.height, 1),
+                "reward_by_temperature": dg.MetadataValue.json(_mean_rewards(table)),
+                "sample": dg.MetadataValue.md(escaped_sample(table.head(SAMPLE_ROWS).to_dicts())),
+                **meter.writing_facts(sampled.new_tokens, generator.writing_s),
+                "spec": dg.MetadataValue.json(asdict(spec)),
+            }
+        ),
     )
 
 
@@ -235,16 +238,18 @@ def _pair_result(
     return dg.MaterializeResult(
         value=built.pairs,
         data_version=dg.DataVersion(version),
-        metadata={
-            "dagster/row_count": built.pairs.height,
-            "validation_rows": built.pairs.filter(pl.col("split") == "validation").height,
-            "recalled_rows": recalled_rows.height,
-            **length_bias(built.pairs),
-            **meter.facts(),
-            "dropped": dg.MetadataValue.json(built.reasons.to_dicts()),
-            "sample": dg.MetadataValue.md(escaped_sample(built.pairs.select(columns).head(SAMPLE_ROWS).to_dicts())),
-            "spec": dg.MetadataValue.json(asdict(spec)),
-        },
+        metadata=presented(
+            {
+                "dagster/row_count": built.pairs.height,
+                "validation_rows": built.pairs.filter(pl.col("split") == "validation").height,
+                "recalled_rows": recalled_rows.height,
+                **length_bias(built.pairs),
+                **meter.facts(),
+                "dropped": dg.MetadataValue.json(built.reasons.to_dicts()),
+                "sample": dg.MetadataValue.md(escaped_sample(built.pairs.select(columns).head(SAMPLE_ROWS).to_dicts())),
+                "spec": dg.MetadataValue.json(asdict(spec)),
+            }
+        ),
     )
 
 

@@ -9,6 +9,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from resources.asset_metadata import presented
 from resources.check_results import CheckResults, adapter_versions, json_metadata, upstream_versions
 from resources.deployment import person
 from resources.evaluated_models import load_evaluated_model
@@ -138,15 +139,17 @@ def promotion_decision(
     return dg.MaterializeResult(
         value=decision,
         data_version=dg.DataVersion(outcome_version(decision)),
-        metadata={
-            "outcome": decision.outcome,
-            "reason": metadata_line(decision.reason),
-            "clauses": dg.MetadataValue.md(clause_table(decision.clauses)),
-            "checks": dg.MetadataValue.json(dict(report.checks)),
-            "policy": dg.MetadataValue.json(asdict(request.policy)),
-            **({"model_card": dg.MetadataValue.md(first_sections(report.card))} if report.card else {}),
-            **_link(tracking, decision.candidate_version),
-        },
+        metadata=presented(
+            {
+                "outcome": decision.outcome,
+                "reason": metadata_line(decision.reason),
+                "clauses": dg.MetadataValue.md(clause_table(decision.clauses)),
+                "checks": dg.MetadataValue.json(dict(report.checks)),
+                "policy": dg.MetadataValue.json(asdict(request.policy)),
+                **({"model_card": dg.MetadataValue.md(first_sections(report.card))} if report.card else {}),
+                **_link(tracking, decision.candidate_version),
+            }
+        ),
     )
 
 
@@ -175,21 +178,44 @@ def champion(
     return dg.MaterializeResult(
         value=record,
         data_version=dg.DataVersion(fingerprint(record.version, record.fingerprint)),
-        metadata={
-            **_service_metadata(record),
-            "action": record.action if moved else "kept",
-            "from": record.previous_version or BASE,
-            "to": record.version or BASE,
-            "who": record.moved_by,
-            "when": record.moved_at,
-            "flagged": record.flagged,
-            "decision": promotion_decision.outcome,
-            "judged": promotion_decision.candidate_version or "none",
-            "asked_by": audit.who,
-            "reason": metadata_line(promotion_decision.reason),
-            **_link(tracking, record.version),
-        },
+        metadata=presented(
+            {
+                **_service_metadata(record),
+                **_lineage(tracker, record),
+                "action": record.action if moved else "kept",
+                "from": record.previous_version or BASE,
+                "to": record.version or BASE,
+                "who": record.moved_by,
+                "when": record.moved_at,
+                "flagged": record.flagged,
+                "decision": promotion_decision.outcome,
+                "judged": promotion_decision.candidate_version or "none",
+                "asked_by": audit.who,
+                "reason": metadata_line(promotion_decision.reason),
+                **_link(tracking, record.version),
+            }
+        ),
     )
+
+
+def _lineage(tracker: MlflowTracker, record: ChampionRecord) -> dict[str, dg.MetadataValue]:
+    """Return what leads from the serving version to its data: the adapter's page, and the versions it was trained on.
+
+    Upstream of `champion` are the newest adapters. The version that serves may be older, so it names its own inputs.
+    """
+    if not record.version or record.name not in ADAPTERS:
+        return {}
+    try:
+        versions = model_version(tracker, record.version).data_versions
+    except LineageError as error:
+        return {"trained_on": dg.MetadataValue.text(metadata_line(f"unknown: {error}"))}
+    table = "\n".join(f"| {name} | `{version}` |" for name, version in sorted(versions.items()))
+    return {
+        "serves_adapter": dg.MetadataValue.asset(dg.AssetKey(record.name)),
+        "trained_on": dg.MetadataValue.md(f"| asset | data version |\n|---|---|\n{table}"),
+        "trace": dg.MetadataValue.text(f"synth trace {record.version}"),
+        "serves_fingerprint": dg.MetadataValue.text(record.fingerprint),
+    }
 
 
 def _service_metadata(record: ChampionRecord) -> dict[str, dg.MetadataValue]:
