@@ -16,9 +16,10 @@ from checks.great_expectations import of_this_run
 from checks.grouping import Check
 from checks.leakage import normalised
 from checks.sentences import sentence
-from synth_assets.stages.filtering.features import SIDES, Features, Flags, TokenLimits
+from synth_assets.stages.filtering.features import SIDES, Features, Flags
 from synth_assets.stages.filtering.rules import content, language, markup, truncation
 from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.text.token_limits import TokenLimits
 
 MAX_BYTES = 64_000_000  # of text in the sample: very long rows make it smaller
 MAX_ROWS = 10_000  # sampled by row id: the 95 % interval of a share of .02 is then .02 ± .003

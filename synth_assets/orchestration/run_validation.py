@@ -14,22 +14,22 @@ from synth_assets.evals.scoring import EvaluationSpec
 from synth_assets.evals.suites import find_suites
 from synth_assets.llm.vllm_generator import LORA_RANKS
 from synth_assets.schemas.preference_rounds import ON_POLICY
-from synth_assets.stages.adapters.assets import config_of_method
+from synth_assets.stages.adapters.config import config_of_method
 from synth_assets.stages.benchmarks.assets import BenchmarksConfig
-from synth_assets.stages.efficiency.assets import FrontierConfig, LatencyConfig
+from synth_assets.stages.efficiency.config import FrontierConfig, LatencyConfig
 from synth_assets.stages.efficiency.grid import wanted_variants
 from synth_assets.stages.efficiency.latencies import LatencySpec
-from synth_assets.stages.evaluation.assets import ComparisonConfig, EvaluationConfig
+from synth_assets.stages.evaluation.config import ComparisonConfig, EvaluationConfig
 from synth_assets.stages.evaluation.profiles import PreferenceSpec
-from synth_assets.stages.filtering.assets import FilterConfig, SplitConfig
+from synth_assets.stages.filtering.config import FilterConfig, SplitConfig
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec
-from synth_assets.stages.generation.assets import MagpieConfig
+from synth_assets.stages.generation.config import MagpieConfig
 from synth_assets.stages.generation.spec import MagpieSpec
-from synth_assets.stages.preference.assets import CandidateConfig, PairConfig
 from synth_assets.stages.preference.candidates import CandidateSpec, OnPolicyCandidateSpec
+from synth_assets.stages.preference.config import CandidateConfig, PairConfig
 from synth_assets.stages.preference.pairs import PairSpec
-from synth_assets.stages.promotion.assets import PromotionConfig
+from synth_assets.stages.promotion.config import PromotionConfig
 from synth_assets.training.difficulty import COLUMNS
 from synth_assets.training.lora_modules import missing_modules
 from synth_assets.training.methods import METHODS, Method

@@ -17,7 +17,7 @@ from synth_assets.orchestration.outbox import Source, deliver, make_notice
 from synth_assets.orchestration.run_queue import QUEUED
 from synth_assets.schemas.records import ChampionRecord
 from synth_assets.stages.promotion.alias import moved_by_hand
-from synth_assets.stages.promotion.assets import PromotionConfig
+from synth_assets.stages.promotion.config import PromotionConfig
 from synth_assets.storage.manifests import file_sha256
 
 EVERY_MONDAY = "0 3 * * 1"

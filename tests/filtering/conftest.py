@@ -8,9 +8,10 @@ import pytest
 from synth_assets.llm.protocols import Message
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
 from synth_assets.stages.filtering.apply import FilterResult, apply_filters
-from synth_assets.stages.filtering.features import Features, TokenLimits
+from synth_assets.stages.filtering.features import Features
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.text.token_limits import TokenLimits
 
 CONTEXT_TOKENS = 4096
 

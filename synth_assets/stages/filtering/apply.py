@@ -10,38 +10,46 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from synth_assets.schemas.tables import JUDGED, REJECTED
-from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR, NO_RECALLS, RowDecision, RowLog, chunks
-from synth_assets.stages.filtering.features import SIDES, Features, Floats, TokenLimits
+from synth_assets.schemas.serialization import fingerprint
+from synth_assets.schemas.tables import INSTRUCTIONS, JUDGED, REJECTED
+from synth_assets.stages.filtering.decisions import (
+    CONTAMINATED,
+    EXACT,
+    NEAR,
+    FilterOutcome,
+    RowDecision,
+    RowLog,
+    chunks,
+)
+from synth_assets.stages.filtering.features import SIDES, Features, Floats
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.score import score
 from synth_assets.stages.filtering.spec import FilterSpec
-from synth_assets.storage.retractions import RECALLED
+from synth_assets.storage.retractions import EMPTY_RECALLS, RECALLED, recall_reasons
 from synth_assets.text.decontamination import Decontaminator
 from synth_assets.text.near_duplicates import NearDuplicates
+from synth_assets.text.token_limits import TokenLimits
 from synth_assets.text.words import hash_words
 
+FILTER_CODE_VERSION = fingerprint(FilterSpec(), [rule.reason for rule in RULES])
 REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR, RECALLED)
 
 
 @dataclass(frozen=True)
-class FilterResult:
-    """Result of the filter.
+class FilterResult(FilterOutcome):
+    """Result of the filter of instructions: JUDGED with the `score` of score.py, and REJECTED.
 
     Attributes:
-        kept: JUDGED, in the order of the input; score.py defines `score`.
-        rejected: REJECTED, in the order of the input.
-        reasons: number of rows by reason, most frequent first.
-        fates: row_id and fate ("kept" or the reason) of every row.
         pass_rates: reason, limit, threshold and pass_rate of each rule alone at other thresholds.
     """
 
-    kept: pl.LazyFrame
-    rejected: pl.LazyFrame
-    reasons: dict[str, int]
-    fates: pl.DataFrame
     pass_rates: pl.DataFrame
+
+
+def all_instructions(batches: Mapping[str, pl.LazyFrame], imported: pl.LazyFrame) -> pl.LazyFrame:
+    """Return INSTRUCTIONS of all batches, in the order of their names, then the imported ones."""
+    return pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *(batches[name] for name in sorted(batches)), imported])
 
 
 def apply_filters(
@@ -50,7 +58,7 @@ def apply_filters(
     spec: FilterSpec,
     base: TokenLimits,
     scratch: Path,
-    recalled: Mapping[str, str] = NO_RECALLS,
+    recalls: pl.DataFrame = EMPTY_RECALLS,
 ) -> FilterResult:
     """Keep one good row for each distinct task.
 
@@ -65,13 +73,13 @@ def apply_filters(
         spec: the thresholds.
         base: token limits of the model to be trained.
         scratch: folder for temporary files; the results are read from it and need it as long as they are used.
-        recalled: reason of the recall by row_id.
+        recalls: RECALLS.
 
     Raises:
         ValueError: no benchmark items, no rows, or no row is left; the message has the number of rows by reason.
     """
     decontaminator = Decontaminator(items, spec.benchmark_cover)
-    log, rates = RowLog(("batch", "row_id"), REASONS, scratch, recalled), PassRates()
+    log, rates = RowLog(("batch", "row_id"), REASONS, scratch, recall_reasons(recalls)), PassRates()
     with NearDuplicates(spec.near_duplicate_similarity, scratch) as near_duplicates:
         for chunk in chunks(rows):
             features, decision = Features(chunk, spec, base), RowDecision(chunk)

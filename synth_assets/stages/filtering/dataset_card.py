@@ -7,14 +7,21 @@ https://huggingface.co/docs/hub/datasets-cards
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import yaml
 
+from synth_assets.registry.dataset_runs import log_dataset
+from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.reporting.escaping import escaped
+from synth_assets.reporting.figures import markdown_image, thumbnail
+from synth_assets.schemas.serialization import fingerprint
 from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR
+from synth_assets.stages.filtering.report import stats_figure
 from synth_assets.stages.filtering.rules import RULES
+from synth_assets.storage.atomic import write_bytes, write_text
 from synth_assets.storage.retractions import RECALLED
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -44,6 +51,42 @@ class CardFacts:
     filter_spec: Mapping[str, Any] = field(default_factory=dict)
     split_spec: Mapping[str, Any] = field(default_factory=dict)
     data_versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoggedCard:
+    """A card as logged: its text, the numbers of kept and rejected rows, its figure as Markdown, and its MLflow run."""
+
+    text: str
+    numbers: Mapping[str, int]
+    figure: str
+    run_id: str
+
+    @property
+    def data_version(self) -> str:
+        """Data version of the card."""
+        return fingerprint(self.text)
+
+
+def log_card(
+    tables: tuple[pl.LazyFrame, pl.LazyFrame, pl.DataFrame], facts: CardFacts, tracker: MlflowTracker, folder: Path
+) -> LoggedCard:
+    """Write the card of sft_dataset with its figure into a folder, and log the folder in MLflow.
+
+    Args:
+        tables: SFT_ROWS, REJECTED and BENCHMARK_ITEMS, as for `dataset_card`.
+        facts: versions and specs.
+        tracker: the tracker of the run.
+        folder: folder of the card.
+    """
+    rows, rejected, items = tables
+    text = dataset_card(rows, rejected, items, facts)
+    write_text(folder / "README.md", text)
+    figure = stats_figure(rows, rejected)
+    write_bytes(folder / "filtering_stats.png", thumbnail(figure))
+    numbers = {"rows": _row_count(rows), "rejected_rows": _row_count(rejected)}
+    run_id = log_dataset(tracker, "sft_dataset", facts.data_version, numbers, folder)
+    return LoggedCard(text, numbers, markdown_image("kept and rejected rows", figure), run_id)
 
 
 def dataset_card(rows: pl.LazyFrame, rejected: pl.LazyFrame, items: pl.DataFrame, facts: CardFacts) -> str:
@@ -165,3 +208,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _json(spec: Mapping[str, Any]) -> str:
     return f"```json\n{json.dumps(dict(spec), indent=1, sort_keys=True)}\n```"
+
+
+def _row_count(table: pl.LazyFrame) -> int:
+    return table.select(pl.len()).collect().item()

@@ -5,6 +5,7 @@ the tables are written in a second pass over the rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,6 +57,29 @@ class TableFiles:
         pl.concat(self._waiting).cast(dict(self._schema)).write_parquet(path, compression="uncompressed")  # pyright: ignore[reportArgumentType]
         self._files.append(path)
         self._waiting.clear()
+
+
+@dataclass(frozen=True)
+class FilterOutcome:
+    """Result of a filter.
+
+    Attributes:
+        kept: rows that passed, in the order of the input.
+        rejected: the other rows with `reason` and `detail`, in the order of the input.
+        reasons: number of rows by reason, most frequent first.
+        fates: row_id and fate ("kept" or the reason) of every row.
+    """
+
+    kept: pl.LazyFrame
+    rejected: pl.LazyFrame
+    reasons: dict[str, int]
+    fates: pl.DataFrame
+
+    def summary(self) -> str:
+        """Return one line for the log: "Rejected 412 of 1,500 rows: too_short 201, near_duplicate 97"."""
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.items())
+        total = f"Rejected {sum(self.reasons.values()):,} of {self.fates.height:,} rows"
+        return f"{total}: {counts}" if counts else total
 
 
 class RowDecision:

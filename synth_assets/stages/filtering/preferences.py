@@ -11,16 +11,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS, REJECTED_PAIRS
 from synth_assets.stages.filtering.apply import REASONS, apply_items, apply_rules
-from synth_assets.stages.filtering.decisions import RowDecision, RowLog, chunks
-from synth_assets.stages.filtering.features import Features, TokenLimits
+from synth_assets.stages.filtering.decisions import FilterOutcome, RowDecision, RowLog, chunks
+from synth_assets.stages.filtering.features import Features
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import VALIDATION, task_texts
 from synth_assets.text.decontamination import Decontaminator
 from synth_assets.text.near_duplicates import DuplicatePairs, NearDuplicates
+from synth_assets.text.token_limits import TokenLimits
 from synth_assets.text.words import Integers, normalise
 
 REJECTED_ANSWER_RULES = tuple(rule.reason for rule in RULES if rule.for_rejected)
@@ -28,16 +30,7 @@ PREFIX = "rejected_answer_"
 IMPORT = "import-"  # name prefix of groups that consist of imports only, before the id of their first pair
 SAME, HELD_OUT, BETWEEN = "identical_answers", "held_out_instruction", "between_groups"
 PREFERENCE_REASONS = (*REASONS, *(PREFIX + name for name in REJECTED_ANSWER_RULES), SAME, HELD_OUT, BETWEEN)
-
-
-@dataclass(frozen=True)
-class PreferenceFilterResult:
-    """Result of the filter of imported pairs: PAIRS with their group, REJECTED_PAIRS, counts by reason, and fates."""
-
-    kept: pl.LazyFrame
-    rejected: pl.LazyFrame
-    reasons: dict[str, int]
-    fates: pl.DataFrame
+PREFERENCE_CODE_VERSION = fingerprint(FilterSpec(), PREFERENCE_REASONS)
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class PairContext:
 
 def filter_preferences(
     pairs: pl.LazyFrame, context: PairContext, spec: FilterSpec, base: TokenLimits, scratch: Path
-) -> PreferenceFilterResult:
+) -> FilterOutcome:
     """Keep the pairs that may be trained on, each with the group of similar instructions.
 
     Of duplicate pairs the one of the lowest (source, pair_id) is kept. A pair whose instruction is similar to a
@@ -93,7 +86,7 @@ def filter_preferences(
         group = _assign_groups(log, before, related, rows)
     log.table = log.table.with_columns(group)
     kept_pairs, rejected_pairs = log.write(pairs, PAIRS, REJECTED_PAIRS)
-    return PreferenceFilterResult(kept_pairs, rejected_pairs, log.reasons(), log.fates())
+    return FilterOutcome(kept_pairs, rejected_pairs, log.reasons(), log.fates())
 
 
 def _decide_chunk(

@@ -25,12 +25,6 @@ def stats_figure(kept: pl.LazyFrame, rejected: pl.LazyFrame) -> "Figure":
     return filtering_stats({"kept": len(scores), **reasons}, scores)
 
 
-def rejection_summary(reasons: Mapping[str, int], total: int) -> str:
-    """Return one line for the log: "Rejected 412 of 1,500 rows: too_short 201, near_duplicate 97"."""
-    counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
-    return f"Rejected {sum(reasons.values()):,} of {total:,} rows" + (f": {counts}" if counts else "")
-
-
 def reasons_table(reasons: Mapping[str, int], total: int) -> str:
     """Return a table of rejected rows by reason, with the rule's family and the share of all rows."""
     family = {rule.reason: rule.family for rule in RULES}

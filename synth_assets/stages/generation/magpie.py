@@ -27,6 +27,7 @@ from synth_assets.text.refusals import DEFLECTION
 
 SOURCE = "magpie"
 GENERATION_VERSION = 2
+GENERATION_CODE_VERSION = fingerprint(GENERATION_VERSION, MagpieSpec())
 """Increment when the same spec gives other rows for every family; for a single family, see PromptFormat.recipe."""
 
 
