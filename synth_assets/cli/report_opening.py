@@ -1,15 +1,12 @@
 """The opening of the last comparison's report: when, from what, who serves, and what was decided and why."""
 
 import datetime as dt
-import subprocess
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from resources.deployment import PROJECT
 from resources.storage import HOME_PAGES
+from synth_assets.cli.commit import COMMIT
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.session import Session
 from synth_assets.reporting.page_parts import with_opening
@@ -21,16 +18,13 @@ DATASETS = (("sft_dataset", "instructions"), ("preference_pairs", "preference pa
 
 def write_opening(session: Session) -> None:
     """Write the opening into the report of the last comparison, if there is one and its text changed."""
-    materialized = _newest(session.instance, "comparison")
-    metadata = (
-        materialized.asset_materialization.metadata if materialized and materialized.asset_materialization else {}
-    )
-    address = str(metadata["report"].value) if "report" in metadata else ""
+    comparison = _newest(session.instance, "comparison")
+    address = str(_metadata(comparison).get("report", ""))
     path = session.home / address.removeprefix(HOME_PAGES)
-    if materialized is None or not address.startswith(HOME_PAGES) or not path.is_file():
+    if comparison is None or not address.startswith(HOME_PAGES) or not path.is_file():
         return
     page = path.read_text("utf-8")
-    if (opened := with_opening(page, opening_facts(session, materialized))) != page:
+    if (opened := with_opening(page, opening_facts(session, comparison))) != page:
         write_text(path, opened)
 
 
@@ -44,36 +38,29 @@ def opening_facts(session: Session, comparison: dg.EventLogRecord) -> list[tuple
     return [
         ("Compared", f"{at:%Y-%m-%d %H:%M} UTC"),
         ("Batch", tags.get("batch", "")),
-        ("Rows", _rows(session.instance)),
+        ("Rows", _rows(session.instance, comparison.storage_id)),
         ("Tier", tags.get("tier", session.tier_name)),
-        ("Commit", _commit(PROJECT)),
+        ("Commit", tags.get(COMMIT, "")),
         ("Champion", serving_line(session)),
         ("Decision", f"{last.outcome}: {last.reason}" if last else "none yet"),
     ]
 
 
-def _rows(instance: dg.DagsterInstance) -> str:
+def _rows(instance: dg.DagsterInstance, before: int) -> str:
+    """Return the rows of the datasets that were newest when the event `before` was stored."""
     counts = []
     for asset, name in DATASETS:
-        record = _newest(instance, asset)
-        metadata: dict[str, Any] = (
-            dict(record.asset_materialization.metadata) if record and record.asset_materialization else {}
-        )
-        if "dagster/row_count" in metadata:
-            counts.append(f"{metadata['dagster/row_count'].value:,} {name}")
+        rows = _metadata(_newest(instance, asset, before)).get("dagster/row_count")
+        if rows is not None:
+            counts.append(f"{rows:,} {name}")
     return ", ".join(counts)
 
 
-def _commit(project: Path) -> str:
-    """Return the commit of the project, or its version where it is installed without a repository."""
-    release = f"version {version('synth-assets')}"
-    try:
-        command = ["git", "rev-parse", "--short=12", "HEAD"]
-        done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return release
-    return f"{done.stdout.strip()}, {release}"
+def _newest(instance: dg.DagsterInstance, asset: str, before: int | None = None) -> dg.EventLogRecord | None:
+    records_filter = dg.AssetRecordsFilter(dg.AssetKey(asset), before_storage_id=before)
+    return next(iter(instance.fetch_materializations(records_filter, limit=1).records), None)
 
 
-def _newest(instance: dg.DagsterInstance, asset: str) -> dg.EventLogRecord | None:
-    return next(iter(instance.fetch_materializations(dg.AssetKey(asset), limit=1).records), None)
+def _metadata(record: dg.EventLogRecord | None) -> dict[str, Any]:
+    materialization = record.asset_materialization if record else None
+    return {name: value.value for name, value in materialization.metadata.items()} if materialization else {}

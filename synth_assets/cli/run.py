@@ -20,6 +20,7 @@ from resources.partitions import (
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.step_meter import MAX_COST, MAX_MINUTES
 from resources.storage import SynthHome
+from synth_assets.cli.commit import COMMIT, present_commit
 from synth_assets.cli.execution import JobRun, execute
 from synth_assets.cli.plan import forecast
 from synth_assets.cli.ranges import samples_in_range
@@ -88,7 +89,7 @@ def run_pipeline(session: Session, launch: Launch, console: RedactingConsole) ->
     session.limit_model_steps()
     with _run_turn(session, console, launch.in_process):
         batch = choose_batch(session, launch.batch)
-        tags = {**run_tags(batch, session.tier_name), **limits}
+        tags = {**run_tags(batch, session.tier_name), COMMIT: present_commit(), **limits}
         expected, resume = expected_duration(session, launch), resume_command(launch, batch)
         succeeded = execute(session, JobRun(make_job, config, tags, selection, expected, resume), console)
     write_index(session)

@@ -15,6 +15,7 @@ ENDED = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEv
 PLANNED = (DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
 MINUTE_S, HOUR_S = 60, 3_600
 SHORT_S = 10
+MIN_BASIS_S = 5.0  # of ended steps, before their pace counts
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,12 @@ class RunProgress:
     def __init__(self, forecast: Forecast, started: float) -> None:
         """Expect `forecast` for a run that started at `started`, in seconds since the epoch."""
         self.forecast, self.started = forecast, started
+        self.has_started = False
         self.assets: set[str] = set()
         self.done: set[str] = set()
         self.waiting: set[str] = set()  # planned steps that have not started
         self.running: dict[str, RunningStep] = {}
+        self.ended_s = self.expected_s = 0.0  # actual and expected seconds of the ended steps
 
     def add(self, entry: EventLogEntry) -> None:
         """Update the state with an event or a log message of the run."""
@@ -77,10 +80,27 @@ class RunProgress:
             self.done.add(event.asset_key.to_user_string())
         elif event.event_type is DagsterEventType.STEP_START and step:
             self.waiting.discard(step)
+            self.has_started = True
             self.running[step] = RunningStep(entry.timestamp)
         elif event.event_type in ENDED and step:
-            self.waiting.discard(step)
-            self.running.pop(step, None)
+            self._end(step, entry.timestamp)
+
+    def _end(self, name: str, at: float) -> None:
+        self.waiting.discard(name)
+        step = self.running.pop(name, None)
+        if step is not None and name in self.forecast.steps:
+            self.ended_s += at - step.started
+            self.expected_s += self.forecast.steps[name]
+
+    def _pace(self) -> float:
+        """Return how many times longer than expected the ended steps took, at least 1: on a busy machine, more."""
+        return max(self.ended_s / self.expected_s, 1.0) if self.expected_s >= MIN_BASIS_S else 1.0
+
+    def _rest_of(self, name: str, step: RunningStep, now: float) -> float:
+        """Return the seconds left of a running step. One that outlasts its expectation is past three quarters."""
+        ran = now - step.started
+        rest = self.forecast.steps.get(name, 0.0) * self._pace() - ran
+        return max(rest if rest > 0 else ran / 3, step.seconds_left(now))
 
     def _report(self, step: RunningStep, entry: EventLogEntry, match: re.Match[str]) -> None:
         text = entry.user_message.removeprefix(f"{entry.step_key}: ")
@@ -93,7 +113,7 @@ class RunProgress:
     def seconds_left(self, now: float) -> float | None:
         """Return the expected seconds until the run ends; None if no run has been measured.
 
-        A running step takes as long as in the earlier run, or as it reports itself if that is longer.
+        A step takes as long as in the earlier run times the pace of this run, or as long as it reports if that is more.
         """
         reported = max((step.seconds_left(now) for step in self.running.values()), default=0.0)
         expected = self.forecast.steps
@@ -101,14 +121,13 @@ class RunProgress:
             return (
                 None if self.forecast.seconds is None else max(self.forecast.seconds - (now - self.started), reported)
             )
-        rest = sum(expected.get(step, 0.0) for step in self.waiting)
-        for name, step in self.running.items():
-            rest += max(expected.get(name, 0.0) - (now - step.started), step.seconds_left(now), 0.0)
+        rest = sum(expected.get(step, 0.0) for step in self.waiting) * self._pace()
+        rest += sum(self._rest_of(name, step, now) for name, step in self.running.items())
         return max(rest / self.forecast.parallel, reported)
 
     def line(self, now: float) -> str:
         """Return the state as one line: assets done, the time left, and the running step with its rate."""
-        if not self.assets:
+        if not self.has_started:
             return "starting"
         state = f"{len(self.done)} of {len(self.assets)} assets, {self._rest(now)}"
         return ": ".join(filter(None, [state, self._running(now)]))

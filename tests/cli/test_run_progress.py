@@ -8,7 +8,7 @@ import pytest
 
 from synth_assets.cli.failed_checks import stop_text
 from synth_assets.cli.run_display import RunDisplay, run_display
-from synth_assets.cli.run_progress import Forecast, RunProgress, duration, is_progress
+from synth_assets.cli.run_progress import Forecast, RunningStep, RunProgress, duration, is_progress
 from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.cli.watch import RunWatcher, describe
 
@@ -86,7 +86,21 @@ def test_the_time_left_before_the_first_step(
         if entry.dagster_event and entry.dagster_event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
             progress.add(entry)
     assert progress.seconds_left(10.0) == expected
-    assert ("unknown" in progress.line(10.0)) is (expected is None)
+    assert progress.line(10.0) == "starting"
+
+
+def test_a_busy_machine_stretches_the_time_left(instance: dg.DagsterInstance) -> None:
+    entries = events(instance, rows, adapter)
+    progress = RunProgress(Forecast(20.0, {"rows": 10.0, "adapter": 10.0}), started=0.0)
+    for entry in entries:
+        progress.add(entry)
+    progress.waiting.add("adapter")
+    progress.ended_s, progress.expected_s = 30.0, 10.0
+    assert progress.seconds_left(0.0) == 30.0  # ten seconds at a third of the speed
+    progress.waiting.clear()
+    progress.running["adapter"] = RunningStep(started=0.0)
+    assert progress.seconds_left(12.0) == 18.0
+    assert progress.seconds_left(60.0) == 20.0  # it outlasts 30 s: a third of its time so far is left
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(89, "89 s"), (90, "2 min"), (5_399, "90 min"), (7_500, "2 h 5 min")])

@@ -49,6 +49,6 @@ def test_the_champion_comes_first_and_the_stages_in_order() -> None:
     assert lines[0] == "champion  the base model: no version was promoted yet"
     assert [line for line in lines if line in STAGE_NAMES] == list(STAGE_NAMES)
     running = next(line for line in lines if line.startswith("running"))
-    assert f"run {run.run_id[:8]} (pipeline, batch week): 0 of 1 assets" in running
+    assert f"run {run.run_id[:8]} (pipeline, batch week): starting" in running
     assert "checks    0 passed, 0 failed" in lines
     assert all(len(line) <= 80 or "/" in line for line in lines)
