@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 
 from resources.check_results import json_metadata, upstream_versions
+from resources.embeddings import Embeddings
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.spec_config import config_of
@@ -18,12 +19,13 @@ from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry.dataset_runs import log_dataset
 from synth_assets.reporting.escaping import escaped_sample, first_sections
-from synth_assets.reporting.figures import markdown_image, thumbnail
+from synth_assets.reporting.figures import markdown_image, png, thumbnail
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.filtering.apply import FilterResult, apply_filters
-from synth_assets.stages.filtering.dataset_card import CardFacts, dataset_card
+from synth_assets.stages.filtering.dataset_card import MAP, CardFacts, dataset_card
+from synth_assets.stages.filtering.diversity import diversity_map, measure_diversity
 from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.pass_rates import markdown
 from synth_assets.stages.filtering.preferences import (
@@ -40,6 +42,7 @@ from synth_assets.stages.filtering.report import (
     stats_figure,
 )
 from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.semantic import Semantics, SemanticSpec
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
 from synth_assets.storage.atomic import sweep_temporaries, write_bytes, write_text
@@ -49,8 +52,8 @@ from synth_assets.storage.retractions import recall_reasons, recalls_in_force
 SAMPLE_COLUMNS = ("reason", "detail", "score", "instruction", "response", "chosen", "rejected")
 
 
-class FilterConfig(config_of(FilterSpec)):
-    """Overrides of FilterSpec for one run."""
+class FilterConfig(config_of(FilterSpec, SemanticSpec)):
+    """Overrides of FilterSpec and SemanticSpec for one run."""
 
 
 class SplitConfig(config_of(SplitSpec)):
@@ -95,19 +98,23 @@ def filtered_instructions(
     base_model: ModelRecord,
     hardware: Hardware,
     inference: Inference,
+    embeddings: Embeddings,
     home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Filter generated and imported rows: keep one row for each distinct task, record a reason for every other row."""
-    spec = hardware.spec(FilterSpec(), config)
+    spec, semantics = hardware.spec(FilterSpec(), config), _semantics(embeddings, hardware, config)
     batches = [raw_instructions[name] for name in sorted(raw_instructions)]
     rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
     base = TokenLimits(
         inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
     )
     with _scratch(home) as scratch:
-        result = apply_filters(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
+        result = apply_filters(
+            rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows), semantics=semantics
+        )
         context.log.info(rejection_summary(result.reasons, result.fates.height))
-        yield from _results(("filtered_instructions", "rejected_instructions"), result, spec, home)
+        settings = _settings(spec, semantics)
+        yield from _results(("filtered_instructions", "rejected_instructions"), result, settings, home)
 
 
 @dg.asset(
@@ -153,6 +160,7 @@ def dataset_card_asset(
     sft_dataset: pl.LazyFrame,
     rejected_instructions: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
+    embeddings: Embeddings,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
     """Write the dataset card of sft_dataset, with a figure, and log it in MLflow."""
@@ -161,18 +169,30 @@ def dataset_card_asset(
         asset: json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
         for asset in ("filtered_instructions", "sft_dataset")
     }
-    facts = CardFacts(versions["sft_dataset"], specs["filtered_instructions"], specs["sft_dataset"], versions)
+    embedder = embeddings.embedder()
+    diversity = measure_diversity(sft_dataset, embedder) if embedder else None
+    facts = CardFacts(
+        versions["sft_dataset"], specs["filtered_instructions"], specs["sft_dataset"], versions, diversity
+    )
     card = dataset_card(sft_dataset, rejected_instructions, benchmark_items, facts)
     folder = tracking.home.card("sft_dataset", facts.data_version)
     image = thumbnail(stats_figure(sft_dataset, rejected_instructions))
     write_text(folder / "README.md", card)
     write_bytes(folder / "filtering_stats.png", image)
     numbers = {"rows": _row_count(sft_dataset), "rejected_rows": _row_count(rejected_instructions)}
+    shown: dict[str, dg.MetadataValue] = {}
+    if diversity:
+        numbers |= {"mean_nearest_distance": diversity.batches[0].nearest_distance}
+        numbers |= {"vendi_score": diversity.batches[0].vendi_score}
+        figure = diversity_map(diversity)
+        write_bytes(folder / MAP, png(figure))
+        shown["embedding_map"] = dg.MetadataValue.md(markdown_image("embedding map", figure))
     run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(fingerprint(card)),
         metadata={
             **numbers,
+            **shown,
             "card": dg.MetadataValue.md(first_sections(card)),
             "path": tracking.home.relative(folder),
             "mlflow_run": dg.MetadataValue.url(tracking.run_url(run_id)),
@@ -205,22 +225,39 @@ def filtered_preferences(
     benchmark_items: pl.DataFrame,
     base_model: ModelRecord,
     inference: Inference,
+    embeddings: Embeddings,
     home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Filter imported preference pairs: rules for both answers, duplicates, benchmark items, held-out instructions."""
-    spec = inference.hardware.spec(FilterSpec(), config)
-    context_of_pairs = PairContext(sft_dataset, benchmark_items, inference.hardware.spec(SplitSpec()).group_similarity)
+    hardware = inference.hardware
+    spec, semantics = hardware.spec(FilterSpec(), config), _semantics(embeddings, hardware, config)
+    similarity = hardware.spec(SplitSpec()).group_similarity
+    context_of_pairs = PairContext(sft_dataset, benchmark_items, similarity, semantics)
     base = TokenLimits(
         inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
     )
     with _scratch(home) as scratch:
         result = filter_preferences(imported_preferences, context_of_pairs, spec, base, scratch)
         context.log.info(rejection_summary(result.reasons, result.fates.height))
-        yield from _results(("filtered_preferences", "rejected_preferences"), result, spec, home)
+        settings = _settings(spec, semantics)
+        yield from _results(("filtered_preferences", "rejected_preferences"), result, settings, home)
+
+
+def _semantics(embeddings: Embeddings, hardware: Hardware, config: FilterConfig) -> Semantics | None:
+    embedder = embeddings.embedder()
+    return Semantics(embedder, hardware.spec(SemanticSpec(), config)) if embedder else None
+
+
+def _settings(spec: FilterSpec, semantics: Semantics | None) -> Mapping[str, Any]:
+    """Return the thresholds by name, those of the semantic rules only where they were applied."""
+    return {**asdict(spec), **(semantics.facts() if semantics else {})}
 
 
 def _results(
-    names: tuple[str, str], result: FilterResult | PreferenceFilterResult, spec: FilterSpec, home: SynthHome
+    names: tuple[str, str],
+    result: FilterResult | PreferenceFilterResult,
+    settings: Mapping[str, Any],
+    home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Yield the kept and the rejected table, each with the manifest of all rows."""
     for name, table in zip(names, (result.kept, result.rejected), strict=True):
@@ -230,7 +267,7 @@ def _results(
             asset_key=name,
             value=table,
             data_version=dg.DataVersion(version),
-            metadata=_metadata(result, table, spec),
+            metadata=_metadata(result, table, settings),
         )
 
 
@@ -244,7 +281,7 @@ def _scratch(home: SynthHome) -> Iterator[Path]:
 
 
 def _metadata(
-    result: FilterResult | PreferenceFilterResult, table: pl.LazyFrame, spec: FilterSpec
+    result: FilterResult | PreferenceFilterResult, table: pl.LazyFrame, settings: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     columns = table.collect_schema().names()
     rejected = "reason" in columns
@@ -257,7 +294,7 @@ def _metadata(
         "pass_rate": kept / max(total, 1),
         "rejected_by_reason": dg.MetadataValue.md(reasons_table(result.reasons, total)),
         "sample": dg.MetadataValue.md(sample(table, shown)),
-        "spec": dg.MetadataValue.json(asdict(spec)),
+        "spec": dg.MetadataValue.json(settings),
         **({"benchmark_items_found": dg.MetadataValue.md(items_found(table))} if rejected else {}),
     }
 

@@ -13,17 +13,30 @@ import polars as pl
 import yaml
 
 from synth_assets.reporting.escaping import escaped
-from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR
+from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR, SEMANTIC, SEMANTIC_ITEM
+from synth_assets.stages.filtering.diversity import Diversity
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.storage.retractions import RECALLED
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 LARGEST = "n>1M"
 LICENCES = {"embedded:": "MIT, as this project: the shipped teacher was trained on sentences written for the project"}
-OTHER_FAMILIES = {CONTAMINATED: "benchmarks", EXACT: "duplicates", NEAR: "duplicates", RECALLED: "recalled by a person"}
+OTHER_FAMILIES = {
+    CONTAMINATED: "benchmarks",
+    EXACT: "duplicates",
+    NEAR: "duplicates",
+    RECALLED: "recalled by a person",
+    SEMANTIC: "duplicates",
+    SEMANTIC_ITEM: "benchmarks",
+}
+MAP = "embedding_map.png"
+ONLY_WORDS = "Decontamination is a lower bound: it does not detect a paraphrase of a benchmark item."
+BY_MEANING = (
+    "Decontamination is a lower bound: an embedding model detects most paraphrases of a benchmark item, not all."
+)
 LIMITS = (
     "Answers are not verified: the filter checks form, repetition, language, safety and overlap, not facts.",
-    "Decontamination is a lower bound: it does not detect a paraphrase of a benchmark item.",
+    ONLY_WORDS,
     "The score is the distance to the filter's limits, not a measure of quality.",
     "Generated rows have the errors and biases of the model that generated them.",
 )
@@ -38,12 +51,14 @@ class CardFacts:
         filter_spec: thresholds of the filter, by name.
         split_spec: settings of the split.
         data_versions: data versions of everything upstream.
+        diversity: by an embedding model; None without one.
     """
 
     data_version: str
     filter_spec: Mapping[str, Any] = field(default_factory=dict)
     split_spec: Mapping[str, Any] = field(default_factory=dict)
     data_versions: Mapping[str, str] = field(default_factory=dict)
+    diversity: Diversity | None = None
 
 
 def dataset_card(rows: pl.LazyFrame, rejected: pl.LazyFrame, items: pl.DataFrame, facts: CardFacts) -> str:
@@ -74,7 +89,8 @@ def dataset_card(rows: pl.LazyFrame, rejected: pl.LazyFrame, items: pl.DataFrame
         _filter(kept, _counts(rejected, "reason"), facts.filter_spec),
         _decontamination(rejected, items, facts.filter_spec),
         _splits(rows, splits, facts.split_spec),
-        "## Known limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
+        *([_diversity(facts.diversity)] if facts.diversity else []),
+        "## Known limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(facts.filter_spec)),
         "## Versions\n\n" + _table(("asset", "data version"), sorted(facts.data_versions.items())),
     ]
     return "\n\n".join(parts) + "\n"
@@ -133,9 +149,40 @@ def _decontamination(rejected: pl.LazyFrame, items: pl.DataFrame, spec: Mapping[
     hits = rejected.filter(reason=CONTAMINATED).select(item=pl.col("detail").str.split(": ").list.first()).collect()
     suites = items["suite"].value_counts(sort=True).rows()
     cover = f" at a cover of {spec['benchmark_cover']:g} of an item's 8-grams" if "benchmark_cover" in spec else ""
+    more = _paraphrases(rejected, spec)
     return (
         f"## Decontamination\n\n{len(hits):,} rows were rejected because they contain one of "
-        f"{hits['item'].n_unique():,} benchmark items{cover}.\n\n{_table(('suite', 'items compared'), suites)}"
+        f"{hits['item'].n_unique():,} benchmark items{cover}.{more}\n\n{_table(('suite', 'items compared'), suites)}"
+    )
+
+
+def _paraphrases(rejected: pl.LazyFrame, spec: Mapping[str, Any]) -> str:
+    if "embedder" not in spec:
+        return ""
+    rows = rejected.filter(reason=SEMANTIC_ITEM).select(pl.len()).collect().item()
+    return (
+        f" {rows:,} more were rejected because their instruction is a paraphrase of an item: a cosine of at least "
+        f"{spec['semantic_item_similarity']:g} by {spec['embedder']}."
+    )
+
+
+def _limits(spec: Mapping[str, Any]) -> list[str]:
+    return [BY_MEANING if limit == ONLY_WORDS and "embedder" in spec else limit for limit in LIMITS]
+
+
+def _diversity(diversity: Diversity) -> str:
+    lines = [
+        (row.batch, row.rows, f"{row.nearest_distance:.3f}", f"{row.vendi_score:.1f}") for row in diversity.batches
+    ]
+    is_sample = diversity.sampled_rows < diversity.rows
+    sample = f" A sample of {diversity.sampled_rows:,} rows was measured." if is_sample else ""
+    return (
+        f"## Diversity\n\nOf the instructions, as embedded by {diversity.embedder}.{sample} {diversity.left_out:,} are "
+        "longer than the model reads and left out. Nearest distance: mean cosine distance to the most similar other "
+        "instruction of the batch. Vendi score: effective number of distinct instructions ([Friedman and Dieng 2023]"
+        "(https://arxiv.org/abs/2210.02410)); at most the number of dimensions.\n\n"
+        f"{_table(('batch', 'rows', 'nearest distance', 'Vendi score'), lines)}\n\n"
+        f"![Instructions on the first two principal components of their embeddings]({MAP})"
     )
 
 
