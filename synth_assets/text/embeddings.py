@@ -51,8 +51,9 @@ def quantised(vectors: NDArray[np.floating]) -> Vectors:
 
 
 def cosines(left: Vectors, right: Vectors) -> NDArray[np.float32]:
-    """Return the (left, right) cosines; they may exceed 1 by the rounding of the components, below .001."""
-    return left.astype(np.float32) @ right.astype(np.float32).T / np.float32(SCALE**2)
+    """Return the (left, right) cosines; 0 for zero vectors."""
+    rows, columns = left.astype(np.float32), right.astype(np.float32)
+    return rows @ columns.T / np.outer(_norms(rows), _norms(columns))
 
 
 def nearest(vectors: Vectors, references: Vectors) -> tuple[Integers, Floats]:
@@ -95,8 +96,8 @@ def semantic_repeats(vectors: Vectors, order: Integers, similarity: float) -> Re
     text = np.flatnonzero(original >= 0)
     for start in range(0, text.size, BLOCK_ROWS):
         some = text[start : start + BLOCK_ROWS]
-        pairs = vectors[order[some]].astype(np.float64), vectors[order[original[some]]].astype(np.float64)
-        value[some] = np.minimum(np.einsum("ij,ij->i", *pairs) / SCALE**2, 1.0)
+        pair = vectors[order[some]].astype(np.float32), vectors[order[original[some]]].astype(np.float32)
+        value[some] = np.einsum("ij,ij->i", *pair) / (_norms(pair[0]) * _norms(pair[1]))
     return Repeats(order[text], order[original[text]], value[text])
 
 
@@ -176,6 +177,11 @@ def principal_components(vectors: Vectors, count: int = 2) -> tuple[Floats, Floa
     axes, variances = axes[:, ::-1][:, :count], variances[::-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(count)])
     return centred @ axes, np.maximum(variances[:count], 0.0) / max(float(variances.sum()), 1e-12)
+
+
+def _norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the length of each vector, 1 for a zero vector."""
+    return np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), np.float32(1))
 
 
 def _unit(vectors: Vectors) -> Floats:

@@ -70,7 +70,7 @@ class ItemParaphrases:
         vectors = self._semantics.embedder.embed(rows.text("instruction").gather(passed).to_list())
         item, similarity = nearest(vectors, self._vectors)
         for place in np.flatnonzero(similarity >= limit).tolist():
-            detail = f"{self._ids[item[place]]}: similarity {min(similarity[place], 1.0):.2f}"
+            detail = f"{self._ids[item[place]]}: similarity {similarity[place]:.2f}"
             decision.reject(int(passed[place]), SEMANTIC_ITEM, detail)
 
 
