@@ -35,7 +35,7 @@ class TextEmbedder(Protocol):
         ...
 
 
-class Repeats(NamedTuple):
+class SemanticRepeats(NamedTuple):
     """Positions of the texts that repeat a kept one, the kept one of each, and their cosine."""
 
     text: Integers
@@ -71,7 +71,7 @@ def nearest(vectors: Vectors, references: Vectors) -> tuple[Integers, Floats]:
     return index, similarity
 
 
-def semantic_repeats(vectors: Vectors, order: Integers, similarity: float) -> Repeats:
+def semantic_repeats(vectors: Vectors, order: Integers, similarity: float) -> SemanticRepeats:
     """Return the texts whose cosine with a text kept before them is at least `similarity`, with the first such text.
 
     Every text is compared with every kept one, in blocks: exact, and the memory does not grow with the texts.
@@ -98,7 +98,7 @@ def semantic_repeats(vectors: Vectors, order: Integers, similarity: float) -> Re
         some = text[start : start + BLOCK_ROWS]
         pair = vectors[order[some]].astype(np.float32), vectors[order[original[some]]].astype(np.float32)
         value[some] = np.einsum("ij,ij->i", *pair) / (_norms(pair[0]) * _norms(pair[1]))
-    return Repeats(order[text], order[original[text]], value[text])
+    return SemanticRepeats(order[text], order[original[text]], value[text])
 
 
 def _repeats_within(original: Integers, positions: Integers, similar: NDArray[np.bool_]) -> None:
