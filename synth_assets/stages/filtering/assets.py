@@ -24,7 +24,7 @@ from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.filtering.apply import FilterResult, apply_filters
-from synth_assets.stages.filtering.dataset_card import MAP, CardFacts, dataset_card
+from synth_assets.stages.filtering.dataset_card import CardFacts, dataset_card
 from synth_assets.stages.filtering.diversity import diversity_map, measure_diversity
 from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.pass_rates import markdown
@@ -42,7 +42,7 @@ from synth_assets.stages.filtering.report import (
     stats_figure,
 )
 from synth_assets.stages.filtering.rules import RULES
-from synth_assets.stages.filtering.semantic import Semantics, SemanticSpec
+from synth_assets.stages.filtering.semantic import Semantics, SemanticSpec, recorded_settings
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
 from synth_assets.storage.atomic import sweep_temporaries, write_bytes, write_text
@@ -113,8 +113,9 @@ def filtered_instructions(
             rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows), semantics=semantics
         )
         context.log.info(rejection_summary(result.reasons, result.fates.height))
-        settings = _settings(spec, semantics)
-        yield from _results(("filtered_instructions", "rejected_instructions"), result, settings, home)
+        yield from _results(
+            ("filtered_instructions", "rejected_instructions"), result, recorded_settings(spec, semantics), home
+        )
 
 
 @dg.asset(
@@ -163,7 +164,7 @@ def dataset_card_asset(
     embeddings: Embeddings,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    """Write the dataset card of sft_dataset, with a figure, and log it in MLflow."""
+    """Write the dataset card of sft_dataset, with figures, and log it in MLflow."""
     versions = upstream_versions(context)
     specs = {
         asset: json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
@@ -179,20 +180,17 @@ def dataset_card_asset(
     image = thumbnail(stats_figure(sft_dataset, rejected_instructions))
     write_text(folder / "README.md", card)
     write_bytes(folder / "filtering_stats.png", image)
-    numbers = {"rows": _row_count(sft_dataset), "rejected_rows": _row_count(rejected_instructions)}
-    shown: dict[str, dg.MetadataValue] = {}
-    if diversity:
-        numbers |= {"mean_nearest_distance": diversity.batches[0].nearest_distance}
-        numbers |= {"vendi_score": diversity.batches[0].vendi_score}
-        figure = diversity_map(diversity)
-        write_bytes(folder / MAP, png(figure))
-        shown["embedding_map"] = dg.MetadataValue.md(markdown_image("embedding map", figure))
+    numbers: dict[str, float] = {"rows": _row_count(sft_dataset), "rejected_rows": _row_count(rejected_instructions)}
+    numbers |= diversity.numbers() if diversity else {}
+    figures = {"embedding_map": diversity_map(diversity)} if diversity else {}
+    for name, figure in figures.items():
+        write_bytes(folder / f"{name}.png", png(figure))
     run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(fingerprint(card)),
         metadata={
             **numbers,
-            **shown,
+            **{name: dg.MetadataValue.md(markdown_image(name, figure)) for name, figure in figures.items()},
             "card": dg.MetadataValue.md(first_sections(card)),
             "path": tracking.home.relative(folder),
             "mlflow_run": dg.MetadataValue.url(tracking.run_url(run_id)),
@@ -239,18 +237,14 @@ def filtered_preferences(
     with _scratch(home) as scratch:
         result = filter_preferences(imported_preferences, context_of_pairs, spec, base, scratch)
         context.log.info(rejection_summary(result.reasons, result.fates.height))
-        settings = _settings(spec, semantics)
-        yield from _results(("filtered_preferences", "rejected_preferences"), result, settings, home)
+        yield from _results(
+            ("filtered_preferences", "rejected_preferences"), result, recorded_settings(spec, semantics), home
+        )
 
 
 def _semantics(embeddings: Embeddings, hardware: Hardware, config: FilterConfig) -> Semantics | None:
     embedder = embeddings.embedder()
     return Semantics(embedder, hardware.spec(SemanticSpec(), config)) if embedder else None
-
-
-def _settings(spec: FilterSpec, semantics: Semantics | None) -> Mapping[str, Any]:
-    """Return the thresholds by name, those of the semantic rules only where they were applied."""
-    return {**asdict(spec), **(semantics.facts() if semantics else {})}
 
 
 def _results(

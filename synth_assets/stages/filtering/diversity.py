@@ -63,6 +63,13 @@ class Diversity:
     points: pl.DataFrame
     explained: tuple[float, float]
 
+    def numbers(self) -> dict[str, float]:
+        """Return the diversity of all rows by name of the number."""
+        return {
+            "mean_nearest_distance": self.batches[0].nearest_distance,
+            "vendi_score": self.batches[0].vendi_score,
+        }
+
 
 def measure_diversity(rows: pl.LazyFrame, embedder: TextEmbedder) -> Diversity | None:
     """Embed the instructions of SFT_ROWS and measure how they differ; None with fewer than two embedded rows.

@@ -16,6 +16,7 @@ import polars as pl
 from synth_assets.schemas.settings import setting
 from synth_assets.stages.filtering.decisions import SEMANTIC, SEMANTIC_ITEM, RowDecision, RowLog
 from synth_assets.stages.filtering.features import Features
+from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.text.decontamination import indexed_texts
 from synth_assets.text.embeddings import TextEmbedder, VectorFile, nearest, semantic_repeats
 from synth_assets.text.words import Integers
@@ -53,6 +54,11 @@ class Semantics:
     def facts(self) -> Mapping[str, Any]:
         """Return the thresholds and the model, to be recorded with those of the filter."""
         return {**asdict(self.spec), "embedder": self.embedder.name}
+
+
+def recorded_settings(spec: FilterSpec, semantics: Semantics | None) -> Mapping[str, Any]:
+    """Return the filter's thresholds by name, those of the semantic rules only where they were applied."""
+    return {**asdict(spec), **(semantics.facts() if semantics else {})}
 
 
 class ItemParaphrases:
