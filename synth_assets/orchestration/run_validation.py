@@ -22,6 +22,7 @@ from synth_assets.stages.efficiency.latencies import LatencySpec
 from synth_assets.stages.evaluation.config import ComparisonConfig, EvaluationConfig
 from synth_assets.stages.evaluation.profiles import PreferenceSpec
 from synth_assets.stages.filtering.config import FilterConfig, SplitConfig
+from synth_assets.stages.filtering.semantic import SemanticSpec
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec
 from synth_assets.stages.generation.config import MagpieConfig
@@ -62,8 +63,11 @@ class Settings:
     rows: Columns = NO_COLUMNS
 
 
-def _spec(config: type[dg.Config], default: "DataclassInstance") -> Settings:
-    return Settings(config, lambda values, hardware: hardware.spec(default, values))
+def _spec(config: type[dg.Config], default: "DataclassInstance", *others: "DataclassInstance") -> Settings:
+    def build(values: dg.Config, hardware: Hardware) -> object:
+        return [hardware.spec(each, values) for each in (*others, default)][-1]
+
+    return Settings(config, build)
 
 
 def _training(method: Method, name: str) -> Settings:
@@ -77,9 +81,9 @@ def _training(method: Method, name: str) -> Settings:
 SETTINGS: Mapping[str, Settings] = {
     "raw_instructions": _spec(MagpieConfig, MagpieSpec()),
     "benchmark_items": Settings(BenchmarksConfig, lambda values, hardware: find_suites(values.suites or ())),
-    "filtered_instructions": _spec(FilterConfig, FilterSpec()),
+    "filtered_instructions": _spec(FilterConfig, FilterSpec(), SemanticSpec()),
     "sft_dataset": _spec(SplitConfig, SplitSpec()),
-    "filtered_preferences": _spec(FilterConfig, FilterSpec()),
+    "filtered_preferences": _spec(FilterConfig, FilterSpec(), SemanticSpec()),
     "response_candidates": _spec(CandidateConfig, CandidateSpec()),
     "preference_pairs": _spec(PairConfig, PairSpec()),
     **{name: _training(method, name) for method in METHODS.values() for name in method.adapters},

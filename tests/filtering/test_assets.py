@@ -5,6 +5,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from resources.embeddings import Embeddings
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.partitions import BATCHES
@@ -13,9 +14,13 @@ from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.filtering.assets import filtered_instructions, recalled_rows, sft_dataset
 from synth_assets.storage.retractions import Recall, add_recalls
+from synth_assets.text.embeddings import TextEmbedder
+from tests.filtering.conftest import WordEmbedder
 
 Rows = Callable[..., pl.DataFrame]
 SUBJECTS = ("Jupiter", "Paris", "iron", "whales", "Mozart", "chess", "coffee", "bees", "glass", "paper", "rain", "salt")
+SAME_WORDS = {"semantic_duplicate_similarity": 0.99, "semantic_item_similarity": 0.99}
+REJECTS = "rejected_instructions"
 ATTACK = "<img src=x onerror=alert(1)> ![a](http://x) \x1b[31m " + "y" * 39_000
 
 
@@ -27,6 +32,13 @@ class WordCounts(Inference):
 
     def template_refusal(self, model: ModelRecord) -> Callable[..., str]:
         return lambda *_: ""
+
+
+class WordMeanings(Embeddings):
+    """The embedding model that knows no word order, instead of a real one."""
+
+    def embedder(self) -> TextEmbedder:
+        return WordEmbedder()
 
 
 def facts(rows_of: Rows, batch: str, *more: tuple[str, str]) -> pl.DataFrame:
@@ -60,10 +72,10 @@ def home(tmp_path: Path) -> SynthHome:
 
 
 def materialise(
-    home: SynthHome, sources: list[dg.AssetsDefinition], config: dict[str, object]
+    home: SynthHome, sources: list[dg.AssetsDefinition], config: dict[str, object], *, by_meaning: bool = False
 ) -> dg.ExecuteInProcessResult:
-    hardware = Hardware(tier="cpu")
-    resources = {"hardware": hardware, "inference": WordCounts(hardware=hardware), "home": home}
+    embeddings = WordMeanings(home=home) if by_meaning else Embeddings(home=home)
+    resources = {"inference": WordCounts(hardware=Hardware(tier="cpu")), "home": home, "embeddings": embeddings}
     resources["io_manager"] = AssetStorage(home=home)
     assets = [*sources, recalled_rows, filtered_instructions, sft_dataset]
     with dg.DagsterInstance.ephemeral() as instance:
@@ -96,13 +108,34 @@ def test_all_batches_are_filtered_together_and_split(
     # two batches of 14 rows: one kept copy of 11 facts, 11 later copies, 2 benchmark facts, 2 marks, 2 attacks
     assert metadata["filtered_instructions"]["dagster/row_count"].value == 11
     assert metadata["rejected_instructions"]["dagster/row_count"].value == 17
-    assert metadata["filtered_instructions"]["pass_rate"].value == pytest.approx(11 / 28, rel=1e-3)  # shown with four digits
+    assert metadata["filtered_instructions"]["pass_rate"].value == pytest.approx(11 / 28, rel=1e-3)
     table = str(metadata["rejected_instructions"]["rejected_by_reason"].value)
     assert "| exact_duplicate | duplicates and benchmarks | 11 | 39.29% |" in table
     assert "| benchmark_item | duplicates and benchmarks | 2 | 7.14% |" in table
     kept = pl.read_parquet(home.tables() / "sft_dataset.parquet")
     assert set(kept["batch"]) == {"2026-W46"}
     assert kept["split"].value_counts(sort=True).rows() == [("train", 10), ("validation", 1)]
+
+
+def test_with_an_embedder_paraphrases_are_rejected_and_the_thresholds_recorded(
+    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+) -> None:
+    items = items_of("About one rain fact tell me.")
+    assert materialise(home, upstream(rows_of, items), {}, by_meaning=False).success
+    assert "semantic_benchmark_item" not in set(rejected_rows(home)["reason"])
+    result = materialise(home, upstream(rows_of, items), {**SAME_WORDS}, by_meaning=True)
+    assert result.success
+    caught = rejected_rows(home).filter(reason="semantic_benchmark_item")
+    assert caught["instruction"].to_list() == ["Tell me one fact about rain."] * 2
+    assert caught["detail"].to_list() == ["i0: similarity 1.00"] * 2
+    [event] = [e for e in result.get_asset_materialization_events() if e.asset_key and e.asset_key.path[-1] == REJECTS]
+    spec = event.step_materialization_data.materialization.metadata["spec"].value
+    assert isinstance(spec, dict)
+    assert (spec["embedder"], spec["semantic_duplicate_similarity"]) == ("words@1", 0.99)
+
+
+def rejected_rows(home: SynthHome) -> pl.DataFrame:
+    return pl.read_parquet(home.tables() / f"{REJECTS}.parquet")
 
 
 def test_samples_are_escaped_and_short(home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]) -> None:

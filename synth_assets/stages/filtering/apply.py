@@ -1,6 +1,7 @@
-"""Apply all filters to each row: rules, benchmark items, exact and near-duplicates. The first failure is the reason.
+"""Apply all filters to each row: rules, benchmark items, duplicates by words and by meaning.
 
-Benchmark items are checked before duplicates, so that no row is rejected as the duplicate of a rejected row.
+The first failure is the reason. Benchmark items are checked before duplicates, so that no row is rejected as the
+duplicate of a rejected row.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from synth_assets.stages.filtering.decisions import (
     CONTAMINATED,
     EXACT,
     NEAR,
+    SEMANTIC,
+    SEMANTIC_ITEM,
     FilterOutcome,
     RowDecision,
     RowLog,
@@ -25,6 +28,7 @@ from synth_assets.stages.filtering.features import SIDES, Features, Floats
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.score import score
+from synth_assets.stages.filtering.semantic import SemanticFilter, Semantics
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.storage.retractions import EMPTY_RECALLS, RECALLED, recall_reasons
 from synth_assets.text.decontamination import Decontaminator
@@ -34,6 +38,8 @@ from synth_assets.text.words import hash_words
 
 FILTER_CODE_VERSION = fingerprint(FilterSpec(), [rule.reason for rule in RULES])
 REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR, RECALLED)
+SEMANTIC_REASONS = (SEMANTIC_ITEM, SEMANTIC)
+"""Reasons that need an embedding model."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,15 @@ def all_instructions(batches: Mapping[str, pl.LazyFrame], imported: pl.LazyFrame
     return pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *(batches[name] for name in sorted(batches)), imported])
 
 
-def apply_filters(
+def apply_filters(  # noqa: PLR0913
     rows: pl.LazyFrame,
     items: pl.DataFrame,
     spec: FilterSpec,
     base: TokenLimits,
     scratch: Path,
     recalls: pl.DataFrame = EMPTY_RECALLS,
+    *,
+    semantics: Semantics | None = None,
 ) -> FilterResult:
     """Keep one good row for each distinct task.
 
@@ -74,17 +82,21 @@ def apply_filters(
         base: token limits of the model to be trained.
         scratch: folder for temporary files; the results are read from it and need it as long as they are used.
         recalls: RECALLS.
+        semantics: compares rows by meaning too; None: only by their words.
 
     Raises:
         ValueError: no benchmark items, no rows, or no row is left; the message has the number of rows by reason.
     """
     decontaminator = Decontaminator(items, spec.benchmark_cover)
-    log, rates = RowLog(("batch", "row_id"), REASONS, scratch, recall_reasons(recalls)), PassRates()
-    with NearDuplicates(spec.near_duplicate_similarity, scratch) as near_duplicates:
+    reasons = (*REASONS, *SEMANTIC_REASONS)
+    log, rates = RowLog(("batch", "row_id"), reasons, scratch, recall_reasons(recalls)), PassRates()
+    near_duplicates = NearDuplicates(spec.near_duplicate_similarity, scratch)
+    with near_duplicates, SemanticFilter(semantics, items, scratch) as semantic:
         for chunk in chunks(rows):
             features, decision = Features(chunk, spec, base), RowDecision(chunk)
             values = apply_rules(features, decision, rates)
             apply_items(features, decision, decontaminator)
+            semantic.add(features, decision)
             passed = decision.passed()
             near_duplicates.add_words(features.task_words(passed))
             log.add(
@@ -93,7 +105,7 @@ def apply_filters(
                 features.tasks().gather(passed).to_list(),
                 pl.DataFrame({"score": score(features, values)}),
             )
-        log.reject_repeats(near_duplicates)
+        semantic.reject_repeats(log, log.reject_repeats(near_duplicates))
     log.apply_retractions()
     reasons = log.reasons()
     if not log.passed().size:

@@ -6,14 +6,14 @@ import dagster as dg
 import polars as pl
 
 from resources.check_results import json_metadata, upstream_versions
-from resources.hardware import Hardware
+from resources.embeddings import Embeddings
 from resources.inference import Inference
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.stages.filtering.apply import FILTER_CODE_VERSION, all_instructions, apply_filters
 from synth_assets.stages.filtering.config import FilterConfig, SplitConfig
-from synth_assets.stages.filtering.dataset_card import CardFacts, log_card
+from synth_assets.stages.filtering.dataset_card import CardFacts, log_card, measured_diversity
 from synth_assets.stages.filtering.metadata import card_metadata, filter_metadata, recall_metadata, split_metadata
 from synth_assets.stages.filtering.preferences import PREFERENCE_CODE_VERSION, PairContext, filter_preferences
 from synth_assets.stages.filtering.split import SPLIT_CODE_VERSION, split
@@ -51,18 +51,20 @@ def filtered_instructions(
     benchmark_items: pl.DataFrame,
     recalled_rows: pl.DataFrame,
     base_model: ModelRecord,
-    hardware: Hardware,
     inference: Inference,
+    embeddings: Embeddings,
     home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Filter generated and imported rows: keep one row for each distinct task, record a reason for every other row."""
-    spec, base = config.spec_for(hardware), inference.token_limits(base_model)
+    spec, base = config.spec_for(inference.hardware), inference.token_limits(base_model)
+    semantics = config.semantics(embeddings, inference.hardware)
     rows = all_instructions(raw_instructions, imported_instructions)
     with home.scratch("filtering") as scratch:
-        result = apply_filters(rows, benchmark_items, spec, base, scratch, recalled_rows)
+        result = apply_filters(rows, benchmark_items, spec, base, scratch, recalled_rows, semantics=semantics)
         context.log.info(result.summary())
         for name, table in (("filtered_instructions", result.kept), ("rejected_instructions", result.rejected)):
-            yield home.table_result(name, table, filter_metadata(result, table, spec), result.fates)
+            metadata = filter_metadata(result, table, spec, semantics)
+            yield home.table_result(name, table, metadata, result.fates)
 
 
 @dg.asset(
@@ -72,10 +74,10 @@ def filtered_instructions(
     code_version=SPLIT_CODE_VERSION,
 )
 def sft_dataset(
-    config: SplitConfig, filtered_instructions: pl.LazyFrame, hardware: Hardware, home: SynthHome
+    config: SplitConfig, filtered_instructions: pl.LazyFrame, inference: Inference, home: SynthHome
 ) -> dg.MaterializeResult:
     """Split the filtered rows for supervised fine-tuning into train and validation by groups of similar tasks."""
-    spec = config.spec_for(hardware)
+    spec = config.spec_for(inference.hardware)
     with home.scratch("filtering") as scratch:
         rows = split(filtered_instructions, spec, scratch)
     fates = rows.select("row_id", pl.col("split").alias("fate")).collect()
@@ -94,15 +96,17 @@ def dataset_card_asset(
     sft_dataset: pl.LazyFrame,
     rejected_instructions: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
+    embeddings: Embeddings,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    """Write the dataset card of sft_dataset, with a figure, and log it in MLflow."""
+    """Write the dataset card of sft_dataset, with figures, and log it in MLflow."""
     versions = upstream_versions(context)
     filter_spec, split_spec = (
         json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
         for asset in ("filtered_instructions", "sft_dataset")
     )
-    facts = CardFacts(versions["sft_dataset"], filter_spec, split_spec, versions)
+    diversity = measured_diversity(sft_dataset, embeddings.embedder())
+    facts = CardFacts(versions["sft_dataset"], filter_spec, split_spec, versions, diversity)
     folder = tracking.home.card("sft_dataset", facts.data_version)
     tables = sft_dataset, rejected_instructions, benchmark_items
     card = log_card(tables, facts, tracking.tracker(context), folder)
@@ -136,14 +140,17 @@ def filtered_preferences(
     benchmark_items: pl.DataFrame,
     base_model: ModelRecord,
     inference: Inference,
+    embeddings: Embeddings,
     home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Filter imported preference pairs: rules for both answers, duplicates, benchmark items, held-out instructions."""
-    spec, base = config.spec_for(inference.hardware), inference.token_limits(base_model)
-    similarity = SplitConfig().spec_for(inference.hardware).group_similarity
-    compared = PairContext(sft_dataset, benchmark_items, similarity)
+    hardware, base = inference.hardware, inference.token_limits(base_model)
+    semantics = config.semantics(embeddings, hardware)
+    similarity = SplitConfig().spec_for(hardware).group_similarity
+    compared, spec = PairContext(sft_dataset, benchmark_items, similarity, semantics), config.spec_for(hardware)
     with home.scratch("filtering") as scratch:
         result = filter_preferences(imported_preferences, compared, spec, base, scratch)
         context.log.info(result.summary())
         for name, table in (("filtered_preferences", result.kept), ("rejected_preferences", result.rejected)):
-            yield home.table_result(name, table, filter_metadata(result, table, spec), result.fates)
+            metadata = filter_metadata(result, table, spec, semantics)
+            yield home.table_result(name, table, metadata, result.fates)

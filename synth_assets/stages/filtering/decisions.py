@@ -21,6 +21,7 @@ from synth_assets.text.words import Integers
 CHUNK_ROWS = 2048
 FILE_ROWS = 4 * CHUNK_ROWS
 CONTAMINATED, EXACT, NEAR = "benchmark_item", "exact_duplicate", "near_duplicate"
+SEMANTIC_ITEM, SEMANTIC = "semantic_benchmark_item", "semantic_duplicate"
 NO_RECALLS: Mapping[str, str] = MappingProxyType({})
 REPEATS = pl.Schema({"repeats": pl.String, "similarity": pl.Float64})
 
@@ -143,9 +144,19 @@ class RowLog:
         passed = self.passed()
         repeats = repeated(self.sorted_positions(passed), tasks, near)
         reasons = np.where(repeats.exact, EXACT, NEAR)
-        originals = self.table[self._keys[1]].gather(passed[repeats.original])
-        self.reject(passed[repeats.row], reasons, originals, repeats.similarity)
+        self.reject_repeated(passed[repeats.row], passed[repeats.original], reasons, repeats.similarity)
         return passed
+
+    def reject_repeated(
+        self,
+        indices: Integers,
+        originals: Integers,
+        reasons: NDArray[np.str_] | str,
+        similarity: NDArray[np.float64],
+    ) -> None:
+        """Reject rows because of the rows with the indices `originals`, which they repeat."""
+        ids = self.table[self._keys[1]].gather(originals)
+        self.reject(indices, np.broadcast_to(reasons, indices.shape), ids, similarity)
 
     def passed(self) -> Integers:
         """Return the indices of the rows that are not rejected."""

@@ -13,6 +13,7 @@ from synth_assets.stages.filtering.dataset_card import LoggedCard
 from synth_assets.stages.filtering.decisions import FilterOutcome
 from synth_assets.stages.filtering.pass_rates import markdown
 from synth_assets.stages.filtering.report import items_found, reasons_table, sample, stats_figure
+from synth_assets.stages.filtering.semantic import Semantics, recorded_settings
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec
 
@@ -25,7 +26,9 @@ def recall_metadata(recalls: pl.DataFrame) -> dict[str, Any]:
     return {"dagster/row_count": recalls.height, "sample": dg.MetadataValue.md(sample)}
 
 
-def filter_metadata(result: FilterOutcome, table: pl.LazyFrame, spec: FilterSpec) -> dict[str, Any]:
+def filter_metadata(
+    result: FilterOutcome, table: pl.LazyFrame, spec: FilterSpec, semantics: Semantics | None
+) -> dict[str, Any]:
     """Return the metadata of the kept or the rejected table of a filter result."""
     columns = table.collect_schema().names()
     rejected = "reason" in columns
@@ -38,7 +41,7 @@ def filter_metadata(result: FilterOutcome, table: pl.LazyFrame, spec: FilterSpec
         "pass_rate": kept / max(total, 1),
         "rejected_by_reason": dg.MetadataValue.md(reasons_table(result.reasons, total)),
         "sample": dg.MetadataValue.md(sample(table, shown)),
-        "spec": dg.MetadataValue.json(asdict(spec)),
+        "spec": dg.MetadataValue.json(recorded_settings(spec, semantics)),
         **({"benchmark_items_found": dg.MetadataValue.md(items_found(table))} if rejected else {}),
     }
 
@@ -62,7 +65,7 @@ def card_metadata(card: LoggedCard, page: dg.MetadataValue, run_url: str) -> dic
     return {
         **card.numbers,
         "card": dg.MetadataValue.md(first_sections(card.text)),
-        "figure": dg.MetadataValue.md(card.figure),
+        **{name: dg.MetadataValue.md(image) for name, image in card.figures.items()},
         "page": page,
         "mlflow_run": dg.MetadataValue.url(run_url),
     }

@@ -14,10 +14,11 @@ import polars as pl
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS, REJECTED_PAIRS
 from synth_assets.stages.filtering.apply import REASONS, apply_items, apply_rules
-from synth_assets.stages.filtering.decisions import FilterOutcome, RowDecision, RowLog, chunks
+from synth_assets.stages.filtering.decisions import SEMANTIC_ITEM, FilterOutcome, RowDecision, RowLog, chunks
 from synth_assets.stages.filtering.features import Features
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.semantic import ItemParaphrases, Semantics
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import VALIDATION, task_texts
 from synth_assets.text.decontamination import Decontaminator
@@ -41,11 +42,13 @@ class PairContext:
         sft_rows: SFT_ROWS, both splits.
         items: BENCHMARK_ITEMS of all suites.
         similarity: smallest similarity of two instructions of one group, as in the split of `sft_rows`.
+        semantics: finds paraphrases of items too; None: only items by their words.
     """
 
     sft_rows: pl.LazyFrame
     items: pl.DataFrame
     similarity: float
+    semantics: Semantics | None = None
 
 
 def filter_preferences(
@@ -68,7 +71,8 @@ def filter_preferences(
     """
     items = Decontaminator(context.items, spec.benchmark_cover)
     rows = context.sft_rows.select("row_id", "group", "split").collect()
-    log = RowLog(("source", "pair_id"), PREFERENCE_REASONS, scratch)
+    paraphrases = ItemParaphrases(context.items, context.semantics) if context.semantics else None
+    log = RowLog(("source", "pair_id"), (*PREFERENCE_REASONS, SEMANTIC_ITEM), scratch)
     similar = NearDuplicates(spec.near_duplicate_similarity, scratch)
     related = NearDuplicates(context.similarity, scratch)
     with similar, related:
@@ -76,7 +80,10 @@ def filter_preferences(
             related.add(tasks)
         for chunk in chunks(pairs):
             decision = RowDecision(chunk)
-            tasks = _decide_chunk(chunk, decision, items, spec, base)
+            chosen = _decide_chunk(chunk, decision, items, spec, base)
+            if paraphrases:
+                paraphrases.reject(chosen, decision)
+            tasks = chosen.tasks()
             passed = decision.passed()
             whole = pl.select(pl.concat_str(tasks, chunk["chosen"], chunk["rejected"], separator="\n")).to_series()
             related.add(tasks.gather(passed).to_list())
@@ -91,8 +98,8 @@ def filter_preferences(
 
 def _decide_chunk(
     rows: pl.DataFrame, decision: RowDecision, items: Decontaminator, spec: FilterSpec, base: TokenLimits
-) -> pl.Series:
-    """Apply rules and benchmark items, and return the task of each pair, earlier turns included."""
+) -> Features:
+    """Apply rules and benchmark items, and return the pairs with their chosen answer."""
     chosen, rejected = (Features(_with_response(rows, side), spec, base) for side in ("chosen", "rejected"))
     apply_rules(chosen, decision, PassRates())
     for rule in RULES:
@@ -104,7 +111,7 @@ def _decide_chunk(
         if normalise(better or "") == normalise(other or ""):
             decision.reject(place, SAME, "chosen and rejected are the same text")
     apply_items(chosen, decision, items, rejected.text("response"))
-    return chosen.tasks()
+    return chosen
 
 
 def _with_response(pairs: pl.DataFrame, side: str) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import polars as pl
 
 from synth_assets.reporting.escaping import escaped, escaped_sample
 from synth_assets.reporting.figures import filtering_stats
-from synth_assets.stages.filtering.decisions import CONTAMINATED
+from synth_assets.stages.filtering.decisions import CONTAMINATED, SEMANTIC_ITEM
 from synth_assets.stages.filtering.preferences import PREFIX
 from synth_assets.stages.filtering.rules import RULES
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAMPLE_ROWS = 10
+ITEM_REASONS = (CONTAMINATED, SEMANTIC_ITEM)
 ITEM_CHARACTERS = 100  # of a cell in the table of benchmark items
 
 
@@ -38,7 +39,7 @@ def reasons_table(reasons: Mapping[str, int], total: int) -> str:
 
 def items_found(rejected: pl.LazyFrame) -> str:
     """Return a table of the first benchmark items with the rows that contain them, and the number of such rows."""
-    contaminated = rejected.filter(reason=CONTAMINATED).select("row_id", "instruction", item="detail")
+    contaminated = rejected.filter(pl.col("reason").is_in(ITEM_REASONS)).select("row_id", "instruction", item="detail")
     count = contaminated.select(pl.len()).collect().item()
     if not count:
         return "No row contains a benchmark item."
