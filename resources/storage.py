@@ -15,10 +15,13 @@ from synth_assets.schemas.columns import COLUMNS
 from synth_assets.schemas.serialization import to_json
 from synth_assets.storage.atomic import sweep_temporaries, write_atomically, write_text
 from synth_assets.storage.errors import StorageError
+from synth_assets.storage.reviews import LOG as REVIEW_LOG
 from synth_assets.storage.row_batches import write_row_groups
 from synth_assets.storage.stored_files import read_record, read_table, scan_table
 
 HOME_PAGES = "/home/"  # address of the pages of a home, beside the Dagster UI
+ROWS = f"{HOME_PAGES}rows"  # address of the page that shows and reviews rows
+PLAYGROUND = f"{HOME_PAGES}playground"  # address of the page that asks models side by side
 R = TypeVar("R")
 
 MAX_SHOWN_PARTITIONS = 5  # in a warning
@@ -112,6 +115,10 @@ class SynthHome(dg.ConfigurableResource):
     def recalls(self) -> Path:
         """Return the path of the recall log."""
         return self.root() / "recalls.jsonl"
+
+    def reviews(self) -> Path:
+        """Return the path of the review log."""
+        return self.root() / REVIEW_LOG
 
     def record(self, asset: str, kind: type[R]) -> R | None:
         """Return the last stored record of an unpartitioned asset, or None."""

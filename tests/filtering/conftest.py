@@ -7,8 +7,9 @@ import pytest
 
 from synth_assets.llm.protocols import Message
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
-from synth_assets.stages.filtering.apply import FilterResult, apply_filters
+from synth_assets.stages.filtering.apply import NO_DECISIONS, FilterResult, apply_filters
 from synth_assets.stages.filtering.features import Features, TokenLimits
+from synth_assets.stages.filtering.reviews import PersonDecisions
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 
@@ -69,9 +70,14 @@ def first_reason() -> Callable[..., str]:
 def filtered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FilterResult]:
     """Return a function that filters a table; every word is a token."""
 
-    def filtered(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> FilterResult:
+    def filtered(
+        rows: pl.DataFrame,
+        items: pl.DataFrame | None = None,
+        spec: FilterSpec | None = None,
+        people: PersonDecisions = NO_DECISIONS,
+    ) -> FilterResult:
         items = _items("An item that no row repeats.") if items is None else items
         base = TokenLimits(_count_words, CONTEXT_TOKENS, refuses_system_turns)
-        return apply_filters(rows.lazy(), items, spec or FilterSpec(), base, tmp_path_factory.mktemp("judged"))
+        return apply_filters(rows.lazy(), items, spec or FilterSpec(), base, tmp_path_factory.mktemp("judged"), people)
 
     return filtered

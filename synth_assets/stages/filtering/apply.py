@@ -3,7 +3,7 @@
 Benchmark items are checked before duplicates, so that no row is rejected as the duplicate of a rejected row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from synth_assets.schemas.tables import JUDGED, REJECTED
-from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR, NO_RECALLS, RowDecision, RowLog, chunks
+from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR, RowDecision, RowLog, chunks
 from synth_assets.stages.filtering.features import SIDES, Features, Floats, TokenLimits
 from synth_assets.stages.filtering.pass_rates import PassRates
+from synth_assets.stages.filtering.reviews import REVIEWED, SOFT_RULES, PersonDecisions
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.score import score
 from synth_assets.stages.filtering.spec import FilterSpec
@@ -23,6 +24,7 @@ from synth_assets.text.near_duplicates import NearDuplicates
 from synth_assets.text.words import hash_words
 
 REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR, RECALLED)
+NO_DECISIONS = PersonDecisions()
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,14 @@ def apply_filters(
     spec: FilterSpec,
     base: TokenLimits,
     scratch: Path,
-    recalled: Mapping[str, str] = NO_RECALLS,
+    people: PersonDecisions = NO_DECISIONS,
 ) -> FilterResult:
     """Keep one good row for each distinct task.
 
     Of duplicates the row of the lowest (batch, row_id) is kept, so that the result does not depend on the order of the
     rows and a new batch does not displace rows of an older one. A recalled row precedes all others: its duplicates are
-    rejected too, so that its text does not return under another id. The table is read twice, in chunks; only about 100
-    bytes a row stay in memory.
+    rejected too, so that its text does not return under another id. Then come the rows that a reviewer kept. The table
+    is read twice, in chunks; only about 100 bytes a row stay in memory.
 
     Args:
         rows: INSTRUCTIONS, of any length.
@@ -65,18 +67,21 @@ def apply_filters(
         spec: the thresholds.
         base: token limits of the model to be trained.
         scratch: folder for temporary files; the results are read from it and need it as long as they are used.
-        recalled: reason of the recall by row_id.
+        people: recalls, and the decisions of reviewers. An edited row is filtered with its new text; a rejected one is
+            rejected if no rule rejects it; a kept one passes SOFT_RULES and stays when its duplicates are rejected.
 
     Raises:
         ValueError: no benchmark items, no rows, or no row is left; the message has the number of rows by reason.
     """
     decontaminator = Decontaminator(items, spec.benchmark_cover)
-    log, rates = RowLog(("batch", "row_id"), REASONS, scratch, recalled), PassRates()
+    rows, kept = people.edit(rows), people.kept
+    log, rates = RowLog(("batch", "row_id"), (*REASONS, REVIEWED), scratch, people.recalled, kept), PassRates()
     with NearDuplicates(spec.near_duplicate_similarity, scratch) as near_duplicates:
         for chunk in chunks(rows):
             features, decision = Features(chunk, spec, base), RowDecision(chunk)
-            values = apply_rules(features, decision, rates)
+            values = apply_rules(features, decision, rates, kept)
             apply_items(features, decision, decontaminator)
+            people.reject(chunk, decision)
             passed = decision.passed()
             near_duplicates.add_words(features.task_words(passed))
             log.add(
@@ -94,13 +99,20 @@ def apply_filters(
     return FilterResult(*log.write(rows, JUDGED, REJECTED), reasons, log.fates(), rates.table())
 
 
-def apply_rules(rows: Features, decision: RowDecision, rates: PassRates) -> dict[str, Floats]:
-    """Reject the rows that fail a rule, and return the measured values by the rule's reason."""
+def apply_rules(
+    rows: Features, decision: RowDecision, rates: PassRates, kept: Collection[str] = frozenset()
+) -> dict[str, Floats]:
+    """Reject the rows that fail a rule, and return the measured values by the rule's reason.
+
+    The rows with the ids `kept` pass SOFT_RULES.
+    """
     measured = {rule.reason: rule.measure(rows) for rule in RULES}
+    exempt = rows.rows["row_id"].is_in(pl.Series([*kept], dtype=pl.String).implode()).to_numpy()
     for rule in RULES:
         values = measured[rule.reason]
         rates.add(rule, rows, values)
-        for index in np.flatnonzero(rule.fails(rows, values) & (decision.reason == "")).tolist():
+        fails = rule.fails(rows, values) & (decision.reason == "")
+        for index in np.flatnonzero(fails & ~exempt if rule.reason in SOFT_RULES else fails).tolist():
             decision.reject(index, rule.reason, rule.explain(rows, index, float(values[index])))
     return measured
 

@@ -17,7 +17,7 @@ from resources.spec_config import config_of
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry.dataset_runs import log_dataset
-from synth_assets.reporting.escaping import escaped_sample, first_sections
+from synth_assets.reporting.escaping import escaped, escaped_sample, first_sections
 from synth_assets.reporting.figures import markdown_image, thumbnail
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.serialization import fingerprint
@@ -39,12 +39,15 @@ from synth_assets.stages.filtering.report import (
     sample,
     stats_figure,
 )
+from synth_assets.stages.filtering.reviews import PersonDecisions
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
+from synth_assets.stats.agreement import agreement_text, agreements
 from synth_assets.storage.atomic import sweep_temporaries, write_bytes, write_text
 from synth_assets.storage.manifests import content_hash
 from synth_assets.storage.retractions import recall_reasons, recalls_in_force
+from synth_assets.storage.reviews import review_log, reviews_in_force, standing_reviews, verdicts_by_reviewer
 
 SAMPLE_COLUMNS = ("reason", "detail", "score", "instruction", "response", "chosen", "rejected")
 
@@ -65,6 +68,23 @@ def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
         value=rows,
         data_version=dg.DataVersion(content_hash(rows)),
         metadata={"dagster/row_count": rows.height, "sample": dg.MetadataValue.md(escaped_sample(rows.to_dicts()))},
+    )
+
+
+@dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
+def reviewed_rows(home: SynthHome) -> dg.MaterializeResult:
+    """List rows that people kept, rejected or edited on the rows page: the last decision on each, with its author."""
+    rows = reviews_in_force(home.reviews())
+    pairs = agreements(verdicts_by_reviewer(standing_reviews(review_log(home.reviews()))))
+    return dg.MaterializeResult(
+        value=rows,
+        data_version=dg.DataVersion(content_hash(rows)),
+        metadata={
+            "dagster/row_count": rows.height,
+            **{f"{verdict}_rows": rows.filter(verdict=verdict).height for verdict in ("keep", "reject", "edit")},
+            "agreement": dg.MetadataValue.md("\n".join(f"- {escaped(agreement_text(each))}" for each in pairs)),
+            "sample": dg.MetadataValue.md(escaped_sample(rows.to_dicts())),
+        },
     )
 
 
@@ -92,6 +112,7 @@ def filtered_instructions(
     imported_instructions: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
     recalled_rows: pl.DataFrame,
+    reviewed_rows: pl.DataFrame,
     base_model: ModelRecord,
     hardware: Hardware,
     inference: Inference,
@@ -105,7 +126,8 @@ def filtered_instructions(
         inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
     )
     with _scratch(home) as scratch:
-        result = apply_filters(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
+        people = PersonDecisions(recall_reasons(recalled_rows), reviewed_rows)
+        result = apply_filters(rows, benchmark_items, spec, base, scratch, people)
         context.log.info(rejection_summary(result.reasons, result.fates.height))
         yield from _results(("filtered_instructions", "rejected_instructions"), result, spec, home)
 

@@ -14,13 +14,20 @@ import yaml
 
 from synth_assets.reporting.escaping import escaped
 from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR
+from synth_assets.stages.filtering.reviews import REVIEWED
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.storage.retractions import RECALLED
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 LARGEST = "n>1M"
 LICENCES = {"embedded:": "MIT, as this project: the shipped teacher was trained on sentences written for the project"}
-OTHER_FAMILIES = {CONTAMINATED: "benchmarks", EXACT: "duplicates", NEAR: "duplicates", RECALLED: "recalled by a person"}
+OTHER_FAMILIES = {
+    CONTAMINATED: "benchmarks",
+    EXACT: "duplicates",
+    NEAR: "duplicates",
+    RECALLED: "recalled by a person",
+    REVIEWED: "decision of a reviewer",
+}
 LIMITS = (
     "Answers are not verified: the filter checks form, repetition, language, safety and overlap, not facts.",
     "Decontamination is a lower bound: it does not detect a paraphrase of a benchmark item.",
