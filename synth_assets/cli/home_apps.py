@@ -5,6 +5,7 @@ They stand behind the request guard, as the UI does, and load nothing from other
 
 import functools
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ def text_of(body: Mapping[str, Any], name: str, default: str = "") -> str:
 def number_of(body: Mapping[str, Any], name: str) -> float:
     """Return a number field of a body. Raises ValueError if it is none."""
     value = body.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} must be a number, got {value!r}")
     return value
 
