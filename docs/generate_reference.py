@@ -34,6 +34,7 @@ STORED_AS = {
     "REJECTED": "`rejected_instructions`",
     "SFT_ROWS": "`sft_dataset`",
     "RECALLS": "`recalled_rows`",
+    "REVIEWS": "`reviewed_rows`",
     "BENCHMARK_ITEMS": "`benchmark_items`",
     "CANDIDATES": "`response_candidates`, `on_policy_candidates`",
     "PAIRS": "`imported_preferences`, `filtered_preferences`, `preference_pairs`, `on_policy_pairs`",

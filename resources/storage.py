@@ -19,11 +19,15 @@ from synth_assets.storage.atomic import sweep_temporaries, write_atomically, wri
 from synth_assets.storage.errors import StorageError
 from synth_assets.storage.manifests import content_hash
 from synth_assets.storage.retractions import recalls_in_force
+from synth_assets.storage.reviews import LOG as REVIEW_LOG
+from synth_assets.storage.reviews import reviews_in_force
 from synth_assets.storage.row_batches import write_row_groups
 from synth_assets.storage.stored_files import read_record, read_table, scan_table
 
 SCRATCH = ".scratch-"  # name prefix of temporary folders
 HOME_PAGES = "/home/"  # address of the pages of a home, beside the Dagster UI
+ROWS = f"{HOME_PAGES}rows"  # address of the page that shows and reviews rows
+PLAYGROUND = f"{HOME_PAGES}playground"  # address of the page that asks models side by side
 R = TypeVar("R")
 
 MAX_SHOWN_PARTITIONS = 5  # in a warning
@@ -149,6 +153,14 @@ class SynthHome(dg.ConfigurableResource):
     def recalled_rows(self) -> pl.DataFrame:
         """Return RECALLS: the currently recalled rows."""
         return recalls_in_force(self.recalls())
+
+    def reviews(self) -> Path:
+        """Return the path of the review log."""
+        return self.root() / REVIEW_LOG
+
+    def reviewed_rows(self) -> pl.DataFrame:
+        """Return REVIEWS: the last decision on each reviewed row."""
+        return reviews_in_force(self.reviews())
 
     @contextmanager
     def scratch(self, stage: str) -> Iterator[Path]:

@@ -19,6 +19,7 @@ ASSETS = {
     "benchmarks": {"benchmark_items"},
     "filtering": {
         "recalled_rows",
+        "reviewed_rows",
         "filtered_instructions",
         "rejected_instructions",
         "sft_dataset",

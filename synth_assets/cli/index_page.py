@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from resources.storage import HOME_PAGES
+from resources.storage import HOME_PAGES, PLAYGROUND, ROWS
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.report_opening import write_opening
 from synth_assets.cli.session import Session, open_session
@@ -86,6 +86,8 @@ def _links(session: Session) -> Iterator[dict[str, str]]:
     report = _metadata(session.instance, "comparison").get("report", "")
     if str(report).startswith(HOME_PAGES):
         yield {"text": "Report of the last comparison", "url": str(report)}
+    yield {"text": "Rows", "url": ROWS}
+    yield {"text": "Playground", "url": PLAYGROUND}
     yield {"text": "Asset graph", "url": "/asset-groups"}
     yield {"text": "Runs", "url": "/runs"}
     yield {"text": "Automation", "url": "/automation"}

@@ -19,7 +19,9 @@ def test_an_empty_home_has_a_page_that_says_where_to_start(session: Session) -> 
     assert "the base model" in page
     assert "<code>synth run</code>" in page
     assert "No check fails (0 pass)." in page
-    assert "/home/" not in page  # no report yet
+    assert "/home/reports/" not in page  # no report yet
+    assert '<a href="/home/rows">' in page
+    assert '<a href="/home/playground">' in page
 
 
 def test_rows_checks_and_links_are_shown_and_escaped(session: Session) -> None:

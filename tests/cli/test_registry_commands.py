@@ -17,6 +17,7 @@ from resources.tracking import MlflowTracking
 from synth_assets.cli import app
 from synth_assets.cli.ask import models_to_ask
 from synth_assets.cli.execution import JobRun
+from synth_assets.cli.playground import model_choices
 from synth_assets.cli.registry import champion_text, promote_version, roll_back, serving_line
 from synth_assets.cli.session import Session
 from synth_assets.cli.terminal import RedactingConsole
@@ -151,6 +152,17 @@ def test_an_older_champion_is_asked_beside_the_current_adapter(session: Session)
     assert session.tracker is not None
     session.tracker.remove_alias("champion")
     assert [model.title for model in models_to_ask(session, BASE)] == ["base (serves)", "lora_adapter"]
+
+
+def test_the_playground_offers_base_champion_and_every_version(session: Session) -> None:
+    point(session, "1")
+    choices = [(choice.key, choice.title) for choice in model_choices(session)]
+    assert choices == [
+        ("base", "base model"),
+        ("champion", "champion: version 1"),
+        ("2", "lora_adapter version 2"),
+        ("1", "lora_adapter version 1"),
+    ]
 
 
 def test_missing_files_of_the_champion_are_restored(session: Session) -> None:

@@ -12,8 +12,9 @@ from resources.partitions import BATCHES
 from resources.storage import AssetStorage, SynthHome
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS
-from synth_assets.stages.filtering.assets import filtered_instructions, recalled_rows, sft_dataset
+from synth_assets.stages.filtering.assets import filtered_instructions, recalled_rows, reviewed_rows, sft_dataset
 from synth_assets.storage.retractions import Recall, add_recalls
+from synth_assets.storage.reviews import Review, add_review
 from synth_assets.text.embeddings import TextEmbedder
 from tests.filtering.conftest import WordEmbedder
 
@@ -77,7 +78,7 @@ def materialise(
     embeddings = WordMeanings(home=home) if by_meaning else Embeddings(home=home)
     resources = {"inference": WordCounts(hardware=Hardware(tier="cpu")), "home": home, "embeddings": embeddings}
     resources["io_manager"] = AssetStorage(home=home)
-    assets = [*sources, recalled_rows, filtered_instructions, sft_dataset]
+    assets = [*sources, recalled_rows, reviewed_rows, filtered_instructions, sft_dataset]
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("batches", ["2026-W47", "2026-W46"])
         for batch in ("2026-W46", "2026-W47"):
@@ -86,7 +87,7 @@ def materialise(
             )
         return dg.materialize(
             assets,
-            selection=[*sources[1:], recalled_rows, filtered_instructions, sft_dataset],
+            selection=[*sources[1:], recalled_rows, reviewed_rows, filtered_instructions, sft_dataset],
             instance=instance,
             resources=resources,
             run_config={"ops": {"filtered_instructions": {"config": config}}},
@@ -197,3 +198,22 @@ def test_an_invalid_threshold_names_its_field(
     failure = result.failure_data_for_node("filtered_instructions")
     assert failure is not None
     assert "FilterSpec.max_echo_similarity" in str(failure.error)
+
+
+def test_the_filter_reads_the_decisions_of_reviewers(
+    home: SynthHome, rows_of: Rows, items_of: Callable[..., pl.DataFrame]
+) -> None:
+    row, at = "2026-W46r000", "2026-11-28T06:00:00+00:00"
+    for by in ("ada", "ben"):
+        add_review(home.reviews(), Review(row, "reject", by, at, "wrong"))
+    result = materialise(home, upstream(rows_of, items_of("An item.")), {})
+    assert result.success
+    (metadata,) = (
+        event.step_materialization_data.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == dg.AssetKey("reviewed_rows")
+    )
+    assert (metadata["dagster/row_count"].value, metadata["reject_rows"].value) == (1, 1)
+    assert "ada and ben: kappa undefined" in str(metadata["agreement"].value)
+    rejected = pl.read_parquet(home.tables() / "rejected_instructions.parquet")
+    assert rejected.filter(row_id=row)["detail"].to_list() == ["rejected by ben on 2026-11-28: wrong"]

@@ -11,6 +11,7 @@ from synth_assets.stages.filtering import decisions
 from synth_assets.stages.filtering.apply import FilterResult
 from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.preferences import PairContext, filter_preferences
+from synth_assets.stages.filtering.reviews import PersonDecisions
 from synth_assets.stages.filtering.semantic import Semantics, SemanticSpec
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.storage.manifests import content_hash
@@ -93,7 +94,7 @@ def test_a_text_that_is_too_long_for_the_model_is_like_nothing(filtered: Filtere
 
 
 def test_a_recalled_row_takes_its_paraphrases_with_it(filtered: Filtered, rows_of: Rows) -> None:
-    result = filtered(rows_of(*TEXTS), recalled={"r003": "wrong"}, semantics=BY_MEANING)
+    result = filtered(rows_of(*TEXTS), people=PersonDecisions({"r003": "wrong"}), semantics=BY_MEANING)
     assert (fates(result)["r002"], fates(result)["r003"]) == ("semantic_duplicate", "recalled")
 
 

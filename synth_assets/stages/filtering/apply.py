@@ -4,7 +4,7 @@ The first failure is the reason. Benchmark items are checked before duplicates, 
 duplicate of a rejected row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +26,12 @@ from synth_assets.stages.filtering.decisions import (
 )
 from synth_assets.stages.filtering.features import SIDES, Features, Floats
 from synth_assets.stages.filtering.pass_rates import PassRates
+from synth_assets.stages.filtering.reviews import REVIEWED, SOFT_RULES, PersonDecisions
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.score import score
 from synth_assets.stages.filtering.semantic import SemanticFilter, Semantics
 from synth_assets.stages.filtering.spec import FilterSpec
-from synth_assets.storage.retractions import EMPTY_RECALLS, RECALLED, recall_reasons
+from synth_assets.storage.retractions import RECALLED, recall_reasons
 from synth_assets.text.decontamination import Decontaminator
 from synth_assets.text.near_duplicates import NearDuplicates
 from synth_assets.text.token_limits import TokenLimits
@@ -40,6 +41,7 @@ FILTER_CODE_VERSION = fingerprint(FilterSpec(), [rule.reason for rule in RULES])
 REASONS = (*(rule.reason for rule in RULES), CONTAMINATED, EXACT, NEAR, RECALLED)
 SEMANTIC_REASONS = (SEMANTIC_ITEM, SEMANTIC)
 """Reasons that need an embedding model."""
+NO_DECISIONS = PersonDecisions()
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,18 @@ def all_instructions(batches: Mapping[str, pl.LazyFrame], imported: pl.LazyFrame
     return pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *(batches[name] for name in sorted(batches)), imported])
 
 
+def decisions_of_people(recalls: pl.DataFrame, reviews: pl.DataFrame) -> PersonDecisions:
+    """Return what people decided, from RECALLS and REVIEWS."""
+    return PersonDecisions(recall_reasons(recalls), reviews)
+
+
 def apply_filters(  # noqa: PLR0913
     rows: pl.LazyFrame,
     items: pl.DataFrame,
     spec: FilterSpec,
     base: TokenLimits,
     scratch: Path,
-    recalls: pl.DataFrame = EMPTY_RECALLS,
+    people: PersonDecisions = NO_DECISIONS,
     *,
     semantics: Semantics | None = None,
 ) -> FilterResult:
@@ -72,8 +79,8 @@ def apply_filters(  # noqa: PLR0913
 
     Of duplicates the row of the lowest (batch, row_id) is kept, so that the result does not depend on the order of the
     rows and a new batch does not displace rows of an older one. A recalled row precedes all others: its duplicates are
-    rejected too, so that its text does not return under another id. The table is read twice, in chunks; only about 100
-    bytes a row stay in memory.
+    rejected too, so that its text does not return under another id. Then come the rows that a reviewer kept. The table
+    is read twice, in chunks; only about 100 bytes a row stay in memory.
 
     Args:
         rows: INSTRUCTIONS, of any length.
@@ -81,22 +88,25 @@ def apply_filters(  # noqa: PLR0913
         spec: the thresholds.
         base: token limits of the model to be trained.
         scratch: folder for temporary files; the results are read from it and need it as long as they are used.
-        recalls: RECALLS.
+        people: recalls, and the decisions of reviewers. An edited row is filtered with its new text; a rejected one is
+            rejected if no rule rejects it; a kept one passes SOFT_RULES and stays when its duplicates are rejected.
         semantics: compares rows by meaning too; None: only by their words.
 
     Raises:
         ValueError: no benchmark items, no rows, or no row is left; the message has the number of rows by reason.
     """
     decontaminator = Decontaminator(items, spec.benchmark_cover)
-    reasons = (*REASONS, *SEMANTIC_REASONS)
-    log, rates = RowLog(("batch", "row_id"), reasons, scratch, recall_reasons(recalls)), PassRates()
+    rows, kept = people.edit(rows), people.kept
+    reasons = (*REASONS, *SEMANTIC_REASONS, REVIEWED)
+    log, rates = RowLog(("batch", "row_id"), reasons, scratch, people.recalled, kept), PassRates()
     near_duplicates = NearDuplicates(spec.near_duplicate_similarity, scratch)
     with near_duplicates, SemanticFilter(semantics, items, scratch) as semantic:
         for chunk in chunks(rows):
             features, decision = Features(chunk, spec, base), RowDecision(chunk)
-            values = apply_rules(features, decision, rates)
+            values = apply_rules(features, decision, rates, kept)
             apply_items(features, decision, decontaminator)
             semantic.add(features, decision)
+            people.reject(chunk, decision)
             passed = decision.passed()
             near_duplicates.add_words(features.task_words(passed))
             log.add(
@@ -114,13 +124,20 @@ def apply_filters(  # noqa: PLR0913
     return FilterResult(*log.write(rows, JUDGED, REJECTED), reasons, log.fates(), rates.table())
 
 
-def apply_rules(rows: Features, decision: RowDecision, rates: PassRates) -> dict[str, Floats]:
-    """Reject the rows that fail a rule, and return the measured values by the rule's reason."""
+def apply_rules(
+    rows: Features, decision: RowDecision, rates: PassRates, kept: Collection[str] = frozenset()
+) -> dict[str, Floats]:
+    """Reject the rows that fail a rule, and return the measured values by the rule's reason.
+
+    The rows with the ids `kept` pass SOFT_RULES.
+    """
     measured = {rule.reason: rule.measure(rows) for rule in RULES}
+    exempt = rows.rows["row_id"].is_in(pl.Series([*kept], dtype=pl.String).implode()).to_numpy()
     for rule in RULES:
         values = measured[rule.reason]
         rates.add(rule, rows, values)
-        for index in np.flatnonzero(rule.fails(rows, values) & (decision.reason == "")).tolist():
+        fails = rule.fails(rows, values) & (decision.reason == "")
+        for index in np.flatnonzero(fails & ~exempt if rule.reason in SOFT_RULES else fails).tolist():
             decision.reject(index, rule.reason, rule.explain(rows, index, float(values[index])))
     return measured
 

@@ -11,10 +11,21 @@ from resources.inference import Inference
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.schemas.records import ModelRecord
-from synth_assets.stages.filtering.apply import FILTER_CODE_VERSION, all_instructions, apply_filters
+from synth_assets.stages.filtering.apply import (
+    FILTER_CODE_VERSION,
+    all_instructions,
+    apply_filters,
+    decisions_of_people,
+)
 from synth_assets.stages.filtering.config import FilterConfig, SplitConfig
 from synth_assets.stages.filtering.dataset_card import CardFacts, log_card, measured_diversity
-from synth_assets.stages.filtering.metadata import card_metadata, filter_metadata, recall_metadata, split_metadata
+from synth_assets.stages.filtering.metadata import (
+    card_metadata,
+    filter_metadata,
+    recall_metadata,
+    review_metadata,
+    split_metadata,
+)
 from synth_assets.stages.filtering.preferences import PREFERENCE_CODE_VERSION, PairContext, filter_preferences
 from synth_assets.stages.filtering.split import SPLIT_CODE_VERSION, split
 
@@ -24,6 +35,13 @@ def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
     """List rows recalled with `synth recall ROW`: they pass no filter, and no model trained on them is promoted."""
     rows = home.recalled_rows()
     return home.table_result("recalled_rows", rows, recall_metadata(rows))
+
+
+@dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
+def reviewed_rows(home: SynthHome) -> dg.MaterializeResult:
+    """List rows that people kept, rejected or edited on the rows page: the last decision on each, with its author."""
+    rows = home.reviewed_rows()
+    return home.table_result("reviewed_rows", rows, review_metadata(rows, home.reviews()))
 
 
 @dg.multi_asset(
@@ -50,6 +68,7 @@ def filtered_instructions(
     imported_instructions: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
     recalled_rows: pl.DataFrame,
+    reviewed_rows: pl.DataFrame,
     base_model: ModelRecord,
     inference: Inference,
     embeddings: Embeddings,
@@ -57,10 +76,13 @@ def filtered_instructions(
 ) -> Iterator[dg.MaterializeResult]:
     """Filter generated and imported rows: keep one row for each distinct task, record a reason for every other row."""
     spec, base = config.spec_for(inference.hardware), inference.token_limits(base_model)
-    semantics = config.semantics(embeddings, inference.hardware)
+    semantics, people = (
+        config.semantics(embeddings, inference.hardware),
+        decisions_of_people(recalled_rows, reviewed_rows),
+    )
     rows = all_instructions(raw_instructions, imported_instructions)
     with home.scratch("filtering") as scratch:
-        result = apply_filters(rows, benchmark_items, spec, base, scratch, recalled_rows, semantics=semantics)
+        result = apply_filters(rows, benchmark_items, spec, base, scratch, people, semantics=semantics)
         context.log.info(result.summary())
         for name, table in (("filtered_instructions", result.kept), ("rejected_instructions", result.rejected)):
             metadata = filter_metadata(result, table, spec, semantics)

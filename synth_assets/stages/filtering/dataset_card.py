@@ -21,6 +21,7 @@ from synth_assets.schemas.serialization import fingerprint
 from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR, SEMANTIC, SEMANTIC_ITEM
 from synth_assets.stages.filtering.diversity import Diversity, diversity_map, measure_diversity
 from synth_assets.stages.filtering.report import stats_figure
+from synth_assets.stages.filtering.reviews import REVIEWED
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.storage.atomic import write_bytes, write_text
 from synth_assets.storage.retractions import RECALLED
@@ -34,6 +35,7 @@ OTHER_FAMILIES = {
     EXACT: "duplicates",
     NEAR: "duplicates",
     RECALLED: "recalled by a person",
+    REVIEWED: "decision of a reviewer",
     SEMANTIC: "duplicates",
     SEMANTIC_ITEM: "benchmarks",
 }

@@ -4,7 +4,7 @@ Only keys, reasons and duplicate links stay in memory (about 100 bytes a row). E
 the tables are written in a second pass over the rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -105,7 +105,12 @@ class RowLog:
     """Decisions on all rows so far."""
 
     def __init__(
-        self, keys: tuple[str, str], reasons: Sequence[str], folder: Path, recalled: Mapping[str, str] = NO_RECALLS
+        self,
+        keys: tuple[str, str],
+        reasons: Sequence[str],
+        folder: Path,
+        recalled: Mapping[str, str] = NO_RECALLS,
+        kept: Collection[str] = frozenset(),
     ) -> None:
         """Start without rows.
 
@@ -114,8 +119,9 @@ class RowLog:
             reasons: all possible reasons.
             folder: folder for files; it must exist as long as the tables are used.
             recalled: reason of the recall by row id; recalled rows precede their duplicates.
+            kept: ids of the rows that a reviewer kept; they precede all others that are not recalled.
         """
-        self._keys, self._folder, self._recalled = keys, folder, recalled
+        self._keys, self._folder, self._recalled, self._kept = keys, folder, recalled, kept
         self._reasons = pl.Enum(["", *dict.fromkeys(reasons)])
         self._tables: list[pl.DataFrame] = []
         self._tasks = [np.zeros(0, np.uint64)]
@@ -165,8 +171,10 @@ class RowLog:
     def sorted_positions(self, indices: Integers) -> Integers:
         """Return positions in `indices`, sorted by the rows' keys."""
         not_recalled = ~pl.col(self._keys[1]).is_in([*self._recalled])
-        rows = self.table.select(*self._keys, not_recalled=not_recalled)[indices].with_row_index("position")
-        return rows.sort("not_recalled", *self._keys, "position")["position"].to_numpy().astype(np.int64)
+        not_kept = ~pl.col(self._keys[1]).is_in([*self._kept])
+        rows = self.table.select(*self._keys, not_recalled=not_recalled, not_kept=not_kept)[indices]
+        rows = rows.with_row_index("position")
+        return rows.sort("not_recalled", "not_kept", *self._keys, "position")["position"].to_numpy().astype(np.int64)
 
     def reject(
         self, indices: Integers, reasons: NDArray[np.str_], repeats: pl.Series, similarity: NDArray[np.float64]

@@ -1,12 +1,13 @@
 """Metadata of the materialisations of the stage filtering."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from synth_assets.reporting.escaping import escaped_sample, first_sections
+from synth_assets.reporting.escaping import escaped, escaped_sample, first_sections
 from synth_assets.reporting.figures import markdown_image
 from synth_assets.stages.filtering.apply import FilterResult
 from synth_assets.stages.filtering.dataset_card import LoggedCard
@@ -16,6 +17,8 @@ from synth_assets.stages.filtering.report import items_found, reasons_table, sam
 from synth_assets.stages.filtering.semantic import Semantics, recorded_settings
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec
+from synth_assets.stats.agreement import agreement_text, agreements
+from synth_assets.storage.reviews import review_log, standing_reviews, verdicts_by_reviewer
 
 SAMPLE_COLUMNS = ("reason", "detail", "score", "instruction", "response", "chosen", "rejected")
 
@@ -24,6 +27,17 @@ def recall_metadata(recalls: pl.DataFrame) -> dict[str, Any]:
     """Return the metadata of RECALLS."""
     sample = escaped_sample(recalls.to_dicts())
     return {"dagster/row_count": recalls.height, "sample": dg.MetadataValue.md(sample)}
+
+
+def review_metadata(reviews: pl.DataFrame, log: Path) -> dict[str, Any]:
+    """Return the metadata of REVIEWS, with the agreement of the reviewers in the review log."""
+    pairs = agreements(verdicts_by_reviewer(standing_reviews(review_log(log))))
+    return {
+        "dagster/row_count": reviews.height,
+        **{f"{verdict}_rows": reviews.filter(verdict=verdict).height for verdict in ("keep", "reject", "edit")},
+        "agreement": dg.MetadataValue.md("\n".join(f"- {escaped(agreement_text(each))}" for each in pairs)),
+        "sample": dg.MetadataValue.md(escaped_sample(reviews.to_dicts())),
+    }
 
 
 def filter_metadata(

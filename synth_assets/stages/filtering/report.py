@@ -9,6 +9,7 @@ from synth_assets.reporting.escaping import escaped, escaped_sample
 from synth_assets.reporting.figures import filtering_stats
 from synth_assets.stages.filtering.decisions import CONTAMINATED, SEMANTIC_ITEM
 from synth_assets.stages.filtering.preferences import PREFIX
+from synth_assets.stages.filtering.reviews import REVIEWED
 from synth_assets.stages.filtering.rules import RULES
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def stats_figure(kept: pl.LazyFrame, rejected: pl.LazyFrame) -> "Figure":
 
 def reasons_table(reasons: Mapping[str, int], total: int) -> str:
     """Return a table of rejected rows by reason, with the rule's family and the share of all rows."""
-    family = {rule.reason: rule.family for rule in RULES}
+    family: dict[str, str] = {rule.reason: rule.family for rule in RULES}
+    family[REVIEWED] = "decision of a reviewer"
     rows = [
         f"| {reason} | {family.get(reason.removeprefix(PREFIX), 'duplicates and benchmarks')} | {count} "
         f"| {count / total:.2%} |"
