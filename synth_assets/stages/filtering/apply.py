@@ -132,7 +132,7 @@ def apply_rules(
     The rows with the ids `kept` pass SOFT_RULES.
     """
     measured = {rule.reason: rule.measure(rows) for rule in RULES}
-    exempt = rows.rows["row_id"].is_in(pl.Series([*kept], dtype=pl.String).implode()).to_numpy()
+    exempt = rows.rows["row_id"].is_in(pl.Series([*kept], dtype=pl.String).implode()).fill_null(value=False).to_numpy()
     for rule in RULES:
         values = measured[rule.reason]
         rates.add(rule, rows, values)
