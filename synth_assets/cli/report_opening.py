@@ -42,8 +42,12 @@ def opening_facts(session: Session, comparison: dg.EventLogRecord) -> list[tuple
         ("Tier", tags.get("tier", session.tier_name)),
         ("Commit", tags.get(COMMIT, "")),
         ("Champion", serving_line(session)),
-        ("Decision", f"{last.outcome}: {last.reason}" if last else "none yet"),
+        ("Decision", _decision(last.outcome, last.reason) if last else "none yet"),
     ]
+
+
+def _decision(outcome: str, reason: str) -> str:
+    return reason if reason.startswith(outcome) else f"{outcome}: {reason}"
 
 
 def _rows(instance: dg.DagsterInstance, before: int) -> str:
