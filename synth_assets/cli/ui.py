@@ -62,7 +62,7 @@ def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> Non
         }
         os.environ["SYNTH_MLFLOW_UI"] = urls["mlflow"]
         session.limit_model_steps()
-        session.tracking.initialise()
+        mlflow_pages = session.tracking.pages(urls["mlflow"])
         state.write(json.dumps({"pid": os.getpid(), **urls}))
         state.flush()
         for number in STOP_SIGNALS:  # a shell starts background processes with Ctrl-C ignored
@@ -76,7 +76,7 @@ def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> Non
                 _start(children, logs / "mlflow-ui.log", command, guard, environment)
             pages = [f"{urls['dagster']}/server_info", *([] if server else [f"{urls['mlflow']}/health"])]
             _wait_until_ready(pages, children)
-            console.print(_welcome(urls, session.home), markup=False, highlight=False)
+            console.print(_welcome(urls | mlflow_pages, session.home), markup=False, highlight=False, soft_wrap=True)
             while True:
                 _raise_if_exited(children)
                 time.sleep(0.5)
@@ -206,6 +206,8 @@ def _welcome(urls: dict[str, str], home: Path) -> str:
 Start    {urls["dagster"]}/home/   champion, decisions, failing checks, report
 Dagster  {urls["dagster"]}   runs, asset graph, checks and lineage
 MLflow   {urls["mlflow"]}   training runs, scores, model versions and aliases
+  runs   {urls["runs"]}
+  models {urls["models"]}
 State    {home}
 
 Run      Jobs > pipeline > Materialize all: choose a batch, or add one.
