@@ -5,16 +5,18 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from synth_assets.registry.logged_models import adapter_model
 from synth_assets.registry.metric_verification import verify_metric
 from synth_assets.registry.retry import with_retries
-from synth_assets.registry.run_metrics import log_numbers, log_parameters
-from synth_assets.registry.tags import adapter_tags, score_tag, score_text, tag_filter, totals
+from synth_assets.registry.run_metrics import DIGEST_LENGTH, log_numbers, log_parameters
+from synth_assets.registry.score_runs import ITEMS, METRICS, log_evaluation
+from synth_assets.registry.tags import adapter_tags, tag_filter, totals
 from synth_assets.schemas.records import AdapterRecord, Metric
 from synth_assets.schemas.serialization import fingerprint, to_json
 from synth_assets.storage.manifests import content_hash
@@ -22,11 +24,10 @@ from synth_assets.storage.stored_files import read_table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 MODEL = "synth-instruct"
-DIGEST_LENGTH = 36  # longest dataset digest in MLflow's database
 RECORD = "adapter_record.json"  # the AdapterRecord, without run id and version
 DATA_VERSIONS = "data_versions.json"  # upstream data versions; the version's tag holds their hash
 
@@ -70,7 +71,10 @@ class MlflowTracker:
             return with_retries(lambda: self._log_training(record, folder, curve, all_tags), self._uri, safe)
 
     def log_scores(self, metrics: Sequence[Metric], items: pl.DataFrame, versions: Mapping[str, str]) -> str:
-        """Log verified metrics, tag the `versions` (model -> version) with them, and return the run id.
+        """Log verified metrics and return the run id.
+
+        Each version in `versions` (model -> version) and the base model get their scores on their own run and logged
+        model, under names that do not contain the model; the tags of the version refer to the evaluation run.
 
         Raises:
             ValueError: a metric does not match its items; names the first one.
@@ -81,7 +85,7 @@ class MlflowTracker:
             verify_metric(metric, items, items_hash)
         safe = "The scores are kept in the block cache; run benchmark_scores again once MLflow is reachable"
         with self.lock(f"scores-{items_hash}"):
-            return with_retries(lambda: self._log_scores_once(metrics, items, items_hash, versions), self._uri, safe)
+            return with_retries(lambda: log_evaluation(self, metrics, items, items_hash, versions), self._uri, safe)
 
     def scores_run(self, items_hash: str) -> str | None:
         """Return the id of the finished run with this items hash, or None."""
@@ -170,7 +174,7 @@ class MlflowTracker:
 
         def fetch() -> pl.DataFrame:
             with tempfile.TemporaryDirectory() as folder:
-                return read_table(Path(self.client.download_artifacts(run_id, "items.parquet", folder)))
+                return read_table(Path(self.client.download_artifacts(run_id, ITEMS, folder)))
 
         items = with_retries(fetch, self._uri)
         expected = self.client.get_run(run_id).data.tags.get("items_hash")
@@ -183,7 +187,7 @@ class MlflowTracker:
 
         def fetch() -> list[Metric]:
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(self.client.download_artifacts(run_id, "metrics.json", folder))
+                path = Path(self.client.download_artifacts(run_id, METRICS, folder))
                 return [Metric(**row) for row in json.loads(path.read_text("utf-8"))]
 
         return [replace(metric, mlflow_run_id=run_id) for metric in with_retries(fetch, self._uri)]
@@ -216,7 +220,7 @@ class MlflowTracker:
             self.client.set_terminated(run_id, "FINISHED", end_time=now)
         versions = dict(record.data_versions)
         self.client.log_text(run_id, json.dumps(versions, sort_keys=True, indent=1), DATA_VERSIONS)
-        model = self._upload_model(run_id, record.name, folder, identity)
+        model = adapter_model(self, run_id, record.name, folder, identity)
         self._ensure_registered_model()
         version = self.client.create_model_version(
             MODEL,
@@ -246,53 +250,6 @@ class MlflowTracker:
         ]
         self.client.log_inputs(run_id, data)
         self.client.log_text(run_id, to_json(record), RECORD)
-
-    def _upload_model(self, run_id: str, name: str, folder: Path, identity: Mapping[str, str]) -> "LoggedModel":
-        from mlflow.entities import LoggedModelStatus
-
-        models = self.client.search_logged_models([self.experiment], filter_string=tag_filter(identity), max_results=1)
-        model = models[0] if models else None
-        if model is None:
-            model = self.client.create_logged_model(
-                self.experiment, name=name, source_run_id=run_id, tags=dict(identity), model_type="adapter"
-            )
-        if model.status != LoggedModelStatus.READY:
-            self.client.log_model_artifacts(model.model_id, str(folder))
-            self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        return model
-
-    def _log_scores_once(
-        self, metrics: Sequence[Metric], items: pl.DataFrame, items_hash: str, versions: Mapping[str, str]
-    ) -> str:
-        run = self.run_with({"items_hash": items_hash}) or self.client.create_run(
-            self.experiment,
-            run_name=f"benchmark_scores/{self.tags.get('batch') or items_hash[:8]}",
-            tags={**self.tags, "items_hash": items_hash},
-        )
-        run_id = run.info.run_id
-        if run.info.status != "FINISHED":
-            self._log_scores(run, metrics, items)
-            self.client.set_terminated(run_id, "FINISHED")
-        for model, version in versions.items():
-            model_metrics = [metric for metric in metrics if metric.model == model]
-            self._tag_version(version, {score_tag(metric): score_text(metric, run_id) for metric in model_metrics})
-        return run_id
-
-    def _log_scores(self, run: "Run", metrics: Sequence[Metric], items: pl.DataFrame) -> None:
-        numbers: dict[str, float] = {}
-        for metric in metrics:
-            name = f"{metric.model}/{metric.suite}/{metric.split}/{metric.metric}"
-            numbers |= {name: metric.value, f"{name}/n": metric.n}
-            numbers |= {f"{name}/ci_low": metric.ci_low, f"{name}/ci_high": metric.ci_high}
-            numbers |= {f"{name}/unanswerable": metric.unanswerable} if metric.unanswerable else {}
-        log_numbers(self.client, run, numbers)
-        run_id = run.info.run_id
-        rows = [asdict(metric) for metric in metrics]
-        self.client.log_text(run_id, json.dumps(rows, sort_keys=True, indent=1), "metrics.json")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "items.parquet"
-            items.write_parquet(path)
-            self.client.log_artifact(run_id, str(path))
 
     def _versions(self, tags: Mapping[str, str]) -> list["ModelVersion"]:
         """Return the versions with these tags, newest first."""
