@@ -14,6 +14,7 @@ from filelock import FileLock
 from resources.storage import SynthHome
 from synth_assets.llm.quiet import silence_libraries
 from synth_assets.registry.experiments import ensure_experiment, model_link, runs_link
+from synth_assets.registry.live_training import LiveTraining
 from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
 from synth_assets.registry.relocation import ARTIFACTS, relocate
 from synth_assets.registry.retry import with_retries
@@ -115,6 +116,10 @@ class MlflowTracking(dg.ConfigurableResource):
         return MlflowTracker(
             client=self.client()(), experiment=experiment_id, lock=self.lock, tags={**_context_tags(context), **tags}
         )
+
+    def live_training(self, context: dg.AssetExecutionContext, name: str, tags: Mapping[str, str]) -> LiveTraining:
+        """Return the context manager that logs the training of the adapter `name` while it trains."""
+        return LiveTraining(lambda: self.tracker(context), name, {"asset": name, **tags})
 
     def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:
         """Return the URL of a run in the MLflow UI."""

@@ -1,9 +1,11 @@
 """Logged models in MLflow: the adapters, and the base model for its scores."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synth_assets.registry.flavour import Flavour, write_flavour
 from synth_assets.registry.tags import tag_filter
 from synth_assets.schemas.records import BASE
 
@@ -14,17 +16,34 @@ if TYPE_CHECKING:
 
 BASE_MODEL = "base_model"
 ADAPTER_TYPE = "adapter"
+FLAVOUR = "flavour"  # tag of a logged model that `mlflow.pyfunc.load_model` loads
 
 
 def adapter_model(
-    tracker: "MlflowTracker", run_id: str, name: str, folder: Path, identity: Mapping[str, str]
+    tracker: "MlflowTracker",
+    run_id: str,
+    name: str,
+    files: tuple[Path, Flavour | None],
+    identity: Mapping[str, str],
 ) -> "LoggedModel":
-    """Return the logged model of an adapter, uploading the files of `folder` once."""
+    """Return the logged model of an adapter, uploading its folder and its flavour once."""
+    folder, flavour = files
     model = _logged_model(tracker, run_id, name, ADAPTER_TYPE, identity)
     if not _is_ready(model):
         tracker.client.log_model_artifacts(model.model_id, str(folder))
+        add_flavour(tracker, model, flavour)
         _finish(tracker, run_id, model)
     return model
+
+
+def add_flavour(tracker: "MlflowTracker", model: "LoggedModel", flavour: Flavour | None) -> None:
+    """Upload the flavour of a logged model unless it has one, so that versions of earlier releases load too."""
+    if flavour is None or FLAVOUR in model.tags:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_flavour(flavour, model, Path(folder))
+        tracker.client.log_model_artifacts(model.model_id, folder)
+    tracker.client.set_logged_model_tags(model.model_id, {FLAVOUR: "pyfunc"})
 
 
 def base_model(tracker: "MlflowTracker", run_id: str, identity: Mapping[str, str]) -> "LoggedModel":

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from synth_assets.registry.logged_models import adapter_model
+from synth_assets.registry.flavour import Flavour
+from synth_assets.registry.live_training import open_training, run_name
+from synth_assets.registry.logged_models import adapter_model, add_flavour
 from synth_assets.registry.metric_verification import verify_metric
 from synth_assets.registry.retry import with_retries
 from synth_assets.registry.run_metrics import DIGEST_LENGTH, log_numbers, log_parameters
 from synth_assets.registry.score_runs import ITEMS, METRICS, log_evaluation
-from synth_assets.registry.tags import adapter_tags, tag_filter, totals
+from synth_assets.registry.tags import adapter_tags, model_id_of, tag_filter, totals
 from synth_assets.schemas.records import AdapterRecord, Metric
 from synth_assets.schemas.serialization import fingerprint, to_json
 from synth_assets.storage.manifests import content_hash
@@ -49,7 +51,12 @@ class MlflowTracker:
     tags: Mapping[str, str]
 
     def log_training(
-        self, record: AdapterRecord, folder: Path, curve: Sequence[Mapping[str, float]], tags: Mapping[str, str]
+        self,
+        record: AdapterRecord,
+        folder: Path,
+        curve: Sequence[Mapping[str, float]],
+        tags: Mapping[str, str],
+        flavour: Flavour | None = None,
     ) -> tuple[str, str]:
         """Return the run id and the version of an adapter, creating them once per fingerprint and weights.
 
@@ -58,6 +65,7 @@ class MlflowTracker:
             folder: the adapter's files, which are hashed and uploaded.
             curve: metrics of each logged step; "step" is the step, default: the index.
             tags: additional tags.
+            flavour: how MLflow loads the adapter; None if it does not.
 
         Raises:
             ValueError: the adapter failed to train, or the folder has no safetensors file.
@@ -68,7 +76,7 @@ class MlflowTracker:
         all_tags = {**self.tags, **tags, **adapter_tags(record, folder), "manifest_sha256": record.manifest_sha256}
         safe = f"The adapter is kept in {folder}; run {record.name} again once MLflow is reachable: it only uploads"
         with self.lock(f"adapter-{record.fingerprint}"):
-            return with_retries(lambda: self._log_training(record, folder, curve, all_tags), self._uri, safe)
+            return with_retries(lambda: self._log_training(record, (folder, flavour), curve, all_tags), self._uri, safe)
 
     def log_scores(self, metrics: Sequence[Metric], items: pl.DataFrame, versions: Mapping[str, str]) -> str:
         """Log verified metrics and return the run id.
@@ -202,15 +210,26 @@ class MlflowTracker:
         return self.client.tracking_uri
 
     def _log_training(
-        self, record: AdapterRecord, folder: Path, curve: Sequence[Mapping[str, float]], tags: Mapping[str, str]
+        self,
+        record: AdapterRecord,
+        files: tuple[Path, Flavour | None],
+        curve: Sequence[Mapping[str, float]],
+        tags: Mapping[str, str],
     ) -> tuple[str, str]:
         identity = {name: tags[name] for name in ("fingerprint", "weights_sha256")}
+        opened = open_training(self, record.fingerprint)
         if versions := self._versions(identity):
+            if opened:  # trained again to the same weights
+                self.client.set_tag(opened.info.run_id, "same_weights_as", str(versions[0].run_id))
+                self.client.set_terminated(opened.info.run_id, "FINISHED")
+            if model_id := model_id_of(versions[0]):
+                add_flavour(self, self.client.get_logged_model(model_id), files[1])
             return str(versions[0].run_id), str(versions[0].version)
         now = int(time.time() * 1000)
-        run = self.run_with(identity) or self.client.create_run(
+        run = self.run_with(identity) or self._adopted(opened, tags)
+        run = run or self.client.create_run(
             self.experiment,
-            run_name=f"{record.name}/{tags.get('batch') or record.fingerprint[:8]}",
+            run_name=run_name(record.name, record.fingerprint, tags),
             tags=dict(tags),
             start_time=now - int(record.seconds * 1000),
         )
@@ -220,7 +239,7 @@ class MlflowTracker:
             self.client.set_terminated(run_id, "FINISHED", end_time=now)
         versions = dict(record.data_versions)
         self.client.log_text(run_id, json.dumps(versions, sort_keys=True, indent=1), DATA_VERSIONS)
-        model = adapter_model(self, run_id, record.name, folder, identity)
+        model = adapter_model(self, run_id, record.name, files, identity)
         self._ensure_registered_model()
         version = self.client.create_model_version(
             MODEL,
@@ -231,6 +250,14 @@ class MlflowTracker:
             description=f"{record.method} on {record.base}, from the asset {record.name}",
         )
         return run_id, str(version.version)
+
+    def _adopted(self, opened: "Run | None", tags: Mapping[str, str]) -> "Run | None":
+        """Return the run that was opened when the training started, with the tags of the finished adapter."""
+        from mlflow.entities import RunTag
+
+        if opened:
+            self.client.log_batch(opened.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        return opened
 
     def _log_run(self, run: "Run", record: AdapterRecord, curve: Sequence[Mapping[str, float]]) -> None:
         from mlflow.entities import Dataset, DatasetInput

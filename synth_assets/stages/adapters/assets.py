@@ -11,6 +11,7 @@ from pydantic import Field, create_model
 from resources.check_results import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
+from resources.served_model import flavour_of
 from resources.spec_config import config_of
 from resources.step_meter import BudgetConfig, step_meter
 from resources.tracking import MlflowTracking
@@ -24,7 +25,7 @@ from synth_assets.storage.manifests import content_hash, folder_hash
 from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.budget import budget_of, tighter
 from synth_assets.training.errors import TrainingError
-from synth_assets.training.methods import METHODS, REFERENCE_CODE_VERSION, Method
+from synth_assets.training.methods import METHODS, REFERENCE_CODE_VERSION, Method, method_of
 from synth_assets.training.plan import CHECKPOINT_EVERY_S, TrainingContext, TrainingRequest
 from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
 
@@ -175,17 +176,21 @@ def _train_and_register(
         ),
         checkpoint_every_s=config.checkpoint_every_s,
     )
-    record, stored = train_or_load_adapter(
-        request, training, lambda: inference.load_base(request.base), force=config.force
-    )
+    tags = {"method": method_of(request.spec).key, "role": request.role, "tier": inference.hardware.name()}
+    with tracking.live_training(context, request.name, tags) as live:
+        record, stored = train_or_load_adapter(
+            request, replace(training, observer=live), lambda: inference.load_base(request.base), force=config.force
+        )
+        if record.failure:
+            live.failed(record.failure)
     record = replace(record, data_versions=upstream_versions(context))
     if stored is None:
         context.log.error(f"{request.name} failed: {record.failure}")
         version = dg.DataVersion(fingerprint(request.name, record.failure))
         return dg.MaterializeResult(value=record, data_version=version, metadata={"failure": record.failure})
     tracker = tracking.tracker(context, tier=inference.hardware.name())
-    tags = {"method": record.method, "role": record.role}
-    run_id, version = tracker.log_training(record, stored.folder, logged_curve(stored.outcome), tags)
+    flavour = flavour_of(inference, request.base)
+    run_id, version = tracker.log_training(record, stored.folder, logged_curve(stored.outcome), tags, flavour)
     record = replace(record, mlflow_run_id=run_id, model_version=version)
     data_version = folder_hash(stored.folder)
     curves = tracking.home.card(request.name, data_version)
