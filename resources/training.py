@@ -7,11 +7,14 @@ import dagster as dg
 import polars as pl
 
 from resources.inference import Inference
+from resources.served_model import flavour_of
 from resources.step_meter import StepMeter, step_meter
 from resources.storage import SynthHome
+from synth_assets.registry.flavour import Flavour
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.training.adapter_store import StoredAdapter
 from synth_assets.training.budget import budget_of, tighter
+from synth_assets.training.callbacks import TrainingObserver
 from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.train_or_load import References, references_or_failure, train_or_load_adapter
 
@@ -38,9 +41,16 @@ class Trainer:
     context: TrainingContext
     meter: StepMeter
 
-    def train(self, request: TrainingRequest, *, force: bool) -> tuple[AdapterRecord, StoredAdapter | None]:
+    def train(
+        self, request: TrainingRequest, *, force: bool, observer: TrainingObserver
+    ) -> tuple[AdapterRecord, StoredAdapter | None]:
         """Return the adapter for a request, as `train_or_load_adapter`; with `force`, train it again."""
-        return train_or_load_adapter(request, self.context, lambda: self.inference.load_base(request.base), force=force)
+        context = replace(self.context, observer=observer)
+        return train_or_load_adapter(request, context, lambda: self.inference.load_base(request.base), force=force)
+
+    def flavour(self, base: ModelRecord) -> Flavour:
+        """Return the MLflow flavour of adapters of a base model."""
+        return flavour_of(self.inference, base)
 
     def references(self, pairs: pl.DataFrame, policy: AdapterRecord, base: ModelRecord) -> References:
         """Return REFERENCE_LOGPROBS of all pairs under a policy, or why there are none."""

@@ -70,7 +70,7 @@ def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> Non
         try:
             logs = session.home / "logs"
             _start(children, logs / "dagster-ui.log", _dagster_command(urls["dagster"], names), guard)
-            session.tracking.initialise()  # imports MLflow for seconds, while Dagster starts
+            mlflow_pages = session.tracking.pages(urls["mlflow"])  # imports MLflow for seconds, while Dagster starts
             if not server:
                 command, environment = _mlflow_command(session, urls["mlflow"], names)
                 _start(children, logs / "mlflow-ui.log", command, guard, environment)
@@ -79,7 +79,7 @@ def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> Non
                 if not _answers(health := f"{urls['mlflow']}/health"):
                     console.print(f"Dagster is ready at {urls['dagster']}; waiting for MLflow ...")
                 _wait_until_ready(health, children)
-            console.print(_welcome(urls, session.home), markup=False, highlight=False)
+            console.print(_welcome(urls | mlflow_pages, session.home), markup=False, highlight=False, soft_wrap=True)
             while True:
                 _raise_if_exited(children)
                 time.sleep(0.5)
@@ -208,6 +208,8 @@ def _welcome(urls: dict[str, str], home: Path) -> str:
 Start    {urls["dagster"]}/home/   champion, decisions, failing checks, report
 Dagster  {urls["dagster"]}   runs, asset graph, checks and lineage
 MLflow   {urls["mlflow"]}   training runs, scores, model versions and aliases
+  runs   {urls["runs"]}
+  models {urls["models"]}
 State    {home}
 
 Run      Jobs > pipeline > Materialize all: choose a batch, or add one.

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from synth_assets.registry.flavour import FLAVOUR_FILES
 from synth_assets.registry.mlflow_tracker import DATA_VERSIONS, MODEL, RECORD, MlflowTracker
 from synth_assets.registry.retry import with_retries
 from synth_assets.registry.tags import tag_filter
@@ -102,6 +103,7 @@ def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
             downloaded = Path(
                 with_retries(lambda: download_artifacts(str(entry.source), dst_path=temporary, tracking_uri=uri), uri)
             )
+            _remove_flavour(downloaded)
             read_manifest(downloaded)
         except (MlflowException, OSError, ManifestError) as error:
             cause = redact(str(error))
@@ -112,6 +114,14 @@ def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
             raise LineageError(f"the files of version {number} in MLflow differ from the registered ones")
         shutil.rmtree(folder, ignore_errors=True)
         downloaded.replace(folder)
+
+
+def _remove_flavour(folder: Path) -> None:
+    """Remove the files that MLflow loads a version with from its downloaded folder; the adapter's files stay."""
+    for path in (folder / name for name in FLAVOUR_FILES):
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
 
 
 def ensure_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:

@@ -134,6 +134,9 @@ def references_or_failure(
 
 def _train(plan: TrainingPlan, load: Callable[[], LoadedBase]) -> Trained:
     plan.check()
+    recipe = plan.recipe
+    facts = {"base": recipe.base, "base_revision": recipe.base_revision, "method": recipe.method}
+    plan.setup.observer.started(recipe.fingerprint(), {**asdict(plan.spec), **facts})
     return plan.method.train(load(), plan)
 
 

@@ -353,9 +353,53 @@ def test_scores_are_attached_once(home: Path, tmp_path: Path) -> None:
     assert (attached["value"], attached["n"], attached["run_id"]) == (0.75, 4, run_id)
     run = tracker.client.get_run(run_id)
     assert run.info.run_name == "benchmark_scores/2026-W47"
-    assert run.data.metrics["lora_adapter/qa/test/strict"] == 0.75
+    assert run.data.metrics == {"models": 1, "items": 5}
     stored = tracker.client.download_artifacts(run_id, "items.parquet", str(tmp_path))
     assert content_hash(pl.read_parquet(stored)) == content_hash(ITEMS)
+
+
+def test_scores_have_the_same_name_on_every_model(home: Path, tmp_path: Path) -> None:
+    tracker = resource(home).tracker(batch="2026-W47")
+    run_id, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
+    both = pl.concat([ITEMS, ITEMS.with_columns(model=pl.lit("base"), fingerprint=pl.lit("r1"), score=0.5)])
+    mine = both.filter(model="lora_adapter")
+    claims = [replace(metric(items=mine), items_sha256=content_hash(both))]
+    low, high = claims[0].ci_low, claims[0].ci_high
+    half = estimate([0.5] * 5, [f"c{n}" for n in range(5)])
+    claims.append(
+        replace(
+            claims[0],
+            model="base",
+            value=half.value,
+            n=half.n,
+            ci_low=half.low,
+            ci_high=half.high,
+            interval=half.method,
+        )
+    )
+    for _ in range(2):  # a repeated call adds nothing
+        evaluation = tracker.log_scores(claims, both, {"lora_adapter": version})
+    client = tracker.client
+    trained = client.get_run(run_id)
+    expected = {"": 0.75, "_low": low, "_high": high, "_n": 4.0}
+    assert {name: trained.data.metrics[f"qa/test/strict{name}"] for name in expected} == expected
+    assert len(client.get_metric_history(run_id, "qa/test/strict")) == 1
+
+    models = {model.name: model for model in client.search_logged_models([tracker.experiment])}
+    assert set(models) == {"lora_adapter", "base_model"}
+    scores = {
+        (name, score.key): (score.value, score.dataset_name, score.dataset_digest)
+        for name, model in models.items()
+        for score in model.metrics or []
+    }
+    assert scores["lora_adapter", "qa/test/strict"] == (0.75, "benchmark_items", "d")
+    assert scores["base_model", "qa/test/strict"] == (0.5, "benchmark_items", "d")
+    assert len(scores) == 8
+    base_run = client.get_run(models["base_model"].source_run_id)
+    assert (base_run.info.run_name, base_run.info.status) == ("base_model/r1", "FINISHED")
+    assert [output.model_id for output in trained.outputs.model_outputs] == [models["lora_adapter"].model_id]
+    scored = {used.model_id for used in client.get_run(evaluation).inputs.model_inputs}
+    assert scored == {model.model_id for model in models.values()}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from synth_assets.schemas.preference_rounds import ROUNDS, PreferenceRound
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.stages.adapters.config import TrainingConfig, config_of_method
 from synth_assets.stages.adapters.metadata import adapter_metadata, reference_metadata, registration_metadata
-from synth_assets.stages.adapters.registration import adapter_data_version, register_adapter, row_manifest
+from synth_assets.stages.adapters.registration import adapter_data_version, register_adapter, row_manifest, run_tags
 from synth_assets.training.methods import METHODS, REFERENCE_CODE_VERSION, Method, reference_description
 from synth_assets.training.plan import TrainingRequest
 
@@ -103,15 +103,21 @@ def _train_and_register(
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
     """Train or load the adapter, then register its complete files."""
-    home = tracking.home
-    record, stored = trainer(context, inference, home, config).train(request, force=config.force)
+    home, own = tracking.home, trainer(context, inference, tracking.home, config)
+    tags = run_tags(request, inference.hardware.name())
+    with tracking.live_training(context, request.name, tags) as live:
+        record, stored = own.train(request, force=config.force, observer=live)
+        if record.failure:
+            live.failed(record.failure)
     record = replace(record, data_versions=upstream_versions(context))
     version = adapter_data_version(record, stored)
     if stored is None:
         context.log.error(f"{request.name} failed: {record.failure}")
         return home.record_result(record, version, {"failure": record.failure})
     tracker = tracking.tracker(context, tier=inference.hardware.name())
-    record = register_adapter(tracker, record, stored, home.card(request.name, version))
+    record = register_adapter(
+        tracker, record, stored, (tags, own.flavour(request.base)), home.card(request.name, version)
+    )
     links = tracking.run_url(record.mlflow_run_id), tracking.version_url(record.model_version)
     metadata = {
         **adapter_metadata(record, stored),

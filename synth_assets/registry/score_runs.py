@@ -1,0 +1,133 @@
+"""Scores in MLflow: one run per evaluation, and the same metric names on the run and the logged model of each model."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from synth_assets.registry.logged_models import BASE_MODEL, base_model
+from synth_assets.registry.run_metrics import DIGEST_LENGTH, log_numbers, log_points
+from synth_assets.registry.tags import model_id_of, score_tag, score_text
+from synth_assets.schemas.records import BASE, Metric
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric as Point
+    from mlflow.entities import Run
+
+    from synth_assets.registry.mlflow_tracker import MlflowTracker
+
+ITEMS, METRICS = "items.parquet", "metrics.json"  # artifacts of an evaluation run
+BENCHMARK = "benchmark_items"  # name of the evaluation data in MLflow; its digest is the data hash
+
+
+def log_evaluation(
+    tracker: "MlflowTracker",
+    metrics: Sequence[Metric],
+    items: pl.DataFrame,
+    items_hash: str,
+    versions: Mapping[str, str],
+) -> str:
+    """Log an evaluation once, add its scores to every scored model, and return the run id.
+
+    Args:
+        tracker: the tracker.
+        metrics: verified metrics.
+        items: their per-item scores.
+        items_hash: content hash of `items`.
+        versions: model -> version of the registered model, whose tags refer to the run.
+    """
+    client = tracker.client
+    run = tracker.run_with({"items_hash": items_hash}) or client.create_run(
+        tracker.experiment,
+        run_name=f"benchmark_scores/{tracker.tags.get('batch') or items_hash[:8]}",
+        tags={**tracker.tags, "items_hash": items_hash},
+    )
+    run_id = run.info.run_id
+    if run.info.status != "FINISHED":
+        _log_tables(tracker, run, metrics, items)
+        client.set_terminated(run_id, "FINISHED")
+    targets = {model: _version_target(tracker, version) for model, version in versions.items()}
+    if not items.filter(model=BASE).is_empty():
+        targets[BASE] = _base_target(tracker, items)
+    for model, (target_run, model_id) in targets.items():
+        _log_model_scores(tracker, run, target_run, model_id, [each for each in metrics if each.model == model])
+    _link_models(tracker, run_id, [model_id for _, model_id in targets.values() if model_id])
+    for model, version in versions.items():
+        tags = {score_tag(each): score_text(each, run_id) for each in metrics if each.model == model}
+        tracker.tag_version(version, tags)
+    return run_id
+
+
+def score_points(metrics: Sequence[Metric], timestamp_ms: int, model_id: str | None = None) -> "list[Point]":
+    """Return the metrics of one model as MLflow metrics: `<suite>/<split>/<metric>`, with `_low`, `_high` and `_n`.
+
+    The names do not contain the model, so that MLflow draws all models in one chart.
+    """
+    from mlflow.entities import Metric as Point
+
+    points: list[Point] = []
+    for metric in metrics:
+        name = f"{metric.suite}/{metric.split}/{metric.metric}"
+        numbers = {name: metric.value, f"{name}_low": metric.ci_low, f"{name}_high": metric.ci_high}
+        numbers[f"{name}_n"] = metric.n
+        if metric.unanswerable:
+            numbers[f"{name}_unanswerable"] = metric.unanswerable
+        data = {"dataset_name": BENCHMARK, "dataset_digest": metric.data_hash[:DIGEST_LENGTH]}
+        points += [
+            Point(key, float(value), timestamp_ms, 0, model_id=model_id, **data) for key, value in numbers.items()
+        ]
+    return points
+
+
+def _log_tables(tracker: "MlflowTracker", run: "Run", metrics: Sequence[Metric], items: pl.DataFrame) -> None:
+    client, run_id = tracker.client, run.info.run_id
+    log_numbers(client, run, {"models": items["model"].n_unique(), "items": items["item_id"].n_unique()})
+    rows = [asdict(metric) for metric in metrics]
+    client.log_text(run_id, json.dumps(rows, sort_keys=True, indent=1), METRICS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ITEMS
+        items.write_parquet(path)
+        client.log_artifact(run_id, str(path))
+
+
+def _version_target(tracker: "MlflowTracker", version: str) -> tuple[str, str | None]:
+    """Return the training run and the logged model of a version; the model is None if it was registered by hand."""
+    registered = tracker.registered(version)
+    return str(registered.run_id or ""), model_id_of(registered)
+
+
+def _base_target(tracker: "MlflowTracker", items: pl.DataFrame) -> tuple[str, str | None]:
+    """Return the run and the logged model of the base model, creating them once per revision."""
+    client = tracker.client
+    revision = str(items.filter(model=BASE)["fingerprint"][0])
+    identity = {"asset": BASE_MODEL, "base_revision": revision}
+    with tracker.lock(f"base-{revision}"):
+        run = tracker.run_with(identity)
+        if run is None:
+            name = f"{BASE_MODEL}/{revision[:8]}"
+            tags = {**tracker.tags, **identity, "role": BASE}
+            run = client.create_run(tracker.experiment, run_name=name, tags=tags)
+        if run.info.status != "FINISHED":
+            client.set_terminated(run.info.run_id, "FINISHED")
+        return run.info.run_id, base_model(tracker, run.info.run_id, identity).model_id
+
+
+def _log_model_scores(
+    tracker: "MlflowTracker", evaluation: "Run", run_id: str, model_id: str | None, metrics: Sequence[Metric]
+) -> None:
+    """Add the scores of one model to its run and its logged model; the same evaluation adds them once."""
+    if run_id and metrics:
+        points = score_points(metrics, evaluation.info.start_time, model_id)
+        log_points(tracker.client, run_id, points)
+
+
+def _link_models(tracker: "MlflowTracker", run_id: str, model_ids: Sequence[str]) -> None:
+    """Show the scored models as inputs of the evaluation run."""
+    from mlflow.entities import LoggedModelInput
+
+    if model_ids:
+        tracker.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in model_ids])
