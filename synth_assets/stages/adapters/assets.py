@@ -191,6 +191,7 @@ def _train_and_register(
     tracker = tracking.tracker(context, tier=inference.hardware.name())
     flavour = flavour_of(inference, request.base)
     run_id, version = tracker.log_training(record, stored.folder, logged_curve(stored.outcome), tags, flavour)
+    tracker.log_rows(run_id, f"{request.name}_rows", request.rows)
     record = replace(record, mlflow_run_id=run_id, model_version=version)
     data_version = folder_hash(stored.folder)
     curves = tracking.home.card(request.name, data_version)

@@ -74,7 +74,9 @@ def benchmark_scores(
     engines = {model.name: model.engine for model in models}
     measured = metrics(scores, engines=engines, data_hash=content_hash(benchmark_items))
     versions = {adapter.name: adapter.model_version for adapter in trained}
-    run_id = tracking.tracker(context).log_scores(measured, scores, versions)
+    tracker = tracking.tracker(context)
+    run_id = tracker.log_scores(measured, scores, versions)
+    tracker.log_answers(run_id, scores, benchmark_items)
     failures = {adapter.name: adapter.failure for adapter in adapters.values() if adapter.failure}
     return dg.MaterializeResult(
         value=scores,
