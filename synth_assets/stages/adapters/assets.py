@@ -13,6 +13,7 @@ from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.served_model import flavour_of
 from resources.spec_config import config_of
+from resources.stage_runs import log_stages
 from resources.step_meter import BudgetConfig, step_meter
 from resources.tracking import MlflowTracking
 from synth_assets.reporting.display_names import display_name
@@ -191,6 +192,7 @@ def _train_and_register(
     tracker = tracking.tracker(context, tier=inference.hardware.name())
     flavour = flavour_of(inference, request.base)
     run_id, version = tracker.log_training(record, stored.folder, logged_curve(stored.outcome), tags, flavour)
+    log_stages(context, tracker, record.data_versions)
     tracker.log_rows(run_id, f"{request.name}_rows", request.rows)
     record = replace(record, mlflow_run_id=run_id, model_version=version)
     data_version = folder_hash(stored.folder)

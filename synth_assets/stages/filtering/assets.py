@@ -14,6 +14,7 @@ from resources.check_results import json_metadata, upstream_versions
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.spec_config import config_of
+from resources.stage_runs import log_stages
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry.dataset_runs import log_dataset
@@ -168,7 +169,9 @@ def dataset_card_asset(
     write_text(folder / "README.md", card)
     write_bytes(folder / "filtering_stats.png", image)
     numbers = {"rows": _row_count(sft_dataset), "rejected_rows": _row_count(rejected_instructions)}
-    run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
+    tracker = tracking.tracker(context)
+    run_id = log_dataset(tracker, "sft_dataset", facts.data_version, numbers, folder)
+    log_stages(context, tracker, versions)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(fingerprint(card)),
         metadata={

@@ -14,6 +14,7 @@ from resources.deployment import person
 from resources.evaluated_models import load_evaluated_model
 from resources.gpu_slots import gpu_slot
 from resources.inference import Inference
+from resources.stage_runs import log_or_warn
 from resources.step_meter import step_meter
 from resources.tracking import MlflowTracking
 from synth_assets.evals.scoring import EvaluationSpec
@@ -33,6 +34,7 @@ from synth_assets.stages.promotion.decision import (
     store_decision,
     with_stored_clauses,
 )
+from synth_assets.stages.promotion.decision_run import decision_run
 from synth_assets.stages.promotion.model_card import attached_scores, clause_table
 from synth_assets.stages.promotion.on_demand_scoring import (
     SEALED_TAG,
@@ -135,6 +137,7 @@ def promotion_decision(
         _audit_entry(context),
     )
     decision = report.decision
+    log_or_warn(context, tracker, decision_run(decision, context.run.run_id, report.checks))
     return dg.MaterializeResult(
         value=decision,
         data_version=dg.DataVersion(outcome_version(decision)),
