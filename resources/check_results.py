@@ -70,6 +70,12 @@ def adapter_versions(instance: dg.DagsterInstance, asset: str, data_version: str
     return _closure(instance, list(_with_version(instance, dg.AssetKey(asset), None, data_version))[:1])
 
 
+def materialisation_of(instance: dg.DagsterInstance, name: str, data_version: str) -> EventLogRecord | None:
+    """Return the newest materialisation of an asset, named as in `upstream_versions`, with this data version."""
+    subject = _Subject.of(name, data_version)
+    return next(_with_version(instance, subject.key, subject.partition, data_version), None)
+
+
 def json_metadata(instance: dg.DagsterInstance, asset: str, data_version: str, name: str) -> dict[str, Any]:
     """Return a JSON metadata entry of the newest materialisation with this data version; empty if there is none."""
     for record in _with_version(instance, dg.AssetKey(asset), None, data_version):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 from filelock import FileLock
 
+from resources.stage_runs import log_or_warn, log_stages
 from resources.storage import SynthHome
 from synth_assets.llm.quiet import silence_libraries
 from synth_assets.registry.experiments import ensure_experiment, model_link, runs_link
@@ -18,6 +19,7 @@ from synth_assets.registry.live_training import LiveTraining
 from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
 from synth_assets.registry.relocation import ARTIFACTS, relocate
 from synth_assets.registry.retry import with_retries
+from synth_assets.registry.stage_runs import StageRun
 from synth_assets.storage.plain_path import plain_path
 from synth_assets.text.redaction import holds_secret
 
@@ -120,6 +122,14 @@ class MlflowTracking(dg.ConfigurableResource):
     def live_training(self, context: dg.AssetExecutionContext, name: str, tags: Mapping[str, str]) -> LiveTraining:
         """Return the context manager that logs the training of the adapter `name` while it trains."""
         return LiveTraining(lambda: self.tracker(context), name, {"asset": name, **tags})
+
+    def log_stages(self, context: dg.AssetExecutionContext, versions: Mapping[str, str]) -> None:
+        """Log a run for each upstream stage that has none yet; a failing MLflow is a warning."""
+        log_stages(context, self.tracker(context), versions)
+
+    def log_stage(self, context: dg.AssetExecutionContext, stage: StageRun) -> None:
+        """Log the run of a stage; a failing MLflow is a warning."""
+        log_or_warn(context, self.tracker(context), stage)
 
     def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:
         """Return the URL of a run in the MLflow UI."""

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 BASE_RECORD, TOKENIZER, EXAMPLE = "base_model.json", "tokenizer", "input_example.json"
 REQUIREMENTS, PYTHON_ENV, MLMODEL = "requirements.txt", "python_env.yaml", "MLmodel"
-FLAVOUR_FILES = (BASE_RECORD, TOKENIZER, EXAMPLE, REQUIREMENTS, PYTHON_ENV, MLMODEL)
-"""Files and folders that are uploaded beside the files of an adapter and do not belong to it."""
+LOADED = "registered_model_meta"  # written by MLflow into the artifacts of a version that it has loaded
+FLAVOUR_FILES = (BASE_RECORD, TOKENIZER, EXAMPLE, REQUIREMENTS, PYTHON_ENV, MLMODEL, LOADED)
+"""Files and folders beside the files of an adapter that do not belong to it."""
 
 LIBRARIES = ("synth-assets", "mlflow", "torch", "transformers", "peft")
 QUESTION = "What is the capital of France?"
@@ -44,7 +45,6 @@ class Flavour:
 def write_flavour(flavour: Flavour, model: "LoggedModel", folder: Path) -> None:
     """Write the FLAVOUR_FILES of a logged model to `folder`."""
     from mlflow.models import Model
-    from mlflow.pyfunc import add_to_model
 
     flavour.save_tokenizer(folder / TOKENIZER)
     (folder / BASE_RECORD).write_text(json.dumps(asdict(flavour.base), sort_keys=True, indent=1), "utf-8")
@@ -61,7 +61,13 @@ def write_flavour(flavour: Flavour, model: "LoggedModel", folder: Path) -> None:
         saved_input_example_info={"artifact_path": EXAMPLE, "pandas_orient": "split", "type": "dataframe"},
         metadata={"base": flavour.base.name, "base_revision": flavour.base.revision},
     )
-    add_to_model(description, loader_module=flavour.loader, data=".", python_env=PYTHON_ENV)
+    description.add_flavor(  # as mlflow.pyfunc.add_to_model does, whose import takes seconds and warns
+        "python_function",
+        loader_module=flavour.loader,
+        data=".",
+        env={"virtualenv": PYTHON_ENV},
+        python_version=platform.python_version(),
+    )
     description.save(str(folder / MLMODEL))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from synth_assets.registry.datasets import dataset_input, log_answers
 from synth_assets.registry.flavour import Flavour
 from synth_assets.registry.live_training import open_training, run_name
 from synth_assets.registry.logged_models import adapter_model, add_flavour
@@ -19,6 +20,7 @@ from synth_assets.registry.retry import with_retries
 from synth_assets.registry.run_metrics import DIGEST_LENGTH, log_numbers, log_parameters
 from synth_assets.registry.score_runs import ITEMS, METRICS, log_evaluation
 from synth_assets.registry.tags import adapter_tags, model_id_of, tag_filter, totals
+from synth_assets.registry.version_tags import delete_tag, set_tags, shown, tags_of, tags_of_all
 from synth_assets.schemas.records import AdapterRecord, Metric
 from synth_assets.schemas.serialization import fingerprint, to_json
 from synth_assets.storage.manifests import content_hash
@@ -118,10 +120,10 @@ class MlflowTracker:
 
     def set_alias(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Tag a version with the evidence, then set the alias. Raise KeyError if the version does not exist."""
-        self.version_tags(version)
+        registered = self.registered(version)
 
         def point() -> None:
-            self._tag_version(version, tags)
+            set_tags(self.client, registered, tags)
             self.client.set_registered_model_alias(MODEL, name, version)
 
         with self.lock("aliases"):
@@ -138,7 +140,8 @@ class MlflowTracker:
 
     def version_tags(self, version: str) -> dict[str, str]:
         """Return the tags of a version. Raise KeyError if it does not exist."""
-        return dict(self.registered(version).tags)
+        registered = self.registered(version)
+        return with_retries(lambda: tags_of(self.client, registered), self._uri)
 
     def find_version(self, adapter: str) -> str | None:
         """Return the newest version with this adapter fingerprint, or None."""
@@ -161,21 +164,17 @@ class MlflowTracker:
 
     def versions(self) -> dict[str, dict[str, str]]:
         """Return every version and its tags, oldest first."""
-        versions = with_retries(lambda: self.client.search_model_versions(f"name = '{MODEL}'"), self._uri)
-        return {
-            str(version.version): dict(version.tags)
-            for version in sorted(versions, key=lambda version: int(version.version))
-        }
+        return with_retries(lambda: tags_of_all(self.client, self.experiment, MODEL), self._uri)
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
         """Add tags to a version. Raise KeyError if it does not exist."""
-        self.version_tags(version)
-        with_retries(lambda: self._tag_version(version, tags), self._uri)
+        registered = self.registered(version)
+        with_retries(lambda: set_tags(self.client, registered, tags), self._uri)
 
     def remove_tag(self, version: str, name: str) -> None:
         """Delete a tag of a version; do nothing if it has no such tag."""
-        if name in self.version_tags(version):
-            with_retries(lambda: self.client.delete_model_version_tag(MODEL, version, name), self._uri)
+        registered = self.registered(version)
+        with_retries(lambda: delete_tag(self.client, registered, name), self._uri)
 
     def scored_items(self, run_id: str) -> pl.DataFrame:
         """Return the per-item table of a `log_scores` run. Raise ValueError if its hash has changed."""
@@ -204,6 +203,15 @@ class MlflowTracker:
         """Log all files of `folder` as artifacts of a run under `name`, replacing those that exist."""
         safe = f"The files are kept in {folder}; run the asset again once MLflow is reachable"
         with_retries(lambda: self.client.log_artifacts(run_id, str(folder), name), self._uri, safe)
+
+    def log_rows(self, run_id: str, name: str, rows: pl.DataFrame) -> None:
+        """Log the schema and the profile of the training rows of a run."""
+        data = dataset_input(name, rows, context="training")
+        with_retries(lambda: self.client.log_inputs(run_id, [data]), self._uri)
+
+    def log_answers(self, run_id: str, scores: pl.DataFrame, items: pl.DataFrame) -> None:
+        """Log the answers of all models to the first test items as a table of a `log_scores` run."""
+        with_retries(lambda: log_answers(self.client, run_id, scores, items), self._uri)
 
     @property
     def _uri(self) -> str:
@@ -240,13 +248,15 @@ class MlflowTracker:
         versions = dict(record.data_versions)
         self.client.log_text(run_id, json.dumps(versions, sort_keys=True, indent=1), DATA_VERSIONS)
         model = adapter_model(self, run_id, record.name, files, identity)
+        facts = {**tags, "model_id": model.model_id, "data_versions": fingerprint(versions)}
+        self.client.set_logged_model_tags(model.model_id, facts)
         self._ensure_registered_model()
         version = self.client.create_model_version(
             MODEL,
             source=model.artifact_location,
             run_id=run_id,
             model_id=model.model_id,
-            tags={**tags, "model_id": model.model_id, "data_versions": fingerprint(versions)},
+            tags=shown(tags),
             description=f"{record.method} on {record.base}, from the asset {record.name}",
         )
         return run_id, str(version.version)
@@ -279,13 +289,13 @@ class MlflowTracker:
         self.client.log_text(run_id, to_json(record), RECORD)
 
     def _versions(self, tags: Mapping[str, str]) -> list["ModelVersion"]:
-        """Return the versions with these tags, newest first."""
-        versions = self.client.search_model_versions(f"name = '{MODEL}' and {tag_filter(tags)}")
+        """Return the versions whose logged model has these tags, newest first."""
+        models = self.client.search_logged_models([self.experiment], filter_string=tag_filter(tags))
+        found = {model.model_id for model in models}
+        if not found:
+            return []
+        versions = [v for v in self.client.search_model_versions(f"name = '{MODEL}'") if model_id_of(v) in found]
         return sorted(versions, key=lambda version: int(version.version), reverse=True)
-
-    def _tag_version(self, version: str, tags: Mapping[str, str]) -> None:
-        for name, value in tags.items():
-            self.client.set_model_version_tag(MODEL, version, name, value)
 
     def _ensure_registered_model(self) -> None:
         from mlflow.exceptions import MlflowException

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from synth_assets.registry.datasets import dataset_input
 from synth_assets.registry.logged_models import BASE_MODEL, base_model
 from synth_assets.registry.run_metrics import DIGEST_LENGTH, log_numbers, log_points
 from synth_assets.registry.tags import model_id_of, score_tag, score_text
 from synth_assets.schemas.records import BASE, Metric
 
 if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Run
     from mlflow.entities import Metric as Point
-    from mlflow.entities import Run
 
     from synth_assets.registry.mlflow_tracker import MlflowTracker
 
 ITEMS, METRICS = "items.parquet", "metrics.json"  # artifacts of an evaluation run
-BENCHMARK = "benchmark_items"  # name of the evaluation data in MLflow; its digest is the data hash
+EVALUATED = "evaluation_items"  # name of the evaluation data in MLflow; its digest is the data hash
 
 
 def log_evaluation(
@@ -50,12 +51,15 @@ def log_evaluation(
     if run.info.status != "FINISHED":
         _log_tables(tracker, run, metrics, items)
         client.set_terminated(run_id, "FINISHED")
-    targets = {model: _version_target(tracker, version) for model, version in versions.items()}
+    targets = {m: target for m, version in versions.items() if (target := _version_target(tracker, version))[0]}
     if not items.filter(model=BASE).is_empty():
         targets[BASE] = _base_target(tracker, items)
+    scored, data = _scored_models(tracker, run_id), _evaluation_data(metrics, items)
+    client.log_inputs(run_id, [data])
     for model, (target_run, model_id) in targets.items():
-        _log_model_scores(tracker, run, target_run, model_id, [each for each in metrics if each.model == model])
-    _link_models(tracker, run_id, [model_id for _, model_id in targets.values() if model_id])
+        if model_id not in scored:
+            client.log_inputs(target_run, [data])
+            _log_model_scores(tracker, run, target_run, model_id, [each for each in metrics if each.model == model])
     for model, version in versions.items():
         tags = {score_tag(each): score_text(each, run_id) for each in metrics if each.model == model}
         tracker.tag_version(version, tags)
@@ -76,7 +80,7 @@ def score_points(metrics: Sequence[Metric], timestamp_ms: int, model_id: str | N
         numbers[f"{name}_n"] = metric.n
         if metric.unanswerable:
             numbers[f"{name}_unanswerable"] = metric.unanswerable
-        data = {"dataset_name": BENCHMARK, "dataset_digest": metric.data_hash[:DIGEST_LENGTH]}
+        data = {"dataset_name": EVALUATED, "dataset_digest": metric.data_hash[:DIGEST_LENGTH]}
         points += [
             Point(key, float(value), timestamp_ms, 0, model_id=model_id, **data) for key, value in numbers.items()
         ]
@@ -116,18 +120,29 @@ def _base_target(tracker: "MlflowTracker", items: pl.DataFrame) -> tuple[str, st
         return run.info.run_id, base_model(tracker, run.info.run_id, identity).model_id
 
 
+def _evaluation_data(metrics: Sequence[Metric], items: pl.DataFrame) -> "DatasetInput":
+    """Return the scored items as a dataset; without metrics it has the items' own hash."""
+    asked = items.select("suite", "split", "item_id", "cluster").unique(maintain_order=True)
+    digest = metrics[0].data_hash if metrics else ""
+    return dataset_input(EVALUATED, asked, context="evaluation", digest=digest)
+
+
+def _scored_models(tracker: "MlflowTracker", run_id: str) -> set[str]:
+    """Return the logged models that have the scores of an evaluation.
+
+    The same scores may come again with another data hash, which MLflow refuses for the same time and model.
+    """
+    inputs = tracker.client.get_run(run_id).inputs
+    return {model.model_id for model in inputs.model_inputs} if inputs else set()
+
+
 def _log_model_scores(
     tracker: "MlflowTracker", evaluation: "Run", run_id: str, model_id: str | None, metrics: Sequence[Metric]
 ) -> None:
-    """Add the scores of one model to its run and its logged model; the same evaluation adds them once."""
-    if run_id and metrics:
-        points = score_points(metrics, evaluation.info.start_time, model_id)
-        log_points(tracker.client, run_id, points)
-
-
-def _link_models(tracker: "MlflowTracker", run_id: str, model_ids: Sequence[str]) -> None:
-    """Show the scored models as inputs of the evaluation run."""
+    """Add scores to the run and the logged model of one model, and show the model as an input of the evaluation."""
     from mlflow.entities import LoggedModelInput
 
-    if model_ids:
-        tracker.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in model_ids])
+    if metrics:
+        log_points(tracker.client, run_id, score_points(metrics, evaluation.info.start_time, model_id))
+    if model_id:
+        tracker.client.log_inputs(evaluation.info.run_id, models=[LoggedModelInput(model_id)])

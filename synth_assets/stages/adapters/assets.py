@@ -118,6 +118,8 @@ def _train_and_register(
     record = register_adapter(
         tracker, record, stored, (tags, own.flavour(request.base)), home.card(request.name, version)
     )
+    tracker.log_rows(record.mlflow_run_id, f"{request.name}_rows", request.rows)
+    tracking.log_stages(context, record.data_versions)
     links = tracking.run_url(record.mlflow_run_id), tracking.version_url(record.model_version)
     metadata = {
         **adapter_metadata(record, stored),

@@ -46,7 +46,7 @@ def benchmark_scores(
     meter, spec = step_meter(context, inference.hardware.row(), config), config.spec_for(inference.hardware)
     services = scoring_services(context, inference, tracking.home, base_model, meter.budget)
     scores = score_models([adapters[name] for name in ADAPTER_INS], benchmark_items, spec, services)
-    run_id = scores.log(tracking.tracker(context))
+    run_id = scores.log(tracking.tracker(context), benchmark_items)
     metadata = {
         **score_metadata(scores, benchmark_items, spec),
         **meter.writing_facts(scores.tally.new_tokens, scores.tally.writing_s),

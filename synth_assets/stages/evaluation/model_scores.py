@@ -36,9 +36,11 @@ class ModelScores:
     failures: Mapping[str, str]
     tally: WritingTally
 
-    def log(self, tracker: MlflowTracker) -> str:
-        """Log the scores in MLflow and return the run."""
-        return tracker.log_scores(list(self.measured), self.table, dict(self.versions))
+    def log(self, tracker: MlflowTracker, items: pl.DataFrame) -> str:
+        """Log the scores and the answers to BENCHMARK_ITEMS in MLflow and return the run."""
+        run_id = tracker.log_scores(list(self.measured), self.table, dict(self.versions))
+        tracker.log_answers(run_id, self.table, items)
+        return run_id
 
 
 def score_models(

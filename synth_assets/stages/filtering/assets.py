@@ -132,6 +132,7 @@ def dataset_card_asset(
     folder = tracking.home.card("sft_dataset", facts.data_version)
     tables = sft_dataset, rejected_instructions, benchmark_items
     card = log_card(tables, facts, tracking.tracker(context), folder)
+    tracking.log_stages(context, versions)
     page = tracking.home.page(folder / "README.md")
     metadata = card_metadata(card, page, tracking.run_url(card.run_id))
     return tracking.home.record_result(None, card.data_version, metadata)

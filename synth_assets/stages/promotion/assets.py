@@ -15,6 +15,7 @@ from synth_assets.schemas.records import AdapterRecord, ChampionRecord, Comparis
 from synth_assets.stages.promotion.champion import carry_out
 from synth_assets.stages.promotion.config import PromotionConfig
 from synth_assets.stages.promotion.decision import DECISION_CODE_VERSION, PromotionContext, decide_promotion
+from synth_assets.stages.promotion.decision_run import decision_run
 from synth_assets.stages.promotion.metadata import champion_metadata, decision_metadata
 from synth_assets.stages.promotion.on_demand_scoring import OnDemandScorer, on_demand_scorer, spec_of_scores
 
@@ -63,6 +64,7 @@ def promotion_decision(
         checks=partial(evidence.verdicts, context),
     )
     report = decide_promotion(request, services, audit_entry(context))
+    tracking.log_stage(context, decision_run(report.decision, context.run.run_id, report.checks))
     metadata = {
         **decision_metadata(report, request.policy),
         **_link(tracking, report.decision.candidate_version),
