@@ -120,6 +120,12 @@ def test_weights_of_no_known_precision_and_no_weights_are_refused(tmp_path: Path
         read_weights(tmp_path)
 
 
+def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors is no valid safetensors file: "):
+        read_weights(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["", "../outside", "/etc"])
 def test_adapter_outside_the_home_is_refused(path: str, world: World) -> None:
     record = replace(world.data["lora_adapter"], path=path)
