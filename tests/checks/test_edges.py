@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -16,8 +15,7 @@ from checks.leakage import normalised, prompt_key, shared
 from checks.models import MAX_PROBES, MIN_PREFERRED_RATE, probe_pairs, reward_model_is_sane
 from checks.promotion import champion_follows_the_decision
 from synth_assets.schemas.records import ModelRecord
-
-World = Any  # the fixture of conftest.py, which cannot be imported
+from tests.support.world import World
 
 
 def texts(*instructions: str) -> pl.LazyFrame:

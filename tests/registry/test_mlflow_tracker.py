@@ -32,6 +32,8 @@ from synth_assets.schemas.tables import ITEM_SCORES
 from synth_assets.stats.intervals import estimate
 from synth_assets.storage.lineage import LineageError
 from synth_assets.storage.manifests import content_hash
+from tests.support.records import make_adapter
+from tests.support.tracking import copy_database, new_database, tracking_of
 
 pytestmark = pytest.mark.integration
 
@@ -44,54 +46,31 @@ def adapter(folder: Path, name: str = "lora_adapter", weight: float = 1.0) -> Ad
     folder.mkdir(parents=True, exist_ok=True)
     save_file({"weight": np.full((2, 2), weight, np.float32)}, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "base"}))
-    return AdapterRecord(
+    return make_adapter(
         name=name,
-        method="lora",
-        role="candidate",
         fingerprint=fingerprint(name, weight),
         path=f"adapters/{folder.name}",
         manifest_sha256="m",
-        model_version="",
-        mlflow_run_id="",
-        base="base",
         base_revision="r1",
         spec={"rank": 8, "learning_rate": 2e-4},
         data_versions={"sft_dataset": "abc", "raw_instructions[2026-W47]": "def"},
         trainable_parameters=10,
         total_parameters=100,
         peak_memory_bytes=1000,
-        peak_memory_kind="derived",
         tokens_per_s=12.5,
         seconds=3.0,
-        cost_usd=0.0,
         final_loss=1.5,
     )
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An initialised database; making one takes seconds, copying it none."""
-    folder = tmp_path_factory.mktemp("database")
-    resource(folder).initialise()
-    return folder / "mlflow.db"
+    return new_database(tmp_path_factory.mktemp("database"))
 
 
 @pytest.fixture
 def home(tmp_path: Path, database: Path) -> Path:
-    folder = tmp_path / "home"
-    folder.mkdir()
-    copy = sqlite3.connect(folder / "mlflow.db")
-    original = sqlite3.connect(database)
-    original.backup(copy)
-    copy.execute("UPDATE experiments SET artifact_location = ?", [(folder / "mlartifacts").as_uri()])
-    copy.commit()
-    copy.close()
-    original.close()
-    return folder
-
-
-def resource(home: Path) -> MlflowTracking:
-    return MlflowTracking(home=SynthHome(folder=str(home)))
+    return copy_database(database, tmp_path / "home")
 
 
 def versions(tracker: MlflowTracker) -> list[str]:
@@ -100,7 +79,7 @@ def versions(tracker: MlflowTracker) -> list[str]:
 
 
 def test_training_creates_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker(tier="cpu")
+    tracker = tracking_of(home).tracker(tier="cpu")
     record = adapter(tmp_path / "a")
     run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
     run = tracker.client.get_run(run_id)
@@ -119,7 +98,7 @@ def test_training_creates_a_run_and_a_version(home: Path, tmp_path: Path) -> Non
 
 
 def test_versions_have_their_data_versions(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     record = adapter(tmp_path / "a")
     run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
     tracker.set_alias("champion", version, {})
@@ -137,7 +116,7 @@ def test_versions_have_their_data_versions(home: Path, tmp_path: Path) -> None:
 
 
 def test_remove_tag(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
     tracker.tag_version(version, {"tainted": "1 recalled row"})
     tracker.remove_tag(version, "tainted")
@@ -146,7 +125,7 @@ def test_remove_tag(home: Path, tmp_path: Path) -> None:
 
 
 def test_logging_an_adapter_twice_returns_the_same_version(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     record = adapter(tmp_path / "a")
     first = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
     assert tracker.log_training(record, tmp_path / "a", CURVE, {**TAGS, "dagster.run_id": "run-2"}) == first
@@ -159,7 +138,7 @@ def test_logging_an_adapter_twice_returns_the_same_version(home: Path, tmp_path:
 
 def register(home: Path, folder: Path, weight: float) -> None:
     record = adapter(folder, weight=weight)
-    resource(home).tracker().log_training(record, folder, CURVE, TAGS)
+    tracking_of(home).tracker().log_training(record, folder, CURVE, TAGS)
 
 
 def at_once(*jobs: tuple[Callable[..., None], tuple[object, ...]]) -> list[int | None]:
@@ -179,7 +158,7 @@ def test_three_first_processes_at_once(tmp_path: Path) -> None:  # faults 20, 22
     jobs = [(register, (home, same, 1.0)), (register, (home, same, 1.0)), (register, (home, tmp_path / "b", 2.0))]
     adapter(same)
     assert at_once(*jobs) == [0, 0, 0]
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     assert versions(tracker) == ["1", "2"]
     assert len(tracker.client.search_runs([tracker.experiment])) == 2
 
@@ -189,7 +168,7 @@ LOST_BEFORE = ["log_batch", "log_inputs", "set_terminated", "finalize_logged_mod
 
 @pytest.mark.parametrize("lost", LOST_BEFORE)
 def test_lost_between_log_and_register(home: Path, tmp_path: Path, lost: str) -> None:  # fault 21
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     record = adapter(tmp_path / "a")
     with pytest.raises(SystemExit):
         replace(tracker, client=Ending(tracker.client, lost, sys.exit)).log_training(
@@ -201,7 +180,7 @@ def test_lost_between_log_and_register(home: Path, tmp_path: Path, lost: str) ->
 def test_killed_between_log_and_register(home: Path, tmp_path: Path) -> None:  # fault 21
     record = adapter(tmp_path / "a")
     assert at_once((killed, (home, tmp_path / "a"))) == [-signal.SIGKILL]
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     assert tracker.find_version(record.fingerprint) is None
     registered_once(tracker, record, tmp_path / "a")
 
@@ -216,7 +195,7 @@ def registered_once(tracker: MlflowTracker, record: AdapterRecord, folder: Path)
 
 
 def killed(home: Path, folder: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     ending = Ending(tracker.client, "create_model_version", lambda: os.kill(os.getpid(), signal.SIGKILL))
     replace(tracker, client=ending).log_training(adapter(folder), folder, CURVE, TAGS)
 
@@ -298,7 +277,7 @@ def remote(home: Path, url: str) -> MlflowTracker:
 
 
 def test_locked_database_is_waited_for(home: Path, tmp_path: Path) -> None:  # fault 22
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     writer = sqlite3.connect(home / "mlflow.db", check_same_thread=False, isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
     threading.Timer(5.0, lambda: writer.execute("COMMIT")).start()
@@ -341,7 +320,7 @@ def metric(name: str = "strict", items: pl.DataFrame = ITEMS) -> Metric:
 
 
 def test_scores_are_attached_once(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker(batch="2026-W47")
+    tracker = tracking_of(home).tracker(batch="2026-W47")
     _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
     claims = [metric(), metric("partial")]
     assert (claims[0].value, claims[0].n) == (0.75, 4)
@@ -373,8 +352,8 @@ def test_scores_are_attached_once(home: Path, tmp_path: Path) -> None:
     ],
 )
 def test_metric_that_does_not_match_its_items_is_rejected(home: Path, change: dict[str, object], message: str) -> None:
-    client = resource(home).client()
-    tracker = MlflowTracker(client(), "0", resource(home).lock, {})
+    client = tracking_of(home).client()
+    tracker = MlflowTracker(client(), "0", tracking_of(home).lock, {})
     with pytest.raises(ValueError, match=re.escape(message)):
         tracker.log_scores([metric(), replace(metric(), **change)], ITEMS, {})
     assert tracker.client.search_runs(["0"]) == []
@@ -393,7 +372,7 @@ def test_unanswerable_count_is_verified() -> None:
 
 
 def test_aliases_move_with_their_evidence(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     assert tracker.alias("champion") is None
     for weight in (1.0, 2.0):
         register(home, tmp_path / str(weight), weight)
