@@ -129,7 +129,7 @@ def instructions_are_diverse(
     context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
 ) -> dg.AssetCheckResult:
     """Check that most instructions of the batch are distinct; only a warning, duplicates are dropped later."""
-    return _diversity(of_this_run(context, raw_instructions), empty=1.0)
+    return _diversity(of_this_run(context, raw_instructions))
 
 
 def imports_are_not_replayed(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
@@ -145,12 +145,12 @@ def imports_are_not_replayed(imported_instructions: pl.LazyFrame) -> dg.AssetChe
 
 def imports_are_diverse(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
     """Check that most imported instructions are distinct; only a warning, duplicates are dropped later."""
-    return _diversity(imported_instructions, empty=1.0)
+    return _diversity(imported_instructions)
 
 
 def preferences_are_diverse(imported_preferences: pl.LazyFrame) -> dg.AssetCheckResult:
     """Check that most imported pairs have distinct instructions; only a warning, duplicates are dropped later."""
-    return _diversity(imported_preferences, empty=1.0)
+    return _diversity(imported_preferences)
 
 
 def preferences_are_whole(imported_preferences: pl.LazyFrame) -> dg.AssetCheckResult:
@@ -164,9 +164,9 @@ def preferences_are_whole(imported_preferences: pl.LazyFrame) -> dg.AssetCheckRe
     return whole.check_rows(pl.concat(sides).with_columns(unknown))
 
 
-def _diversity(table: pl.LazyFrame, *, empty: float) -> dg.AssetCheckResult:
+def _diversity(table: pl.LazyFrame) -> dg.AssetCheckResult:
     texts = table.select(normalised(pl.col("instruction")).hash()).collect(engine="streaming").to_series()
-    rate = texts.n_unique() / len(texts) if len(texts) else empty
+    rate = texts.n_unique() / len(texts) if len(texts) else 1.0
     return dg.AssetCheckResult(
         passed=rate >= MIN_DISTINCT_RATE,
         severity=dg.AssetCheckSeverity.WARN,

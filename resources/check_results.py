@@ -67,7 +67,8 @@ def removed_partition(key: dg.AssetKey, partition: str) -> dg.AssetMaterializati
 
 def adapter_versions(instance: dg.DagsterInstance, asset: str, data_version: str) -> dict[str, str]:
     """Return the asset's own data version and those of its inputs; empty if it never had that version."""
-    return _closure(instance, list(_with_version(instance, dg.AssetKey(asset), None, data_version))[:1])
+    record = materialisation_of(instance, asset, data_version)
+    return _closure(instance, [record] if record else [])
 
 
 def materialisation_of(instance: dg.DagsterInstance, name: str, data_version: str) -> EventLogRecord | None:
@@ -78,10 +79,9 @@ def materialisation_of(instance: dg.DagsterInstance, name: str, data_version: st
 
 def json_metadata(instance: dg.DagsterInstance, asset: str, data_version: str, name: str) -> dict[str, Any]:
     """Return a JSON metadata entry of the newest materialisation with this data version; empty if there is none."""
-    for record in _with_version(instance, dg.AssetKey(asset), None, data_version):
-        entry = record.asset_materialization.metadata.get(name) if record.asset_materialization else None
-        return entry.value if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
-    return {}
+    record = materialisation_of(instance, asset, data_version)
+    entry = record.asset_materialization.metadata.get(name) if record and record.asset_materialization else None
+    return entry.value if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
 
 
 def check_verdicts(

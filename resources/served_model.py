@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resources.hardware import deployed
 from resources.inference import Inference
 from synth_assets.llm.protocols import Sampling, TextGenerator
-from synth_assets.registry.flavour import Flavour, read_base
+from synth_assets.registry.flavour import DEFAULTS, Flavour, read_base
 from synth_assets.schemas.records import ModelRecord
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ServedModel:
             model_input: table with the column `prompt`.
             params: max_tokens, temperature (0 is greedy), top_p and seed; the defaults are in the model's signature.
         """
-        options = {"max_tokens": 256, "temperature": 0.0, "top_p": 1.0, "seed": 0, **(params or {})}
+        options = {**DEFAULTS, **(params or {})}
         prompts = [
             self.generator.encode_chat([{"role": "user", "content": str(text)}]) for text in model_input["prompt"]
         ]

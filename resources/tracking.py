@@ -123,13 +123,15 @@ class MlflowTracking(dg.ConfigurableResource):
         """Return the context manager that logs the training of the adapter `name` while it trains."""
         return LiveTraining(lambda: self.tracker(context), name, {"asset": name, **tags})
 
-    def log_stages(self, context: dg.AssetExecutionContext, versions: Mapping[str, str]) -> None:
+    @staticmethod
+    def log_stages(context: dg.AssetExecutionContext, tracker: MlflowTracker, versions: Mapping[str, str]) -> None:
         """Log a run for each upstream stage that has none yet; a failing MLflow is a warning."""
-        log_stages(context, self.tracker(context), versions)
+        log_stages(context, tracker, versions)
 
-    def log_stage(self, context: dg.AssetExecutionContext, stage: StageRun) -> None:
+    @staticmethod
+    def log_stage(context: dg.AssetExecutionContext, tracker: MlflowTracker, stage: StageRun) -> None:
         """Log the run of a stage; a failing MLflow is a warning."""
-        log_or_warn(context, self.tracker(context), stage)
+        log_or_warn(context, tracker, stage)
 
     def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:
         """Return the URL of a run in the MLflow UI."""

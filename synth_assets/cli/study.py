@@ -22,9 +22,8 @@ from synth_assets.orchestration.jobs import PRELOADED
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.grid import RANKS, wanted_variants
-from synth_assets.stages.efficiency.variants import StudySpec, Variant, study_of
+from synth_assets.stages.efficiency.variants import Variant, study_of, study_specs
 from synth_assets.storage.stored_files import read_record, read_table
-from synth_assets.training.specs import LoraSpec
 
 TRIGGER = "synth study"
 LAUNCH = "synth/launch"
@@ -113,9 +112,8 @@ def current_basis(session: Session) -> str:
     if missing or base is None:
         raise ValueError(f"the study needs {', '.join(missing)}, which were never materialised; run `synth run` first")
     hardware = session.hardware
-    specs = hardware.spec(StudySpec()), hardware.spec(LoraSpec())
     inputs = read_table(tables["sft_dataset"]), read_table(tables["benchmark_items"])
-    return study_of(base, inputs, specs, hardware.limits()).basis
+    return study_of(base, inputs, study_specs(hardware.spec), hardware.limits()).basis
 
 
 def stored_variant(session: Session, name: str) -> Variant | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synth_assets.llm.errors import read_json
-from synth_assets.llm.quiet import silence_libraries
+from synth_assets.llm.loading import silence_transformers
 from synth_assets.text.embeddings import Vectors, quantised
 
 if TYPE_CHECKING:
@@ -64,13 +64,10 @@ class SentenceEncoder:
 
 def load_sentence_encoder(folder: Path, name: str) -> SentenceEncoder:
     """Load the encoder of a fetched sentence-transformers folder: safetensors only, no remote code, no network."""
-    silence_libraries()
+    silence_transformers()
     import torch
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     options: Any = {"local_files_only": True, "trust_remote_code": False}
     network = AutoModel.from_pretrained(folder, **options, use_safetensors=True, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)

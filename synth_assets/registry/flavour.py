@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,10 @@ FLAVOUR_FILES = (BASE_RECORD, TOKENIZER, EXAMPLE, REQUIREMENTS, PYTHON_ENV, MLMO
 
 LIBRARIES = ("synth-assets", "mlflow", "torch", "transformers", "peft")
 QUESTION = "What is the capital of France?"
+
+
+DEFAULTS: Mapping[str, int | float] = {"max_tokens": 256, "temperature": 0.0, "top_p": 1.0, "seed": 0}
+"""Parameters of a prediction; temperature 0 is greedy."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,8 @@ def _signature() -> "ModelSignature":
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     options = [
-        ParamSpec("max_tokens", DataType.long, 256),
-        ParamSpec("temperature", DataType.double, 0.0),
-        ParamSpec("top_p", DataType.double, 1.0),
-        ParamSpec("seed", DataType.long, 0),
+        ParamSpec(name, DataType.long if isinstance(value, int) else DataType.double, value)
+        for name, value in DEFAULTS.items()
     ]
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, "prompt")]),

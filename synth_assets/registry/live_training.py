@@ -161,9 +161,8 @@ def _system_metrics(tracker: "MlflowTracker", run_id: str) -> "SystemMetricsMoni
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     logging.getLogger("mlflow.system_metrics.system_metrics_monitor").setLevel(logging.ERROR)
-    interval: Any = SYSTEM_EVERY_S  # MLflow annotates int and takes fractions of a second
     uri = tracker.client.tracking_uri
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=interval, resume_logging=True, tracking_uri=uri)
+    monitor = SystemMetricsMonitor(run_id, sampling_interval=SYSTEM_EVERY_S, resume_logging=True, tracking_uri=uri)
     monitor.start()
     return monitor
 

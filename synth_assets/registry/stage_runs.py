@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth_assets.registry.retry import with_retries
@@ -34,8 +35,14 @@ class StageRun:
     finished_ms: int | None = None
 
 
-def log_stage(tracker: "MlflowTracker", stage: StageRun) -> str:
+def log_stage(tracker: "MlflowTracker", stage: StageRun, folder: Path | None = None, safe: str = "") -> str:
     """Log a stage once and return the run id. Later calls with the same name and version return the same run.
+
+    Args:
+        tracker: the tracker.
+        stage: the stage.
+        folder: files to upload, if any.
+        safe: what was saved, for the message of a failure.
 
     Raises:
         TrackingError: MLflow stays unreachable.
@@ -55,8 +62,10 @@ def log_stage(tracker: "MlflowTracker", stage: StageRun) -> str:
             log_numbers(client, run, stage.numbers)
             for name, text in stage.texts.items():
                 client.log_text(run_id, text, name)
+            if folder:
+                client.log_artifacts(run_id, str(folder))
             client.set_terminated(run_id, "FINISHED", end_time=stage.finished_ms)
         return run_id
 
     with tracker.lock(f"dataset-{stage.data_version}"):
-        return with_retries(log, client.tracking_uri)
+        return with_retries(log, client.tracking_uri, safe)

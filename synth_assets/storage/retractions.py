@@ -14,7 +14,6 @@ from synth_assets.storage.atomic import write_text
 
 MAX_SHOWN_ROWS = 5  # in the tag of a version
 RECALLED = "recalled"  # rejection reason of a recalled row
-EMPTY_RECALLS = pl.DataFrame(schema=RECALLS)
 
 
 @dataclass(frozen=True)

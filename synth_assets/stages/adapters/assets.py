@@ -114,12 +114,12 @@ def _train_and_register(
     if stored is None:
         context.log.error(f"{request.name} failed: {record.failure}")
         return home.record_result(record, version, {"failure": record.failure})
-    tracker = tracking.tracker(context, tier=inference.hardware.name())
+    tracker = tracking.tracker(context)
     record = register_adapter(
         tracker, record, stored, (tags, own.flavour(request.base)), home.card(request.name, version)
     )
     tracker.log_rows(record.mlflow_run_id, f"{request.name}_rows", request.rows)
-    tracking.log_stages(context, record.data_versions)
+    tracking.log_stages(context, tracker, record.data_versions)
     links = tracking.run_url(record.mlflow_run_id), tracking.version_url(record.model_version)
     metadata = {
         **adapter_metadata(record, stored),

@@ -131,8 +131,9 @@ def dataset_card_asset(
     facts = CardFacts(versions["sft_dataset"], filter_spec, split_spec, versions, diversity)
     folder = tracking.home.card("sft_dataset", facts.data_version)
     tables = sft_dataset, rejected_instructions, benchmark_items
-    card = log_card(tables, facts, tracking.tracker(context), folder)
-    tracking.log_stages(context, versions)
+    tracker = tracking.tracker(context)
+    card = log_card(tables, facts, tracker, folder)
+    tracking.log_stages(context, tracker, versions)
     page = tracking.home.page(folder / "README.md")
     metadata = card_metadata(card, page, tracking.run_url(card.run_id))
     return tracking.home.record_result(None, card.data_version, metadata)

@@ -20,11 +20,9 @@ from synth_assets.reporting.figures import markdown_image, png, thumbnail
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.stages.filtering.decisions import CONTAMINATED, EXACT, NEAR, SEMANTIC, SEMANTIC_ITEM
 from synth_assets.stages.filtering.diversity import Diversity, diversity_map, measure_diversity
-from synth_assets.stages.filtering.report import stats_figure
-from synth_assets.stages.filtering.reviews import REVIEWED
+from synth_assets.stages.filtering.report import BY_PEOPLE, stats_figure
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.storage.atomic import write_bytes, write_text
-from synth_assets.storage.retractions import RECALLED
 from synth_assets.text.embeddings import TextEmbedder
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -34,8 +32,7 @@ OTHER_FAMILIES = {
     CONTAMINATED: "benchmarks",
     EXACT: "duplicates",
     NEAR: "duplicates",
-    RECALLED: "recalled by a person",
-    REVIEWED: "decision of a reviewer",
+    **BY_PEOPLE,
     SEMANTIC: "duplicates",
     SEMANTIC_ITEM: "benchmarks",
 }
@@ -112,7 +109,7 @@ def log_card(
     if diversity:
         numbers |= diversity.numbers()
         drawn = diversity_map(diversity)
-        write_bytes(folder / "embedding_map.png", png(drawn))
+        write_bytes(folder / MAP, png(drawn))
         figures["embedding_map"] = markdown_image("map of the embeddings", drawn)
     run_id = log_dataset(tracker, "sft_dataset", facts.data_version, numbers, folder)
     return LoggedCard(text, numbers, figures, run_id)

@@ -11,12 +11,15 @@ from synth_assets.stages.filtering.decisions import CONTAMINATED, SEMANTIC_ITEM
 from synth_assets.stages.filtering.preferences import PREFIX
 from synth_assets.stages.filtering.reviews import REVIEWED
 from synth_assets.stages.filtering.rules import RULES
+from synth_assets.storage.retractions import RECALLED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAMPLE_ROWS = 10
 ITEM_REASONS = (CONTAMINATED, SEMANTIC_ITEM)
+BY_PEOPLE = {RECALLED: "recalled by a person", REVIEWED: "decision of a reviewer"}
+"""Family of the reasons that are decisions of people."""
 ITEM_CHARACTERS = 100  # of a cell in the table of benchmark items
 
 
@@ -29,8 +32,7 @@ def stats_figure(kept: pl.LazyFrame, rejected: pl.LazyFrame) -> "Figure":
 
 def reasons_table(reasons: Mapping[str, int], total: int) -> str:
     """Return a table of rejected rows by reason, with the rule's family and the share of all rows."""
-    family: dict[str, str] = {rule.reason: rule.family for rule in RULES}
-    family[REVIEWED] = "decision of a reviewer"
+    family = {**{rule.reason: rule.family for rule in RULES}, **BY_PEOPLE}
     rows = [
         f"| {reason} | {family.get(reason.removeprefix(PREFIX), 'duplicates and benchmarks')} | {count} "
         f"| {count / total:.2%} |"

@@ -27,8 +27,8 @@ from synth_assets.text.refusals import DEFLECTION
 
 SOURCE = "magpie"
 GENERATION_VERSION = 2
-GENERATION_CODE_VERSION = fingerprint(GENERATION_VERSION, MagpieSpec())
 """Increment when the same spec gives other rows for every family; for a single family, see PromptFormat.recipe."""
+GENERATION_CODE_VERSION = fingerprint(GENERATION_VERSION, MagpieSpec())
 
 
 class Generated(NamedTuple):
@@ -220,20 +220,21 @@ class _BlockGenerator:
     ) -> list[Completion | None]:
         """Return responses to the non-empty texts that the chat template accepts; None for the others.
 
-        A response that is not acceptable is sampled again, up to `spec.response_attempts` times.
+        A response that is not acceptable is sampled again, up to `spec.response_attempts` responses in all.
         """
         texts = [completion.text.strip() for completion in instructions]
         prompts = [self._prompt(row, text) for row, text in zip(continuing, texts, strict=True)]
         replies: list[Completion | None] = [None] * len(instructions)
         pending = [index for index, ids in enumerate(prompts) if ids]
         for attempt in range(self.spec.response_attempts):
+            if attempt:
+                pending = [index for index in pending if not _is_acceptable(texts[index], replies[index])]
             # a random stream of its own: with the instruction's stream the first tokens would share its noise
             stream = ("response", turn) if attempt == 0 else (f"response {attempt}", turn)
             seeds = [row_seed(continuing[index].seed, *stream) for index in pending]
             drawn = self._sample_responses([prompts[index] for index in pending], seeds)
             for index, completion in zip(pending, drawn, strict=True):
                 replies[index] = completion
-            pending = [index for index in pending if not _is_acceptable(texts[index], replies[index])]
         return replies
 
     def _sample_responses(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Completion]:

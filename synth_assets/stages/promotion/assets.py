@@ -64,7 +64,7 @@ def promotion_decision(
         checks=partial(evidence.verdicts, context),
     )
     report = decide_promotion(request, services, audit_entry(context))
-    tracking.log_stage(context, decision_run(report.decision, context.run.run_id, report.checks))
+    tracking.log_stage(context, tracker, decision_run(report.decision, context.run.run_id, report.checks))
     metadata = {
         **decision_metadata(report, request.policy),
         **_link(tracking, report.decision.candidate_version),
