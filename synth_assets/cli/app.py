@@ -12,13 +12,12 @@ from typing import Annotated, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from synth_assets.cli.ranges import MAX_LIMIT, MAX_PORT, MAX_SEED, in_range, samples_in_range
+from synth_assets.cli.ranges import MAX_LIMIT, MAX_PORT, MAX_SEED, MAX_TEMPERATURE, in_range, samples_in_range
 from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.reporting.escaping import terminal_line
 from synth_assets.text.redaction import redact
 
 ERROR_CHARACTERS = 4_000
-MAX_TEMPERATURE = 2
 STARTING_UIS = "Starting the Dagster and MLflow UIs ..."
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 130
 
@@ -439,7 +438,7 @@ def chat(
     in_range("--seed", seed, 0, MAX_SEED)
     in_range("--max-tokens", max_tokens, 1, MAX_LIMIT)
     if not 0 <= temperature <= MAX_TEMPERATURE:
-        raise ValueError(f"--temperature must be in [0, {MAX_TEMPERATURE}], got {temperature}")
+        raise ValueError(f"--temperature must be in [0, {MAX_TEMPERATURE:g}], got {temperature}")
     session = open_session(tier, read_only=True)
     console.print(f"Loading {model} ...")
     title, conversation = open_conversation(session, model, seed, Sampling(temperature, 1.0, max_tokens))

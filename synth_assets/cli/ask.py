@@ -51,9 +51,7 @@ def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, s
     """
     if not question.strip():
         raise ValueError("the question is empty")
-    base = session.record("base_model", ModelRecord)
-    if base is None:
-        raise ValueError("no model has been materialised; run `synth run` first")
+    base = base_in_use(session)
     inference = Inference(hardware=session.hardware)
     sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=MAX_TOKENS)
     session.limit_model_steps()
@@ -66,6 +64,27 @@ def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, s
             prompt = generator.encode_chat([{"role": "user", "content": question}])
             completion = generator.generate([prompt], [seed], sampling)[0]
         yield model.title, completion.text
+
+
+def base_in_use(session: Session) -> ModelRecord:
+    """Return the base model of this deployment. Raise ValueError if none has been materialised."""
+    base = session.record("base_model", ModelRecord)
+    if base is None:
+        raise ValueError("no model has been materialised; run `synth run` first")
+    return base
+
+
+def restored_adapter(session: Session, tracker: MlflowTracker, base: ModelRecord, version: str) -> AdapterRecord:
+    """Return the adapter of a version; restore its files from the registry if they are missing here.
+
+    Raises:
+        LineageError: the version was trained on another base model, or the registry has lost its files.
+    """
+    record = adapter_record(tracker, version)
+    if record.base_revision != base.revision:
+        raise LineageError(f"it was trained on {record.base} {record.base_revision}")
+    ensure_adapter(tracker, version, session.home / record.path)
+    return record
 
 
 def models_to_ask(session: Session, base: ModelRecord) -> list[AskedModel]:
@@ -92,11 +111,7 @@ def _champion(session: Session, tracker: MlflowTracker, base: ModelRecord, versi
     if not asset:
         return AskedModel(title, None, "cannot be asked: no adapter asset registered it", serves=True)
     try:
-        record = adapter_record(tracker, version)
-        if record.base_revision != base.revision:
-            problem = f"cannot be asked: it was trained on {record.base} {record.base_revision}"
-            return AskedModel(title, None, problem, serves=True)
-        ensure_adapter(tracker, version, session.home / record.path)
+        record = restored_adapter(session, tracker, base, version)
     except LineageError as error:
         return AskedModel(title, None, f"cannot be asked: {error}", serves=True)
     return AskedModel(title, record, serves=True)

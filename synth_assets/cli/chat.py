@@ -6,12 +6,12 @@ from pathlib import Path
 
 from resources.gpu_slots import command_gpu_slot
 from resources.inference import Inference
-from synth_assets.cli.ask import AskedModel, models_to_ask
+from synth_assets.cli.ask import AskedModel, base_in_use, models_to_ask
 from synth_assets.cli.session import Session
 from synth_assets.llm.protocols import Message, Sampling, TextGenerator
-from synth_assets.schemas.records import BASE, ModelRecord
+from synth_assets.schemas.records import ModelRecord
+from synth_assets.stages.promotion.candidates import CHAMPION
 
-CHAMPION = "champion"
 QUIT, RESET = ("/quit", "/exit", "/q"), "/reset"
 COMMANDS = f"{RESET} forgets the turns, {QUIT[0]} ends the conversation."
 TURNS_PER_ANSWER = 2
@@ -81,9 +81,7 @@ def open_conversation(session: Session, name: str, seed: int, sampling: Sampling
     Raises:
         ValueError: no model has been materialised, or there is no model with this name.
     """
-    base = session.record(f"{BASE}_model", ModelRecord)
-    if base is None:
-        raise ValueError("no model has been materialised; run `synth run` first")
+    base = base_in_use(session)
     model = model_to_chat_with(session, name, base)
     session.limit_model_steps()
     path: Path | None = session.home / model.adapter.path if model.adapter else None

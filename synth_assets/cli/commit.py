@@ -12,8 +12,11 @@ def present_commit() -> str:
     """Return the commit of the project, or its version where it is installed without a repository."""
     release = f"version {version('synth-assets')}"
     try:
-        command = ["git", "rev-parse", "--short=12", "HEAD"]
-        done = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True)
+        return f"{git('rev-parse', '--short=12', 'HEAD')}, {release}"
     except (OSError, subprocess.CalledProcessError):
         return release
-    return f"{done.stdout.strip()}, {release}"
+
+
+def git(*arguments: str) -> str:
+    """Return the output of a git command in the project. Raise CalledProcessError if it fails."""
+    return subprocess.run(["git", *arguments], cwd=PROJECT, check=True, capture_output=True, text=True).stdout.strip()

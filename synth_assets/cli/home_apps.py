@@ -60,7 +60,7 @@ def render(template: str, **values: object) -> "Response":
     """Return a page; every text in it is escaped."""
     from starlette.responses import HTMLResponse
 
-    return HTMLResponse(_environment().get_template(template).render(**values), headers=HEADERS)
+    return HTMLResponse(templates().get_template(template).render(**values), headers=HEADERS)
 
 
 def answering(work: "Callable[[Request], object]") -> Answer:
@@ -134,7 +134,8 @@ def stored_name(name: str) -> str:
 
 
 @functools.cache
-def _environment() -> "jinja2.Environment":
+def templates() -> "jinja2.Environment":
+    """Return the templates of the pages; every text in them is escaped."""
     import jinja2
 
     return jinja2.Environment(

@@ -15,18 +15,21 @@ from typing import Any
 
 from resources.gpu_slots import command_gpu_slot
 from resources.inference import Inference
+from synth_assets.cli.ask import base_in_use, restored_adapter
 from synth_assets.cli.playground_votes import Vote, add_votes
+from synth_assets.cli.ranges import MAX_TEMPERATURE
 from synth_assets.cli.recall import version_taint
 from synth_assets.cli.session import Session
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
-from synth_assets.registry.model_versions import adapter_record, ensure_adapter, model_versions
+from synth_assets.registry.model_versions import model_versions
 from synth_assets.schemas.records import BASE, AdapterRecord, ModelRecord
+from synth_assets.stages.promotion.candidates import CHAMPION
 from synth_assets.stages.promotion.service_history import serving_version
+from synth_assets.storage.lineage import LineageError
 
-CHAMPION = "champion"
 MAX_MODELS = 3  # that stay loaded
 MAX_ANSWERS = 1_000  # that may be voted on
-MAX_TURNS, MAX_CHARACTERS, MAX_NEW_TOKENS, MAX_TEMPERATURE = 40, 100_000, 2_048, 2.0
+MAX_TURNS, MAX_CHARACTERS, MAX_NEW_TOKENS = 40, 100_000, 2_048
 IDLE_S = 900.0  # then the models are unloaded, so that runs have the memory of the GPU
 ROLES = ("system", "user", "assistant")
 log = logging.getLogger(__name__)
@@ -122,8 +125,7 @@ class Playground:
         """Return the answer of a model; load it first if it is not loaded.
 
         Raises:
-            ValueError: there is no such model, or it cannot take the conversation.
-            LineageError: the registry has lost the files of the version.
+            ValueError: there is no such model, its files are lost, or it cannot take the conversation.
         """
         if self.session.copied_databases is not None:
             raise ValueError("SYNTH_HOME is read-only: the playground needs a writable one")
@@ -173,9 +175,7 @@ class Playground:
 
     def _generator(self, choice: Choice) -> tuple[str, TextGenerator]:
         """Return revision and generator of a model; the least recently used one beyond MAX_MODELS is dropped."""
-        base = self.session.record("base_model", ModelRecord)
-        if base is None:
-            raise ValueError("no model has been materialised; run `synth run` first")
+        base = base_in_use(self.session)
         adapter = _adapter(self.session, base, choice.number) if choice.number else None
         revision = adapter.fingerprint if adapter else base.revision
         if revision not in self._models:
@@ -200,11 +200,10 @@ def _adapter(session: Session, base: ModelRecord, number: str) -> AdapterRecord:
     """Return the record of a version; download its files if they are missing here."""
     if session.tracker is None:
         raise ValueError("nothing was registered yet; run `synth run` first")
-    record = adapter_record(session.tracker, number)
-    if record.base_revision != base.revision:
-        raise ValueError(f"version {number} was trained on {record.base} {record.base_revision}, not on the base model")
-    ensure_adapter(session.tracker, number, session.home / record.path)
-    return record
+    try:
+        return restored_adapter(session, session.tracker, base, number)
+    except LineageError as error:
+        raise ValueError(f"version {number} cannot be asked: {error}") from error
 
 
 def _text(answer: Answer) -> str:

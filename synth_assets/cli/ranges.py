@@ -4,6 +4,7 @@ MAX_SAMPLES = 100_000_000
 MAX_SEED = 2**32 - 1
 MAX_LIMIT = 100_000
 MAX_PORT = 65_535
+MAX_TEMPERATURE = 2.0
 
 
 def in_range(option: str, value: int, low: int, high: int | None = None) -> int:

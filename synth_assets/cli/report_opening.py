@@ -18,8 +18,8 @@ DATASETS = (("sft_dataset", "instructions"), ("preference_pairs", "preference pa
 
 def write_opening(session: Session) -> None:
     """Write the opening into the report of the last comparison, if there is one and its text changed."""
-    comparison = _newest(session.instance, "comparison")
-    address = str(_metadata(comparison).get("report", ""))
+    comparison = newest_record(session.instance, "comparison")
+    address = str(metadata_of(comparison).get("report", ""))
     path = session.home / address.removeprefix(HOME_PAGES)
     if comparison is None or not address.startswith(HOME_PAGES) or not path.is_file():
         return
@@ -54,17 +54,19 @@ def _rows(instance: dg.DagsterInstance, before: int) -> str:
     """Return the rows of the datasets that were newest when the event `before` was stored."""
     counts = []
     for asset, name in DATASETS:
-        rows = _metadata(_newest(instance, asset, before)).get("dagster/row_count")
+        rows = metadata_of(newest_record(instance, asset, before)).get("dagster/row_count")
         if rows is not None:
             counts.append(f"{rows:,} {name}")
     return ", ".join(counts)
 
 
-def _newest(instance: dg.DagsterInstance, asset: str, before: int | None = None) -> dg.EventLogRecord | None:
+def newest_record(instance: dg.DagsterInstance, asset: str, before: int | None = None) -> dg.EventLogRecord | None:
+    """Return the newest materialisation of an asset, or the newest before an event."""
     records_filter = dg.AssetRecordsFilter(dg.AssetKey(asset), before_storage_id=before)
     return next(iter(instance.fetch_materializations(records_filter, limit=1).records), None)
 
 
-def _metadata(record: dg.EventLogRecord | None) -> dict[str, Any]:
+def metadata_of(record: dg.EventLogRecord | None) -> dict[str, Any]:
+    """Return the metadata of a materialisation as plain values; empty without one."""
     materialization = record.asset_materialization if record else None
     return {name: value.value for name, value in materialization.metadata.items()} if materialization else {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from synth_assets.evals.suite import SEALED
 from synth_assets.schemas.preference_rounds import ROUNDS
 from synth_assets.storage.stored_files import naming_damaged
 
@@ -16,7 +17,6 @@ MAX_PREVIEW_CHARACTERS = 300  # of a text in the list; the selected row shows al
 MAX_CHOICES = 200  # values of a filter that are offered
 MAX_SEARCH_CHARACTERS = 500
 NOT_SET = "(none)"  # stands for null among the values of a filter
-SEALED = "sealed"  # items of this split are for promotion decisions only and are never shown
 
 
 @dataclass(frozen=True)

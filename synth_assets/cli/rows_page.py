@@ -29,6 +29,7 @@ from synth_assets.reporting.escaping import metadata_line
 from synth_assets.stages.filtering.reviews import OVERRIDDEN
 from synth_assets.stats.agreement import agreement_text, agreements
 from synth_assets.storage.reviews import (
+    LOG,
     Review,
     add_review,
     review_log,
@@ -125,7 +126,7 @@ class RowsPage:
     def summary(self, request: "Request") -> dict[str, Any]:
         """Return the number of matching rows and the values of the filters."""
         view, home = _view(request), self._session.home
-        rows = count_rows(home, view, self._query(request, self._verdicts()))
+        rows = count_rows(home, view, self._query(request, verdicts_by_reviewer(self._standing())))
         return {"rows": rows, "choices": filter_choices(home, view)}
 
     def row(self, request: "Request") -> dict[str, Any]:
@@ -144,7 +145,8 @@ class RowsPage:
             for name, value in found.items()
             if name not in (*view.texts, *HIDDEN_FACTS) and value is not None
         ]
-        return {"texts": texts, "facts": facts, "reviews": self._reviews_of(keys[0], reviewer_of(request))}
+        reviews = _shown_reviews(self._standing().get(keys[0], []), reviewer_of(request))
+        return {"texts": texts, "facts": facts, "reviews": reviews}
 
     def why(self, request: "Request") -> dict[str, str]:
         """Return what `synth why` prints about a row, without the reviews, which `row` returns."""
@@ -155,13 +157,15 @@ class RowsPage:
         """Store a decision; return the reviews of the row and the agreement of the reviewers."""
         body = json_body(request)
         review = _review_of(body)
-        add_review(self._session.storage.reviews(), review)
-        verdict = self._verdicts().get(review.row_id, {}).get(review.by, "")
+        add_review(self._session.home / LOG, review)
+        standing = self._standing()
+        verdicts = verdicts_by_reviewer(standing)
+        verdict = verdicts.get(review.row_id, {}).get(review.by, "")
         return {
             "verdict": verdict,
             "warning": self._keep_warning(review.row_id) if verdict == "keep" else "",
-            "reviews": self._reviews_of(review.row_id, review.by),
-            "agreement": self._agreement(),
+            "reviews": _shown_reviews(standing.get(review.row_id, []), review.by),
+            "agreement": _agreement(verdicts),
         }
 
     def take_back(self, request: "Request") -> dict[str, str]:
@@ -178,7 +182,7 @@ class RowsPage:
         return self.open()
 
     def _page(self, request: "Request") -> "Response":
-        name, view, verdicts = _table(request), _view(request), self._verdicts()
+        name, view, verdicts = _table(request), _view(request), verdicts_by_reviewer(self._standing())
         query, reviewer = self._query(request, verdicts), reviewer_of(request)
         part = read_page(self._session.home, view, query)
         return render(
@@ -196,7 +200,7 @@ class RowsPage:
             first=(query.page - 1) * PAGE_ROWS + 1,
             before=_address(request, query.page - 1) if query.page > 1 else "",
             after=_address(request, query.page + 1) if part.more else "",
-            agreement=self._agreement(),
+            agreement=_agreement(verdicts),
         )
 
     def _query(self, request: "Request", verdicts: Verdicts) -> Query:
@@ -208,11 +212,8 @@ class RowsPage:
         filters = {name: given.get(name, "") for name in view.filters}
         return Query(given.get("q", ""), filters, int(page), only, without)
 
-    def _verdicts(self) -> dict[str, dict[str, str]]:
-        return verdicts_by_reviewer(standing_reviews(review_log(self._session.storage.reviews())))
-
-    def _agreement(self) -> list[str]:
-        return [agreement_text(each) for each in agreements(self._verdicts())]
+    def _standing(self) -> dict[str, list[Review]]:
+        return standing_reviews(review_log(self._session.home / LOG))
 
     def _keep_warning(self, row_id: str) -> str:
         """Return why a keep does not change the rejection of a row; empty if it does."""
@@ -221,12 +222,16 @@ class RowsPage:
             return ""
         return f"The row stays rejected: a keep does not override {row['reason']}."
 
-    def _reviews_of(self, row_id: str, reviewer: str) -> list[str]:
-        """Return the reviews of a row; those of others only after the reviewer's own, so that each decides alone."""
-        reviews = standing_reviews(review_log(self._session.storage.reviews())).get(row_id, [])
-        if reviewer not in {review.by for review in reviews}:
-            return []
-        return [review_text(review.verdict, review.note, review.by, review.at) for review in reviews]
+
+def _agreement(verdicts: Verdicts) -> list[str]:
+    return [agreement_text(each) for each in agreements(verdicts)]
+
+
+def _shown_reviews(reviews: Sequence[Review], reviewer: str) -> list[str]:
+    """Return the reviews of a row; those of others only after the reviewer's own, so that each decides alone."""
+    if reviewer not in {review.by for review in reviews}:
+        return []
+    return [review_text(review.verdict, review.note, review.by, review.at) for review in reviews]
 
 
 def _review_of(body: Mapping[str, Any]) -> Review:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from dagster import DagsterEventType, EventLogEntry
 
+from synth_assets.storage.budgets import MINUTE_S
+
 PROGRESS = re.compile(
     r"(?P<done>[\d,]+) of (?P<total>[\d,]+)"
     r"(?:(?P<metrics>.*?), (?P<rate>[\d,.]+(?: \w+)?/s), (?P<left>[\d,]+) s left)?$"
@@ -13,7 +15,7 @@ PROGRESS = re.compile(
 """The end of a progress line of a block computation or a training: rate and time left follow after the first block."""
 ENDED = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_SKIPPED)
 PLANNED = (DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
-MINUTE_S, HOUR_S = 60, 3_600
+HOUR_S = 60 * MINUTE_S
 SHORT_S = 10
 MIN_BASIS_S = 5.0  # of ended steps, before their pace counts
 
