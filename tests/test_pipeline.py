@@ -15,8 +15,6 @@ import pytest
 from rich.console import Console
 
 from resources.check_results import DATA_VERSION
-from resources.storage import SynthHome
-from resources.tracking import MlflowTracking
 from synth_assets.cli.recall import Request, recall
 from synth_assets.cli.session import Session
 from synth_assets.cli.trace import find_version, trace_text
@@ -27,6 +25,8 @@ from synth_assets.stages.generation.import_store import ImportRequest, import_fi
 from synth_assets.storage.blocks import BLOCK_ROWS
 from synth_assets.storage.lineage import TAINTED, training_rows
 from tests.support import small_deployment
+from tests.support.fakes import jsonl
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +70,7 @@ class Deployment:
             raise_on_error=False,
         )
         materialised = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
-        client = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().client
+        client = tracking_of(self.home).tracker().client
         return Outcome(
             success=result.success,
             versions={m.asset_key.to_user_string(): (m.tags or {})[DATA_VERSION] for m in materialised},
@@ -153,7 +153,7 @@ def test_the_dataset_has_a_card_and_a_figure_here_and_in_mlflow(deployment: Depl
     version = first.versions["sft_dataset"]
     card = (deployment.home / "cards" / "sft_dataset" / version / "README.md").read_text("utf-8")
     assert f"{deployment.table('sft_dataset').height} of {SAMPLES} rows were kept" in card
-    tracker = MlflowTracking(home=SynthHome(folder=str(deployment.home))).tracker()
+    tracker = tracking_of(deployment.home).tracker()
     (run,) = tracker.client.search_runs([tracker.experiment], "tags.dataset = 'sft_dataset'")
     assert run.data.tags["data_version"] == version
     assert {file.path for file in tracker.client.list_artifacts(run.info.run_id)} == {
@@ -212,8 +212,7 @@ def test_imported_rows_are_filtered_like_generated_rows(
     deployment: Deployment, second_batch: Outcome, tmp_path: Path
 ) -> None:
     assert second_batch.success
-    file = tmp_path / "mine.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in IMPORTED), "utf-8")
+    file = jsonl(tmp_path / "mine.jsonl", *IMPORTED)
     import_file(ImportRequest(file), deployment.home / "imports")
     outcome = deployment.run("second", "key:imported_instructions or key:filtered_instructions")
     assert outcome.success
@@ -233,7 +232,7 @@ def test_a_bad_row_is_traced_recalled_and_excluded_from_training(
     assert second_batch.success
     monkeypatch.setenv("SYNTH_HOME", str(deployment.home))
     monkeypatch.setenv("DAGSTER_HOME", str(deployment.home / "dagster"))
-    tracker = MlflowTracking(home=SynthHome(folder=str(deployment.home))).tracker()
+    tracker = tracking_of(deployment.home).tracker()
     session, screen = Session(deployment.home, "cpu"), Console(file=StringIO(), width=200)
     version = find_version(session, "lora_adapter")
     manifests = session.storage.manifests()

@@ -1,7 +1,6 @@
 """The rows page in a browser: keys select and decide, and texts of rows never run as code."""
 
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from synth_assets.cli.home_apps import HomeApps
 from synth_assets.cli.request_guard import RequestGuard, allowed_hosts
 from synth_assets.cli.rows_page import RowsPage
 from synth_assets.cli.session import open_session
+from synth_assets.cli.ui import free_port
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.storage.reviews import review_log
 
@@ -45,10 +45,7 @@ def home(own_home: Path) -> SynthHome:
 @pytest.fixture
 def address(home: SynthHome) -> Iterator[str]:
     assert home.root().is_dir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    session = open_session("cpu")
+    session, port = open_session("cpu"), free_port(0)
     app = RequestGuard(HomeApps(Starlette(), RowsPage(lambda: session).routes()), allowed_hosts(port))
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)

@@ -1,4 +1,4 @@
-"""For each check a mutation of good data that turns exactly that check red."""
+"""For each check a mutation of good data that makes exactly that check fail."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from tests.support.mutations import (
-    BATCH,
     BY_BATCH,
     Mutation,
     added_row,
@@ -49,7 +48,7 @@ from tests.support.table_mutations import (
     UNPAIRED,
     planted,
 )
-from tests.support.world import World
+from tests.support.world import BATCH, World
 
 pytestmark = pytest.mark.integration
 

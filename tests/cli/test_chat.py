@@ -10,32 +10,27 @@ from synth_assets.cli.chat import Conversation, chat, model_to_chat_with
 from synth_assets.cli.session import Session, open_session
 from synth_assets.llm.protocols import Completion, Message, Sampling
 from synth_assets.schemas.records import ModelRecord
+from tests.support.fakes import Echo, silent
 
 BASE = ModelRecord("base", "owner/base", "r", "embedded", 512)
 
 
-class Echo:
-    """Generator with one token per turn that answers with the last message and the number of turns that it saw."""
+class TurnCounter(Echo):
+    """A generator that answers with the number of turns that it saw; every word is one token."""
 
-    model, revision, engine, context_tokens = "echo", "r", "echo 1", 6
+    context_tokens = 6
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         self.messages = list(messages)
         return [len(message["content"].split()) for message in messages for _ in message["content"].split()]
 
-    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], _: Sampling) -> list[Completion]:
+    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
         self.seed = seeds[0]
         return [Completion(str(len(self.messages)), "stop", len(prompts[0]), 1)]
 
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        raise NotImplementedError
-
-    def encode_template(self, template: str) -> list[int]:
-        raise NotImplementedError
-
 
 def conversation() -> Conversation:
-    return Conversation(Echo(), Sampling(0.7, 1.0, max_tokens=2), seed=7)
+    return Conversation(TurnCounter(), Sampling(0.7, 1.0, max_tokens=2), seed=7)
 
 
 def test_the_model_sees_the_turns_before_until_the_context_is_full() -> None:
@@ -45,7 +40,7 @@ def test_the_model_sees_the_turns_before_until_the_context_is_full() -> None:
     # five turns are five words; four fit beside an answer of two tokens, so the first two are left out
     assert talk.answer("three") == ("3", 2)
     assert [turn["role"] for turn in talk.turns] == ["user", "assistant"] * 3
-    assert isinstance(talk.generator, Echo)
+    assert isinstance(talk.generator, TurnCounter)
     assert talk.generator.seed == 9
 
 
@@ -72,7 +67,7 @@ def test_the_end_of_the_input_ends_the_conversation() -> None:
     def read() -> str:
         raise EOFError
 
-    chat(open_session("cpu"), conversation(), read, lambda _: None)
+    chat(open_session("cpu"), conversation(), read, silent)
 
 
 def test_a_model_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The playground: answers, votes, and the way of a vote to `imported_preferences`."""
+"""The playground: answers, votes, and how a vote becomes a row of `imported_preferences`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,29 +20,23 @@ from synth_assets.llm.protocols import Completion, Message, Sampling
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.serialization import to_json
 from synth_assets.stages.generation.import_store import find_import, read_import
+from tests.support.fakes import Echo
 
 USER = {"role": "user", "content": "Name a bird."}
 SYSTEM = {"role": "system", "content": "Be brief."}
 SETTINGS = {"temperature": 0.7, "max_new_tokens": 16, "seed": 3}
 
 
-class Parrot:
+class Parrot(Echo):
     """A generator that answers with the number of the call and the seed."""
 
-    model, revision, engine, context_tokens = "parrot", "r", "none", 100
-
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[Sequence[Message]] = []
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         self.asked.append(messages)
         return [len(self.asked)]
-
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        raise NotImplementedError
-
-    def encode_template(self, template: str) -> list[int]:
-        raise NotImplementedError
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
         return [Completion(f"Bird {prompts[0][0]} of {seeds[0]}. ", "stop", 1, sampling.max_tokens)]

@@ -1,7 +1,6 @@
 """Progress, log and explanation of runs, with events of small real runs."""
 
 import io
-from collections.abc import Iterator
 
 import dagster as dg
 import pytest
@@ -27,12 +26,6 @@ def adapter() -> int:
 @dg.asset_check(asset=rows, blocking=True)
 def enough_rows() -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=False, description="1 row left, at least 50 required; raise --samples")
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def events(instance: dg.DagsterInstance, *definitions: object) -> list[dg.EventLogEntry]:

@@ -1,9 +1,6 @@
 """`synth status`: the order of the parts, completed checks while a run is going, and the run in progress."""
 
-from collections.abc import Iterator
-
 import dagster as dg
-import pytest
 
 from synth_assets.cli.session import open_session
 from synth_assets.cli.status import last_evaluations, status_text
@@ -21,12 +18,6 @@ def enough_rows() -> dg.AssetCheckResult:
 
 
 KEY = dg.AssetCheckKey(dg.AssetKey("rows"), "enough_rows")
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def test_a_planned_check_shows_its_last_completed_evaluation(instance: dg.DagsterInstance) -> None:

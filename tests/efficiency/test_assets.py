@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 
 from resources.inference import Hardware, Inference
-from resources.storage import SynthHome
-from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
+from resources.tracking import STUDY_EXPERIMENT
 from synth_assets.cli.session import Session
 from synth_assets.cli.study import LAUNCH, current_basis, failure_reason, is_complete, outcome_of, study_text
 from synth_assets.evals.suite import item_table
@@ -22,6 +21,7 @@ from synth_assets.stages.efficiency import variants
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.variants import Variant
 from tests.support import small_deployment
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
@@ -119,7 +119,7 @@ def test_a_variant_is_trained_and_measured(deployment: Deployment, first: dg.Exe
 
 
 def test_a_variant_is_found_in_mlflow_and_is_no_version(deployment: Deployment, study: Frontier) -> None:
-    tracking = MlflowTracking(home=SynthHome(folder=str(deployment.home)))
+    tracking = tracking_of(deployment.home)
     client = tracking.tracker().client
     experiment = client.get_experiment_by_name(STUDY_EXPERIMENT)
     assert experiment is not None

@@ -1,6 +1,5 @@
 """Tasks of a user's own domain, read from a file."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from synth_assets.evals.suite import check_files
 from synth_assets.evals.suites import domain, find_suites
+from tests.support.fakes import jsonl
 
 CONTEXT = "Dr. Amara Osei measured 1,250 samples in Accra between 2019 and 2021."
 TASK = {
@@ -20,7 +20,7 @@ TASK = {
 
 
 def write_domain(folder: Path, *tasks: dict[str, object]) -> None:
-    (folder / "domain.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    jsonl(folder / "domain.jsonl", *tasks)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resources.storage import SynthHome
-from resources.tracking import MlflowTracking
 from synth_assets.storage.manifests import read_manifest
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +67,7 @@ class Run:
 
     def model_versions(self) -> int:
         """Return the number of model versions, which must have distinct fingerprints."""
-        versions = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().versions()
+        versions = tracking_of(self.home).tracker().versions()
         assert len({tags["fingerprint"] for tags in versions.values()}) == len(versions)
         return len(versions)
 

@@ -56,6 +56,11 @@ def _items(*prompts: str) -> pl.DataFrame:
     return pl.DataFrame(records, schema=BENCHMARK_ITEMS)
 
 
+def fates(result: FilterResult) -> dict[str, str]:
+    """Return the fate of each row."""
+    return dict(result.fates.select("row_id", "fate").iter_rows())
+
+
 def refuses_system_turns(turns: Sequence[Message], _answer: str) -> str:
     """Return the refusal of a chat template without system turns."""
     return "System role not supported" if any(turn["role"] == "system" for turn in turns) else ""

@@ -11,6 +11,7 @@ from synth_assets.stages.filtering.apply import NO_DECISIONS, FilterResult
 from synth_assets.stages.filtering.reviews import REVIEWED, SOFT_RULES, UNUSABLE, PersonDecisions
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.storage.manifests import content_hash
+from tests.filtering.conftest import fates
 
 Rows = Callable[..., pl.DataFrame]
 Filtered = Callable[..., FilterResult]
@@ -27,10 +28,6 @@ def decisions(*reviews: tuple[str, str] | tuple[str, str, str | None, str | None
         for row_id, verdict, *texts in reviews
     ]
     return PersonDecisions(table=pl.DataFrame(records, schema=REVIEWS))
-
-
-def fates(result: FilterResult) -> dict[str, str]:
-    return dict(result.fates.iter_rows())
 
 
 def test_the_rules_are_soft_safety_or_unusable() -> None:

@@ -16,7 +16,7 @@ from synth_assets.stages.filtering.semantic import Semantics, SemanticSpec
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.storage.manifests import content_hash
 from synth_assets.text import embeddings
-from tests.filtering.conftest import WordEmbedder
+from tests.filtering.conftest import WordEmbedder, fates
 
 Filtered = Callable[..., FilterResult]
 Rows = Callable[..., pl.DataFrame]
@@ -28,10 +28,6 @@ TEXTS = (
     ("At night which bird sings?", "The nightingale sings."),  # the third
     ("Name two rivers of France.", "Seine and Rhone."),
 )
-
-
-def fates(result: FilterResult) -> dict[str, str]:
-    return dict(result.fates.iter_rows())
 
 
 def test_the_lowest_row_of_those_that_mean_the_same_is_kept(filtered: Filtered, rows_of: Rows) -> None:
@@ -87,7 +83,7 @@ def test_a_row_of_a_conversation_is_compared_with_its_earlier_turns(filtered: Fi
     assert fates(filtered(rows, semantics=BY_MEANING))["r001"] == "kept"
 
 
-def test_a_text_that_is_too_long_for_the_model_is_like_nothing(filtered: Filtered, rows_of: Rows) -> None:
+def test_a_text_that_is_too_long_is_not_compared(filtered: Filtered, rows_of: Rows) -> None:
     long = "one two three four five six seven eight nine ten eleven twelve thirteen"
     rows = rows_of((f"Sort {long}.", "Eight, eleven."), (f"{' '.join(reversed(long.split()))} sort.", "Five."))
     assert set(fates(filtered(rows, semantics=BY_MEANING)).values()) == {"kept"}

@@ -11,6 +11,7 @@ from synth_assets.llm.sources.fetch import fetch_model
 from synth_assets.llm.text_embedder import SentenceEncoder, load_sentence_encoder
 from synth_assets.stages.filtering.semantic import SemanticSpec
 from synth_assets.text.embeddings import SCALE, cosines, nearest, quantised
+from tests.support.fakes import silent
 
 WORDS = ("one", "two", "three", "four")
 CASES = Path(__file__).parents[1] / "filtering" / "paraphrases.jsonl"
@@ -63,14 +64,14 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> SentenceEncoder:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTH_HOME", str(tmp_path_factory.mktemp("minilm")))
         try:
-            folder = fetch_model("minilm", lambda _: None).folder
+            folder = fetch_model("minilm", silent).folder
         except ModelFilesError as error:
             pytest.skip(str(error))
     return load_sentence_encoder(folder, "minilm")
 
 
 @pytest.mark.slow
-def test_minilm_tells_wordings_from_questions(minilm: SentenceEncoder) -> None:
+def test_minilm_separates_paraphrases_from_other_questions(minilm: SentenceEncoder) -> None:
     vectors = minilm.embed(
         ["How do I boil an egg?", "What is the way to boil an egg?", "Which city is the capital of Peru?", "a " * 300]
     )

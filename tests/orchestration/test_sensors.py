@@ -21,7 +21,7 @@ from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.orchestration import outbox, sensors
 from synth_assets.stages.promotion.candidates import CHAMPION
 from tests.support.fakes import Clock
-from tests.support.records import make_adapter
+from tests.support.records import make_lora
 from tests.support.webhook import Service
 
 pytestmark = pytest.mark.integration
@@ -144,15 +144,7 @@ def test_each_set_of_imported_files_gives_one_run(
 def registered(tracking: MlflowTracking, folder: Path) -> str:
     folder.mkdir()
     save_file({"weight": np.ones(2, np.float32)}, folder / "adapter_model.safetensors")
-    record = make_adapter(
-        fingerprint="f1",
-        path="adapters/f1",
-        manifest_sha256="m",
-        spec={"rank": 2},
-        data_versions={"sft_dataset": "v"},
-        peak_memory_bytes=3,
-    )
-    return tracking.tracker().log_training(record, folder, [{"step": 1, "loss": 2.0}], {})[1]
+    return tracking.tracker().log_training(make_lora(), folder, [{"step": 1, "loss": 2.0}], {})[1]
 
 
 def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, **resources: object) -> SensorExecutionData:

@@ -9,13 +9,12 @@ from resources.inference import Inference
 from resources.storage import AssetStorage, SynthHome
 from synth_assets.llm.protocols import TextGenerator
 from synth_assets.schemas.records import ModelRecord
-from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
+from synth_assets.schemas.tables import CANDIDATES, PAIRS
 from synth_assets.stages.preference.assets import preference_pairs, response_candidates
 from synth_assets.storage.manifests import content_hash
-from synth_assets.storage.retractions import Recall, add_recalls, recalls_in_force
+from synth_assets.storage.retractions import Recall, add_recalls
 from tests.support.fakes import DigitRewards, Echo
-
-ROWS = 20
+from tests.support.preference import ROWS, base_model, recalled_rows, reward_model, sft_dataset
 
 
 class EchoInference(Inference):
@@ -29,34 +28,9 @@ def teacher_model() -> ModelRecord:
 
 
 @dg.asset
-def reward_model() -> ModelRecord:
-    return ModelRecord("reward", "embedded:reward", "r1", "llama", 256)
-
-
-@dg.asset
-def base_model() -> ModelRecord:
-    return ModelRecord("base", "embedded:base", "r1", "llama", 256)
-
-
-@dg.asset
-def sft_dataset() -> pl.LazyFrame:
-    splits = ["train"] * ROWS + ["validation"] * 5
-    rows = [
-        {"row_id": f"r{n}", "group": f"g{n}", "instruction": f"q{n}", "response": "x", "split": split, "history": []}
-        for n, split in enumerate(splits)
-    ]
-    return pl.LazyFrame(rows, schema=SFT_ROWS)
-
-
-@dg.asset
 def filtered_preferences() -> pl.LazyFrame:
     row = dict.fromkeys(PAIRS.names()) | {"pair_id": "i", "row_id": "i", "group": "import-i", "source": "mine.jsonl"}
     return pl.LazyFrame([row | {"history": [], "instruction": "own", "chosen": "3", "rejected": "4"}], schema=PAIRS)
-
-
-@dg.asset
-def recalled_rows(home: SynthHome) -> pl.DataFrame:
-    return recalls_in_force(home.recalls())
 
 
 @pytest.fixture

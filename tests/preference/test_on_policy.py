@@ -13,14 +13,14 @@ from resources.inference import Inference
 from resources.storage import AssetStorage, SynthHome
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
-from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
+from synth_assets.schemas.tables import CANDIDATES, PAIRS
 from synth_assets.stages.preference.assets import PREFERENCE_ROUND_ASSETS
 from synth_assets.storage.manifests import ManifestError, write_manifest
-from synth_assets.storage.retractions import Recall, add_recalls, recalls_in_force
+from synth_assets.storage.retractions import Recall, add_recalls
 from tests.support.fakes import DigitRewards, Echo
+from tests.support.preference import ROWS, base_model, recalled_rows, reward_model, sft_dataset
 from tests.support.records import make_adapter
 
-ROWS = 20
 KEY = "a" * 16
 POLICY = make_adapter(
     fingerprint=KEY,
@@ -33,7 +33,7 @@ POLICY = make_adapter(
 
 
 class Speaker(Echo):
-    """An adapter on its base, which says its seed."""
+    """An adapter on its base, which answers with its seed."""
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
         assert sampling.temperature == 1.0, "a policy speaks as it is"
@@ -47,26 +47,6 @@ class SpeakerInference(Inference):
 
 
 @dg.asset
-def base_model() -> ModelRecord:
-    return ModelRecord("base", "embedded:base", "r1", "llama", 256)
-
-
-@dg.asset
-def reward_model() -> ModelRecord:
-    return ModelRecord("reward", "embedded:reward", "r1", "llama", 256)
-
-
-@dg.asset
-def sft_dataset() -> pl.LazyFrame:
-    splits = ["train"] * ROWS + ["validation"] * 5
-    rows = [
-        {"row_id": f"r{n}", "group": f"g{n}", "instruction": f"q{n}", "response": "x", "split": split, "history": []}
-        for n, split in enumerate(splits)
-    ]
-    return pl.LazyFrame(rows, schema=SFT_ROWS)
-
-
-@dg.asset
 def response_candidates() -> pl.LazyFrame:
     """The teacher's one response to each instruction is better than any digit."""
     rows = [
@@ -76,11 +56,6 @@ def response_candidates() -> pl.LazyFrame:
         for n in range(ROWS)
     ]
     return pl.LazyFrame(rows, schema=CANDIDATES)
-
-
-@dg.asset
-def recalled_rows(home: SynthHome) -> pl.DataFrame:
-    return recalls_in_force(home.recalls())
 
 
 @pytest.fixture

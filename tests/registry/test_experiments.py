@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from resources.storage import SynthHome
-from resources.tracking import EXPERIMENT, MlflowTracking
+from resources.tracking import EXPERIMENT
 from synth_assets.registry.experiments import DESCRIPTION, KIND, ensure_experiment
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
 
 def test_experiments_have_a_kind_and_a_description(tmp_path: Path) -> None:
-    tracking = MlflowTracking(home=SynthHome(folder=str(tmp_path)))
+    tracking = tracking_of(tmp_path)
     experiment_id = tracking.initialise()
     client = tracking.client()()
     tags = client.get_experiment(experiment_id).tags
@@ -31,7 +31,7 @@ def test_experiments_have_a_kind_and_a_description(tmp_path: Path) -> None:
 
 
 def test_an_experiment_is_created_where_the_server_decides(tmp_path: Path) -> None:
-    tracking = MlflowTracking(home=SynthHome(folder=str(tmp_path)))
+    tracking = tracking_of(tmp_path)
     tracking.initialise()
     client = tracking.client()()
     created = ensure_experiment(client, "another", "what it holds")

@@ -13,29 +13,25 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from resources.storage import SynthHome
-from resources.tracking import MlflowTracking
 from synth_assets.registry import live_training
 from synth_assets.registry.live_training import LiveTraining
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.retry import TrackingError
-from synth_assets.schemas.records import AdapterRecord
+from tests.support.records import make_lora
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
 T = TypeVar("T")
 SETTINGS = {"rank": 8, "base": "base"}
 POINTS = [{"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": 1.5}, {"step": 3.0, "loss": 1.25}]
-RECORD = AdapterRecord(
-    *("lora_adapter", "lora", "candidate", "f1", "adapters/f1", "m", "", "", "base", "r"),
-    *({"rank": 8}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
-)
+RECORD = make_lora(spec={"rank": 8})
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> MlflowTracker:
     home = tmp_path_factory.mktemp("home")
-    return MlflowTracking(home=SynthHome(folder=str(home))).tracker(batch="first")
+    return tracking_of(home).tracker(batch="first")
 
 
 @pytest.fixture

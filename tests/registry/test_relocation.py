@@ -20,7 +20,7 @@ from synth_assets.registry.model_versions import adapter_record, attach_card, mo
 from synth_assets.registry.relocation import relocate
 from synth_assets.storage.errors import StorageError
 from synth_assets.storage.manifests import write_manifest
-from tests.support.records import make_adapter
+from tests.support.records import make_lora
 from tests.support.tracking import tracking_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_links")]
@@ -35,14 +35,7 @@ def register(home: Path, name: str, tracking: MlflowTracking | None = None) -> s
         folder.mkdir(parents=True)
         save_file({"weight": np.full(2, len(name), np.float32)}, folder / WEIGHTS)
         write_manifest(folder, {"name": name})
-    record = make_adapter(
-        fingerprint=name,
-        path=f"adapters/{name}",
-        manifest_sha256="m",
-        spec={"rank": 2},
-        data_versions={"sft_dataset": "v"},
-        peak_memory_bytes=3,
-    )
+    record = make_lora(name)
     return (tracking or tracking_of(home)).tracker().log_training(record, folder, [], {})[1]
 
 

@@ -22,7 +22,7 @@ from synth_assets.schemas.records import Metric
 from synth_assets.schemas.tables import ITEM_SCORES
 from synth_assets.stats.intervals import estimate
 from synth_assets.storage.manifests import content_hash
-from tests.support.records import make_adapter
+from tests.support.records import make_lora
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 START_S = 120
@@ -64,14 +64,7 @@ def test_a_version_with_its_scores_and_alias(server: str, tmp_path: Path) -> Non
     folder = tmp_path / "adapter"
     folder.mkdir()
     save_file({"weight": np.ones(2, np.float32)}, folder / "adapter_model.safetensors")
-    record = make_adapter(
-        fingerprint="f1",
-        path="adapters/f1",
-        manifest_sha256="m",
-        spec={"rank": 2},
-        data_versions={"sft_dataset": "v"},
-        peak_memory_bytes=3,
-    )
+    record = make_lora()
     tracking = MlflowTracking(home=SynthHome(folder=str(tmp_path / "home")), tracking_uri=server)
     tracker = tracking.tracker(tier="cpu")
     run_id, version = tracker.log_training(record, folder, [{"step": 1, "loss": 2.0}], {})

@@ -11,13 +11,12 @@ import pytest
 from resources.deployment import PROJECT
 from resources.inference import Hardware, Inference
 from resources.served_model import flavour_of
-from resources.storage import SynthHome
-from resources.tracking import MlflowTracking
 from synth_assets.llm.protocols import Sampling
 from synth_assets.registry.model_versions import restore_adapter
-from synth_assets.schemas.records import AdapterRecord
 from synth_assets.storage.manifests import folder_hash, write_manifest
 from synth_assets.training.engine import new_adapter, save_adapter
+from tests.support.records import make_lora
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
@@ -46,11 +45,8 @@ def adapter(tmp_path_factory: pytest.TempPathFactory, inference: Inference) -> P
 
 def test_a_registered_version_answers_in_a_fresh_process(tmp_path: Path, inference: Inference, adapter: Path) -> None:
     base = inference.resolve("base")
-    record = AdapterRecord(
-        *("lora_adapter", "lora", "candidate", "f1", "adapters/f1", "m", "", "", base.name, base.revision),
-        *({"rank": 2}, {}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
-    )
-    tracking = MlflowTracking(home=SynthHome(folder=str(tmp_path)))
+    record = make_lora(base=base.name, base_revision=base.revision, data_versions={})
+    tracking = tracking_of(tmp_path)
     tracker = tracking.tracker()
     before, version = tracker.log_training(record, adapter, [], {})  # as an earlier release registered it
     flavour = flavour_of(inference, base)

@@ -7,13 +7,13 @@ import pytest
 
 from resources.check_results import upstream_versions
 from resources.stage_runs import log_or_warn, log_stages
-from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.retry import TrackingError
 from synth_assets.schemas.records import Clause, Decision
 from synth_assets.stages.promotion.decision_run import decision_run
 from synth_assets.stages.promotion.policy import outcome_version
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +26,7 @@ DECISION = Decision(
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> MlflowTracking:
-    return MlflowTracking(home=SynthHome(folder=str(tmp_path_factory.mktemp("home"))))
+    return tracking_of(tmp_path_factory.mktemp("home"))
 
 
 @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["first"]))

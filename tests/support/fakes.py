@@ -12,7 +12,7 @@ from synth_assets.schemas.records import ModelRecord
 
 
 def silent(_: str) -> None:
-    """Take progress lines and show none."""
+    """Discard progress lines."""
 
 
 def jsonl(path: Path, *rows: object) -> Path:
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Echo:
-    """A text generator that says its seed, after a prefix; every prompt is one token."""
+    """A text generator that answers with its seed, after a prefix; every prompt is one token."""
 
     engine, revision, context_tokens = "fake 1", "r1", 256
 

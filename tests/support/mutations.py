@@ -8,9 +8,8 @@ from typing import Any
 import polars as pl
 
 from synth_assets.storage.manifests import MANIFEST, file_sha256, read_manifest, write_manifest
-from tests.support.world import World
+from tests.support.world import BATCH, World
 
-BATCH = "2026-W47"
 BY_BATCH = "raw_instructions"
 
 

@@ -1,4 +1,4 @@
-"""For each check of a record or of an adapter's files a mutation that turns it red."""
+"""For each check of a record or of an adapter's files a mutation that makes it fail."""
 
 import shutil
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from synth_assets.storage.manifests import read_manifest, write_manifest
 from tests.support.mutations import Mutation, cells, extra_file, fields, rewritten, write_text
+from tests.support.world import ADAPTERS as METHODS
 from tests.support.world import World
 
 
@@ -71,15 +72,7 @@ def damaged(asset: str) -> Mutation:
     return lambda world: write_text(world.home / "adapters" / asset / "adapter_config.json", "[]")
 
 
-EVERY_ADAPTER = (
-    "lora_adapter",
-    "prompt_tuning_adapter",
-    "dpo_adapter",
-    "dpo_control_adapter",
-    "rejection_sampling_adapter",
-    "on_policy_dpo_adapter",
-    "on_policy_dpo_control_adapter",
-)
+EVERY_ADAPTER = tuple(METHODS)
 ADAPTERS: dict[tuple[str, str], Mutation] = {}
 
 

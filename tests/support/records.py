@@ -31,3 +31,9 @@ ADAPTER: dict[str, Any] = {
 def make_adapter(**values: Any) -> AdapterRecord:  # noqa: ANN401
     """Return the record of a LoRA adapter, with other values where they are given."""
     return AdapterRecord(**{**ADAPTER, **values})
+
+
+def make_lora(key: str = "f1", **values: Any) -> AdapterRecord:  # noqa: ANN401
+    """Return the record of an adapter of rank 2 in `adapters/<key>`, with other values where they are given."""
+    identity = {"fingerprint": key, "path": f"adapters/{key}", "manifest_sha256": "m"}
+    return make_adapter(**{**identity, "spec": {"rank": 2}, "data_versions": {"sft_dataset": "v"}, **values})

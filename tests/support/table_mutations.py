@@ -1,11 +1,10 @@
-"""For each check of a table a mutation that turns it red."""
+"""For each check of a table a mutation that makes it fail."""
 
 from collections.abc import Callable
 
 import polars as pl
 
 from tests.support.mutations import (
-    BATCH,
     BY_BATCH,
     Mutation,
     added_row,
@@ -17,7 +16,7 @@ from tests.support.mutations import (
     same_as_first,
     table_of,
 )
-from tests.support.world import World
+from tests.support.world import BATCH, World
 
 LAST = range(-1, 0)
 LONG = " ".join(f"word{number}" for number in range(30))
