@@ -17,10 +17,12 @@ from resources.hardware import PRESETS, TIERS
 from synth_assets.cli.app import app
 from synth_assets.definitions import CHECKS, STAGES
 from synth_assets.llm.catalog import MODELS
+from synth_assets.llm.model_files import EMBEDDED
 from synth_assets.llm.prompt_formats import FAMILIES
 from synth_assets.llm.size_settings import SIZES
 from synth_assets.schemas import tables
 from synth_assets.schemas.columns import COLUMNS
+from synth_assets.schemas.tier import Tier
 from synth_assets.stages.filtering.rules import RULES
 
 REFERENCE = Path(__file__).with_name("reference")
@@ -46,6 +48,7 @@ STORED_AS = {
 COMPARISONS = (
     ("`benchmark_item`", "8-grams of benchmark items", "`benchmark_cover`"),
     ("`semantic_benchmark_item`", "embeddings of benchmark items", "`semantic_item_similarity`"),
+    ("`rejected_by_reviewer`", "the review log", "-"),
     ("`exact_duplicate`", "instructions of earlier rows", "-"),
     ("`near_duplicate`", "word shingles of earlier rows", "`near_duplicate_similarity`"),
     ("`semantic_duplicate`", "embeddings of earlier rows", "`semantic_duplicate_similarity`"),
@@ -98,7 +101,7 @@ def hardware_table() -> str:
         (
             _code(name),
             f"{tier.memory_gb:g} GB" if tier.memory_gb else "-",
-            tier.dtype,
+            _precision(tier),
             tier.quantisation,
             tier.engine,
             "tested" if tier.tested else UNTESTED,
@@ -108,13 +111,19 @@ def hardware_table() -> str:
     return table(("tier", "GPU memory", "precision", "quantisation", "engine", "status"), rows)
 
 
+def _precision(tier: Tier) -> str:
+    """Return the precision of a tier's models; `Hardware.row` selects bfloat16 where the CPU has it."""
+    is_embedded = all(model.startswith(EMBEDDED) for model in (tier.teacher, tier.base))
+    return tier.dtype if tier.device == "cuda" or is_embedded else f"{tier.dtype} or bfloat16"
+
+
 def tiers_page() -> str:
     """Return the hardware table."""
     rows = [
         (
             _code(name),
             f"{tier.memory_gb:g} GB" if tier.memory_gb else "-",
-            tier.dtype,
+            _precision(tier),
             tier.quantisation,
             tier.attention,
             tier.engine,
@@ -132,7 +141,8 @@ def tiers_page() -> str:
         "Hardware tiers",
         [
             "`SYNTH_TIER` selects a row of `resources/hardware.py: TIERS`; `auto`, the default, detects it. Batch: "
-            "rows of a forward pass times accumulated passes. Prices are rounded on-demand list prices of 2025.",
+            "rows of a forward pass times accumulated passes. Prices are rounded on-demand list prices of 2025. "
+            "Precision float32 or bfloat16: bfloat16 where the CPU has it.",
             "",
             table(head, rows),
             "",
@@ -261,7 +271,7 @@ def schemas_page() -> str:
         "",
         table(("reason", "group", "threshold"), rules),
         "",
-        "## Reasons that compare rows",
+        "## Reasons after the rules",
         "",
         "Applied to the rows that pass all rules, in this order; a recalled row has that reason alone. The "
         "semantic ones need an embedding model (`SYNTH_EMBEDDER`).",
