@@ -127,10 +127,12 @@ class RewardModels(dg.ConfigurableResource):
                 f"REWARD_INPUT_FORMATS in resources/reward.py; known are {', '.join(REWARD_INPUT_FORMATS)}"
             )
         form, tier = REWARD_INPUT_FORMATS[record.family], self.hardware.limits()
+        # bfloat16 has 8 significant bits: near rewards would be equal. A CPU has the memory for float32
+        dtype = form.dtype or ("float32" if tier.device == "cpu" else tier.dtype)
         loading.prepare_libraries(tier)
         folder = model_files.weights_folder(record.location, record.revision)
         return ClassifierReward(
-            loading.load_classifier(folder, tier, form.dtype or tier.dtype),
+            loading.load_classifier(folder, tier, dtype),
             loading.load_tokenizer(folder),
             form,
             model=record.name,

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from synth_assets.stages.reward_training.accuracy import accuracy_of, against_longer
 from synth_assets.storage.manifests import MANIFEST, file_sha256, read_manifest, write_manifest
 
 pytestmark = pytest.mark.integration
@@ -541,7 +542,57 @@ EFFICIENCY: dict[tuple[str, str], Mutation] = {
     (STUDY, "intervals_hold_their_means"): mean_outside,
 }
 
-MUTATIONS: dict[tuple[str, str], Mutation] = EFFICIENCY | TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
+REWARD = "trained_reward_model"
+
+
+def reward(field: str, **values: object) -> Mutation:
+    """Replace fields of a part of the reward model's record."""
+
+    def mutate(world: World) -> None:
+        record = world.data[REWARD]
+        world.data[REWARD] = replace(record, **{field: replace(getattr(record, field), **values)})
+
+    return mutate
+
+
+def reward_of_the_base(world: World) -> None:
+    folder = world.home / "reward_models" / "reward"
+    shutil.copyfile(world.home / "base_weights" / "model.safetensors", folder / "model.safetensors")
+    fields(REWARD, manifest_sha256=write_manifest(folder, {}))(world)
+
+
+def group_in_both_splits(world: World) -> None:
+    path = world.home / "scored.parquet"
+    scored = pl.read_parquet(path)
+    scored.with_columns(pl.col("group").replace("g30", "g0")).write_parquet(path)
+
+
+def right_by_chance(world: World) -> None:
+    """Every second held-out pair is ranked wrong, and so is every one by its length."""
+    path = world.home / "scored.parquet"
+    even = pl.int_range(pl.len()) % 2 == 0
+    scored = pl.read_parquet(path).with_columns(
+        trained=pl.when(even | (pl.col("fate") == "train")).then(1.0).otherwise(-1.0), longer=-1.0
+    )
+    scored.write_parquet(path)
+    world.data[REWARD] = replace(
+        world.data[REWARD],
+        held_out=accuracy_of(scored, "held_out"),
+        longer=accuracy_of(scored, "held_out", "longer"),
+        against_longer=against_longer(scored),
+    )
+
+
+REWARD_TRAINING: dict[tuple[str, str], Mutation] = {
+    (REWARD, "held_out_accuracy_beats_chance"): right_by_chance,
+    (REWARD, "reward_beats_longer_is_better"): reward("against_longer", p_value=0.06),
+    (REWARD, "accuracies_follow_from_the_pairs"): reward("train", value=0.9),
+    (REWARD, "no_group_in_both_splits"): group_in_both_splits,
+    (REWARD, "reward_model_is_complete"): fields(REWARD, manifest_sha256="0" * 64),
+    (REWARD, "reward_weights_changed"): reward_of_the_base,
+}
+
+MUTATIONS: dict[tuple[str, str], Mutation] = REWARD_TRAINING | EFFICIENCY | TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
 
 OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     (BY_BATCH, "no_replayed_rows", lambda world: world.data[BY_BATCH].update(first=world.data[BY_BATCH][BATCH])),
@@ -590,6 +641,10 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     ("comparison", "metrics_carry_n_and_interval", first_metric(items_sha256="")),
     ("comparison", "control_is_not_a_candidate", fields("comparison", candidate="base")),
     ("comparison", "candidate_was_measured", fields("comparison", failures={"dpo_adapter": "diverged"})),
+    (REWARD, "reward_beats_longer_is_better", reward("against_longer", difference=-0.5)),
+    (REWARD, "accuracies_follow_from_the_pairs", reward("held_out", n=21)),
+    (REWARD, "reward_model_is_complete", lambda world: (world.home / "reward_models/reward/model.bin").touch()),
+    (REWARD, "reward_weights_changed", fields(REWARD, spec={"target_modules": ["k_proj"]})),
     (VARIANT, "variant_was_trained", variant(not_run="nf4 needs bitsandbytes, which is not installed")),
     (VARIANT, "variant_is_what_it_says", variant(spec={"rank": 2, "target_modules": ["v_proj"]})),
     (VARIANT, "variant_is_what_it_says", extra_file("notes.txt")("variant")),
