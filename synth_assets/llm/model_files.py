@@ -106,8 +106,8 @@ def local_folder(location: str) -> Path | None:
     if REPOSITORY.fullmatch(location) and not location.startswith("."):
         return None
     raise ModelFilesError(
-        f"{redact(location)!r} must be a local folder, `home:` and a folder below SYNTH_HOME, a hub repository "
-        "(owner/name, owner/name@revision), or a name listed by `synth models`"
+        f"{redact(location)!r} must be a local folder, a hub repository (owner/name, owner/name@revision), `home:` "
+        "and a folder below SYNTH_HOME, or a name listed by `synth models`"
     )
 
 
