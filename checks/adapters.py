@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from checks.sentences import sentence
 from resources.storage import SynthHome
 from synth_assets.schemas.records import AdapterRecord
 from synth_assets.storage.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
@@ -103,6 +104,13 @@ DESCRIPTIONS = {
     "a_small_share_was_trained": "Some but not all parameters were trained.",
     "loss_fell": "The loss of the last tenth of the steps is below that of the first tenth.",
     "chosen_became_likelier": "At the end the policy prefers the chosen responses more than the reference does.",
+}
+RETRAIN = "Delete the folder of the adapter under SYNTH_HOME/adapters and run again: it is trained anew"
+UNSTABLE = "Lower the learning rate of this adapter, or train longer: synth run --set ADAPTER.learning_rate=..."
+REMEDIES = {
+    "training_succeeded": "Correct the cause that the message names and run again; finished work is kept",
+    **dict.fromkeys(("loss_is_finite", "curve_is_finite", "loss_fell", "chosen_became_likelier"), UNSTABLE),
+    "target_modules_are_adapted": "Correct the modules: synth run --set ADAPTER.target_modules=[...]",
 }
 WARNINGS = {"loss_fell", "chosen_became_likelier"}
 LORA_ADAPTERS = tuple(name for method in METHODS.values() if method.is_lora for name in method.adapters)
@@ -252,18 +260,37 @@ def adapter_checks(asset: str) -> dg.AssetChecksDefinition:
     def from_scratch(
         context: dg.AssetCheckExecutionContext, home: SynthHome, adapter: AdapterRecord
     ) -> Iterator[dg.AssetCheckResult]:
-        yield from _results(context, asset, problems(adapter, home.root()))
+        yield from _results(context, asset, problems(adapter, home.root()), measurements(adapter))
 
     def from_another(
         context: dg.AssetCheckExecutionContext, home: SynthHome, adapter: AdapterRecord, continued: AdapterRecord
     ) -> Iterator[dg.AssetCheckResult]:
-        yield from _results(context, asset, problems(adapter, home.root(), continued))
+        yield from _results(context, asset, problems(adapter, home.root(), continued), measurements(adapter))
 
     return decorate(from_another if start else from_scratch)
 
 
+def measurements(record: AdapterRecord) -> dict[str, str]:
+    """Return the measured value of the checks that read one from the record."""
+    return {
+        "training_succeeded": f"trained in {record.seconds:,.0f} s",
+        "loss_is_finite": f"last loss {record.final_loss:.4g}",
+        "trained_count_is_the_closed_form": f"{record.trainable_parameters:,} trained parameters",
+        "a_small_share_was_trained": f"{record.trainable_parameters:,} of {record.total_parameters:,} parameters",
+    }
+
+
+def _sentence(asset: str, name: str, problem: str, measured: Mapping[str, str]) -> str:
+    """Return what a check found and expected; with a problem, also the remedy."""
+    if problem:
+        remedy = REMEDIES.get(name, RETRAIN).replace("ADAPTER", asset)
+        return sentence(problem, f"expected: {DESCRIPTIONS[name].rstrip('.')}", remedy, passed=False)
+    value = f" Measured: {measured[name]}." if name in measured else ""
+    return f"{DESCRIPTIONS[name]}{value}"
+
+
 def _results(
-    context: dg.AssetCheckExecutionContext, asset: str, problems_of: Mapping[str, str]
+    context: dg.AssetCheckExecutionContext, asset: str, problems_of: Mapping[str, str], measured: Mapping[str, str]
 ) -> Iterator[dg.AssetCheckResult]:
     for name in sorted(key.name for key in context.selected_asset_check_keys):
         yield dg.AssetCheckResult(
@@ -271,7 +298,7 @@ def _results(
             check_name=name,
             passed=not problems_of[name],
             severity=dg.AssetCheckSeverity.WARN if name in WARNINGS else dg.AssetCheckSeverity.ERROR,
-            description=problems_of[name][:MAX_SHOWN_CHARACTERS] or None,
+            description=_sentence(asset, name, problems_of[name][:MAX_SHOWN_CHARACTERS], measured),
         )
 
 

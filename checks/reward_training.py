@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from checks.grouping import checks_of
+from checks.sentences import none_allowed, sentence
 from resources.inference import Inference
 from resources.storage import SynthHome
 from synth_assets.schemas.records import ModelRecord
@@ -21,6 +22,7 @@ CHANCE = 0.5
 MAX_P_VALUE = 0.05
 MAX_COMPARED = 16  # weight matrices; LoRA changes all matrices of its modules or none
 MAX_SHOWN = 5
+RETRAIN = "Train again: synth reward --set trained_reward_model.force=true"
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 
@@ -28,11 +30,15 @@ def held_out_accuracy_beats_chance(trained_reward_model: TrainedReward) -> dg.As
     """Check that the confidence interval of the accuracy on held-out pairs is above CHANCE."""
     accuracy = trained_reward_model.held_out
     passed = accuracy.low > CHANCE
-    remedy = "" if passed else ". Import more pairs, or train longer (epochs, learning_rate); do not use this model"
     return dg.AssetCheckResult(
         passed=passed,
         severity=WARN,
-        description=f"Held-out accuracy {accuracy.text()}; its lower bound must be above {CHANCE}{remedy}.",
+        description=sentence(
+            f"held-out accuracy {accuracy.text()}",
+            f"its lower bound must be above {CHANCE}",
+            "Import more pairs, or train longer (epochs, learning_rate); do not use this model",
+            passed=passed,
+        ),
         metadata={"accuracy": accuracy.value, "low": accuracy.low, "n": accuracy.n, "limit": CHANCE},
     )
 
@@ -41,12 +47,16 @@ def reward_beats_longer_is_better(trained_reward_model: TrainedReward) -> dg.Ass
     """Check that the model is significantly better than preferring the longer answer, on the same held-out pairs."""
     test, longer = trained_reward_model.against_longer, trained_reward_model.longer
     passed = test.difference > 0 and test.p_value < MAX_P_VALUE
-    remedy = "" if passed else ". Import more pairs, and pairs whose rejected answer is the longer one"
     return dg.AssetCheckResult(
         passed=passed,
         severity=WARN,
-        description=f"Accuracy {trained_reward_model.held_out.value:.3f} against {longer.value:.3f} of preferring the "
-        f"longer answer, n = {test.n}, p = {test.p_value:.3g} ({test.test}); p must be below {MAX_P_VALUE}{remedy}.",
+        description=sentence(
+            f"accuracy {trained_reward_model.held_out.value:.3f} against {longer.value:.3f} of preferring the longer "
+            f"answer, n = {test.n}, p = {test.p_value:.3g} ({test.test})",
+            f"it must be higher, with p below {MAX_P_VALUE}",
+            "Import more pairs, and pairs whose rejected answer is the longer one",
+            passed=passed,
+        ),
         metadata={"difference": test.difference, "p_value": test.p_value, "n": test.n, "limit": MAX_P_VALUE},
     )
 
@@ -57,7 +67,7 @@ def accuracies_follow_from_the_pairs(trained_reward_model: TrainedReward, home: 
     stored = {TRAIN: trained_reward_model.train, HELD_OUT: trained_reward_model.held_out}
     wrong = [f"{split}: expected {expected.text()}, got {accuracy.text()}" for split, accuracy in stored.items()
              if (expected := accuracy_of(scored, split)) != accuracy]  # fmt: skip
-    return _result(wrong, "Materialise trained_reward_model again.")
+    return _result(wrong, "accuracies do not follow from the stored pairs", RETRAIN)
 
 
 def no_group_in_both_splits(trained_reward_model: TrainedReward, home: SynthHome) -> dg.AssetCheckResult:
@@ -65,7 +75,9 @@ def no_group_in_both_splits(trained_reward_model: TrainedReward, home: SynthHome
     scored = read_table(home.root() / trained_reward_model.pairs)
     train, held_out = (scored.filter(fate=split)["group"].unique() for split in (TRAIN, HELD_OUT))
     shared = held_out.filter(held_out.is_in(train.implode())).sort().to_list()
-    return _result(shared, "The accuracy is too high by an unknown amount: materialise trained_reward_model again.")
+    return _result(
+        shared, "groups are trained on and held out", f"The accuracy is too high by an unknown amount. {RETRAIN}"
+    )
 
 
 def reward_model_is_complete(trained_reward_model: TrainedReward, home: SynthHome) -> dg.AssetCheckResult:
@@ -75,9 +87,9 @@ def reward_model_is_complete(trained_reward_model: TrainedReward, home: SynthHom
         read_manifest(folder)
         changed = file_sha256(folder / MANIFEST) != trained_reward_model.manifest_sha256
     except ManifestError as error:
-        return _result([str(error)], "Materialise trained_reward_model again.")
+        return _result([str(error)], "problems with the files", RETRAIN)
     problems = [f"{folder.name}/{MANIFEST} is not the one of the record"] if changed else []
-    return _result(problems, "Materialise trained_reward_model again.")
+    return _result(problems, "problems with the files", RETRAIN)
 
 
 def reward_weights_changed(
@@ -97,7 +109,8 @@ def reward_weights_changed(
         if _equal((path, name), (base[other], other)):
             unchanged.append(name)
     problems = unchanged if compared else [f"no matrix of {', '.join(modules)} in both models"]
-    return _result(problems, "These matrices equal the base's: LoRA had no effect; check target_modules.")
+    what = f"of {compared} compared matrices are those of the base" if compared else "problems with the matrices"
+    return _result(problems, what, "LoRA had no effect: check trained_reward_model.target_modules, then synth reward")
 
 
 def _matrices(folder: Path, modules: tuple[str, ...]) -> dict[str, Path]:
@@ -133,11 +146,11 @@ def _tensor(path: Path, name: str) -> Any:  # noqa: ANN401 - a tensor
         return tensors.get_tensor(name)
 
 
-def _result(problems: list[str], remedy: str) -> dg.AssetCheckResult:
+def _result(problems: list[str], what: str, remedy: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not problems,
         severity=ERROR,
-        description=f"{len(problems)} problems, such as {problems[0]}. {remedy}" if problems else None,
+        description=none_allowed(problems, what, remedy),
         metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:MAX_SHOWN])},
     )
 

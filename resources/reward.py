@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 import numpy as np
 
 from resources.hardware import Hardware
+from resources.inference import Inference
 from synth_assets.evals.program_rewards import program_reward
 from synth_assets.llm import loading, model_files
 from synth_assets.llm.chat_encoding import ChatTemplateError, encode_chat
@@ -139,3 +141,18 @@ class RewardModels(dg.ConfigurableResource):
             revision=record.revision,
             context_tokens=record.context_tokens,
         )
+
+
+def compared_rewards(
+    folder: Path, inference: Inference, rewards: RewardModels
+) -> tuple[RewardModel, RewardModel | None]:
+    """Return the reward model in a folder, loaded as SYNTH_REWARD would, and the one in use.
+
+    The second is None if it is the first, or not on this machine.
+    """
+    hardware = inference.hardware.model_copy(update={"reward": str(folder)})
+    trained = rewards.load(inference.model_copy(update={"hardware": hardware}).resolve("reward"))
+    location = inference.hardware.location("reward")
+    if not location.startswith(model_files.PROGRAM) and model_files.local_folder(location) in (None, folder.resolve()):
+        return trained, None
+    return trained, rewards.load(inference.resolve("reward"))

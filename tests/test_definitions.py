@@ -20,6 +20,7 @@ ASSETS = {
     "benchmarks": {"benchmark_items"},
     "filtering": {
         "recalled_rows",
+        "reviewed_rows",
         "filtered_instructions",
         "rejected_instructions",
         "sft_dataset",
@@ -81,6 +82,13 @@ def test_every_step_that_runs_a_model_is_in_the_gpu_pool(definitions: dg.Definit
     in_pool = {key for key in graph.get_all_asset_keys() if graph.get(key).pools == {GPU_POOL}}
     assert in_pool == expected
     assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 3
+
+
+def test_every_job_schedule_and_sensor_has_a_description(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    jobs = [definitions.resolve_job_def(name) for name in ("pipeline", "study", "promote")]
+    triggers = [*repository.schedule_defs, *repository.sensor_defs, *jobs]
+    assert [trigger.name for trigger in triggers if not trigger.description] == []
 
 
 def test_every_check_has_a_description(definitions: dg.Definitions) -> None:

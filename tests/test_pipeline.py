@@ -143,6 +143,7 @@ def test_every_check_is_evaluated_and_none_fails_with_an_error(deployment: Deplo
     failed = {name: e.description for name, e in first.checks.items() if not e.passed}
     errors = {name for name in failed if first.checks[name].severity == dg.AssetCheckSeverity.ERROR}
     assert not errors, failed
+    assert [name for name, e in first.checks.items() if not (e.description or "").endswith(".")] == []
 
 
 def test_seven_adapters_are_registered_and_one_is_evaluated_for_promotion(

@@ -8,8 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from resources.storage import HOME_PAGES
+from resources.storage import HOME_PAGES, PLAYGROUND, ROWS
 from synth_assets.cli.registry import serving_line
+from synth_assets.cli.report_opening import write_opening
 from synth_assets.cli.session import Session, open_session
 from synth_assets.cli.status import last_evaluations
 from synth_assets.schemas.records import ChampionRecord, Comparison
@@ -33,8 +34,9 @@ NOTES: Mapping[str, str] = {
 
 
 def write_index(session: Session) -> Path:
-    """Write the index page of the session's home; return its path."""
+    """Write the index page of the session's home, and the opening of the last report; return the path of the page."""
     target = session.home / INDEX
+    write_opening(session)
     write_text(target, index_html(session))
     return target
 
@@ -75,14 +77,17 @@ def _is_outdated(session: Session) -> bool:
     page = session.home / INDEX
     if not page.is_file():
         return True
-    newest = session.instance.get_run_records(limit=1)
-    return bool(newest) and (newest[0].end_time or 0.0) > page.stat().st_mtime
+    written = dt.datetime.fromtimestamp(page.stat().st_mtime, dt.UTC)
+    changed = session.instance.get_run_records(dg.RunsFilter(updated_after=written))
+    return any((record.end_time or 0.0) > page.stat().st_mtime for record in changed)
 
 
 def _links(session: Session) -> Iterator[dict[str, str]]:
     report = _metadata(session.instance, "comparison").get("report", "")
     if str(report).startswith(HOME_PAGES):
         yield {"text": "Report of the last comparison", "url": str(report)}
+    yield {"text": "Rows", "url": ROWS}
+    yield {"text": "Playground", "url": PLAYGROUND}
     yield {"text": "Asset graph", "url": "/asset-groups"}
     yield {"text": "Runs", "url": "/runs"}
     yield {"text": "Automation", "url": "/automation"}

@@ -16,4 +16,4 @@ def in_range(option: str, value: int, low: int, high: int | None = None) -> int:
 
 def samples_in_range(samples: int | None) -> int | None:
     """Return the value of --samples. Raises ValueError if it is out of range."""
-    return None if samples is None else in_range("--samples", samples, 1, MAX_SAMPLES)
+    return None if samples is None else in_range("--samples", samples, 0, MAX_SAMPLES)

@@ -11,11 +11,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import PurePath
 
 import dagster as dg
-from rich.console import Console
 
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
-from synth_assets.cli.run import execute
+from synth_assets.cli.execution import JobRun, execute
 from synth_assets.cli.session import Session
+from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.cli.watch import describe
 from synth_assets.cli.workers import run_each
 from synth_assets.orchestration.jobs import PRELOADED
@@ -67,7 +67,7 @@ def study_job_in_process() -> dg.JobDefinition:
     return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("study")
 
 
-def run_study(session: Session, request: Request, console: Console, *, time_again: bool = False) -> bool:
+def run_study(session: Session, request: Request, console: RedactingConsole, *, time_again: bool = False) -> bool:
     """Train the missing variants, measure their latencies and compare them; return True if everything succeeded.
 
     Existing latencies are measured again only with `time_again`.
@@ -89,7 +89,7 @@ def run_study(session: Session, request: Request, console: Console, *, time_agai
         configs[LATENCIES] = {"again": uuid.uuid4().hex}
     config = {"ops": {asset: {"config": fields} for asset, fields in configs.items()}}
     assets = [dg.AssetKey(LATENCIES), dg.AssetKey(FRONTIER)]
-    return execute(session, study_job, config, run_tags(session.tier_name), console, assets) and succeeded
+    return execute(session, JobRun(study_job, config, run_tags(session.tier_name), assets), console) and succeeded
 
 
 def study_text(session: Session) -> str:

@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 from synth_assets.reporting.escaping import escaped, terminal_line
 from synth_assets.reporting.figures import COLUMNS, png
 from synth_assets.reporting.markdown import table
+from synth_assets.reporting.page_parts import (
+    END_OF_OPENING,
+    FILTER,
+    OPENING,
+    PARTS_STYLE,
+    anchor,
+    contents,
+    findings_list,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -89,6 +98,7 @@ class Sample:
 
     prompt: str
     answers: Sequence[tuple[str, str]]
+    one_right: bool = False  # whether exactly one of two answers is right
 
 
 @dataclass(frozen=True)
@@ -123,20 +133,29 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
-    """Render the report as a self-contained HTML page with inline style and figures; all text is escaped."""
-    body = "\n".join(
-        f"<section>\n<h2>{_text(section.title)}</h2>\n{''.join(map(_html_block, section.blocks))}</section>"
-        for section in sections
-    )
+def page(title: str, sections: Sequence[Section], findings: Sequence[str] = ()) -> str:
+    """Render the report as a self-contained HTML page with inline style and figures; all text is escaped.
+
+    The page begins with room for an opening (`page_parts.with_opening`), the findings, and links to the sections.
+    """
+    body = "\n".join(map(_html_section, sections))
+    start = f"{OPENING}{END_OF_OPENING}\n{findings_list(findings)}{contents([section.title for section in sections])}"
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{_text(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{_text(title)}</title>\n<style>{STYLE}{PARTS_STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n<h1>{_text(title)}</h1>\n{start}{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def _html_section(section: Section) -> str:
+    samples = [block for block in section.blocks if isinstance(block, Sample)]
+    can_be_filtered = any(sample.one_right for sample in samples) and not all(sample.one_right for sample in samples)
+    blocks = "".join(map(_html_block, section.blocks))
+    heading = f'<h2 id="{anchor(section.title)}">{_text(section.title)}</h2>'
+    return f"<section>\n{heading}\n{FILTER if can_be_filtered else ''}{blocks}</section>"
 
 
 def _markdown_block(block: Block) -> str:
@@ -170,7 +189,8 @@ def _html_block(block: Block) -> str:
     if isinstance(block, Sample):
         columns = "".join(f"<div><b>{_text(label)}</b><p>{_answer(text)}</p></div>" for label, text in block.answers)
         prompt = f"<b>prompt</b><p>{_answer(block.prompt)}</p>"
-        return f'<div class="sample">{prompt}<div class="answers">{columns}</div></div>\n'
+        kind = "sample one-right" if block.one_right else "sample"
+        return f'<div class="{kind}">{prompt}<div class="answers">{columns}</div></div>\n'
     return _html_table(block)
 
 

@@ -196,6 +196,15 @@ class LastDecision:
 
 
 @dataclass(frozen=True)
+class AuditEntry:
+    """Who requested a decision or a move, when (ISO 8601, UTC) and in which Dagster run."""
+
+    who: str
+    when: str
+    run_id: str
+
+
+@dataclass(frozen=True)
 class ChampionRecord:
     """The version that `@champion` points to and how it became champion; the base model if there is none.
 

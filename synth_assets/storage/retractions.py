@@ -14,6 +14,7 @@ from synth_assets.storage.atomic import write_text
 
 MAX_SHOWN_ROWS = 5  # in the tag of a version
 RECALLED = "recalled"  # rejection reason of a recalled row
+EMPTY_RECALLS = pl.DataFrame(schema=RECALLS)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from synth_assets.schemas.records import ModelRecord
+from synth_assets.schemas.serialization import fingerprint
 from synth_assets.storage.manifests import content_hash
 from synth_assets.training.adapter_store import Recipe, StoredAdapter, last_tokens_per_s, load_or_train
 from synth_assets.training.data import PairExample, encode_pairs
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 REWARD = "reward"
 REWARD_VERSION = 1
 """Version of the code that trains reward models, like `Method.version`."""
+REWARD_CODE_VERSION = fingerprint(REWARD, REWARD_VERSION)  # Dagster's code version of the asset
 HEAD = "score"  # name of the linear head in Transformers' classifiers of causal architectures
 UNUSED_SETTINGS = (
     *("order", "difficulty", "validate_every", "stop_patience", "stop_threshold", "keep_best", "scored_rows"),

@@ -205,7 +205,7 @@ def test_planted_duplicate_keeps_training_from_starting(
     [verdict] = [e for e in result.get_asset_check_evaluations() if not e.passed]
     assert verdict.check_name == key.name
     assert verdict.metadata["shared_instructions"].value == 1
-    assert verdict.description == "shared instructions: 1"
+    assert (verdict.description or "").startswith("shared instructions: 1; none allowed. Materialise")
     assert trained == []
 
 

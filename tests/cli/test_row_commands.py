@@ -17,6 +17,7 @@ from synth_assets.schemas.tables import INSTRUCTIONS, JUDGED, PAIRS, REJECTED, R
 from synth_assets.stages.filtering.preferences import PREFIX
 from synth_assets.stages.generation.import_store import ImportRequest, find_import, import_file, read_import
 from synth_assets.storage.lineage import LineageError
+from synth_assets.storage.reviews import Review, add_review
 
 ATTACK = "\x1b[31mred\x1b[0m " + "<b>" * 200
 
@@ -76,6 +77,11 @@ def test_a_kept_row_shows_its_origin_and_datasets(session: Session) -> None:
     ):
         assert part in text
     assert max(map(len, text.splitlines())) <= WIDTH
+
+
+def test_reviews_are_shown_with_author_and_day(session: Session) -> None:
+    add_review(session.storage.reviews(), Review("aa11", "reject", "ada", "2026-11-28T06:00:00+00:00", "wrong"))
+    assert "review    rejected by ada on 2026-11-28: wrong" in why_text(session, "aa")
 
 
 def test_a_rejected_row_shows_reason_value_and_setting(session: Session) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
-from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.storage.manifests import read_manifest
 
 pytestmark = pytest.mark.integration
@@ -69,9 +68,8 @@ class Run:
 
     def model_versions(self) -> int:
         """Return the number of model versions, which must have distinct fingerprints."""
-        client = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().client
-        versions = client.search_model_versions(f"name = '{MODEL}'")
-        assert len({version.tags["fingerprint"] for version in versions}) == len(versions)
+        versions = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().versions()
+        assert len({tags["fingerprint"] for tags in versions.values()}) == len(versions)
         return len(versions)
 
 

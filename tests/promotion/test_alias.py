@@ -9,8 +9,8 @@ from random import Random
 import polars as pl
 import pytest
 
-from synth_assets.schemas.records import AdapterRecord, ChampionRecord, Clause, Decision, Metric
-from synth_assets.stages.promotion.alias import AuditEntry, apply_decision, moved_by_hand
+from synth_assets.schemas.records import AdapterRecord, AuditEntry, ChampionRecord, Clause, Decision, Metric
+from synth_assets.stages.promotion.alias import apply_decision, moved_by_hand
 from synth_assets.stages.promotion.candidates import APPROVED_BY, CHAMPION, promotion_candidate
 from synth_assets.stages.promotion.policy import PromotionCandidate
 from synth_assets.stages.promotion.rollback import FILES_CLAUSE, RollbackRequest, rollback_decision

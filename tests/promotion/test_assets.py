@@ -35,6 +35,7 @@ from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
 from synth_assets.registry.model_versions import CARD, model_version
 from synth_assets.schemas.records import (
     AdapterRecord,
+    AuditEntry,
     ChampionRecord,
     Clause,
     Comparison,
@@ -44,8 +45,9 @@ from synth_assets.schemas.records import (
 )
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import ITEM_SCORES
-from synth_assets.stages.promotion.alias import AuditEntry, apply_decision, moved_by_hand
-from synth_assets.stages.promotion.assets import PromotionConfig, champion, promotion_decision
+from synth_assets.stages.promotion.alias import apply_decision, moved_by_hand
+from synth_assets.stages.promotion.assets import champion, promotion_decision
+from synth_assets.stages.promotion.config import PromotionConfig
 from synth_assets.stages.promotion.service_history import ServiceHistoryError
 from synth_assets.storage.manifests import content_hash, folder_hash, write_manifest
 from synth_assets.storage.retractions import Recall, add_recalls

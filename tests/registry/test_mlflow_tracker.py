@@ -26,6 +26,7 @@ from synth_assets.registry.metric_verification import verify_metric
 from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
 from synth_assets.registry.model_versions import model_version, model_versions
 from synth_assets.registry.retry import TrackingError
+from synth_assets.registry.version_tags import SHOWN_TAGS
 from synth_assets.schemas.records import AdapterRecord, Metric
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import ITEM_SCORES
@@ -110,6 +111,7 @@ def test_training_creates_a_run_and_a_version(home: Path, tmp_path: Path) -> Non
     assert [(m.step, m.value) for m in tracker.client.get_metric_history(run_id, "loss")] == [(1, 2.0), (2, 1.5)]
     assert run.data.metrics["system/process_memory_megabytes"] > 1
     assert {d.dataset.name: d.dataset.digest for d in run.inputs.dataset_inputs} == dict(record.data_versions)
+    assert set(tracker.registered(version).tags) == {"asset", "role", "batch"}, "the rest is on the logged model"
     tags = tracker.version_tags(version)
     assert {"tier", "method", "role", "fingerprint", "data_version", "dagster.run_id", "manifest_sha256"} <= tags.keys()
     assert model_version(tracker, version).data_versions == record.data_versions
@@ -134,6 +136,49 @@ def test_versions_have_their_data_versions(home: Path, tmp_path: Path) -> None:
     (home / "mlartifacts" / run_id / "artifacts" / "data_versions.json").unlink()
     with pytest.raises((LineageError, TrackingError), match=r"data_versions\.json"):
         model_version(tracker, "1")
+
+
+def test_a_version_shows_at_most_six_tags(home: Path, tmp_path: Path) -> None:
+    tracker = resource(home).tracker()
+    _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
+    tracker.set_alias("champion", version, {"decision": "promoted", "champion.moved_at": "now", "decision.run_id": "r"})
+    tracker.tag_version(version, {"tainted": "1 recalled row", "approved_by": "ada", "score.qa.test.strict": "{}"})
+    assert set(tracker.registered(version).tags) == set(SHOWN_TAGS)
+    tags = tracker.version_tags(version)
+    assert (tags["champion.moved_at"], tags["score.qa.test.strict"], tags["approved_by"]) == ("now", "{}", "ada")
+    assert tracker.versions() == {version: tags}
+    tracker.remove_tag(version, "champion.moved_at")
+    assert "champion.moved_at" not in tracker.version_tags(version)
+
+
+def test_tags_of_an_earlier_release_are_read_and_updated_on_the_version(home: Path, tmp_path: Path) -> None:
+    tracker = resource(home).tracker()
+    record = adapter(tmp_path / "a")
+    _, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
+    for name, value in tracker.version_tags(version).items():  # all of them were on the version
+        tracker.client.set_model_version_tag(MODEL, version, name, value)
+    tracker.client.set_model_version_tag(MODEL, version, "champion.moved_at", "then")
+    tracker.tag_version(version, {"champion.moved_at": "now"})
+    assert tracker.version_tags(version)["champion.moved_at"] == "now"
+    assert tracker.find_version(record.fingerprint) == version
+    assert [each.version for each in model_versions(tracker)] == [version]
+    by_hand = tracker.client.create_model_version(MODEL, source=(tmp_path / "a").as_uri())
+    tracker.tag_version(str(by_hand.version), {"champion.moved_at": "later"})
+    assert tracker.version_tags(str(by_hand.version)) == {"champion.moved_at": "later"}
+
+
+def test_answers_are_a_table_of_the_evaluation_run(home: Path, tmp_path: Path) -> None:
+    tracker = resource(home).tracker()
+    run_id = tracker.log_scores([metric()], ITEMS, {})
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(5)], "prompt": [f"question {n}" for n in range(5)]})
+    for _ in range(2):
+        tracker.log_answers(run_id, ITEMS, items)
+    table = json.loads(Path(tracker.client.download_artifacts(run_id, "answers.json", str(tmp_path))).read_text())
+    assert table["columns"][:4] == ["suite", "item_id", "prompt", "model"]
+    assert len(table["data"]) == 10
+    assert table["data"][0] == ["qa", "i0", "question 0", "lora_adapter", "r", "strict", 1.0, "stop"]
+    tables = json.loads(tracker.client.get_run(run_id).data.tags["mlflow.loggedArtifacts"])
+    assert tables == [{"path": "answers.json", "type": "table"}]
 
 
 def test_remove_tag(home: Path, tmp_path: Path) -> None:
@@ -353,9 +398,60 @@ def test_scores_are_attached_once(home: Path, tmp_path: Path) -> None:
     assert (attached["value"], attached["n"], attached["run_id"]) == (0.75, 4, run_id)
     run = tracker.client.get_run(run_id)
     assert run.info.run_name == "benchmark_scores/2026-W47"
-    assert run.data.metrics["lora_adapter/qa/test/strict"] == 0.75
+    assert run.data.metrics == {"models": 1, "items": 5}
     stored = tracker.client.download_artifacts(run_id, "items.parquet", str(tmp_path))
     assert content_hash(pl.read_parquet(stored)) == content_hash(ITEMS)
+
+
+def test_scores_have_the_same_name_on_every_model(home: Path, tmp_path: Path) -> None:
+    tracker = resource(home).tracker(batch="2026-W47")
+    run_id, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
+    both = pl.concat([ITEMS, ITEMS.with_columns(model=pl.lit("base"), fingerprint=pl.lit("r1"), score=0.5)])
+    mine = both.filter(model="lora_adapter")
+    claims = [replace(metric(items=mine), items_sha256=content_hash(both))]
+    low, high = claims[0].ci_low, claims[0].ci_high
+    half = estimate([0.5] * 5, [f"c{n}" for n in range(5)])
+    claims.append(
+        replace(
+            claims[0],
+            model="base",
+            value=half.value,
+            n=half.n,
+            ci_low=half.low,
+            ci_high=half.high,
+            interval=half.method,
+        )
+    )
+    for _ in range(2):  # a repeated call adds nothing
+        evaluation = tracker.log_scores(claims, both, {"lora_adapter": version})
+    other_data = [replace(claim, data_hash="other") for claim in claims]  # other items changed, these did not
+    assert tracker.log_scores(other_data, both, {"lora_adapter": version}) == evaluation
+    client = tracker.client
+    trained = client.get_run(run_id)
+    expected = {"": 0.75, "_low": low, "_high": high, "_n": 4.0}
+    assert {name: trained.data.metrics[f"qa/test/strict{name}"] for name in expected} == expected
+    assert len(client.get_metric_history(run_id, "qa/test/strict")) == 1
+
+    models = {model.name: model for model in client.search_logged_models([tracker.experiment])}
+    assert set(models) == {"lora_adapter", "base_model"}
+    scores = {
+        (name, score.key): (score.value, score.dataset_name, score.dataset_digest)
+        for name, model in models.items()
+        for score in model.metrics or []
+    }
+    assert scores["lora_adapter", "qa/test/strict"] == (0.75, "evaluation_items", "d")
+    assert scores["base_model", "qa/test/strict"] == (0.5, "evaluation_items", "d")
+    assert len(scores) == 8
+    base_run = client.get_run(models["base_model"].source_run_id)
+    assert (base_run.info.run_name, base_run.info.status) == ("base_model/r1", "FINISHED")
+    assert [output.model_id for output in trained.outputs.model_outputs] == [models["lora_adapter"].model_id]
+    (data,) = [used.dataset for used in trained.inputs.dataset_inputs if used.dataset.name == "evaluation_items"]
+    assert json.loads(data.profile) == {"num_rows": 5, "rows_by_split": {"test": 5}, "nulls": {}}
+    assert [column["name"] for column in json.loads(data.schema)["mlflow_colspec"]] == [
+        *("suite", "split", "item_id", "cluster")
+    ]
+    scored = {used.model_id for used in client.get_run(evaluation).inputs.model_inputs}
+    assert scored == {model.model_id for model in models.values()}
 
 
 @pytest.mark.parametrize(

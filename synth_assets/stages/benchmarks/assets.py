@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from resources.asset_metadata import presented
 from resources.hardware import Hardware
 from resources.storage import SynthHome
 from synth_assets.evals.suite import item_table, items_of, null_scores
@@ -35,16 +36,18 @@ def benchmark_items(config: BenchmarksConfig, hardware: Hardware, home: SynthHom
     return dg.MaterializeResult(
         value=items,
         data_version=dg.DataVersion(version),
-        metadata={
-            "dagster/row_count": items.height,
-            "items": dg.MetadataValue.md(_counts(items)),
-            "null_models": dg.MetadataValue.json(
-                {name: null_scores(SUITES[name], items_of(rows)) for name, rows in _by_suite(test).items()}
-            ),
-            "sample": dg.MetadataValue.md(
-                escaped_sample(test.head(SAMPLE_ROWS).select("suite", "prompt", "answer").iter_rows(named=True))
-            ),
-        },
+        metadata=presented(
+            {
+                "dagster/row_count": items.height,
+                "items": dg.MetadataValue.md(_counts(items)),
+                "null_models": dg.MetadataValue.json(
+                    {name: null_scores(SUITES[name], items_of(rows)) for name, rows in _by_suite(test).items()}
+                ),
+                "sample": dg.MetadataValue.md(
+                    escaped_sample(test.head(SAMPLE_ROWS).select("suite", "prompt", "answer").iter_rows(named=True))
+                ),
+            }
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from resources.asset_metadata import presented
 from resources.hardware import Role
 from resources.inference import Inference
 from synth_assets.schemas.records import ModelRecord
@@ -29,7 +30,7 @@ def reward_model(inference: Inference) -> dg.MaterializeResult:
 
 def _resolved(inference: Inference, role: Role) -> dg.MaterializeResult[ModelRecord]:
     record = inference.resolve(role)
-    metadata = {**asdict(record), "size": inference.hardware.size(role).text()}
+    version, metadata = record.revision, {**asdict(record), "size": inference.hardware.size(role).text()}
     if role != "reward":
         metadata["chat_template"] = inference.template_source(record)
-    return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.revision), metadata=metadata)
+    return dg.MaterializeResult(value=record, data_version=dg.DataVersion(version), metadata=presented(metadata))

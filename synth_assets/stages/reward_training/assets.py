@@ -1,55 +1,24 @@
 """Asset of the stage reward_training: a reward model trained on preference pairs, measured on held-out pairs."""
 
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import dagster as dg
 import polars as pl
-from pydantic import Field
 
 from resources.check_results import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
-from resources.reward import RewardModels
-from resources.spec_config import config_of
-from resources.step_meter import BudgetConfig, step_meter
+from resources.reward import RewardModels, compared_rewards
 from resources.tracking import MlflowTracking
-from synth_assets.llm.model_files import PROGRAM, local_folder
-from synth_assets.llm.protocols import RewardModel
-from synth_assets.registry.dataset_runs import log_dataset
+from resources.training import trainer
 from synth_assets.schemas.records import ModelRecord
-from synth_assets.schemas.serialization import fingerprint
-from synth_assets.stages.reward_training.accuracy import (
-    CURRENT,
-    LONGER,
-    TrainedReward,
-    accuracy_of,
-    against_longer,
-    numbers_of,
-    score_pairs,
-)
-from synth_assets.stages.reward_training.pairs import HELD_OUT, TRAIN, split_pairs
-from synth_assets.storage.manifests import folder_hash
-from synth_assets.training.adapter_store import StoredAdapter
-from synth_assets.training.budget import UNLIMITED, tighter
-from synth_assets.training.plan import CHECKPOINT_EVERY_S, TrainingContext
-from synth_assets.training.reward import REWARD, REWARD_VERSION, UNUSED_SETTINGS, train_or_load_reward
-from synth_assets.training.specs import RewardSpec
+from synth_assets.stages.reward_training.config import RewardTrainingConfig
+from synth_assets.stages.reward_training.metadata import reward_metadata
+from synth_assets.stages.reward_training.pairs import split_pairs, training_pairs, without_recalled
+from synth_assets.stages.reward_training.record import data_version_of, log_trained_reward, measured_reward
+from synth_assets.training.reward import REWARD_CODE_VERSION, train_or_load_reward
 
-ASSET = "trained_reward_model"
 STORE = "reward_models"  # folder of SYNTH_HOME
-HELD_OUT_SHARE = 0.2
-
-
-class RewardTrainingConfig(BudgetConfig, config_of(RewardSpec, leave_out=UNUSED_SETTINGS)):
-    """Settings of one training of a reward model."""
-
-    held_out_share: float = Field(
-        HELD_OUT_SHARE, gt=0, lt=1, description="Share of the pairs that measure the accuracy instead of training."
-    )
-    force: bool = Field(False, description="Train again although the reward model exists.")
-    checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0, description="Seconds between checkpoints.")
 
 
 @dg.asset(
@@ -57,7 +26,7 @@ class RewardTrainingConfig(BudgetConfig, config_of(RewardSpec, leave_out=UNUSED_
     kinds={"peft", "trl"},
     owners=["team:training"],
     pool=GPU_POOL,
-    code_version=fingerprint(REWARD, REWARD_VERSION),
+    code_version=REWARD_CODE_VERSION,
 )
 def trained_reward_model(
     context: dg.AssetExecutionContext,
@@ -73,103 +42,16 @@ def trained_reward_model(
 
     `SYNTH_REWARD=home:reward_models/<fingerprint>` makes it the deployment's reward model.
     """
-    spec, inference = inference.hardware.spec(RewardSpec(), config), inference.quantised("none")
-    kept = filtered_preferences.join(recalled_rows.select("row_id"), on="row_id", how="anti", maintain_order="left")
-    pairs = split_pairs(kept, config.held_out_share, spec.seed)
-    request = spec, base_model, pairs.filter(split=TRAIN).drop("split")
-    training = _training_context(context, config, inference, tracking)
+    home, spec, inference = tracking.home, config.spec_for(inference.hardware), inference.quantised("none")
+    pairs = split_pairs(without_recalled(filtered_preferences, recalled_rows), config.held_out_share, spec.seed)
+    training = trainer(context, inference, home, config).context
+    training = replace(training, store=home.root() / STORE, shards=home.shards(STORE))
+    request = spec, base_model, training_pairs(pairs)
     stored = train_or_load_reward(request, training, lambda: inference.load_base(base_model), force=config.force)
-    current = _current_reward(inference, stored.folder)
-    scored = score_pairs(
-        pairs, _reward_in(stored.folder, inference, rewards), rewards.load(current) if current else None
-    )
-    record = _record(stored, scored, base_model, current, tracking)
-    record = replace(record, spec=asdict(spec), data_versions=upstream_versions(context))
-    return _result(context, record, stored, inference, tracking)
-
-
-def _training_context(
-    context: dg.AssetExecutionContext, config: RewardTrainingConfig, inference: Inference, tracking: MlflowTracking
-) -> TrainingContext:
-    home, tier = tracking.home, inference.hardware.limits()
-    return TrainingContext(
-        home.root(),
-        home.root() / STORE,
-        home.shards(STORE),
-        tier,
-        context.log.info,
-        budget=tighter(UNLIMITED, step_meter(context, tier, config).budget.tightest()),
-        checkpoint_every_s=config.checkpoint_every_s,
-    )
-
-
-def _reward_in(folder: Path, inference: Inference, rewards: RewardModels) -> RewardModel:
-    """Load the reward model in a folder as SYNTH_REWARD would."""
-    hardware = inference.hardware.model_copy(update={"reward": str(folder)})
-    return rewards.load(inference.model_copy(update={"hardware": hardware}).resolve("reward"))
-
-
-def _current_reward(inference: Inference, trained: Path) -> ModelRecord | None:
-    """Return the reward model in use if it is on this machine and another one than the trained; else None."""
-    location = inference.hardware.location("reward")
-    if not location.startswith(PROGRAM) and local_folder(location) in (None, trained.resolve()):
-        return None
-    return inference.resolve("reward")
-
-
-def _record(
-    stored: StoredAdapter,
-    scored: pl.DataFrame,
-    base: ModelRecord,
-    current: ModelRecord | None,
-    tracking: MlflowTracking,
-) -> TrainedReward:
-    """Return the record with accuracies, storing the scored pairs."""
-    return TrainedReward(
-        fingerprint=stored.fingerprint,
-        path=tracking.home.relative(stored.folder),
-        pairs=tracking.home.leave_row_manifest(ASSET, folder_hash(stored.folder), scored),
-        manifest_sha256=stored.manifest_sha256,
-        base=base.name,
-        base_revision=base.revision,
-        spec={},
-        train=accuracy_of(scored, TRAIN),
-        held_out=accuracy_of(scored, HELD_OUT),
-        longer=accuracy_of(scored, HELD_OUT, LONGER),
-        against_longer=against_longer(scored),
-        current_model=current.name if current else "",
-        current=accuracy_of(scored, HELD_OUT, CURRENT) if current else None,
-    )
-
-
-def _result(
-    context: dg.AssetExecutionContext,
-    record: TrainedReward,
-    stored: StoredAdapter,
-    inference: Inference,
-    tracking: MlflowTracking,
-) -> dg.MaterializeResult:
-    """Log the model to MLflow and return the result with metadata."""
-    outcome, version = stored.outcome, folder_hash(stored.folder)
-    numbers = numbers_of(record)
-    facts = {"final_loss": outcome.final_loss, "seconds": outcome.seconds, "tokens_per_s": outcome.tokens_per_s}
-    tracker = tracking.tracker(context, tier=inference.hardware.name())
-    run_id = log_dataset(tracker, ASSET, version, numbers | facts, stored.folder)
-    record = replace(record, mlflow_run_id=run_id)
-    metadata: dict[str, Any] = {
-        **numbers,
-        **facts,
-        "held_out": record.held_out.text(),
-        "longer_is_better": record.longer.text(),
-        **({"reward_model_in_use": f"{record.current_model}: {record.current.text()}"} if record.current else {}),
-        "difference_from_longer_p_value": record.against_longer.p_value,
-        "use": f"export SYNTH_REWARD={record.location}",
-        "tokens": outcome.tokens,
-        "steps": outcome.steps,
-        "trained_before": stored.reused,
-        "spec": dg.MetadataValue.json(dict(record.spec)),
-        "events": dg.MetadataValue.json(outcome.events[-20:]),
-        "mlflow": dg.MetadataValue.url(tracking.run_url(run_id)),
-    }
-    context.log.info(f"held-out accuracy {record.held_out.text()}; to use the model: {metadata['use']}")
-    return dg.MaterializeResult(value=record, data_version=dg.DataVersion(version), metadata=metadata)
+    models = compared_rewards(stored.folder, inference, rewards)
+    record = measured_reward((spec, base_model, pairs), stored, models, home.leave_row_manifest, home.relative)
+    record = replace(record, data_versions=upstream_versions(context))
+    record = log_trained_reward(tracking.tracker(context, tier=inference.hardware.name()), record, stored)
+    context.log.info(f"held-out accuracy {record.held_out.text()}; to use it: SYNTH_REWARD={record.location}")
+    metadata = reward_metadata(record, stored, tracking.run_url(record.mlflow_run_id))
+    return home.record_result(record, data_version_of(stored), metadata)

@@ -40,6 +40,16 @@ def split_pairs(pairs: pl.DataFrame, held_out_share: float, seed: int) -> pl.Dat
     return pairs.with_columns(split=side).sort("pair_id")
 
 
+def without_recalled(pairs: pl.DataFrame, recalled: pl.DataFrame) -> pl.DataFrame:
+    """Return PAIRS without those of recalled rows, in order."""
+    return pairs.join(recalled.select("row_id"), on="row_id", how="anti", maintain_order="left")
+
+
+def training_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return the pairs to train on of `split_pairs`, without their split."""
+    return pairs.filter(split=TRAIN).drop("split")
+
+
 def _held_out_groups(groups: pl.Series, share: float, seed: int) -> list[str]:
     sizes = groups.value_counts(name="pairs").sort("group")
     remaining = max(round(share * len(groups)), 1)

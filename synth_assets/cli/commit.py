@@ -1,0 +1,19 @@
+"""The commit of the code that a command runs, recorded with its runs."""
+
+import subprocess
+from importlib.metadata import version
+
+from resources.deployment import PROJECT
+
+COMMIT = "commit"  # tag of runs that `synth run` starts
+
+
+def present_commit() -> str:
+    """Return the commit of the project, or its version where it is installed without a repository."""
+    release = f"version {version('synth-assets')}"
+    try:
+        command = ["git", "rev-parse", "--short=12", "HEAD"]
+        done = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return release
+    return f"{done.stdout.strip()}, {release}"
