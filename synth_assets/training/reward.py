@@ -26,6 +26,7 @@ from synth_assets.training.preconditions import (
     stores_inputs_first,
 )
 from synth_assets.training.specs import RewardSpec
+from synth_assets.training.trl_private import reward_trainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -177,10 +178,6 @@ def _trainer(
     scratch: Path,
 ) -> "RewardTrainer":
     from trl.trainer.reward_config import RewardConfig
-    from trl.trainer.reward_trainer import RewardTrainer
-
-    class PairTrainer(TrainerMixin, RewardTrainer):
-        """Reward trainer for tokenised pairs."""
 
     model, tokenizer = adapted
     arguments = RewardConfig(
@@ -190,7 +187,9 @@ def _trainer(
         max_length=None,  # encode_pairs has rejected longer pairs
         **trainer_arguments(spec, setup, validates=False),
     )
-    return PairTrainer(model=model, args=arguments, train_dataset=_table(examples), processing_class=tokenizer)
+    return reward_trainer(TrainerMixin)(
+        model=model, args=arguments, train_dataset=_table(examples), processing_class=tokenizer
+    )
 
 
 def _table(examples: Sequence[PairExample]) -> "Dataset":

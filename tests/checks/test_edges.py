@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -16,8 +15,7 @@ from checks.leakage import normalised, prompt_key, shared
 from checks.models import MAX_PROBES, MIN_PREFERRED_RATE, probe_pairs, reward_model_is_sane
 from checks.promotion import champion_follows_the_decision
 from synth_assets.schemas.records import ModelRecord
-
-World = Any  # the fixture of conftest.py, which cannot be imported
+from tests.support.world import World
 
 
 def texts(*instructions: str) -> pl.LazyFrame:
@@ -117,6 +115,12 @@ def test_weights_of_no_known_precision_and_no_weights_are_refused(tmp_path: Path
         read_weights(tmp_path)
     write_safetensors(tmp_path / "adapter_model.safetensors", {"packed": ("U8", [1], b"\x01")})
     with pytest.raises(ValueError, match=r"packed must be one of .*, got U8"):
+        read_weights(tmp_path)
+
+
+def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors is no valid safetensors file: "):
         read_weights(tmp_path)
 
 

@@ -28,6 +28,7 @@ from synth_assets.schemas.serialization import to_json
 from synth_assets.storage.lineage import LineageError
 from synth_assets.storage.manifests import folder_hash, write_manifest
 from synth_assets.storage.retractions import Recall, add_recalls
+from tests.support.records import make_adapter
 
 CONSOLE = RedactingConsole(quiet=True)
 BASE = ModelRecord("base", "owner/base", "r", "embedded", 512)
@@ -40,9 +41,13 @@ def adapter(home: SynthHome, number: int) -> AdapterRecord:
     folder.mkdir()
     save_file({"weight": np.full(2, number, np.float32)}, folder / "adapter_model.safetensors")
     write_manifest(folder, {})
-    record = AdapterRecord(
-        *("lora_adapter", "lora", "candidate", key, f"adapters/{key}", "m", "", "", "base", "r"),
-        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
+    record = make_adapter(
+        fingerprint=key,
+        path=f"adapters/{key}",
+        manifest_sha256="m",
+        spec={"rank": 2},
+        data_versions={"sft_dataset": "v"},
+        peak_memory_bytes=3,
     )
     tracker = MlflowTracking(home=home).tracker()
     run_id, version = tracker.log_training(record, folder, [], {"batch": f"week-{number}"})

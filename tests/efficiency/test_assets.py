@@ -1,6 +1,5 @@
 """Three tiny variants through Dagster on the embedded models, from stored tables to the report."""
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.stages.efficiency import variants
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.variants import Variant
+from tests.support import small_deployment
 
 pytestmark = pytest.mark.integration
 
@@ -73,12 +73,6 @@ def rows() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("study")
-    program = Path(__file__).parents[1] / "small_deployment.py"
-    spec = importlib.util.spec_from_file_location("small_deployment", program)
-    assert spec is not None
-    assert spec.loader is not None
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
     tables = home / "tables"
     tables.mkdir()
     rows().write_parquet(tables / "sft_dataset.parquet")
@@ -88,9 +82,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTH_HOME", str(home))
         patch.setenv("DAGSTER_HOME", str(home / "dagster"))
-        small.write_instance_settings(home)
+        small_deployment.write_instance_settings(home)
         with dg.DagsterInstance.get() as instance:
-            yield Deployment(home, small.study_in_process(), instance)
+            yield Deployment(home, small_deployment.study_in_process(), instance)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from synth_assets.storage.manifests import read_manifest
 
 pytestmark = pytest.mark.integration
 
-PROGRAM = Path(__file__).parents[1] / "small_deployment.py"
+PROGRAM = Path(__file__).parents[1] / "support" / "small_deployment.py"
 BATCH = "b1"
 SEED = 7
 LIMIT_S = 580

@@ -16,6 +16,7 @@ from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.generation.magpie import generate
 from synth_assets.stages.generation.seeds import row_seed
 from synth_assets.stages.generation.spec import MagpieSpec
+from tests.support.fakes import silent
 
 SPEC = MagpieSpec(samples=100, max_instruction_tokens=8, max_response_tokens=9)
 
@@ -62,10 +63,6 @@ class Teacher:
 @pytest.fixture
 def teacher() -> Teacher:
     return Teacher()
-
-
-def silent(_: str) -> None:
-    return None
 
 
 def make(teacher: Teacher, folder: Path, spec: MagpieSpec = SPEC, batch: str = "first") -> pl.DataFrame:

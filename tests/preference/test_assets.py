@@ -1,71 +1,26 @@
-from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import polars as pl
 import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.reward import RewardModels
 from resources.storage import AssetStorage, SynthHome
-from synth_assets.llm.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
+from synth_assets.llm.protocols import TextGenerator
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
 from synth_assets.stages.preference.assets import preference_pairs, response_candidates
 from synth_assets.storage.manifests import content_hash
 from synth_assets.storage.retractions import Recall, add_recalls, recalls_in_force
+from tests.support.fakes import DigitRewards, Echo
 
 ROWS = 20
 
 
-class Echo:
-    """A teacher that says its seed."""
-
-    model, revision, engine, context_tokens = "echo", "r1", "fake 1", 256
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return [1]
-
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        return self.encode_chat(messages)
-
-    def encode_template(self, template: str) -> list[int]:
-        return [2]
-
-    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
-        return [Completion(f"<b>{seed}", "stop", 1, 2) for seed in seeds]
-
-
-class LastDigit:
-    """The reward is the last digit of the response."""
-
-    model, revision = "digit", "r1"
-
-    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        return np.array([float(response[-1]) for _, response in pairs])
-
-
-class NoReward(LastDigit):
-    """A reward model that overflowed."""
-
-    revision = "broken"
-
-    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        return np.full(len(pairs), np.nan)
-
-
 class EchoInference(Inference):
     def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
-        return Echo()
-
-
-class DigitRewards(RewardModels):
-    broken: bool = False
-
-    def load(self, record: ModelRecord) -> RewardModel:
-        return NoReward() if self.broken else LastDigit()
+        return Echo("<b>")
 
 
 @dg.asset

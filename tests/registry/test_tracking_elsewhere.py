@@ -9,6 +9,7 @@ from resources.tracking import MlflowTracking
 from synth_assets.embedded import model_path
 from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.schemas.records import AdapterRecord
+from tests.support.records import make_adapter
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.is_gradient_checkpointing:FutureWarning")
@@ -41,7 +42,11 @@ def test_the_champion_loads_by_its_alias(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def lora_record() -> AdapterRecord:
-    return AdapterRecord(
-        *("lora_adapter", "lora", "candidate", "f1", "adapters/f1", "m", "", "", "base", "r"),
-        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
+    return make_adapter(
+        fingerprint="f1",
+        path="adapters/f1",
+        manifest_sha256="m",
+        spec={"rank": 2},
+        data_versions={"sft_dataset": "v"},
+        peak_memory_bytes=3,
     )

@@ -1,6 +1,5 @@
 """The job `reward` on the embedded models, from stored pairs to a reward model that the deployment uses."""
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from synth_assets.cli.session import Session
 from synth_assets.schemas.serialization import from_json, to_json
 from synth_assets.schemas.tables import PAIRS, RECALLS
 from synth_assets.stages.reward_training.accuracy import TrainedReward
+from tests.support import small_deployment
 
 pytestmark = pytest.mark.integration
 
@@ -59,7 +59,7 @@ def planted(pairs: int, *, shuffled: bool = False) -> pl.DataFrame:
     """
     numbers = range(pairs)
     answers = [f"The ball of number {i} is {COLOURS[i % 5]}" for i in numbers]
-    polite, rude = ([f"{answer}, {end}." for answer in answers] for end in ("thanks", "idiot"))
+    polite, rude = ([f"{answer}, {end}." for answer in answers] for end in ("thanks", "stupid"))
     swapped = [shuffled and i % 2 == 1 for i in numbers]
     columns = {
         "pair_id": [f"p{i:03}" for i in numbers],
@@ -76,12 +76,6 @@ def planted(pairs: int, *, shuffled: bool = False) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("reward")
-    program = Path(__file__).parents[1] / "small_deployment.py"
-    spec = importlib.util.spec_from_file_location("small_deployment", program)
-    assert spec is not None
-    assert spec.loader is not None
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
     tables = home / "tables"
     tables.mkdir()
     recalls = {"row_id": [RECALLED], "reason": ["wrong"], "by": ["a person"], "at": ["2026-11-28T00:00:00+00:00"]}
@@ -91,9 +85,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTH_HOME", str(home))
         patch.setenv("DAGSTER_HOME", str(home / "dagster"))
-        small.write_instance_settings(home)
+        small_deployment.write_instance_settings(home)
         with dg.DagsterInstance.get() as instance:
-            definitions = small.small_definitions(dg.in_process_executor)
+            definitions = small_deployment.small_definitions(dg.in_process_executor)
             yield Deployment(home, definitions.resolve_job_def("reward"), instance)
 
 

@@ -39,7 +39,7 @@ def planted(pairs: int, start: int = 0) -> pl.DataFrame:
             "history": [[] for _ in numbers],
             "instruction": [f"What colour has ball {i}?" for i in numbers],
             "chosen": [f"{answer}, thanks." for answer in answers],
-            "rejected": [f"{answer}, idiot." for answer in answers],
+            "rejected": [f"{answer}, stupid." for answer in answers],
         },
         schema_overrides={"history": pl.List(TURN)},
     )

@@ -23,6 +23,7 @@ from synth_assets.training import (
     schedules,
     selection,
     sft,
+    trl_private,
 )
 from synth_assets.training.methods import METHODS, REFERENCE, REFERENCE_VERSION
 from synth_assets.training.reward import REWARD, REWARD_VERSION
@@ -33,7 +34,7 @@ VERSIONS = {method.key: method.version for method in METHODS.values()} | {
 }
 DIGESTS = Path(__file__).with_name("code_digests.json")
 TOKENS = (chat_encoding, data, loading, engine)  # loading models and tokenising rows
-LOOP = (*TOKENS, batches, difficulty, fitting, logprobs, loop, memory, schedules, selection)
+LOOP = (*TOKENS, batches, difficulty, fitting, logprobs, loop, memory, schedules, selection, trl_private)
 CODE: dict[str, tuple[ModuleType, ...]] = {
     "lora": (*LOOP, sft),
     "prompt_tuning": (*LOOP, sft, prompt_tuning),
