@@ -196,8 +196,8 @@ def reward(
 
     Run the command again to resume a training that was stopped.
     """
+    from synth_assets.cli.execution import StoppedError
     from synth_assets.cli.reward import reward_text, run_reward
-    from synth_assets.cli.run import StoppedError
     from synth_assets.cli.session import open_session
 
     session = open_session(tier)
@@ -208,7 +208,6 @@ def reward(
         console.print(str(error))
         raise typer.Exit(EXIT_STOPPED) from None
     if not succeeded:
-        console.print("The run failed; see the lines marked FAILED. Run again to resume.")
         raise typer.Exit(EXIT_FAILED)
     console.print(reward_text(session), markup=False)
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import dagster as dg
-from rich.console import Console
 
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
-from synth_assets.cli.run import execute
+from synth_assets.cli.execution import JobRun, execute
 from synth_assets.cli.session import Session
 from synth_assets.cli.settings import ops_for
+from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.stages.reward_training.accuracy import TrainedReward
 from synth_assets.stages.reward_training.pairs import REMEDY
 
@@ -23,7 +23,7 @@ def reward_job() -> dg.JobDefinition:
     return defs().resolve_job_def("reward")
 
 
-def run_reward(session: Session, settings: Sequence[str], console: Console) -> bool:
+def run_reward(session: Session, settings: Sequence[str], console: RedactingConsole) -> bool:
     """Train the reward model; return True if every step succeeded.
 
     Args:
@@ -45,7 +45,8 @@ def run_reward(session: Session, settings: Sequence[str], console: Console) -> b
     close_dead_runs(session.instance)
     session.limit_model_steps()
     tags = {"tier": session.tier_name, "trigger": TRIGGER, PROCESS_TAG: this_process()}
-    return execute(session, reward_job, config, tags, console)
+    resume = ["synth", "reward", *(part for setting in settings for part in ("--set", setting))]
+    return execute(session, JobRun(reward_job, config, tags, resume=resume), console)
 
 
 def reward_text(session: Session) -> str:

@@ -116,7 +116,7 @@ def against_longer(scored: pl.DataFrame) -> PairedTest:
 
 def numbers_of(record: TrainedReward) -> dict[str, float]:
     """Return the accuracies with intervals and numbers of pairs, for metadata and MLflow."""
-    parts = {TRAIN: record.train, HELD_OUT: record.held_out, LONGER: record.longer, CURRENT: record.current}
+    parts = {HELD_OUT: record.held_out, TRAIN: record.train, LONGER: record.longer, CURRENT: record.current}
     numbers: dict[str, float] = {}
     for name, accuracy in parts.items():
         if accuracy:
