@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from synth_assets.registry.mlflow_tracker import MlflowTracker
 
 FLUSH_EVERY_S = 2.0
-SYSTEM_EVERY_S = 5.0  # MLflow logs none for a training shorter than this
+SYSTEM_EVERY_S = 5  # MLflow logs none for a training shorter than this
 JOIN_S = 40.0  # a request times out after 30 s
 WEIGHTS = "weights_sha256"  # tag of a run whose training is complete
 FAILURE = "failure"
