@@ -220,7 +220,7 @@ def test_versions_are_named_by_number_alias_and_adapter(deployment: Deployment) 
 def test_a_serving_version_without_an_adapter_asset_is_rolled_back(deployment: Deployment) -> None:
     deployment.run(GOOD)
     client = deployment.tracker.client
-    foreign = client.create_model_version(MODEL, source=str(deployment.tracker.registered("1").source))
+    foreign = client.create_model_version(MODEL, source="s3://models/foreign")
     client.set_registered_model_alias(MODEL, "champion", foreign.version)
     assert "serves version 2 (not registered by an adapter asset)" in champion_words(deployment)
     with pytest.raises(ServiceHistoryError, match=r"has no tag asset.*out of service with synth rollback"):
