@@ -24,6 +24,7 @@ from synth_assets.llm.loading import load_adapter
 from synth_assets.llm.prompt_formats import family_of
 from synth_assets.llm.protocols import Completion, Message, Refusal, Sampling, TextGenerator
 from synth_assets.llm.roofline import Roofline, roofline
+from synth_assets.llm.sources.home_folders import portable_location
 from synth_assets.llm.sources.packages import PACKAGE
 from synth_assets.llm.transformers_generator import TransformersGenerator
 from synth_assets.llm.vllm_generator import VllmGenerator
@@ -65,7 +66,7 @@ class Inference(dg.ConfigurableResource):
         is_local = not (shipped or packaged) and model_files.local_folder(location) is not None
         return ModelRecord(
             role=role,
-            location=str(folder) if is_local else location.partition("@")[0],
+            location=portable_location(folder) if is_local else location.partition("@")[0],
             revision=revision,
             family=_family(role, location, folder, config),
             context_tokens=context_tokens(folder, location),

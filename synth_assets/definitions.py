@@ -16,6 +16,7 @@ import checks.generation
 import checks.models
 import checks.preference
 import checks.promotion
+import checks.reward_training
 import synth_assets.stages.adapters.assets
 import synth_assets.stages.benchmarks.assets
 import synth_assets.stages.efficiency.assets
@@ -25,6 +26,7 @@ import synth_assets.stages.generation.assets
 import synth_assets.stages.models.assets
 import synth_assets.stages.preference.assets
 import synth_assets.stages.promotion.assets
+import synth_assets.stages.reward_training.assets
 from resources.check_results import CheckResults
 from resources.deployment import DEPLOYMENT_VARIABLES, home_folder, set_up_process
 from resources.embeddings import Embeddings
@@ -47,6 +49,7 @@ STAGES = [
     synth_assets.stages.evaluation.assets,
     synth_assets.stages.promotion.assets,
     synth_assets.stages.efficiency.assets,
+    synth_assets.stages.reward_training.assets,
 ]
 STAGE_NAMES = tuple(stage.__name__.split(".")[-2] for stage in STAGES)
 """The names of the stages, which are the groups of their assets, in the order of the pipeline."""
@@ -60,6 +63,7 @@ CHECKS = [
     checks.evaluation,
     checks.promotion,
     checks.efficiency,
+    checks.reward_training,
 ]
 
 
@@ -91,7 +95,7 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks,
-        jobs=[jobs.pipeline, jobs.study, jobs.promote],
+        jobs=[jobs.pipeline, jobs.study, jobs.reward, jobs.promote],
         schedules=sensors.SCHEDULES,
         sensors=sensors.SENSORS,
         resources={"evidence": CheckResults.of([*assets, *asset_checks]), **resources},

@@ -184,6 +184,34 @@ def study(
 
 
 @app.command(rich_help_panel=RUN)
+def reward(
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting: trained_reward_model.field=value. Can be repeated."),
+    ] = None,
+    tier: TierOption = None,
+) -> None:
+    """Train a reward model on imported preference pairs and measure it on held-out pairs.
+
+    Run the command again to resume a training that was stopped.
+    """
+    from synth_assets.cli.execution import StoppedError
+    from synth_assets.cli.reward import reward_text, run_reward
+    from synth_assets.cli.session import open_session
+
+    session = open_session(tier)
+    session.preload_steps()
+    try:
+        succeeded = run_reward(session, setting or (), console)
+    except StoppedError as error:
+        console.print(str(error))
+        raise typer.Exit(EXIT_STOPPED) from None
+    if not succeeded:
+        raise typer.Exit(EXIT_FAILED)
+    console.print(reward_text(session), markup=False)
+
+
+@app.command(rich_help_panel=RUN)
 def plan(
     samples: Annotated[int | None, typer.Option(help="Number of raw instructions to plan for.")] = None,
     tier: TierOption = None,

@@ -31,11 +31,12 @@ from synth_assets.stages.preference.candidates import CandidateSpec, OnPolicyCan
 from synth_assets.stages.preference.config import CandidateConfig, PairConfig
 from synth_assets.stages.preference.pairs import PairSpec
 from synth_assets.stages.promotion.config import PromotionConfig
+from synth_assets.stages.reward_training.config import RewardTrainingConfig
 from synth_assets.training.difficulty import COLUMNS
 from synth_assets.training.lora_modules import missing_modules
 from synth_assets.training.methods import METHODS, Method
 from synth_assets.training.sft import FLASH
-from synth_assets.training.specs import LoraSpec, OptimizationSpec, PromptTuningSpec
+from synth_assets.training.specs import LoraSpec, OptimizationSpec, PromptTuningSpec, RewardSpec
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -92,6 +93,7 @@ SETTINGS: Mapping[str, Settings] = {
     "benchmark_scores": _spec(EvaluationConfig, EvaluationSpec()),
     "comparison": _spec(ComparisonConfig, PreferenceSpec()),
     "promotion_decision": Settings(PromotionConfig, lambda values, _: values.policy()),
+    "trained_reward_model": _spec(RewardTrainingConfig, RewardSpec()),
     "variant_latencies": _spec(LatencyConfig, LatencySpec()),
     "efficiency_frontier": Settings(
         FrontierConfig, lambda values, _: wanted_variants(full=values.full, seeds=values.seeds, ranks=values.ranks)

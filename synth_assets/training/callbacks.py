@@ -15,6 +15,8 @@ CURVE_KEYS = {
     "mean_token_accuracy": "token_accuracy",
     "rewards/margins": "reward_margin",
     "rewards/accuracies": "reward_accuracy",
+    "margin": "reward_margin",  # these two of the reward trainer
+    "accuracy": "reward_accuracy",
     "eval_loss": "eval_loss",
     "eval_mean_token_accuracy": "eval_token_accuracy",
     "eval_rewards/margins": "eval_reward_margin",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from peft import PeftModel
     from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer.reward_trainer import RewardTrainer
     from trl.trainer.sft_trainer import SFTTrainer
 
 REFERENCE_ADAPTER = "ref"  # name of TRL's copy of a continued adapter
@@ -75,6 +76,16 @@ def dpo_trainer(hooks: type[TrainerHooks]) -> "type[DPOTrainer]":
             return dataset
 
     return PairTrainer
+
+
+def reward_trainer(hooks: type[TrainerHooks]) -> "type[RewardTrainer]":
+    """Return TRL's reward trainer with the hooks, for tokenised pairs."""
+    from trl.trainer.reward_trainer import RewardTrainer
+
+    class RankingTrainer(hooks, RewardTrainer):
+        """Reward trainer for tokenised pairs."""
+
+    return RankingTrainer
 
 
 def delete_reference_adapter(model: "PeftModel") -> None:

@@ -32,6 +32,7 @@ from synth_assets.schemas.tables import (
 from synth_assets.schemas.tier import Tier
 from tests.support.world import (
     ADAPTERS,
+    BASE_WEIGHTS,
     BATCH,
     MIN_ROWS,
     Verdicts,
@@ -47,6 +48,7 @@ from tests.support.world import (
     scores,
     sft_rows,
     study,
+    trained_reward,
 )
 
 
@@ -98,6 +100,7 @@ def world(tmp_path: Path) -> World:
                 failures={},
             ),
             **study(tmp_path),
+            "trained_reward_model": trained_reward(tmp_path),
             "promotion_decision": decision,
             "champion": ChampionRecord(
                 version="2",
@@ -120,6 +123,15 @@ class SmallHardware(Hardware):
 
     def limits(self) -> Tier:
         return replace(TIERS["cpu"], min_rows=MIN_ROWS)
+
+
+class LocalInference(Inference):
+    """Finds the weights of the base in a folder of the world."""
+
+    world: str
+
+    def folder(self, model: ModelRecord) -> Path:
+        return Path(self.world) / BASE_WEIGHTS if model.role == "base" else super().folder(model)
 
 
 class SharedWords:
@@ -200,7 +212,7 @@ def resources_of(world: World) -> dict[str, Any]:
     return {
         "home": SynthHome(folder=str(world.home)),
         "hardware": hardware,
-        "inference": Inference(hardware=hardware),
+        "inference": LocalInference(hardware=hardware, world=str(world.home)),
         "rewards": SharedWordsModels(hardware=hardware),
     }
 

@@ -35,6 +35,7 @@ from tests.support.record_mutations import (
     weights_of_lora,
     weights_that,
 )
+from tests.support.reward_mutations import REWARD, REWARD_TRAINING, reward
 from tests.support.table_mutations import (
     CANDIDATES,
     ITEMS,
@@ -56,7 +57,7 @@ pytestmark = pytest.mark.integration
 RunChecks = Callable[..., dict[tuple[str, str], bool]]  # of a world, and of the assets whose readers run
 
 
-MUTATIONS: dict[tuple[str, str], Mutation] = EFFICIENCY | TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
+MUTATIONS: dict[tuple[str, str], Mutation] = REWARD_TRAINING | EFFICIENCY | TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
 
 
 OTHER_WAYS: list[tuple[str, str, Mutation]] = [
@@ -106,6 +107,10 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     ("comparison", "metrics_carry_n_and_interval", first_metric(items_sha256="")),
     ("comparison", "control_is_not_a_candidate", fields("comparison", candidate="base")),
     ("comparison", "candidate_was_measured", fields("comparison", failures={"dpo_adapter": "diverged"})),
+    (REWARD, "reward_beats_longer_is_better", reward("against_longer", difference=-0.5)),
+    (REWARD, "accuracies_follow_from_the_pairs", reward("held_out", n=21)),
+    (REWARD, "reward_model_is_complete", lambda world: (world.home / "reward_models/reward/model.bin").touch()),
+    (REWARD, "reward_weights_changed", fields(REWARD, spec={"target_modules": ["k_proj"]})),
     (VARIANT, "variant_was_trained", variant(not_run="nf4 needs bitsandbytes, which is not installed")),
     (VARIANT, "variant_is_what_it_says", variant(spec={"rank": 2, "target_modules": ["v_proj"]})),
     (VARIANT, "variant_is_what_it_says", extra_file("notes.txt")("variant")),

@@ -30,6 +30,8 @@ from synth_assets.stages.efficiency.frontier import METRICS, compare
 from synth_assets.stages.efficiency.grid import VARIANTS
 from synth_assets.stages.efficiency.latencies import LATENCIES
 from synth_assets.stages.efficiency.variants import variant_of
+from synth_assets.stages.reward_training.accuracy import SCORED_PAIRS, TrainedReward, accuracy_of, against_longer
+from synth_assets.stages.reward_training.pairs import HELD_OUT, TRAIN
 from synth_assets.storage.manifests import folder_hash, write_manifest
 from synth_assets.training.methods import CONTROLS
 from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
@@ -37,6 +39,7 @@ from tests.support.records import make_adapter
 
 BATCH = "2026-W47"
 MIN_ROWS = 10
+BASE_WEIGHTS = "base_weights"  # folder with the weights of owner/base
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ADAPTERS = {
     "lora_adapter": "lora",
@@ -300,6 +303,39 @@ def study(home: Path) -> Data:
         "variant_latencies": pl.DataFrame([timed | times], schema=LATENCIES),
         "efficiency_frontier": compare({variant.name: variant}, [variant.name], variant.basis),
     }
+
+
+def trained_reward(home: Path) -> TrainedReward:
+    """A reward model that ranks 20 held-out pairs right, half of which have a longer rejected answer."""
+    path, weight = "reward_models/reward", "model.layers.0.self_attn.q_proj.weight"
+    for folder, value in ((home / path, 2.0), (home / BASE_WEIGHTS, 1.0)):
+        folder.mkdir(parents=True)
+        save_file({weight: np.full((4, 4), value, np.float32)}, folder / "model.safetensors")
+    numbers = range(60)
+    columns = {
+        "row_id": [f"r{i}" for i in numbers],
+        "fate": [HELD_OUT if i < 20 else TRAIN for i in numbers],
+        "pair_id": [f"p{i}" for i in numbers],
+        "group": [f"g{i}" for i in numbers],
+        "trained": [1.0 for _ in numbers],
+        "longer": [(-1.0) ** i for i in numbers],
+        "current": [None for _ in numbers],
+    }
+    scored = pl.DataFrame(columns, schema=SCORED_PAIRS)
+    scored.write_parquet(home / "scored.parquet")
+    return TrainedReward(
+        fingerprint="f" * 16,
+        path=path,
+        pairs="scored.parquet",
+        manifest_sha256=write_manifest(home / path, {}),
+        base="owner/base",
+        base_revision=COMMIT,
+        spec={"target_modules": ["q_proj"]},
+        train=accuracy_of(scored, TRAIN),
+        held_out=accuracy_of(scored, HELD_OUT),
+        longer=accuracy_of(scored, HELD_OUT, "longer"),
+        against_longer=against_longer(scored),
+    )
 
 
 def models(home: Path) -> dict[str, ModelRecord]:

@@ -31,15 +31,20 @@ DPO = {
 
 def trainers() -> dict[str, type]:
     from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer.reward_trainer import RewardTrainer
     from trl.trainer.sft_trainer import SFTTrainer
 
-    return {"SFTTrainer": SFTTrainer, "DPOTrainer": DPOTrainer}
+    return {"SFTTrainer": SFTTrainer, "DPOTrainer": DPOTrainer, "RewardTrainer": RewardTrainer}
 
 
 @pytest.mark.parametrize(
     ("trainer", "name", "expected"),
     [
-        *(("SFTTrainer", name, expected) for name, expected in TRAINER.items()),
+        *(
+            (trainer, name, expected)
+            for trainer in ("SFTTrainer", "RewardTrainer")
+            for name, expected in TRAINER.items()
+        ),
         *(("DPOTrainer", name, expected) for name, expected in {**TRAINER, **DPO}.items()),
     ],
 )
@@ -55,7 +60,7 @@ def test_every_override_is_under_contract() -> None:
     assert overridden == set(TRAINER)
 
 
-@pytest.mark.parametrize("trainer", ["SFTTrainer", "DPOTrainer"])
+@pytest.mark.parametrize("trainer", ["SFTTrainer", "DPOTrainer", "RewardTrainer"])
 def test_the_trainer_counts_its_tokens(trainer: str) -> None:
     source = inspect.getsource(trainers()[trainer])
     assert "self._total_train_tokens = 0" in source, f"{REMEDY}: {trainer}._total_train_tokens is not set"
@@ -71,7 +76,7 @@ def test_only_one_module_names_a_trainer_of_trl() -> None:
         path.name
         for path in (PROJECT / "synth_assets").rglob("*.py")
         for module in imported_at_run_time(path)
-        if module in {"trl", "trl.trainer.sft_trainer", "trl.trainer.dpo_trainer"}
+        if module in {"trl", "trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "trl.trainer.reward_trainer"}
     }
     assert naming == {"trl_private.py"}
 
