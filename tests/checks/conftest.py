@@ -247,17 +247,17 @@ def run_in_dagster(all_checks: list[dg.AssetChecksDefinition]) -> Callable[..., 
     def run(world: World, *assets: str) -> Verdicts:
         reading = readers(all_checks, assets)
         names = sorted({key.path[-1] for c in reading for key in c.keys_by_input_name.values()})
-        instance = dg.DagsterInstance.ephemeral()
-        instance.add_dynamic_partitions("batches", [BATCH])
-        result = dg.materialize(
-            [*map(stub_asset, names), *reading],
-            selection=dg.AssetSelection.checks(*reading) | dg.AssetSelection.assets(*names),
-            partition_key=BATCH if "raw_instructions" in names else None,
-            instance=instance,
-            raise_on_error=False,
-            resources=resources_of(world)
-            | {"io_manager": dg.IOManagerDefinition.hardcoded_io_manager(WorldStorage(world))},
-        )
-        return {(e.asset_key.path[-1], e.check_name): e.passed for e in result.get_asset_check_evaluations()}
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions("batches", [BATCH])
+            result = dg.materialize(
+                [*map(stub_asset, names), *reading],
+                selection=dg.AssetSelection.checks(*reading) | dg.AssetSelection.assets(*names),
+                partition_key=BATCH if "raw_instructions" in names else None,
+                instance=instance,
+                raise_on_error=False,
+                resources=resources_of(world)
+                | {"io_manager": dg.IOManagerDefinition.hardcoded_io_manager(WorldStorage(world))},
+            )
+            return {(e.asset_key.path[-1], e.check_name): e.passed for e in result.get_asset_check_evaluations()}
 
     return run

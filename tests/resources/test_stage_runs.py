@@ -1,5 +1,6 @@
 """Generation, filtering, pairs and decisions have a run in MLflow each, from what Dagster recorded."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -58,8 +59,14 @@ def lora_adapter(context: dg.AssetExecutionContext, tracking: MlflowTracking) ->
     log_or_warn(context, tracking.tracker(context), decision_run(DECISION, context.run.run_id, {"passed": 2}))
 
 
-def test_every_stage_has_one_run(tracking: MlflowTracking, tmp_path: Path) -> None:
-    instance, resources = dg.DagsterInstance.ephemeral(), {"tracking": tracking}
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def test_every_stage_has_one_run(tracking: MlflowTracking, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    resources = {"tracking": tracking}
     assets = [raw_instructions, filtered_instructions, preference_pairs, lora_adapter]
     first = dg.materialize(assets, selection=assets[:1], resources=resources, instance=instance, partition_key="first")
     assert first.success
