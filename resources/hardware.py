@@ -68,7 +68,7 @@ HOPPER = replace(AMPERE, batch_size=16, accumulation=1, capability=(9, 0))
 # usd_per_hour: on-demand list prices of 2025 for one card, rounded, taxes and storage not included. t4 and l4 are AWS
 # g4dn.xlarge and g6.xlarge, the others marketplace offers (RunPod, Lambda). Rough values; set your own price.
 # bandwidth_gb_s: NVIDIA's data sheets of T4, RTX 3060 12 GB, RTX 3090, L4, A100 40 GB, H100 SXM and H200.
-LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an hour
+LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores
     device="cpu",
     memory_gb=0,
     dtype="float32",
@@ -80,23 +80,24 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an
     reward="program:constraints",
     batch_size=2,  # a token of a forward pass that trains LoRA on all modules holds 4 MB: pairs stay below 8 GB
     accumulation=8,
-    samples=320,  # 5 whole blocks
+    samples=448,  # 7 whole blocks
     min_rows=50,
     usd_per_hour=0.0,
-    suites=("instruction_following",),
+    suites=("instruction_following", "knowledge"),
     tested="make demo-llm on 2 x86-64 hardware threads, 2026-11-28, docs/experiments/2026-11-smollm2.md",
     overrides={
         "MagpieSpec": {
             "max_instruction_tokens": 96,
             "temperature": 0.8,
             "topics": SMALL_MODEL_TOPICS,
-            "constrained_share": 0.5,
+            "constrained_share": 0.6,
             "max_response_tokens": 192,
             "response_attempts": 3,
         },
-        "CandidateSpec": {"instructions": 96, "max_response_tokens": 160},
-        "OnPolicyCandidateSpec": {"instructions": 96, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
-        "EvaluationSpec": {"max_tokens": 64, "validation_items": 60, "test_items": 300},
+        "CandidateSpec": {"instructions": 192, "max_response_tokens": 160, "top_p": 0.95},
+        "OnPolicyCandidateSpec": {"instructions": 128, "max_response_tokens": 160, "temperatures": (1.0, 1.0)},
+        "RejectionSamplingSpec": {"epochs": 3.0},
+        "EvaluationSpec": {"max_tokens": 96, "validation_items": 60, "test_items": 300},
     },
 )
 

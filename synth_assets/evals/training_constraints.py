@@ -19,6 +19,9 @@ SECOND_RATE = 0.2  # of constrained instructions, those with two constraints
 SENTENCE = re.compile(r"[^.!?]+")
 NUMBER = re.compile(r"\d+")
 HYPHENATED = re.compile(r"[^\W\d_]-[^\W\d_]")
+TITLE = re.compile(r"<<[^<>\n]+>>")
+EXAMPLE = re.compile(r"\bfor example,? +\S", re.I)
+POSTSCRIPT = re.compile(r"^\W*P\.S\.:? *\S+ +\S", re.M)  # at least two words
 APOSTROPHE = re.compile(r"['\u2019]")
 
 
@@ -93,6 +96,17 @@ TRAINING_CONSTRAINTS: Mapping[str, TrainingConstraint] = {
         lambda text, letter: letter not in text.casefold(),
         "letters",
         ("j", "v", "x"),
+    ),
+    "title": TrainingConstraint(
+        "Give the answer a title in double angle brackets, like <<Title>>.",
+        lambda text, _: bool(TITLE.search(text)),
+        "parts",
+    ),
+    "example": TrainingConstraint(
+        'Give an example that begins with "For example".', lambda text, _: bool(EXAMPLE.search(text)), "parts"
+    ),
+    "postscript": TrainingConstraint(
+        'Add a postscript that begins with "P.S."', lambda text, _: bool(POSTSCRIPT.search(text)), "end"
     ),
 }
 """The types there are: SmolLM2-135M's answers hold each of them now and then, so that answers can be compared."""

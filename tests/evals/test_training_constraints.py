@@ -27,6 +27,9 @@ HOLDS = {
     "no_question": (None, "It is.", "Is it? It is."),
     "ends_with_question": (None, "It is. And you?", "And you? It is."),
     "no_letter": ("x", "It is.", "It is Xenon."),
+    "title": (None, "<<Two planets>>\nIt is.", "<< >\nIt is."),
+    "example": (None, "It is. For example, Mars.", "It is. For example,"),
+    "postscript": (None, "It is.\nP.S. And warm.", "It is.\nP.S. And"),
 }
 
 

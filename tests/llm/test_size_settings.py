@@ -50,6 +50,7 @@ SPECS = {
         specs.DpoSpec,
         specs.OnPolicyDpoSpec,
         specs.RejectionSamplingSpec,
+        specs.RewardSpec,
     )
 }
 
