@@ -54,12 +54,15 @@ def find_workspace() -> Path | None:
 def set_up_process(home: Path, tier: str) -> None:
     """Set the environment inherited by every process of this deployment; variables set by the user win.
 
-    On the tiers of CPU_TIERS, whose models are bundled or fetched from a package index, libraries are offline. Waiting
-    threads sleep, because spinning ones take cores from other processes.
+    On the tiers of CPU_TIERS, whose models are bundled or fetched from a package index, libraries are offline. On the
+    tier cpu, waiting threads sleep, because spinning ones take cores from the step that runs beside; a real model runs
+    alone and is faster with threads that spin between its many small operations.
     """
     defaults = {"SYNTH_HOME": str(home), "SYNTH_TIER": tier, "DAGSTER_HOME": str(home / "dagster")}
     if tier in CPU_TIERS:
-        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        defaults |= {**OFFLINE, "OMP_NUM_THREADS": "1"}
+    if tier == "cpu":
+        defaults |= {"OMP_WAIT_POLICY": "PASSIVE"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     dagster = Path(os.environ["DAGSTER_HOME"])
