@@ -9,8 +9,8 @@ from dagster import DagsterEventType, EventLogEntry
 from synth_assets.storage.budgets import MINUTE_S
 
 PROGRESS = re.compile(
-    r"(?P<done>[\d,]+) of (?P<total>[\d,]+)"
-    r"(?:(?P<metrics>.*?), (?P<rate>[\d,.]+(?: \w+)?/s), (?P<left>[\d,]+) s left)?$"
+    r"(?P<done>[\d,]*\d) of (?P<total>[\d,]*\d)"
+    r"(?:(?P<metrics>.*?), (?P<rate>[\d,.]*\d(?: \w+)?/s), (?P<left>[\d,]*\d) s left)?$"
 )
 """The end of a progress line of a block computation or a training: rate and time left follow after the first block."""
 ENDED = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_SKIPPED)
