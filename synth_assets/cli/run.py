@@ -50,6 +50,7 @@ class Launch:
     in_process: bool = False
     max_minutes: float | None = None
     max_cost: float | None = None
+    tier: str | None = None  # as given on the command line; the session has the tier in use
 
 
 def pipeline_job() -> dg.JobDefinition:
@@ -127,14 +128,16 @@ def expected_duration(session: Session, launch: Launch) -> Forecast:
 
 
 def resume_command(launch: Launch, batch: str) -> list[str]:
-    """Return the command that continues a run with the same options."""
+    """Return the command that continues a run with the same options, without its limits on time and cost."""
     options = {
         "--batch": [batch],
         "--samples": [] if launch.samples is None else [str(launch.samples)],
         "--select": [launch.select] if launch.select else [],
         "--set": launch.settings,
+        "--tier": [launch.tier] if launch.tier else [],
     }
-    return ["synth", "run", *(part for name, values in options.items() for value in values for part in (name, value))]
+    parts = [part for name, values in options.items() for value in values for part in (name, value)]
+    return ["synth", "run", *parts, *(["--in-process"] if launch.in_process else [])]
 
 
 def selection_text(session: Session, launch: Launch) -> str:

@@ -49,10 +49,10 @@ def _state(session: Session, launch: Launch) -> dict[str, str]:
     inference = Inference(hardware=session.hardware)
     newest = session.instance.get_runs(limit=1)
     benchmarks = os.environ.get("SYNTH_BENCHMARKS", "")
-    unlimited = replace(launch, max_minutes=None, max_cost=None)
+    options = replace(launch, max_minutes=None, max_cost=None, tier=None)
     return {
         "run_id": newest[0].run_id if newest else "",
-        "launch": fingerprint(asdict(unlimited), batch_name(session, launch.batch), session.tier_name),
+        "launch": fingerprint(asdict(options), batch_name(session, launch.batch), session.tier_name),
         "environment": fingerprint(environment),
         "code": _code_hash(),
         "libraries": fingerprint(library_versions(), platform.python_version()),

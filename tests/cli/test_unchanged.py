@@ -63,6 +63,11 @@ def test_other_options_make_the_next_run_start(session: Session, launch: Launch)
     assert unchanged_since_last_run(session, launch) == ""
 
 
+def test_the_tier_in_use_counts_however_it_was_chosen(session: Session) -> None:
+    remember_run(session, Launch(tier="cpu"))
+    assert unchanged_since_last_run(session, Launch()) == session.instance.get_runs(limit=1)[0].run_id
+
+
 @pytest.mark.parametrize("name", ["SYNTH_BENCHMARKS", "MLFLOW_TRACKING_URI", "SYNTH_WEBHOOK_URL"])
 def test_another_environment_makes_the_next_run_start(
     session: Session, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
