@@ -63,11 +63,13 @@ def _state(session: Session, launch: Launch) -> dict[str, str]:
 
 
 def _code_hash() -> str:
+    """Return a hash of all files of the packages: code, templates, word lists, weights; not compiled files."""
     digest = hashlib.sha256()
     for package in (synth_assets, resources, checks):
         folder = Path(package.__path__[0])
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.parent.name != "__pycache__":
+                digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
