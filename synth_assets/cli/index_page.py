@@ -12,7 +12,7 @@ from resources.storage import HOME_PAGES, PLAYGROUND, ROWS
 from synth_assets.cli.home_apps import templates
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.report_opening import metadata_of, newest_record, write_opening
-from synth_assets.cli.session import Session, open_session
+from synth_assets.cli.session import Session
 from synth_assets.cli.status import last_evaluations
 from synth_assets.schemas.records import ChampionRecord, Comparison
 from synth_assets.storage.atomic import write_text
@@ -63,9 +63,8 @@ def index_html(session: Session) -> str:
     )
 
 
-def refresh_index() -> None:
-    """Write the index page of this deployment if a run ended after it was written, and the home is writable."""
-    session = open_session(read_only=True)
+def refresh_index(session: Session) -> None:
+    """Write the index page of the session's home if a run ended after it was written, and the home is writable."""
     if session.copied_databases is None and _is_outdated(session):
         write_index(session)
 
