@@ -51,7 +51,9 @@ def quiet_event_errors() -> Iterator[None]:
 class RunWatcher(threading.Thread):
     """Thread that follows the run with the tag `synth/launch`=token and shows it on a display."""
 
-    def __init__(self, instance: dg.DagsterInstance, token: str, display: RunDisplay, forecast: Forecast) -> None:
+    def __init__(
+        self, instance: dg.DagsterInstance, token: str, display: RunDisplay, forecast: Forecast | None
+    ) -> None:
         """Show the run on `display` between `start` and `finish`."""
         super().__init__(daemon=True)
         self.instance, self.token, self.display = instance, token, display
