@@ -3,6 +3,7 @@
 import datetime as dt
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -58,8 +59,9 @@ def _forecast(session: Session, run: dg.DagsterRun) -> Forecast | None:
     """Return the expected duration of a run of the pipeline on the tier in use; None for any other run."""
     if run.job_name != "pipeline" or run.tags.get("tier", session.tier_name) != session.tier_name:
         return None
-    settings = run.run_config.get("ops", {}).get("raw_instructions", {}).get("config", {})
-    return forecast(session, settings.get("samples"), is_part=run.asset_selection is not None)
+    ops: Any = run.run_config.get("ops", {})
+    samples = ops.get("raw_instructions", {}).get("config", {}).get("samples")
+    return forecast(session, samples, is_part=run.asset_selection is not None)
 
 
 def _stages(session: Session) -> Iterator[list[str]]:
