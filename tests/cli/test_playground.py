@@ -19,6 +19,7 @@ from synth_assets.cli.playground_page import PlaygroundPage
 from synth_assets.cli.rows import row_story
 from synth_assets.cli.session import Session, open_session
 from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.registry.retry import TrackingError
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.serialization import to_json
 from synth_assets.stages.generation.import_store import ImportRequest, find_import, import_file, read_import
@@ -129,6 +130,16 @@ def test_the_page_offers_the_models(client: TestClient) -> None:
     page = client.get("/home/playground").text
     assert '<option value="base" selected>base model</option>' in page
     assert '<option value="champion" selected>champion: base model</option>' in page
+
+
+def test_a_page_that_cannot_be_made_says_why(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_session: Session) -> None:
+        raise TrackingError("MLflow at http://127.0.0.1:1 failed 5 times")
+
+    monkeypatch.setattr(Session, "tracker", property(fail))
+    response = client.get("/home/playground")
+    assert (response.status_code, response.text) == (400, "MLflow at http://127.0.0.1:1 failed 5 times")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_an_answer_names_its_model(client: TestClient, parrot: Parrot) -> None:
