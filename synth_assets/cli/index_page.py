@@ -1,6 +1,7 @@
 """The index page of a home: champion, decisions, failing checks and the data funnel, with links to the rest."""
 
 import datetime as dt
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ import dagster as dg
 
 from resources.storage import HOME_PAGES, PLAYGROUND, ROWS
 from synth_assets.cli.home_apps import templates
+from synth_assets.cli.moments import moment
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.report_opening import metadata_of, newest_record, write_opening
 from synth_assets.cli.session import Session
@@ -52,7 +54,7 @@ def index_html(session: Session) -> str:
             name=session.home.name if session.home.name != ".synth" else "synth-assets",
             tier=session.tier_name,
             version=version("synth-assets"),
-            written=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
+            written=moment(time.time()),
             links=list(_links(session)),
             champion=_champion(session),
             funnel=list(_funnel(session.instance)),
@@ -96,7 +98,7 @@ def _champion(session: Session) -> dict[str, Any]:
     scores = record.scores if record else {}
     return {
         "serves": line.partition(" since ")[0],
-        "since": _moment(record.moved_at) if record and record.moved_at else "",
+        "since": moment(record.moved_at) if record and record.moved_at else "",
         "because": record.reason if record else "",
         "scores": [{"name": name, "value": value} for name, value in _values(scores)],
     }
@@ -167,14 +169,10 @@ def _decisions(session: Session) -> Iterator[dict[str, str]]:
         scores: Any = facts.get("serves_scores") or {}
         score = scores.get(deciding) if isinstance(scores, dict) else None
         yield {
-            "when": _moment(dt.datetime.fromtimestamp(record.timestamp, dt.UTC).isoformat()),
+            "when": moment(record.timestamp),
             "what": what,
             "batch": str(facts.get("serves_batch", "")),
             "score": f"{score:.3f}" if isinstance(score, float) else "",
             "reason": str(facts.get("reason", "")),
             "url": f"/runs/{record.run_id}",
         }
-
-
-def _moment(at: str) -> str:
-    return f"{at[:16].replace('T', ' ')} UTC"

@@ -1,6 +1,5 @@
 """`synth status`: show the champion, the last decision, the run in progress, the assets by stage, and the checks."""
 
-import datetime as dt
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from resources.check_results import evaluations_of
+from synth_assets.cli.moments import moment
 from synth_assets.cli.plan import forecast
 from synth_assets.cli.recall import champion_taint
 from synth_assets.cli.registry import last_decision_lines, serving_line
@@ -103,9 +103,8 @@ def _checks(session: Session) -> list[str]:
 def _runs(session: Session) -> list[str]:
     lines = ["last runs"]
     for record in session.instance.get_run_records(limit=MAX_RUNS):
-        started = dt.datetime.fromtimestamp(record.start_time or 0, dt.UTC)
         status = record.dagster_run.status.value.lower()
-        lines.append(f"  {started:%Y-%m-%d %H:%M} UTC  {status:10}{_title(record.dagster_run)}")
+        lines.append(f"  {moment(record.start_time or 0)}  {status:10}{_title(record.dagster_run)}")
     return lines
 
 

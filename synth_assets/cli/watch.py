@@ -1,4 +1,4 @@
-"""Follow the events of a run: results and failures as lines, progress for the moving line, everything in the log."""
+"""Follow the events of a run: results and failures as lines, the progress line, everything in the log."""
 
 import logging
 import sys

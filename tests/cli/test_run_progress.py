@@ -133,7 +133,7 @@ def test_without_a_terminal_results_are_lines_and_progress_is_only_logged(
     assert printed.getvalue().splitlines()[-1] == "   65 s  1 of 2 assets"
 
 
-def test_a_terminal_gets_one_moving_line_and_the_path_of_the_log(own_home) -> None:  # noqa: ANN001
+def test_a_terminal_gets_one_progress_line_and_the_path_of_the_log(own_home) -> None:  # noqa: ANN001
     printed = io.StringIO()
     console = RedactingConsole(file=printed, width=80, soft_wrap=True, force_terminal=True, highlight=False)
     with run_display(console, own_home) as display:
