@@ -8,7 +8,7 @@ import polars as pl
 from checks.great_expectations import expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
 from checks.leakage import leakage_result, leaks_between_splits, normalised
-from checks.sentences import none_allowed
+from checks.sentences import none_found
 from synth_assets.evals.suite import KINDS, SEALED, SPLITS
 
 benchmark_items_expectations = expectation_checks(
@@ -44,12 +44,8 @@ def answers_are_among_the_choices(benchmark_items: pl.LazyFrame) -> dg.AssetChec
     choice_is_right = distinct & index.is_between(0, choices.cast(pl.Int64) - 1)
     valid = pl.when(pl.col("kind") == "choice").then(choice_is_right).otherwise(pl.col("answer").is_not_null())
     wrong = benchmark_items.filter(~valid.fill_null(value=False)).select("item_id").collect()["item_id"]
-    return dg.AssetCheckResult(
-        passed=wrong.is_empty(),
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=none_allowed(wrong.to_list(), "items without a valid answer", "Correct them in the benchmark file"),
-        metadata={"items_without_answer": len(wrong), "examples": dg.MetadataValue.json(wrong.head(5).to_list())},
-    )
+    what, remedy = "items without a valid answer", "Correct them in the benchmark file"
+    return none_found(wrong.to_list(), what, remedy, counted_as="items_without_answer")
 
 
 benchmark_items_checks = checks_of(

@@ -11,14 +11,13 @@ import polars as pl
 
 from checks.adapters import count_problem, loss_problem, module_problem, read_weights
 from checks.grouping import checks_of
-from checks.sentences import none_allowed
+from checks.sentences import none_found
 from resources.storage import SynthHome
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.latencies import PERCENTILES
 from synth_assets.stages.efficiency.variants import Variant
 from synth_assets.storage.manifests import MANIFEST, ManifestError, read_manifest
 
-MAX_SHOWN = 5
 MAX_OTHER_CORES = 0.25  # other load of a quarter of a core changes a median by a few per cent, of a whole one by half
 NUMBERS = ("validation_loss", "test_loss", "validation_perplexity", "test_perplexity", "seconds", "tokens_per_s")
 
@@ -137,12 +136,7 @@ def _inside(low: float | None, mean: float, high: float | None, seeds: int) -> b
 
 
 def _result(problems: list[str], severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=not problems,
-        severity=severity,
-        description=none_allowed(problems, "problems", "Run synth study again, alone on the machine"),
-        metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:MAX_SHOWN])},
-    )
+    return none_found(problems, remedy="Run synth study again, alone on the machine", severity=severity)
 
 
 lora_variant_checks = checks_of(

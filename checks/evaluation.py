@@ -9,7 +9,7 @@ import polars as pl
 
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
 from checks.grouping import checks_of
-from checks.sentences import RUN_AGAIN, none_allowed, sentence
+from checks.sentences import MAX_SHOWN, RUN_AGAIN, none_found, sentence
 from synth_assets.evals.guards import GUARD_MARGIN, compare_with_null, regression_guards
 from synth_assets.evals.suite import SEALED, SPLITS
 from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, count_unanswerable, shares
@@ -17,8 +17,6 @@ from synth_assets.llm.protocols import FinishReason
 from synth_assets.schemas.records import BASE, Comparison, Metric
 from synth_assets.schemas.tables import UNANSWERABLE
 from synth_assets.training.methods import ADAPTERS, CONTROLS
-
-MAX_SHOWN = 5
 
 benchmark_scores_expectations = expectation_checks(
     "benchmark_scores",
@@ -108,26 +106,14 @@ def scored_items_are_the_benchmarks(
     """Check that every scored item is in benchmark_items, in the same suite and split."""
     on = ["item_id", "suite", "split"]
     foreign = benchmark_scores.select(on).unique().join(benchmark_items, on=on, how="anti").sort("item_id").collect()
-    return dg.AssetCheckResult(
-        passed=foreign.is_empty(),
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=none_allowed(foreign["item_id"].to_list(), "scored items are not in benchmark_items", RUN_AGAIN),
-        metadata={
-            "foreign_items": len(foreign),
-            "examples": dg.MetadataValue.json(foreign["item_id"].head(MAX_SHOWN).to_list()),
-        },
-    )
+    found = foreign["item_id"].to_list()
+    return none_found(found, "scored items are not in benchmark_items", counted_as="foreign_items")
 
 
 def sealed_items_are_not_scored(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResult:
     """Check that no sealed item was scored: they are reserved for promotions."""
     opened = benchmark_scores.filter(split=SEALED).select("item_id").unique().sort("item_id").collect()["item_id"]
-    return dg.AssetCheckResult(
-        passed=opened.is_empty(),
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=none_allowed(opened.to_list(), "sealed items were scored before a promotion", RUN_AGAIN),
-        metadata={"opened_items": len(opened), "examples": dg.MetadataValue.json(opened.head(MAX_SHOWN).to_list())},
-    )
+    return none_found(opened.to_list(), "sealed items were scored before a promotion", counted_as="opened_items")
 
 
 def scores_are_above_null_models(benchmark_scores: pl.LazyFrame, benchmark_items: pl.LazyFrame) -> dg.AssetCheckResult:
@@ -139,15 +125,11 @@ def scores_are_above_null_models(benchmark_scores: pl.LazyFrame, benchmark_items
     below = [comparison for comparison in comparisons if not comparison.held]
     decides = bool(below) and below[0].suite == comparisons[0].suite
     shown = [f"{o.suite} {o.metric}: {o.best_model} from {o.low:.3f}, {o.best_null} {o.null_value:.3f}" for o in below]
-    return dg.AssetCheckResult(
-        passed=not below,
+    return none_found(
+        shown,
+        f"of {len(comparisons)} metrics are not above a fixed answer",
+        "Do not rely on them: choose easier items or a stronger base for these suites",
         severity=dg.AssetCheckSeverity.ERROR if decides else dg.AssetCheckSeverity.WARN,
-        description=none_allowed(
-            shown,
-            f"of {len(comparisons)} metrics are not above a fixed answer",
-            "Do not rely on them: choose easier items or a stronger base for these suites",
-        ),
-        metadata={"problems": len(below), "examples": dg.MetadataValue.json(shown[:MAX_SHOWN])},
     )
 
 
@@ -183,7 +165,7 @@ def guards_are_held(comparison: Comparison, benchmark_scores: pl.LazyFrame) -> d
 def metrics_carry_n_and_interval(comparison: Comparison) -> dg.AssetCheckResult:
     """Check that every metric lies inside its interval and carries n and the hash of its per-item scores."""
     incomplete = [f"{m.model} {m.suite} {m.split} {m.metric}" for m in comparison.metrics if not _is_complete(m)]
-    return _result(incomplete if comparison.metrics else ["no metric at all"])
+    return none_found(incomplete if comparison.metrics else ["no metric at all"])
 
 
 def _is_complete(metric: Metric) -> bool:
@@ -195,13 +177,13 @@ def _is_complete(metric: Metric) -> bool:
 def every_model_is_a_row(comparison: Comparison) -> dg.AssetCheckResult:
     """Check that the base and each adapter have metrics, or a failure reason."""
     shown = {metric.model for metric in comparison.metrics} | comparison.failures.keys()
-    return _result([f"{name} is missing" for name in (BASE, *ADAPTERS) if name not in shown])
+    return none_found([f"{name} is missing" for name in (BASE, *ADAPTERS) if name not in shown])
 
 
 def control_is_not_a_candidate(comparison: Comparison) -> dg.AssetCheckResult:
     """Check that the candidate is neither the base nor a control."""
     wrong = comparison.candidate in (BASE, *CONTROLS)
-    return _result([f"{comparison.candidate} is the candidate"] if wrong else [])
+    return none_found([f"{comparison.candidate} is the candidate"] if wrong else [])
 
 
 def candidate_was_measured(comparison: Comparison) -> dg.AssetCheckResult:
@@ -209,20 +191,10 @@ def candidate_was_measured(comparison: Comparison) -> dg.AssetCheckResult:
     candidate = comparison.candidate
     if not candidate:
         usable = [name for name in ADAPTERS if name not in (*comparison.failures, *CONTROLS)]
-        return _result([f"no candidate, though {name} was trained" for name in usable])
+        return none_found([f"no candidate, though {name} was trained" for name in usable])
     measured = {metric.split for metric in comparison.metrics if metric.model == candidate}
     problems = [f"{candidate} has no metric of {split}" for split in SPLITS if split not in measured]
-    return _result([*problems, *([f"{candidate} failed"] if candidate in comparison.failures else [])])
-
-
-def _result(problems: list[str]) -> dg.AssetCheckResult:
-    """Return a result that passes if there are no problems, with their number and some examples."""
-    return dg.AssetCheckResult(
-        passed=not problems,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=none_allowed(problems, "problems", RUN_AGAIN),
-        metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:MAX_SHOWN])},
-    )
+    return none_found([*problems, *([f"{candidate} failed"] if candidate in comparison.failures else [])])
 
 
 benchmark_scores_checks = checks_of(

@@ -9,7 +9,7 @@ from checks.filtering import SPLITS
 from checks.great_expectations import between, expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
 from checks.leakage import crossings, leakage_result, leaks_between_splits, sides_of
-from checks.sentences import RUN_AGAIN, none_allowed, sentence
+from checks.sentences import RUN_AGAIN, none_allowed, none_found, sentence
 from resources.hardware import Hardware
 from synth_assets.llm.protocols import FinishReason
 from synth_assets.schemas.preference_rounds import OFF_POLICY, ROUNDS, PreferenceRound
@@ -155,15 +155,8 @@ def every_pair_has_its_reference(reference: pl.LazyFrame, pairs: pl.LazyFrame) -
     missing = (
         pairs.drop_nulls("pair_id").join(reference, on="pair_id", how="anti").select("pair_id").collect()["pair_id"]
     )
-    return dg.AssetCheckResult(
-        passed=missing.is_empty(),
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=none_allowed(missing.to_list(), "pairs have no reference log-probabilities", RUN_AGAIN),
-        metadata={
-            "pairs_without_reference": len(missing),
-            "examples": dg.MetadataValue.json(missing.head(5).to_list()),
-        },
-    )
+    what = "pairs have no reference log-probabilities"
+    return none_found(missing.to_list(), what, counted_as="pairs_without_reference")
 
 
 def candidates_are_the_policys_own(candidates: pl.LazyFrame, policy: AdapterRecord) -> dg.AssetCheckResult:
@@ -187,12 +180,7 @@ def candidates_are_the_policys_own(candidates: pl.LazyFrame, policy: AdapterReco
 def _none_of(pairs: pl.LazyFrame, wrong: pl.Expr) -> dg.AssetCheckResult:
     """Return a result that passes if no pair is `wrong`, with their number and some ids."""
     wrong_ids = pairs.filter(wrong).select("pair_id").collect()["pair_id"]
-    return dg.AssetCheckResult(
-        passed=wrong_ids.is_empty(),
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=none_allowed(wrong_ids.to_list(), "pairs are wrong", RUN_AGAIN),
-        metadata={"wrong_pairs": len(wrong_ids), "examples": dg.MetadataValue.json(wrong_ids.head(5).to_list())},
-    )
+    return none_found(wrong_ids.to_list(), "pairs are wrong", counted_as="wrong_pairs")
 
 
 def checks_of_round(round_: PreferenceRound) -> list[dg.AssetChecksDefinition]:

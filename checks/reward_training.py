@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from checks.grouping import checks_of
-from checks.sentences import none_allowed, sentence
+from checks.sentences import none_found, sentence
 from resources.inference import Inference
 from resources.storage import SynthHome
 from synth_assets.schemas.records import ModelRecord
@@ -21,7 +21,6 @@ from synth_assets.training.reward import HEAD
 CHANCE = 0.5
 MAX_P_VALUE = 0.05
 MAX_COMPARED = 16  # weight matrices; LoRA changes all matrices of its modules or none
-MAX_SHOWN = 5
 RETRAIN = "Train again: synth reward --set trained_reward_model.force=true"
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
@@ -67,7 +66,7 @@ def accuracies_follow_from_the_pairs(trained_reward_model: TrainedReward, home: 
     stored = {TRAIN: trained_reward_model.train, HELD_OUT: trained_reward_model.held_out}
     wrong = [f"{split}: expected {expected.text()}, got {accuracy.text()}" for split, accuracy in stored.items()
              if (expected := accuracy_of(scored, split)) != accuracy]  # fmt: skip
-    return _result(wrong, "accuracies do not follow from the stored pairs", RETRAIN)
+    return none_found(wrong, "accuracies do not follow from the stored pairs", RETRAIN)
 
 
 def no_group_in_both_splits(trained_reward_model: TrainedReward, home: SynthHome) -> dg.AssetCheckResult:
@@ -75,7 +74,7 @@ def no_group_in_both_splits(trained_reward_model: TrainedReward, home: SynthHome
     scored = read_table(home.root() / trained_reward_model.pairs)
     train, held_out = (scored.filter(fate=split)["group"].unique() for split in (TRAIN, HELD_OUT))
     shared = held_out.filter(held_out.is_in(train.implode())).sort().to_list()
-    return _result(
+    return none_found(
         shared, "groups are trained on and held out", f"The accuracy is too high by an unknown amount. {RETRAIN}"
     )
 
@@ -87,9 +86,9 @@ def reward_model_is_complete(trained_reward_model: TrainedReward, home: SynthHom
         read_manifest(folder)
         changed = file_sha256(folder / MANIFEST) != trained_reward_model.manifest_sha256
     except ManifestError as error:
-        return _result([str(error)], "problems with the files", RETRAIN)
+        return none_found([str(error)], "problems with the files", RETRAIN)
     problems = [f"{folder.name}/{MANIFEST} is not the one of the record"] if changed else []
-    return _result(problems, "problems with the files", RETRAIN)
+    return none_found(problems, "problems with the files", RETRAIN)
 
 
 def reward_weights_changed(
@@ -110,7 +109,9 @@ def reward_weights_changed(
             unchanged.append(name)
     problems = unchanged if compared else [f"no matrix of {', '.join(modules)} in both models"]
     what = f"of {compared} compared matrices are those of the base" if compared else "problems with the matrices"
-    return _result(problems, what, "LoRA had no effect: check trained_reward_model.target_modules, then synth reward")
+    return none_found(
+        problems, what, "LoRA had no effect: check trained_reward_model.target_modules, then synth reward"
+    )
 
 
 def _matrices(folder: Path, modules: tuple[str, ...]) -> dict[str, Path]:
@@ -144,15 +145,6 @@ def _tensor(path: Path, name: str) -> Any:  # noqa: ANN401 - a tensor
 
     with safe_open(path, framework="pt") as tensors:
         return tensors.get_tensor(name)
-
-
-def _result(problems: list[str], what: str, remedy: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=not problems,
-        severity=ERROR,
-        description=none_allowed(problems, what, remedy),
-        metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:MAX_SHOWN])},
-    )
 
 
 trained_reward_model_checks = checks_of(

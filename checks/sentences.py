@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
-MAX_EXAMPLES = 3
+import dagster as dg
+
+MAX_SHOWN = 5  # examples in the metadata
+MAX_EXAMPLES = 3  # in the sentence
 MAX_EXAMPLE_CHARACTERS = 120
 RUN_AGAIN = "Materialise the asset again; if the check still fails, report it with the examples in the metadata"
 
@@ -17,3 +20,28 @@ def none_allowed(problems: Sequence[str], what: str, remedy: str) -> str:
     shown = [problem[:MAX_EXAMPLE_CHARACTERS] for problem in problems[:MAX_EXAMPLES]]
     examples = f" ({'; '.join(shown)}{'; ...' if len(problems) > MAX_EXAMPLES else ''})" if shown else ""
     return sentence(f"{len(problems):,} {what}{examples}", "none allowed", remedy, passed=not problems)
+
+
+def none_found(
+    problems: Sequence[str],
+    what: str = "problems",
+    remedy: str = RUN_AGAIN,
+    *,
+    counted_as: str = "problems",
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> dg.AssetCheckResult:
+    """Return a result that passes without problems, with their number and some examples in the metadata.
+
+    Args:
+        problems: a text for each problem.
+        what: what was found, after its number.
+        remedy: what to do about it.
+        counted_as: name of the number in the metadata.
+        severity: severity of a failure.
+    """
+    return dg.AssetCheckResult(
+        passed=not problems,
+        severity=severity,
+        description=none_allowed(problems, what, remedy),
+        metadata={counted_as: len(problems), "examples": dg.MetadataValue.json(list(problems[:MAX_SHOWN]))},
+    )

@@ -22,9 +22,9 @@ from synth_assets.storage.retractions import recalls_in_force
 from synth_assets.storage.reviews import LOG as REVIEW_LOG
 from synth_assets.storage.reviews import reviews_in_force
 from synth_assets.storage.row_batches import write_row_groups
+from synth_assets.storage.scratch import scratch_folder
 from synth_assets.storage.stored_files import read_record, read_table, scan_table
 
-SCRATCH = ".scratch-"  # name prefix of temporary folders
 HOME_PAGES = "/home/"  # address of the pages of a home, beside the Dagster UI
 ROWS = f"{HOME_PAGES}rows"  # address of the page that shows and reviews rows
 PLAYGROUND = f"{HOME_PAGES}playground"  # address of the page that asks models side by side
@@ -167,8 +167,8 @@ class SynthHome(dg.ConfigurableResource):
         """Create a folder for temporary files of a stage, after removing those of killed runs."""
         folder = self.shards(stage)
         sweep_temporaries(folder)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
-            yield Path(scratch)
+        with scratch_folder(folder) as scratch:
+            yield scratch
 
     def record(self, asset: str, kind: type[R]) -> R | None:
         """Return the last stored record of an unpartitioned asset, or None."""

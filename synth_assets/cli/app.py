@@ -125,7 +125,7 @@ def run(
     from synth_assets.cli.unchanged import remember_run, unchanged_since_last_run
 
     started, session = time.time(), open_session(tier)
-    launch = Launch(batch, samples, select, tuple(setting or ()), in_process, max_minutes, max_cost)
+    launch = Launch(batch, samples, select, tuple(setting or ()), in_process, max_minutes, max_cost, tier)
     if not again and (run_id := unchanged_since_last_run(session, launch)):
         console.print(scoreboard_text(session), markup=False)
         console.print(f"Nothing changed since run {run_id[:8]}. `synth run --again` runs every step.")

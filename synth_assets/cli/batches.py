@@ -1,6 +1,5 @@
 """`synth batches`: list and remove batches of raw instructions."""
 
-import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import polars as pl
 
 from resources.check_results import removed_partition
 from resources.partitions import BATCHES_NAME, shortened, stored_batches, usable_batches
+from synth_assets.cli.moments import moment
 from synth_assets.cli.session import Session
 from synth_assets.orchestration.run_queue import run_slot_holder
 
@@ -87,8 +87,7 @@ def _state(session: Session, name: str, usable: bool) -> str:
     if not path.is_file():
         return "no rows yet"
     rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
-    written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
-    return f"{rows:,} rows, generated {written:%Y-%m-%d %H:%M} UTC"
+    return f"{rows:,} rows, generated {moment(path.stat().st_mtime)}"
 
 
 def _table(session: Session, name: str) -> Path:

@@ -37,6 +37,7 @@ from synth_assets.orchestration.yaml_numbers import read_exponents_in_launchpad
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.types import ASGIApp
 
 STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW = 15_000, 3_600, 20  # the defaults of dagster-webserver
 DAEMON_STOPS_WITHIN_S = 10.0
@@ -66,6 +67,13 @@ def serve_all(workspace: Path, host: str, port: int, hosts: frozenset[str]) -> i
         return int(daemon_failed.is_set())
 
 
+def with_home_pages(ui: "ASGIApp") -> "ASGIApp":
+    """Return an app that serves the pages of the home, which share a session, and leaves other requests to `ui`."""
+    session = functools.cache(lambda: open_session(read_only=True))
+    files = HomeFiles(ui, home_folder(), lambda: refresh_index(session()))
+    return HomeApps(files, [*RowsPage(session).routes(), *PlaygroundPage(lambda: Playground(session())).routes()])
+
+
 @contextmanager
 def _webserver(
     instance: dg.DagsterInstance, workspace: Path, host: str, port: int, hosts: frozenset[str]
@@ -75,10 +83,7 @@ def _webserver(
     read_exponents_in_launchpad()
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW)
     with workspace_process(instance, workspace, __version__) as context:
-        app = HomeFiles(create_app_from_workspace_process_context(context), home_folder(), refresh_index)
-        session = functools.cache(lambda: open_session(read_only=True))
-        app = HomeApps(app, [*RowsPage(session).routes(), *PlaygroundPage(lambda: Playground(session())).routes()])
-        app = RequestGuard(app, hosts)
+        app = RequestGuard(with_home_pages(create_app_from_workspace_process_context(context)), hosts)
         yield uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
 
 

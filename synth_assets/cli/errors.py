@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resources.deployment import home_folder
 from synth_assets.orchestration.failures import causes, is_no_space, one_line, raised_in
-from synth_assets.text.redaction import redact
+from synth_assets.text.redaction import cause_of, redact
 
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError)
 UNEXPECTED_ERRORS = (NotImplementedError, RecursionError)  # subclasses of RuntimeError
@@ -55,7 +55,7 @@ def _no_space(error: BaseException) -> str:
 
 
 def _database(error: BaseException) -> str:
-    reason = getattr(error, "orig", None) or str(error).splitlines()[0]
+    reason = getattr(error, "orig", None) or cause_of(error)
     return (
         f"a database in SYNTH_HOME {home_folder()} is not usable ({reason}). Check that no other process locks it and "
         "that its files are writable, or restore them from a backup"

@@ -3,7 +3,7 @@
 import shlex
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -36,7 +36,7 @@ class JobRun:
         config: Dagster's run config.
         tags: tags of the run.
         selection: assets to run; None for all of the job.
-        forecast: expected duration, for the time left.
+        forecast: expected duration, for the time left; None if no earlier run is comparable.
         resume: the command that continues the run, shown if a check stops it.
     """
 
@@ -44,7 +44,7 @@ class JobRun:
     config: Mapping[str, Any]
     tags: Mapping[str, str]
     selection: Sequence[dg.AssetKey] | None = None
-    forecast: Forecast = field(default_factory=Forecast)
+    forecast: Forecast | None = None
     resume: Sequence[str] = ()
 
 

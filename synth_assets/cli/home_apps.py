@@ -29,6 +29,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'"
 )
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+EXPECTED_ERRORS = (ValueError, KeyError, OSError, RuntimeError)  # shown to the person in front of the page
 MAX_BODY_BYTES = 1_000_000
 REVIEWER_COOKIE = "synth_reviewer"
 MAX_NAME_CHARACTERS = 60
@@ -63,10 +64,28 @@ def render(template: str, **values: object) -> "Response":
     return HTMLResponse(templates().get_template(template).render(**values), headers=HEADERS)
 
 
+def showing(work: "Callable[[Request], Response]") -> Answer:
+    """Return a handler that answers with the page that `work` returns, computed in a thread.
+
+    An expected error is answered with status 400 and its message as plain text.
+    """
+
+    async def show(request: "Request") -> "Response":
+        from starlette.concurrency import run_in_threadpool
+        from starlette.responses import PlainTextResponse
+
+        try:
+            return await run_in_threadpool(work, request)
+        except EXPECTED_ERRORS as error:
+            return PlainTextResponse(_message(error), 400, headers=HEADERS)
+
+    return show
+
+
 def answering(work: "Callable[[Request], object]") -> Answer:
     """Return a handler that answers with the JSON that `work` returns, computed in a thread.
 
-    A ValueError, KeyError or OSError is answered with status 400 and its message.
+    An expected error is answered with status 400 and its message as the field `error`.
     """
 
     async def answer(request: "Request") -> "Response":
@@ -77,12 +96,16 @@ def answering(work: "Callable[[Request], object]") -> Answer:
             await read_body(request)
         try:
             content, status = await run_in_threadpool(work, request), 200
-        except (ValueError, KeyError, OSError, RuntimeError) as error:
-            message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            content, status = {"error": message or type(error).__name__}, 400
+        except EXPECTED_ERRORS as error:
+            content, status = {"error": _message(error)}, 400
         return JSONResponse(content, status, headers=HEADERS)
 
     return answer
+
+
+def _message(error: Exception) -> str:
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return message or type(error).__name__
 
 
 async def read_body(request: "Request") -> None:

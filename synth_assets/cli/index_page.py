@@ -1,6 +1,7 @@
 """The index page of a home: champion, decisions, failing checks and the data funnel, with links to the rest."""
 
 import datetime as dt
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -10,9 +11,10 @@ import dagster as dg
 
 from resources.storage import HOME_PAGES, PLAYGROUND, ROWS
 from synth_assets.cli.home_apps import templates
+from synth_assets.cli.moments import moment
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.report_opening import metadata_of, newest_record, write_opening
-from synth_assets.cli.session import Session, open_session
+from synth_assets.cli.session import Session
 from synth_assets.cli.status import last_evaluations
 from synth_assets.schemas.records import ChampionRecord, Comparison
 from synth_assets.storage.atomic import write_text
@@ -52,7 +54,7 @@ def index_html(session: Session) -> str:
             name=session.home.name if session.home.name != ".synth" else "synth-assets",
             tier=session.tier_name,
             version=version("synth-assets"),
-            written=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
+            written=moment(time.time()),
             links=list(_links(session)),
             champion=_champion(session),
             funnel=list(_funnel(session.instance)),
@@ -63,9 +65,8 @@ def index_html(session: Session) -> str:
     )
 
 
-def refresh_index() -> None:
-    """Write the index page of this deployment if a run ended after it was written, and the home is writable."""
-    session = open_session(read_only=True)
+def refresh_index(session: Session) -> None:
+    """Write the index page of the session's home if a run ended after it was written, and the home is writable."""
     if session.copied_databases is None and _is_outdated(session):
         write_index(session)
 
@@ -97,7 +98,7 @@ def _champion(session: Session) -> dict[str, Any]:
     scores = record.scores if record else {}
     return {
         "serves": line.partition(" since ")[0],
-        "since": _moment(record.moved_at) if record and record.moved_at else "",
+        "since": moment(record.moved_at) if record and record.moved_at else "",
         "because": record.reason if record else "",
         "scores": [{"name": name, "value": value} for name, value in _values(scores)],
     }
@@ -168,14 +169,10 @@ def _decisions(session: Session) -> Iterator[dict[str, str]]:
         scores: Any = facts.get("serves_scores") or {}
         score = scores.get(deciding) if isinstance(scores, dict) else None
         yield {
-            "when": _moment(dt.datetime.fromtimestamp(record.timestamp, dt.UTC).isoformat()),
+            "when": moment(record.timestamp),
             "what": what,
             "batch": str(facts.get("serves_batch", "")),
             "score": f"{score:.3f}" if isinstance(score, float) else "",
             "reason": str(facts.get("reason", "")),
             "url": f"/runs/{record.run_id}",
         }
-
-
-def _moment(at: str) -> str:
-    return f"{at[:16].replace('T', ' ')} UTC"

@@ -91,10 +91,13 @@ def size_lines(session: Session) -> list[str]:
     return [f"size     {role}: {session.hardware.size(role).text()}" for role in ("teacher", "base")]
 
 
-def forecast(session: Session, samples: int | None) -> Forecast:
-    """Return the expected duration of a run and of its steps, from the last run that generated rows."""
+def forecast(session: Session, samples: int | None, *, is_part: bool = False) -> Forecast:
+    """Return the expected duration of a run and of its steps, from the last run that generated rows.
+
+    The duration of the whole pipeline says nothing about a part of it; those of the steps do.
+    """
     plan, measured = make_plan(session, samples), _measured_run(session)
-    seconds = None if plan.minutes is None else plan.minutes * MINUTE_S
+    seconds = None if is_part or plan.minutes is None else plan.minutes * MINUTE_S
     if measured is None:
         return Forecast(seconds)
     steps = step_seconds(session.instance, measured.run_id)

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from synth_assets.cli.ranges import MAX_TEMPERATURE
 from synth_assets.cli.recall import version_taint
 from synth_assets.cli.session import Session
 from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
-from synth_assets.registry.model_versions import model_versions
+from synth_assets.registry.model_versions import NEEDED_TAGS
 from synth_assets.schemas.records import BASE, AdapterRecord, ModelRecord
 from synth_assets.stages.promotion.candidates import CHAMPION
 from synth_assets.stages.promotion.service_history import serving_version
-from synth_assets.storage.lineage import LineageError
+from synth_assets.storage.lineage import TAINTED, LineageError
+from synth_assets.storage.retractions import recalls_in_force
 
 MAX_MODELS = 3  # that stay loaded
 MAX_ANSWERS = 1_000  # that may be voted on
@@ -77,6 +78,9 @@ class Choice:
     number: str = ""
 
 
+_BASE = Choice(BASE, "base model")
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer with the model that wrote it; `id` names it in a vote."""
@@ -91,16 +95,40 @@ class Answer:
 
 def model_choices(session: Session) -> list[Choice]:
     """Return the models that can be asked: base, champion, and every registered version, newest first."""
-    tracker = session.tracker
-    serving = serving_version(tracker) if tracker else ""
-    versions = {version.version: version for version in model_versions(tracker)} if tracker else {}
-    choices = [Choice(BASE, "base model")]
-    champion = f"version {serving}" if serving else "base model"
-    choices.append(Choice(CHAMPION, f"champion: {champion}", serving))
-    for number, version in reversed(versions.items()):
-        tainted = ", tainted" if version_taint(session, tracker, number) else ""  # pyright: ignore[reportArgumentType]
-        choices.append(Choice(number, f"{version.asset} version {number}{tainted}", number))
-    return choices
+    versions = _versions(session)
+    numbered = [_version_choice(session, number, versions[number]) for number in reversed(versions)]
+    return [_BASE, _champion_choice(session), *numbered]
+
+
+def find_choice(session: Session, key: str) -> Choice:
+    """Return the model with a key. Raises ValueError if there is none."""
+    if key == BASE:
+        return _BASE
+    if key == CHAMPION:
+        return _champion_choice(session)
+    versions = _versions(session)
+    if key not in versions:
+        raise ValueError(f"there is no model {key!r}; reload the page")
+    return _version_choice(session, key, versions[key])
+
+
+def _versions(session: Session) -> dict[str, dict[str, str]]:
+    """Return the tags of every version that an adapter asset registered, oldest first."""
+    versions = session.tracker.versions() if session.tracker else {}
+    return {number: tags for number, tags in versions.items() if tags.keys() >= NEEDED_TAGS}
+
+
+def _champion_choice(session: Session) -> Choice:
+    serving = serving_version(session.tracker) if session.tracker else ""
+    return Choice(CHAMPION, f"champion: {f'version {serving}' if serving else 'base model'}", serving)
+
+
+def _version_choice(session: Session, number: str, tags: Mapping[str, str]) -> Choice:
+    """Return the choice of a version. Only one without the tag of `synth recall` is compared with the recalled rows."""
+    tainted = TAINTED in tags
+    if not tainted and session.tracker and not recalls_in_force(session.storage.recalls()).is_empty():
+        tainted = version_taint(session, session.tracker, number) != ""
+    return Choice(number, f"{tags['asset']} version {number}{', tainted' if tainted else ''}", number)
 
 
 @dataclass
@@ -129,18 +157,12 @@ class Playground:
         """
         if self.session.copied_databases is not None:
             raise ValueError("SYNTH_HOME is read-only: the playground needs a writable one")
-        choice = next((each for each in model_choices(self.session) if each.key == key), None)
-        if choice is None:
-            raise ValueError(f"there is no model {key!r}; reload the page")
+        choice = find_choice(self.session, key)
         with self.lock:
-            started = time.monotonic()
-            revision, generator = self._generator(choice)
-            sampling = Sampling(temperature=asked.temperature, top_p=1.0, max_tokens=asked.max_new_tokens)
-            with command_gpu_slot(self.session.instance, "synth ui: playground", log.warning):
-                prompt = generator.encode_chat(asked.turns)
-                completion = generator.generate([prompt], [asked.seed], sampling)[0]
-            self._restart_timer()
-            answer = Answer(uuid.uuid4().hex, asked, choice.title, revision, completion, time.monotonic() - started)
+            try:
+                answer = self._answer_of(choice, asked)
+            finally:
+                self._restart_timer()
             self._answers[answer.id] = answer
             while len(self._answers) > MAX_ANSWERS:
                 self._answers.popitem(last=False)
@@ -167,6 +189,15 @@ class Playground:
             torch: Any = sys.modules.get("torch")
             if torch is not None and torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def _answer_of(self, choice: Choice, asked: AskedTurns) -> Answer:
+        started = time.monotonic()
+        revision, generator = self._generator(choice)
+        sampling = Sampling(temperature=asked.temperature, top_p=1.0, max_tokens=asked.max_new_tokens)
+        with command_gpu_slot(self.session.instance, "synth ui: playground", log.warning):
+            prompt = generator.encode_chat(asked.turns)
+            completion = generator.generate([prompt], [asked.seed], sampling)[0]
+        return Answer(uuid.uuid4().hex, asked, choice.title, revision, completion, time.monotonic() - started)
 
     def _answer(self, answer_id: str) -> Answer:
         if answer_id not in self._answers:

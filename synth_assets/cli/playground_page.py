@@ -6,7 +6,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from resources.storage import HOME_PAGES, PLAYGROUND
-from synth_assets.cli.home_apps import answering, json_body, number_of, render, reviewer_of, stored_name, text_of
+from synth_assets.cli.home_apps import (
+    answering,
+    json_body,
+    number_of,
+    render,
+    reviewer_of,
+    showing,
+    stored_name,
+    text_of,
+)
 from synth_assets.cli.playground import (
     CHAMPION,
     MAX_MODELS,
@@ -37,22 +46,19 @@ class PlaygroundPage:
         from starlette.routing import Route
 
         return [
-            Route(PLAYGROUND, self.show),
+            Route(PLAYGROUND, showing(self.show)),
             Route(f"{PLAYGROUND}/answers", answering(self.answer), methods=["POST"]),
             Route(f"{PLAYGROUND}/votes", answering(self.vote), methods=["POST"]),
             Route(f"{PLAYGROUND}/unload", answering(self.unload), methods=["POST"]),
         ]
 
-    async def show(self, request: "Request") -> "Response":
+    def show(self, request: "Request") -> "Response":
         """Return the page with the models that can be asked."""
-        from starlette.concurrency import run_in_threadpool
-
-        choices = await run_in_threadpool(lambda: model_choices(self._playground.session))
         return render(
             "playground.html.jinja",
             home=HOME_PAGES,
             address=PLAYGROUND,
-            choices=choices,
+            choices=model_choices(self._playground.session),
             defaults=DEFAULTS[:MAX_MODELS],
             max_temperature=MAX_TEMPERATURE,
             max_new_tokens=MAX_NEW_TOKENS,

@@ -7,9 +7,17 @@ from typing import Any
 
 from filelock import FileLock
 
+from synth_assets.record_files.records import RecordFileError
 from synth_assets.reporting.escaping import terminal_line
 from synth_assets.stages.generation.import_report import ImportReport
-from synth_assets.stages.generation.import_store import ImportRequest, StoredImport, import_file, line_of
+from synth_assets.stages.generation.import_store import (
+    ImportRequest,
+    StoredImport,
+    find_import,
+    import_file,
+    line_of,
+    manifest_path,
+)
 from synth_assets.stages.generation.imports import ImportOptions, chunks_of
 from synth_assets.storage.append_log import append_entry, read_entries
 
@@ -61,11 +69,25 @@ def add_votes(home: Path, votes: Sequence[Vote]) -> list[str]:
     """
     log = home / LOG
     with FileLock(home / f".{SOURCE}.lock"):
+        _refuse_other_import(log, home / "imports")
         for vote in votes:
             append_entry(log, asdict(vote))
         import_file(ImportRequest(log, OPTIONS, SOURCE, replace=True), home / "imports")
         rows = [each.row for chunk in chunks_of(log, OPTIONS, ImportReport(SOURCE)) for each in chunk]
     return [row["row_id"] for row in rows[-len(votes) :]]
+
+
+def _refuse_other_import(log: Path, imports: Path) -> None:
+    """Raise RecordFileError if the import of the name SOURCE has other rows than the beginning of the log."""
+    stored = find_import(imports, SOURCE)
+    if stored is None or not stored.path.is_file():
+        return
+    if log.is_file() and log.read_bytes().startswith(stored.path.read_bytes()):
+        return
+    raise RecordFileError(
+        f"the import named {SOURCE} does not come from {log}, and a vote would replace it: import its file under "
+        f"another name (synth import {stored.path} --name NAME), then remove {manifest_path(imports, SOURCE)}"
+    )
 
 
 def vote_line(stored: StoredImport, row_id: str) -> str:

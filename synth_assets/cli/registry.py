@@ -1,6 +1,5 @@
 """`synth champion`, `history`, `promote` and `rollback`: show and move the alias `@champion` in the registry."""
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import dagster as dg
 
 from resources.deployment import person
 from synth_assets.cli.execution import JobRun, execute
+from synth_assets.cli.moments import moment
 from synth_assets.cli.recall import champion_taint
 from synth_assets.cli.rows import entry
 from synth_assets.cli.session import Session
@@ -156,7 +156,7 @@ def _title(tracker: MlflowTracker, version: str) -> str:
 
 
 def _time_text(at: str) -> str:
-    return f"{at[:16].replace('T', ' ')} UTC" if at else "an unknown time"
+    return moment(at) if at else "an unknown time"
 
 
 def history_text(session: Session, limit: int) -> str:
@@ -179,7 +179,6 @@ def _decision_lines(record: dg.EventLogRecord, existing: set[str]) -> list[str]:
     """Describe one decision: time, action, person, Dagster run and reason."""
     metadata = record.asset_materialization.metadata if record.asset_materialization else {}
     facts: dict[str, Any] = {name: value.value for name, value in metadata.items()}
-    at = dt.datetime.fromtimestamp(record.timestamp, dt.UTC)
     before, after, candidate = (_version_text(str(facts[name]), existing) for name in ("from", "to", "judged"))
     change = f"{facts['action']}: {before} -> {after}"
     if facts["action"] == "kept":
@@ -187,7 +186,7 @@ def _decision_lines(record: dg.EventLogRecord, existing: set[str]) -> list[str]:
         change = f"confirmed: {after}" if confirmed else f"{facts['decision']}: {candidate}; {after} stays"
     flag = ", refused by the policy" if facts["flagged"] else ""
     by = facts["who"] if facts["action"] == "moved by hand" else facts["asked_by"]
-    head = f"{at:%Y-%m-%d %H:%M} UTC  {change}{flag}; by {terminal_line(str(by))}, run {record.run_id[:8]}"
+    head = f"{moment(record.timestamp)}  {change}{flag}; by {terminal_line(str(by))}, run {record.run_id[:8]}"
     return [head, f"    {terminal_line(str(facts['reason']), MAX_REASON_CHARACTERS)}"]
 
 

@@ -1,12 +1,12 @@
 """The opening of the last comparison's report: when, from what, who serves, and what was decided and why."""
 
-import datetime as dt
 from typing import Any
 
 import dagster as dg
 
 from resources.storage import HOME_PAGES
 from synth_assets.cli.commit import COMMIT
+from synth_assets.cli.moments import moment
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.session import Session
 from synth_assets.reporting.page_parts import with_opening
@@ -34,9 +34,8 @@ def opening_facts(session: Session, comparison: dg.EventLogRecord) -> list[tuple
     tags = run.tags if run else {}
     record = session.record("champion", ChampionRecord)
     last = record.last if record else None
-    at = dt.datetime.fromtimestamp(comparison.timestamp, dt.UTC)
     return [
-        ("Compared", f"{at:%Y-%m-%d %H:%M} UTC"),
+        ("Compared", moment(comparison.timestamp)),
         ("Batch", tags.get("batch", "")),
         ("Rows", _rows(session.instance, comparison.storage_id)),
         ("Tier", tags.get("tier", session.tier_name)),

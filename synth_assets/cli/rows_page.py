@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from resources.storage import HOME_PAGES, ROWS
-from synth_assets.cli.home_apps import answering, json_body, render, reviewer_of, stored_name, text_of
+from synth_assets.cli.home_apps import answering, json_body, render, reviewer_of, showing, stored_name, text_of
 from synth_assets.cli.row_tables import (
     PAGE_ROWS,
     TABLES,
@@ -105,7 +105,7 @@ class RowsPage:
         from starlette.routing import Route
 
         return [
-            Route(ROWS, self.show),
+            Route(ROWS, showing(self.show)),
             Route(f"{ROWS}/summary", answering(self.summary)),
             Route(f"{ROWS}/row", answering(self.row)),
             Route(f"{ROWS}/why", answering(self.why)),
@@ -113,15 +113,28 @@ class RowsPage:
             Route(f"{ROWS}/recall", answering(self.take_back), methods=["POST"]),
         ]
 
-    async def show(self, request: "Request") -> "Response":
+    def show(self, request: "Request") -> "Response":
         """Return the page with one page of rows."""
-        from starlette.concurrency import run_in_threadpool
-        from starlette.responses import PlainTextResponse
-
-        try:
-            return await run_in_threadpool(self._page, request)
-        except ValueError as error:
-            return PlainTextResponse(str(error), status_code=400)
+        name, view, verdicts = _table(request), _view(request), verdicts_by_reviewer(self._standing())
+        query, reviewer = self._query(request, verdicts), reviewer_of(request)
+        part = read_page(self._session.home, view, query)
+        return render(
+            "rows.html.jinja",
+            home=HOME_PAGES,
+            address=ROWS,
+            tables={key: each.title for key, each in TABLES.items()},
+            table=name,
+            view=view,
+            query=query,
+            review=request.query_params.get("review", ""),
+            review_filters=REVIEW_FILTERS,
+            reviewer=reviewer,
+            rows=[_listed(view, row, verdicts.get(row[view.row], {}), reviewer) for row in part.rows],
+            first=(query.page - 1) * PAGE_ROWS + 1,
+            before=_address(request, query.page - 1) if query.page > 1 else "",
+            after=_address(request, query.page + 1) if part.more else "",
+            agreement=_agreement(verdicts),
+        )
 
     def summary(self, request: "Request") -> dict[str, Any]:
         """Return the number of matching rows and the values of the filters."""
@@ -180,28 +193,6 @@ class RowsPage:
     @cached_property
     def _session(self) -> Session:
         return self.open()
-
-    def _page(self, request: "Request") -> "Response":
-        name, view, verdicts = _table(request), _view(request), verdicts_by_reviewer(self._standing())
-        query, reviewer = self._query(request, verdicts), reviewer_of(request)
-        part = read_page(self._session.home, view, query)
-        return render(
-            "rows.html.jinja",
-            home=HOME_PAGES,
-            address=ROWS,
-            tables={key: each.title for key, each in TABLES.items()},
-            table=name,
-            view=view,
-            query=query,
-            review=request.query_params.get("review", ""),
-            review_filters=REVIEW_FILTERS,
-            reviewer=reviewer,
-            rows=[_listed(view, row, verdicts.get(row[view.row], {}), reviewer) for row in part.rows],
-            first=(query.page - 1) * PAGE_ROWS + 1,
-            before=_address(request, query.page - 1) if query.page > 1 else "",
-            after=_address(request, query.page + 1) if part.more else "",
-            agreement=_agreement(verdicts),
-        )
 
     def _query(self, request: "Request", verdicts: Verdicts) -> Query:
         given, view = request.query_params, _view(request)

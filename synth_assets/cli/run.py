@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from synth_assets.cli.commit import COMMIT, present_commit
 from synth_assets.cli.execution import JobRun, execute
 from synth_assets.cli.plan import forecast
 from synth_assets.cli.ranges import samples_in_range
-from synth_assets.cli.run_progress import Forecast
 from synth_assets.cli.session import Session
 from synth_assets.cli.settings import ops_for
 from synth_assets.cli.terminal import RedactingConsole
@@ -50,6 +49,7 @@ class Launch:
     in_process: bool = False
     max_minutes: float | None = None
     max_cost: float | None = None
+    tier: str | None = None  # as given on the command line; the session has the tier in use
 
 
 def pipeline_job() -> dg.JobDefinition:
@@ -90,7 +90,8 @@ def run_pipeline(session: Session, launch: Launch, console: RedactingConsole) ->
     with _run_turn(session, console, launch.in_process):
         batch = choose_batch(session, launch.batch)
         tags = {**run_tags(batch, session.tier_name), COMMIT: present_commit(), **limits}
-        expected, resume = expected_duration(session, launch), resume_command(launch, batch)
+        expected = forecast(session, launch.samples, is_part=launch.select is not None)
+        resume = resume_command(launch, batch)
         succeeded = execute(session, JobRun(make_job, config, tags, selection, expected, resume), console)
     write_index(session)
     return succeeded
@@ -120,21 +121,17 @@ def limit_tags(launch: Launch, tier: Tier) -> dict[str, str]:
     return {tag: f"{value:g}" for tag, value in limits.items() if value is not None}
 
 
-def expected_duration(session: Session, launch: Launch) -> Forecast:
-    """Return the expected duration of a run; that of the whole pipeline says nothing about a part of it."""
-    expected = forecast(session, launch.samples)
-    return expected if launch.select is None else replace(expected, seconds=None)
-
-
 def resume_command(launch: Launch, batch: str) -> list[str]:
-    """Return the command that continues a run with the same options."""
+    """Return the command that continues a run with the same options, without its limits on time and cost."""
     options = {
         "--batch": [batch],
         "--samples": [] if launch.samples is None else [str(launch.samples)],
         "--select": [launch.select] if launch.select else [],
         "--set": launch.settings,
+        "--tier": [launch.tier] if launch.tier else [],
     }
-    return ["synth", "run", *(part for name, values in options.items() for value in values for part in (name, value))]
+    parts = [part for name, values in options.items() for value in values for part in (name, value)]
+    return ["synth", "run", *parts, *(["--in-process"] if launch.in_process else [])]
 
 
 def selection_text(session: Session, launch: Launch) -> str:

@@ -1,4 +1,4 @@
-"""Terminal output of a run: a line per result, one moving line with the progress, and a log file with everything."""
+"""Terminal output of a run: a line per result, one progress line, and a log file with everything."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ class RunDisplay:
     """Prints the lines of a run. Create it with `run_display`."""
 
     def __init__(self, console: RedactingConsole, log: IO[str], live: Live | None) -> None:
-        """Print to `console` and write every line to `log`; `live` is the moving line, None without a terminal."""
+        """Print to `console` and write every line to `log`; `live` is the progress line, None without a terminal."""
         self.console, self.log, self.live = console, log, live
         self.reported = time.monotonic()
 
@@ -46,9 +46,9 @@ class RunDisplay:
         self.log.flush()
 
     def progress(self, make_line: Callable[[], str], elapsed_s: float) -> None:
-        """Update the moving line; without a terminal, print a line every REPORT_EVERY_S seconds."""
+        """Update the progress line; without a terminal, print a line every REPORT_EVERY_S seconds."""
         if self.live:
-            self.live.update(_moving_line(f"{elapsed_s:.0f} s  {make_line()}"))
+            self.live.update(_progress_line(f"{elapsed_s:.0f} s  {make_line()}"))
         elif time.monotonic() - self.reported >= REPORT_EVERY_S:
             self.reported = time.monotonic()
             self.console.print(f"{elapsed_s:5.0f} s  {make_line()}")
@@ -64,10 +64,10 @@ def run_display(console: RedactingConsole, home: Path) -> Iterator[RunDisplay]:
         if not console.is_terminal:
             yield RunDisplay(console, log, None)
             return
-        live = Live(_moving_line("starting"), console=console, refresh_per_second=REFRESHES_PER_S, transient=True)
+        live = Live(_progress_line("starting"), console=console, refresh_per_second=REFRESHES_PER_S, transient=True)
         with live:
             yield RunDisplay(console, log, live)
 
 
-def _moving_line(text: str) -> Spinner:
+def _progress_line(text: str) -> Spinner:
     return Spinner("dots", Text(terminal_line(redact(text)), no_wrap=True, overflow="ellipsis", style="dim"))

@@ -9,8 +9,8 @@ from dagster import DagsterEventType, EventLogEntry
 from synth_assets.storage.budgets import MINUTE_S
 
 PROGRESS = re.compile(
-    r"(?P<done>[\d,]+) of (?P<total>[\d,]+)"
-    r"(?:(?P<metrics>.*?), (?P<rate>[\d,.]+(?: \w+)?/s), (?P<left>[\d,]+) s left)?$"
+    r"(?P<done>[\d,]*\d) of (?P<total>[\d,]*\d)"
+    r"(?:(?P<metrics>.*?), (?P<rate>[\d,.]*\d(?: \w+)?/s), (?P<left>[\d,]*\d) s left)?$"
 )
 """The end of a progress line of a block computation or a training: rate and time left follow after the first block."""
 ENDED = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_SKIPPED)
@@ -57,9 +57,13 @@ def is_progress(message: str) -> bool:
 class RunProgress:
     """The state of a run, from its events."""
 
-    def __init__(self, forecast: Forecast, started: float) -> None:
-        """Expect `forecast` for a run that started at `started`, in seconds since the epoch."""
-        self.forecast, self.started = forecast, started
+    def __init__(self, forecast: Forecast | None, started: float) -> None:
+        """Expect `forecast` for a run that started at `started`, in seconds since the epoch.
+
+        None: no time left is shown, because no earlier run is comparable.
+        """
+        self.forecast, self.started = forecast or Forecast(), started
+        self.has_forecast = forecast is not None
         self.has_started = False
         self.assets: set[str] = set()
         self.done: set[str] = set()
@@ -131,7 +135,9 @@ class RunProgress:
         """Return the state as one line: assets done, the time left, and the running step with its rate."""
         if not self.has_started:
             return "starting"
-        state = f"{len(self.done)} of {len(self.assets)} assets, {self._rest(now)}"
+        state = f"{len(self.done)} of {len(self.assets)} assets"
+        if self.has_forecast:
+            state = f"{state}, {self._rest(now)}"
         return ": ".join(filter(None, [state, self._running(now)]))
 
     def _rest(self, now: float) -> str:

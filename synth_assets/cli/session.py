@@ -71,11 +71,14 @@ class Session:
         """Return the MLflow resource of this deployment."""
         return MlflowTracking(home=self.storage, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
 
-    @cached_property
+    @property
     def tracker(self) -> MlflowTracker | None:
-        """Return the MLflow client; None if no tracking store exists yet."""
-        exists = self.tracking.tracking_uri or (self.home / "mlflow.db").is_file()
-        return self.tracking.tracker() if exists else None
+        """Return the MLflow client; None as long as no tracking store exists, which a server looks up again."""
+        return self._tracker if self.tracking.exists() else None
+
+    @cached_property
+    def _tracker(self) -> MlflowTracker:
+        return self.tracking.tracker()
 
     def record(self, asset: str, kind: type[R]) -> R | None:
         """Return the stored record of an asset, or None if it was never materialised."""

@@ -1,17 +1,18 @@
 """`synth status`: show the champion, the last decision, the run in progress, the assets by stage, and the checks."""
 
-import datetime as dt
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import dagster as dg
 
 from resources.check_results import evaluations_of
+from synth_assets.cli.moments import moment
 from synth_assets.cli.plan import forecast
 from synth_assets.cli.recall import champion_taint
 from synth_assets.cli.registry import last_decision_lines, serving_line
 from synth_assets.cli.rows import entry
-from synth_assets.cli.run_progress import RunProgress, duration
+from synth_assets.cli.run_progress import Forecast, RunProgress, duration
 from synth_assets.cli.session import Session
 from synth_assets.reporting.escaping import terminal_line
 
@@ -43,15 +44,24 @@ def _deployment(session: Session) -> list[str]:
 
 
 def _running(session: Session) -> list[str]:
-    """Describe the runs in progress with the time left."""
+    """Describe the runs in progress, those of the pipeline with the time left."""
     lines, now = [], time.time()
     for record in session.instance.get_run_records(dg.RunsFilter(statuses=RUNNING)):
         run = record.dagster_run
-        progress = RunProgress(forecast(session, None), record.start_time or now)
+        progress = RunProgress(_forecast(session, run), record.start_time or now)
         for event in session.instance.all_logs(run.run_id):
             progress.add(event)
         lines.append(entry("running", f"{_title(run)}: {progress.line(now)}"))
     return lines
+
+
+def _forecast(session: Session, run: dg.DagsterRun) -> Forecast | None:
+    """Return the expected duration of a run of the pipeline on the tier in use; None for any other run."""
+    if run.job_name != "pipeline" or run.tags.get("tier", session.tier_name) != session.tier_name:
+        return None
+    ops: Any = run.run_config.get("ops", {})
+    samples = ops.get("raw_instructions", {}).get("config", {}).get("samples")
+    return forecast(session, samples, is_part=run.asset_selection is not None)
 
 
 def _stages(session: Session) -> Iterator[list[str]]:
@@ -93,9 +103,8 @@ def _checks(session: Session) -> list[str]:
 def _runs(session: Session) -> list[str]:
     lines = ["last runs"]
     for record in session.instance.get_run_records(limit=MAX_RUNS):
-        started = dt.datetime.fromtimestamp(record.start_time or 0, dt.UTC)
         status = record.dagster_run.status.value.lower()
-        lines.append(f"  {started:%Y-%m-%d %H:%M} UTC  {status:10}{_title(record.dagster_run)}")
+        lines.append(f"  {moment(record.start_time or 0)}  {status:10}{_title(record.dagster_run)}")
     return lines
 
 

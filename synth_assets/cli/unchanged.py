@@ -49,10 +49,10 @@ def _state(session: Session, launch: Launch) -> dict[str, str]:
     inference = Inference(hardware=session.hardware)
     newest = session.instance.get_runs(limit=1)
     benchmarks = os.environ.get("SYNTH_BENCHMARKS", "")
-    unlimited = replace(launch, max_minutes=None, max_cost=None)
+    options = replace(launch, max_minutes=None, max_cost=None, tier=None)
     return {
         "run_id": newest[0].run_id if newest else "",
-        "launch": fingerprint(asdict(unlimited), batch_name(session, launch.batch), session.tier_name),
+        "launch": fingerprint(asdict(options), batch_name(session, launch.batch), session.tier_name),
         "environment": fingerprint(environment),
         "code": _code_hash(),
         "libraries": fingerprint(library_versions(), platform.python_version()),
@@ -63,11 +63,13 @@ def _state(session: Session, launch: Launch) -> dict[str, str]:
 
 
 def _code_hash() -> str:
+    """Return a hash of all files of the packages: code, templates, word lists, weights; not compiled files."""
     digest = hashlib.sha256()
     for package in (synth_assets, resources, checks):
         folder = Path(package.__path__[0])
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.parent.name != "__pycache__":
+                digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

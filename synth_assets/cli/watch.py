@@ -1,4 +1,4 @@
-"""Follow the events of a run: results and failures as lines, progress for the moving line, everything in the log."""
+"""Follow the events of a run: results and failures as lines, the progress line, everything in the log."""
 
 import logging
 import sys
@@ -51,7 +51,9 @@ def quiet_event_errors() -> Iterator[None]:
 class RunWatcher(threading.Thread):
     """Thread that follows the run with the tag `synth/launch`=token and shows it on a display."""
 
-    def __init__(self, instance: dg.DagsterInstance, token: str, display: RunDisplay, forecast: Forecast) -> None:
+    def __init__(
+        self, instance: dg.DagsterInstance, token: str, display: RunDisplay, forecast: Forecast | None
+    ) -> None:
         """Show the run on `display` between `start` and `finish`."""
         super().__init__(daemon=True)
         self.instance, self.token, self.display = instance, token, display

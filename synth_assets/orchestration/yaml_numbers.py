@@ -6,6 +6,8 @@ from typing import Any
 import yaml
 from dagster_shared.yaml_utils import DagsterYamlLoader
 
+from synth_assets.text.redaction import cause_of
+
 FLOAT = "tag:yaml.org,2002:float"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
 EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
@@ -32,7 +34,7 @@ def load_value(text: str) -> Any:  # noqa: ANN401 - any YAML value
     try:
         return yaml.load(text, Loader=NumberLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = getattr(error, "problem", None) or cause_of(error)
         raise ValueError(
             f"{text!r} is not valid YAML: {problem}. Quote text that contains brackets, colons or '#'"
         ) from error

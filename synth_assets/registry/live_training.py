@@ -3,14 +3,13 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from synth_assets.registry.retry import TrackingError
 from synth_assets.registry.run_metrics import log_numbers, log_parameters
-from synth_assets.storage.errors import StorageError
-from synth_assets.text.redaction import redact
+from synth_assets.text.redaction import cause_of, redact
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -47,17 +46,14 @@ class LiveTraining:
 
     def started(self, fingerprint: str, settings: Mapping[str, Any]) -> None:
         """Open the run, or continue the unfinished one with this fingerprint."""
-        from mlflow.exceptions import MlflowException
-
-        try:
+        with _warning(self.name, "progress"):
             self._tracker = self._connect()
             run = _open_run(self._tracker, self.name, {**self._tags, "fingerprint": fingerprint}, settings)
-        except (MlflowException, TrackingError, StorageError, OSError) as error:
-            _warn(self.name, error)
-            return
-        self.run_id = run.info.run_id
-        self._log = _StepLog(self._tracker, run, self.name)
-        self._monitor = _system_metrics(self._tracker, self.run_id)
+            self.run_id = run.info.run_id
+            self._log = _StepLog(self._tracker, run, self.name)
+        if self._tracker and self.run_id:
+            with _warning(self.name, "system metrics"):
+                self._monitor = _system_metrics(self._tracker, self.run_id)
 
     def logged(self, point: Point) -> None:
         """Log the metrics of a step; returns at once."""
@@ -77,7 +73,8 @@ class LiveTraining:
     ) -> None:
         """Send the remaining steps. Leave the run open if the training is complete."""
         if self._monitor:
-            self._monitor.finish()
+            with _warning(self.name, "system metrics"):
+                self._monitor.finish()
         if self._log:
             self._log.close()
         if self._tracker and self.run_id and (error or self._failure):
@@ -85,15 +82,11 @@ class LiveTraining:
             self._end("KILLED" if interrupted else "FAILED", self._failure or f"{type(error).__name__}: {error}")
 
     def _end(self, status: str, reason: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        client = self._tracker.client if self._tracker else None
-        try:
-            if client:
-                client.set_tag(self.run_id, FAILURE, redact(reason)[:FAILURE_LENGTH])
-                client.set_terminated(self.run_id, status)
-        except (MlflowException, OSError) as error:
-            _warn(self.name, error)
+        if self._tracker is None:
+            return
+        with _warning(self.name, "progress"):
+            self._tracker.client.set_tag(self.run_id, FAILURE, redact(reason)[:FAILURE_LENGTH])
+            self._tracker.client.set_terminated(self.run_id, status)
 
 
 class _StepLog:
@@ -112,18 +105,12 @@ class _StepLog:
         self._thread.join(JOIN_S)
 
     def _send_all(self) -> None:
-        from mlflow.exceptions import MlflowException
-
-        is_last = False
-        while not is_last:
-            is_last = self._closing.wait(FLUSH_EVERY_S)
-            points = [self.points.get() for _ in range(self.points.qsize())]
-            try:
-                if points:
+        with _warning(self._name, "progress"):
+            is_last = False
+            while not is_last:
+                is_last = self._closing.wait(FLUSH_EVERY_S)
+                if points := [self.points.get() for _ in range(self.points.qsize())]:
                     log_numbers(self._tracker.client, self._run, {}, points)
-            except (MlflowException, OSError) as error:
-                _warn(self._name, error)
-                return
 
 
 def open_training(tracker: "MlflowTracker", fingerprint: str) -> "Run | None":
@@ -167,10 +154,15 @@ def _system_metrics(tracker: "MlflowTracker", run_id: str) -> "SystemMetricsMoni
     return monitor
 
 
-def _warn(name: str, error: Exception) -> None:
-    cause = redact(str(error).strip()).splitlines()[0][:300]
-    logging.getLogger(__name__).warning(
-        "%s: MLflow shows no progress of this training: %s. The training goes on and is logged when it is complete",
-        name,
-        cause,
-    )
+@contextmanager
+def _warning(name: str, what: str) -> Iterator[None]:
+    """Log any failure of the block as a warning that MLflow lacks `what` of the training `name`."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - no failure of a server, database or driver may stop a training
+        logging.getLogger(__name__).warning(
+            "%s: MLflow shows no %s of this training: %s. The training goes on and is logged when it is complete",
+            name,
+            what,
+            cause_of(error),
+        )

@@ -140,8 +140,11 @@ class MlflowTracker:
 
     def version_tags(self, version: str) -> dict[str, str]:
         """Return the tags of a version. Raise KeyError if it does not exist."""
-        registered = self.registered(version)
-        return with_retries(lambda: tags_of(self.client, registered), self._uri)
+        return self.registered_tags(self.registered(version))
+
+    def registered_tags(self, version: "ModelVersion") -> dict[str, str]:
+        """Return the tags of a version that was read already."""
+        return with_retries(lambda: tags_of(self.client, version), self._uri)
 
     def find_version(self, adapter: str) -> str | None:
         """Return the newest version with this adapter fingerprint, or None."""
@@ -164,6 +167,10 @@ class MlflowTracker:
 
     def versions(self) -> dict[str, dict[str, str]]:
         """Return every version and its tags, oldest first."""
+        return {str(version.version): tags for version, tags in self.registered_versions()}
+
+    def registered_versions(self) -> "list[tuple[ModelVersion, dict[str, str]]]":
+        """Return every version with its tags, oldest first."""
         return with_retries(lambda: tags_of_all(self.client, self.experiment, MODEL), self._uri)
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:

@@ -48,14 +48,11 @@ def model_versions(tracker: MlflowTracker) -> list[ModelVersion]:
         LineageError: the data versions of a version are missing or were changed.
         TrackingError: MLflow stays unreachable.
     """
-    client = tracker.client
-    registered = with_retries(lambda: client.search_model_versions(f"name = '{MODEL}'"), client.tracking_uri)
-    by_number = {str(version.version): version for version in registered}
     aliases = tracker.aliases()
     return [
-        _version_of(client, by_number[number], tags, aliases)
-        for number, tags in tracker.versions().items()
-        if number in by_number and tags.keys() >= NEEDED_TAGS
+        _version_of(tracker.client, registered, tags, aliases)
+        for registered, tags in tracker.registered_versions()
+        if tags.keys() >= NEEDED_TAGS
     ]
 
 
@@ -65,7 +62,8 @@ def model_version(tracker: MlflowTracker, number: str) -> ModelVersion:
     Raises:
         KeyError: the version does not exist, or no adapter asset registered it.
     """
-    registered, tags = tracker.registered(number), tracker.version_tags(number)
+    registered = tracker.registered(number)
+    tags = tracker.registered_tags(registered)
     if missing := NEEDED_TAGS - tags.keys():
         raise KeyError(f"version {number} was not registered by an adapter asset: tag {min(missing)} is missing")
     return _version_of(tracker.client, registered, tags, tracker.aliases())
@@ -98,7 +96,7 @@ def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
     from mlflow.exceptions import MlflowException
 
     entry, uri = tracker.registered(number), tracker.client.tracking_uri
-    expected = tracker.version_tags(number)["data_version"]
+    expected = tracker.registered_tags(entry)["data_version"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".restored-") as temporary:
         try:
@@ -164,9 +162,11 @@ def decisions_on(tracker: MlflowTracker, number: str) -> list[RecordedDecision]:
     Raises:
         KeyError: the version does not exist.
     """
-    from mlflow.exceptions import MlflowException
+    return _decisions_of(tracker.client, str(tracker.registered(number).run_id))
 
-    client, run_id = tracker.client, str(tracker.registered(number).run_id)
+
+def _decisions_of(client: "MlflowClient", run_id: str) -> list[RecordedDecision]:
+    from mlflow.exceptions import MlflowException
 
     def read() -> list[RecordedDecision]:
         if not any(file.path == DECISIONS for file in client.list_artifacts(run_id)):
@@ -188,7 +188,7 @@ def keep_decision(tracker: MlflowTracker, number: str, decision: RecordedDecisio
     """
     client, run_id = tracker.client, str(tracker.registered(number).run_id)
     with tracker.lock("decisions"):
-        earlier = [entry for entry in decisions_on(tracker, number) if entry.run_id != decision.run_id]
+        earlier = [entry for entry in _decisions_of(client, run_id) if entry.run_id != decision.run_id]
         text = json.dumps([asdict(entry) for entry in [*earlier, decision]], sort_keys=True, indent=1)
         _with_run(number, run_id, lambda: client.log_text(run_id, text, DECISIONS), client.tracking_uri)
     return [*earlier, decision]

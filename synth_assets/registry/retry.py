@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from synth_assets.text.redaction import redact, without_secrets
+from synth_assets.text.redaction import cause_of, redact, without_secrets
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def with_retries(operation: Callable[[], T], uri: str, safe: str = "") -> T:
                 if (redacted := without_secrets(error)) is not error:
                     raise TrackingError(str(redacted)) from None
                 raise
-            cause, server = redact(str(error).strip()).splitlines()[0][:300], redact(uri)
+            cause, server = cause_of(error), redact(uri)
             if pause is None:
                 attempts = len(RETRY_AFTER_S) + 1
                 message = f"MLflow at {server} failed {attempts} times: {cause}. {safe}".strip()

@@ -13,11 +13,13 @@ from synth_assets.registry.datasets import dataset_input
 from synth_assets.registry.logged_models import BASE_MODEL, base_model
 from synth_assets.registry.run_metrics import DIGEST_LENGTH, log_numbers, log_points
 from synth_assets.registry.tags import model_id_of, score_tag, score_text
+from synth_assets.registry.version_tags import set_tags
 from synth_assets.schemas.records import BASE, Metric
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
     from mlflow.entities import Metric as Point
+    from mlflow.entities.model_registry import ModelVersion
 
     from synth_assets.registry.mlflow_tracker import MlflowTracker
 
@@ -51,7 +53,8 @@ def log_evaluation(
     if run.info.status != "FINISHED":
         _log_tables(tracker, run, metrics, items)
         client.set_terminated(run_id, "FINISHED")
-    targets = {m: target for m, version in versions.items() if (target := _version_target(tracker, version))[0]}
+    registered = {model: tracker.registered(version) for model, version in versions.items()}
+    targets = {model: target for model, version in registered.items() if (target := _version_target(version))[0]}
     if not items.filter(model=BASE).is_empty():
         targets[BASE] = _base_target(tracker, items)
     scored, data = _scored_models(tracker, run_id), _evaluation_data(metrics, items)
@@ -60,9 +63,9 @@ def log_evaluation(
         if model_id not in scored:
             client.log_inputs(target_run, [data])
             _log_model_scores(tracker, run, target_run, model_id, [each for each in metrics if each.model == model])
-    for model, version in versions.items():
+    for model, version in registered.items():
         tags = {score_tag(each): score_text(each, run_id) for each in metrics if each.model == model}
-        tracker.tag_version(version, tags)
+        set_tags(client, version, tags)
     return run_id
 
 
@@ -98,10 +101,9 @@ def _log_tables(tracker: "MlflowTracker", run: "Run", metrics: Sequence[Metric],
         client.log_artifact(run_id, str(path))
 
 
-def _version_target(tracker: "MlflowTracker", version: str) -> tuple[str, str | None]:
+def _version_target(version: "ModelVersion") -> tuple[str, str | None]:
     """Return the training run and the logged model of a version; the model is None if it was registered by hand."""
-    registered = tracker.registered(version)
-    return str(registered.run_id or ""), model_id_of(registered)
+    return str(version.run_id or ""), model_id_of(version)
 
 
 def _base_target(tracker: "MlflowTracker", items: pl.DataFrame) -> tuple[str, str | None]:

@@ -28,8 +28,8 @@ def tags_of(client: "MlflowClient", version: "ModelVersion") -> dict[str, str]:
     return {**_model_tags(client, version), **version.tags}
 
 
-def tags_of_all(client: "MlflowClient", experiment: str, name: str) -> dict[str, dict[str, str]]:
-    """Return every version of a registered model and all its tags, oldest first."""
+def tags_of_all(client: "MlflowClient", experiment: str, name: str) -> "list[tuple[ModelVersion, dict[str, str]]]":
+    """Return every version of a registered model with all its tags, oldest first."""
     versions = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
     models: dict[str, dict[str, str]] = {}
     token = None
@@ -39,9 +39,7 @@ def tags_of_all(client: "MlflowClient", experiment: str, name: str) -> dict[str,
         token = page.token
         if not token:
             break
-    return {
-        str(version.version): {**models.get(model_id_of(version) or "", {}), **version.tags} for version in versions
-    }
+    return [(version, {**models.get(model_id_of(version) or "", {}), **version.tags}) for version in versions]
 
 
 def set_tags(client: "MlflowClient", version: "ModelVersion", tags: Mapping[str, str]) -> None:

@@ -12,14 +12,15 @@ from synth_assets.reporting.escaping import storable
 
 
 def append_entry(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append an entry and sync it to disk; remove the remains of a writer that was killed first."""
+    """Append an entry and sync it to disk; remove the remains of an entry that a killed writer left incomplete."""
     line = storable(json.dumps(entry, sort_keys=True, ensure_ascii=False)).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")), path.open("a+b") as file:
         file.seek(0)
         content = file.read()
-        file.truncate(len(_complete(content)))
-        file.write(line + b"\n")
+        complete = _complete(content)
+        file.truncate(min(len(complete), len(content)))
+        file.write(complete[len(content) :] + line + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -53,5 +54,14 @@ def damaged(path: Path, number: int, cause: object) -> ValueError:
 
 
 def _complete(content: bytes) -> bytes:
-    """Return the content up to its last line break: what follows was never completely written."""
-    return content[: content.rfind(b"\n") + 1]
+    """Return the content without an incomplete last entry; an entry that lacks only its line break gets it."""
+    last = content[content.rfind(b"\n") + 1 :]
+    return content + b"\n" if _is_entry(last) else content[: len(content) - len(last)]
+
+
+def _is_entry(line: bytes) -> bool:
+    """Return whether a line is a whole entry. No beginning of an entry is one: its object is not closed."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
 DECODINGS = 3  # URLs nested in queries
+CAUSE_CHARACTERS = 300
 MIN_KNOWN = 8  # characters; shorter values of secret variables also occur in ordinary words
 
 KEY = re.compile(
@@ -80,6 +81,12 @@ def server_of(address: str) -> str:
         return "an address without scheme or host"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}"
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the first line of an error's message without secrets, to quote in another; its type if there is none."""
+    lines = redact(str(error).strip()).splitlines()
+    return lines[0][:CAUSE_CHARACTERS] if lines else type(error).__name__
 
 
 def without_secrets(error: BaseException) -> BaseException:

@@ -51,10 +51,10 @@ def test_rows_checks_and_links_are_shown_and_escaped(session: Session) -> None:
 def test_the_page_is_written_once_for_each_run(session: Session) -> None:
     index = write_index(session)
     written = index.stat().st_mtime_ns
-    refresh_index()
+    refresh_index(session)
     assert index.stat().st_mtime_ns == written
     index.unlink()
-    refresh_index()
+    refresh_index(session)
     assert index.is_file()
 
 
@@ -64,10 +64,10 @@ def test_a_run_that_ended_before_a_newer_one_started_outdates_the_page(session: 
     job = dg.Definitions(jobs=[dg.define_asset_job("all")], assets=[dg.asset(name="rows")(lambda: None)])
     ended, _ = (instance.create_run_for_job(job.resolve_job_def("all")) for _ in range(2))
     os.utime(index, (0, 0))  # long before both runs
-    refresh_index()
+    refresh_index(session)
     assert index.stat().st_mtime == 0  # neither has ended
     instance.report_run_failed(ended, "killed")
-    refresh_index()
+    refresh_index(session)
     assert index.stat().st_mtime > 0
 
 

@@ -1,5 +1,6 @@
 """The playground: answers, votes, and how a vote becomes a row of `imported_preferences`."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,16 +12,19 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from resources.storage import SynthHome
+from synth_assets.cli import playground as playground_module
 from synth_assets.cli.home_apps import HomeApps
-from synth_assets.cli.playground import AskedTurns, Playground
+from synth_assets.cli.playground import AskedTurns, Playground, model_choices
 from synth_assets.cli.playground_page import PlaygroundPage
 from synth_assets.cli.rows import row_story
 from synth_assets.cli.session import Session, open_session
 from synth_assets.llm.protocols import Completion, Message, Sampling
+from synth_assets.registry.retry import TrackingError
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.serialization import to_json
-from synth_assets.stages.generation.import_store import find_import, read_import
+from synth_assets.stages.generation.import_store import ImportRequest, find_import, import_file, read_import
 from tests.support.fakes import Echo
+from tests.support.registry import MemoryRegistry
 
 USER = {"role": "user", "content": "Name a bird."}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -80,10 +84,62 @@ def imported(session: Session) -> pl.DataFrame:
         return read_import(stored, Path(scratch)).preferences.collect()
 
 
+class CountingRegistry(MemoryRegistry):
+    """A registry that notes what is read for all versions and for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        self.reads.append("versions")
+        return super().versions()
+
+    def version_tags(self, version: str) -> dict[str, str]:
+        self.reads.append(version)
+        return super().version_tags(version)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> CountingRegistry:
+    registry = CountingRegistry()
+    registry.aliases["champion"] = "2"
+    registry.tags["1"]["tainted"] = "1 recalled row"
+    registry.tags["by hand"] = {}
+    monkeypatch.setattr(Session, "tracker", registry)
+    return registry
+
+
+def test_all_versions_are_read_at_once(session: Session, registry: CountingRegistry) -> None:
+    assert [(choice.key, choice.title) for choice in model_choices(session)] == [
+        ("base", "base model"),
+        ("champion", "champion: version 2"),
+        ("3", "adapter_3 version 3"),
+        ("2", "adapter_2 version 2"),
+        ("1", "adapter_1 version 1, tainted"),
+    ]
+    assert sorted(registry.reads) == ["2", "versions"]
+
+
+def test_an_answer_of_the_base_reads_no_version(session: Session, registry: CountingRegistry, parrot: Parrot) -> None:
+    Playground(session, lambda _base, _adapter: parrot).ask("base", AskedTurns((USER,), 0.0, 4, 0))
+    assert registry.reads == []
+
+
 def test_the_page_offers_the_models(client: TestClient) -> None:
     page = client.get("/home/playground").text
     assert '<option value="base" selected>base model</option>' in page
     assert '<option value="champion" selected>champion: base model</option>' in page
+
+
+def test_a_page_that_cannot_be_made_says_why(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_session: Session) -> None:
+        raise TrackingError("MLflow at http://127.0.0.1:1 failed 5 times")
+
+    monkeypatch.setattr(Session, "tracker", property(fail))
+    response = client.get("/home/playground")
+    assert (response.status_code, response.text) == (400, "MLflow at http://127.0.0.1:1 failed 5 times")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_an_answer_names_its_model(client: TestClient, parrot: Parrot) -> None:
@@ -118,6 +174,18 @@ def test_votes_add_up_and_keep_their_ids(client: TestClient, session: Session) -
     assert len({*one, *two}) == 2
 
 
+def test_a_vote_replaces_no_import_of_other_rows(client: TestClient, session: Session, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "Name a fish.", "chosen": "A trout.", "rejected": "A stone."}\n')
+    import_file(ImportRequest(pairs, name="playground"), session.storage.imports())
+    answers = [ask(client, USER) for _ in range(2)]
+    error = vote(client, answers[0], answers[1])["error"]
+    assert "the import named playground does not come from" in error
+    assert "import its file under another name" in error
+    assert imported(session)["chosen"].to_list() == ["A trout."]
+    assert not (session.home / "playground.jsonl").exists()
+
+
 def test_answers_to_other_questions_or_unknown_ones_are_no_vote(client: TestClient, session: Session) -> None:
     first, other, later = ask(client, USER), ask(client, USER, seed=4), {"id": "gone"}
     assert "same conversation" in vote(client, first, other)["error"]
@@ -147,6 +215,21 @@ def test_a_wrong_question_is_refused(client: TestClient, changes: dict[str, obje
     assert response.status_code == 400
     with pytest.raises(ValueError, match=message):
         raise ValueError(response.json()["error"])
+
+
+def test_models_are_unloaded_after_an_error_too(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(Parrot):
+        def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+            raise ValueError("the chat template takes no such turn")
+
+    monkeypatch.setattr(playground_module, "IDLE_S", 0.01)
+    playground = Playground(session, lambda _base, _adapter: Refusing())
+    with pytest.raises(ValueError, match="no such turn"):
+        playground.ask("base", AskedTurns((USER,), 0.0, 4, 0))
+    deadline = time.monotonic() + 10
+    while playground._models and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not playground._models
 
 
 def test_an_unloaded_model_is_made_again(session: Session) -> None:

@@ -31,6 +31,11 @@ def test_the_command_that_continues_has_the_same_options() -> None:
     ]
 
 
+def test_the_command_that_continues_names_tier_and_process() -> None:
+    launch = Launch(batch="week", in_process=True, tier="laptop", max_minutes=5.0)
+    assert resume_command(launch, "week") == ["synth", "run", "--batch", "week", "--tier", "laptop", "--in-process"]
+
+
 @dg.asset
 def number() -> int:
     return 1

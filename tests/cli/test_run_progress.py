@@ -23,6 +23,12 @@ def adapter() -> int:
     return 2
 
 
+@dg.asset
+def training(context: dg.AssetExecutionContext) -> int:
+    context.log.info("training: step 50 of 390, loss 0.332, 5,423 tokens/s, 26 s left")
+    return 1
+
+
 @dg.asset_check(asset=rows, blocking=True)
 def enough_rows() -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=False, description="1 row left, at least 50 required; raise --samples")
@@ -60,6 +66,15 @@ def test_a_running_step_shows_its_rate_and_the_time_left_of_the_run(instance: dg
     for entry in entries[message + 1 :]:
         progress.add(entry)
     assert progress.line(now) == "2 of 2 assets, a few seconds left"
+
+
+def test_a_running_training_shows_its_step_and_rate(instance: dg.DagsterInstance) -> None:
+    entries = events(instance, training)
+    progress = RunProgress(Forecast(), started=entries[0].timestamp)
+    message = next(i for i, entry in enumerate(entries) if is_progress(entry.user_message))
+    for entry in entries[: message + 1]:
+        progress.add(entry)
+    assert progress.line(entries[message].timestamp).endswith(": training step 50 of 390, 5,423 tokens/s")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +133,7 @@ def test_without_a_terminal_results_are_lines_and_progress_is_only_logged(
     assert printed.getvalue().splitlines()[-1] == "   65 s  1 of 2 assets"
 
 
-def test_a_terminal_gets_one_moving_line_and_the_path_of_the_log(own_home) -> None:  # noqa: ANN001
+def test_a_terminal_gets_one_progress_line_and_the_path_of_the_log(own_home) -> None:  # noqa: ANN001
     printed = io.StringIO()
     console = RedactingConsole(file=printed, width=80, soft_wrap=True, force_terminal=True, highlight=False)
     with run_display(console, own_home) as display:

@@ -1,6 +1,7 @@
 """`synth status`: the order of the parts, completed checks while a run is going, and the run in progress."""
 
 import dagster as dg
+import pytest
 
 from synth_assets.cli.session import open_session
 from synth_assets.cli.status import last_evaluations, status_text
@@ -43,3 +44,38 @@ def test_the_champion_comes_first_and_the_stages_in_order() -> None:
     assert f"run {run.run_id[:8]} (pipeline, batch week): starting" in running
     assert "checks    0 passed, 0 failed" in lines
     assert all(len(line) <= 80 or "/" in line for line in lines)
+
+
+class Samples(dg.Config):
+    samples: int | None = None
+
+
+@dg.asset
+def raw_instructions(config: Samples) -> int:
+    return config.samples or 0
+
+
+@pytest.mark.parametrize(
+    ("job", "samples", "tags", "selection", "expected"),
+    [
+        ("pipeline", 768, {"tier": "cpu"}, None, "0 of 1 assets, about 2 min left: raw_instructions"),
+        ("pipeline", None, {}, None, "0 of 1 assets, about 4 min left: raw_instructions"),
+        ("pipeline", None, {"tier": "cpu"}, ["raw_instructions"], "0 of 1 assets, time left unknown"),
+        ("pipeline", None, {"tier": "h100"}, None, "0 of 1 assets: raw_instructions"),
+        ("study", None, {"tier": "cpu"}, None, "0 of 1 assets: raw_instructions"),
+    ],
+)
+def test_the_time_left_is_that_of_the_run(
+    job: str, samples: int | None, tags: dict[str, str], selection: list[str] | None, expected: str
+) -> None:
+    instance = (session := open_session("cpu")).instance
+    definition = dg.Definitions(assets=[raw_instructions], jobs=[dg.define_asset_job(job)]).resolve_job_def(job)
+    run = instance.create_run_for_job(
+        definition,
+        run_config={"ops": {"raw_instructions": {"config": {"samples": samples} if samples else {}}}},
+        tags=tags,
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection=frozenset(map(dg.AssetKey, selection)) if selection else None,
+    )
+    instance.report_dagster_event(dg.DagsterEvent("STEP_START", job, step_key="raw_instructions"), run.run_id)
+    assert expected in " ".join(status_text(session).split())

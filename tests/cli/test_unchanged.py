@@ -4,6 +4,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+import checks
 from synth_assets.cli.run import Launch
 from synth_assets.cli.session import Session, open_session
 from synth_assets.cli.unchanged import RECORD, remember_run, unchanged_since_last_run
@@ -61,6 +62,27 @@ def test_a_changed_input_makes_the_next_run_start(session: Session, change: Call
 def test_other_options_make_the_next_run_start(session: Session, launch: Launch) -> None:
     remember_run(session, Launch())
     assert unchanged_since_last_run(session, launch) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("rules.py", True), ("page.html.jinja", True), ("words.txt", True), ("__pycache__/rules.pyc", False)],
+)
+def test_a_changed_file_of_the_code_makes_the_next_run_start(
+    session: Session, name: str, counts: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checks, "__path__", [str(tmp_path)])
+    path = tmp_path / "data" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("one", "utf-8")
+    remember_run(session, Launch())
+    path.write_text("two", "utf-8")
+    assert (unchanged_since_last_run(session, Launch()) == "") is counts
+
+
+def test_the_tier_in_use_counts_however_it_was_chosen(session: Session) -> None:
+    remember_run(session, Launch(tier="cpu"))
+    assert unchanged_since_last_run(session, Launch()) == session.instance.get_runs(limit=1)[0].run_id
 
 
 @pytest.mark.parametrize("name", ["SYNTH_BENCHMARKS", "MLFLOW_TRACKING_URI", "SYNTH_WEBHOOK_URL"])

@@ -8,10 +8,12 @@ import pytest
 
 from synth_assets.schemas.tables import REVIEWS
 from synth_assets.stages.filtering.apply import NO_DECISIONS, FilterResult
-from synth_assets.stages.filtering.reviews import REVIEWED, SOFT_RULES, UNUSABLE, PersonDecisions
+from synth_assets.stages.filtering.decisions import SEMANTIC_ITEM
+from synth_assets.stages.filtering.reviews import OVERRIDDEN, REVIEWED, SOFT_RULES, UNUSABLE, PersonDecisions
 from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.semantic import Semantics, SemanticSpec
 from synth_assets.storage.manifests import content_hash
-from tests.filtering.conftest import fates
+from tests.filtering.conftest import WordEmbedder, fates
 
 Rows = Callable[..., pl.DataFrame]
 Filtered = Callable[..., FilterResult]
@@ -94,6 +96,40 @@ def test_of_duplicates_the_kept_row_stays(filtered: Filtered, rows_of: Rows) -> 
     rows = rows_of(GOOD, GOOD)
     assert fates(filtered(rows)) == {"r000": "kept", "r001": "exact_duplicate"}
     assert fates(filtered(rows, people=decisions(("r001", "keep")))) == {"r000": "exact_duplicate", "r001": "kept"}
+
+
+@pytest.mark.parametrize(
+    ("twin", "reason"),
+    [(GOOD[0], "exact_duplicate"), ("Jupiter about fact one me tell.", "semantic_duplicate")],
+)
+def test_a_keep_stands_among_duplicates_by_words_and_by_meaning(
+    filtered: Filtered, rows_of: Rows, twin: str, reason: str
+) -> None:
+    rows, semantics = rows_of(GOOD, (twin, "It is very large."), OTHER), Semantics(WordEmbedder(), SemanticSpec())
+
+    def fates_with(people: PersonDecisions) -> dict[str, str]:
+        return fates(filtered(rows, people=people, semantics=semantics))
+
+    assert fates_with(NO_DECISIONS) == {"r000": "kept", "r001": reason, "r002": "kept"}
+    assert fates_with(decisions(("r001", "keep"))) == {"r000": reason, "r001": "kept", "r002": "kept"}
+    both = decisions(("r000", "keep"), ("r001", "keep"))
+    assert fates_with(both) == {"r000": "kept", "r001": reason, "r002": "kept"}
+    recalled = PersonDecisions({"r000": "recalled by ada"}, decisions(("r001", "keep")).table)
+    assert fates_with(recalled) == {"r000": "recalled", "r001": reason, "r002": "kept"}
+
+
+def test_a_keep_does_not_override_a_paraphrase_of_an_item(filtered: Filtered, rows_of: Rows, items_of: Rows) -> None:
+    items, semantics = (
+        items_of("An item.", "Jupiter about fact one me tell."),
+        Semantics(WordEmbedder(), SemanticSpec()),
+    )
+    result = filtered(rows_of(GOOD, OTHER), items, people=decisions(("r000", "keep")), semantics=semantics)
+    assert fates(result) == {"r000": SEMANTIC_ITEM, "r001": "kept"}
+
+
+def test_a_keep_overrides_quality_and_repetition_alone() -> None:
+    assert {REVIEWED, "exact_duplicate", "near_duplicate", "semantic_duplicate"} == OVERRIDDEN - SOFT_RULES
+    assert not OVERRIDDEN & {"benchmark_item", SEMANTIC_ITEM, "recalled", "personal_data", "helps_to_harm"}
 
 
 def test_an_edited_row_is_filtered_again_with_its_new_text(filtered: Filtered, rows_of: Rows) -> None:

@@ -143,6 +143,28 @@ def test_a_server_that_is_down_does_not_stop_the_training(caplog: pytest.LogCapt
     ]
 
 
+@pytest.mark.parametrize("broken", ["start", "finish"])
+def test_system_metrics_that_fail_do_not_stop_the_training(
+    tracker: MlflowTracker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    end = SystemMetricsMonitor.finish
+
+    def fail(monitor: SystemMetricsMonitor) -> None:
+        if broken == "finish":
+            end(monitor)
+        raise RuntimeError
+
+    monkeypatch.setattr(SystemMetricsMonitor, broken, fail)
+    with live(tracker) as training:
+        training.started("f1", SETTINGS)
+        training.logged(POINTS[0])
+    assert losses(tracker, training.run_id) == [(1, 2.0)]
+    (warning,) = (record.message for record in caplog.records)
+    assert warning.startswith("lora_adapter: MLflow shows no system metrics of this training: RuntimeError. The train")
+
+
 class LosingServer:
     """A client whose server is lost after the run was opened."""
 

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry import retry
 from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
-from synth_assets.registry.model_versions import model_version, model_versions
+from synth_assets.registry.model_versions import model_version, model_versions, restore_adapter
 from synth_assets.registry.retry import TrackingError
 from synth_assets.registry.version_tags import SHOWN_TAGS
 from synth_assets.schemas.records import AdapterRecord
@@ -70,6 +71,28 @@ def test_versions_have_their_data_versions(home: Path, tmp_path: Path) -> None:
     (home / "mlartifacts" / run_id / "artifacts" / "data_versions.json").unlink()
     with pytest.raises((LineageError, TrackingError), match=r"data_versions\.json"):
         model_version(tracker, "1")
+
+
+class CountingClient:
+    """A client that counts the calls of each method."""
+
+    def __init__(self, client: object) -> None:
+        self._client, self.calls = client, Counter[str]()
+
+    def __getattr__(self, name: str) -> object:
+        self.calls[name] += 1
+        return getattr(self._client, name)
+
+
+def test_a_version_is_read_once(home: Path, tmp_path: Path) -> None:
+    tracker = tracking_of(home).tracker()
+    _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
+    client = CountingClient(tracker.client)
+    counted = replace(tracker, client=client)
+    assert model_versions(counted) == [model_version(counted, version)]
+    assert (client.calls["search_model_versions"], client.calls["get_model_version"]) == (1, 1)
+    restore_adapter(counted, version, tmp_path / "restored")
+    assert client.calls["get_model_version"] == 2
 
 
 def test_a_version_shows_at_most_six_tags(home: Path, tmp_path: Path) -> None:

@@ -23,6 +23,23 @@ def test_the_remains_of_a_killed_writer_are_ignored_and_removed(tmp_path: Path) 
     assert read_entries(log) == [{"n": 1}, {"n": 3}]
 
 
+def test_an_entry_that_lacks_its_line_break_stays(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"n": 1}\n{"n": 2}')
+    assert read_entries(log) == [{"n": 1}, {"n": 2}]
+    append_entry(log, {"n": 3})
+    assert log.read_bytes() == b'{"n": 1}\n{"n": 2}\n{"n": 3}\n'
+
+
+@pytest.mark.parametrize("rest", [b"2", b"[1]", b'{"n": 2}}', b"\xff"])
+def test_the_rest_of_a_log_that_is_no_entry_goes(tmp_path: Path, rest: bytes) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"n": 1}\n' + rest)
+    assert read_entries(log) == [{"n": 1}]
+    append_entry(log, {"n": 3})
+    assert log.read_bytes() == b'{"n": 1}\n{"n": 3}\n'
+
+
 @pytest.mark.parametrize("line", [b"{", b"[1]", b"\xff"])
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     log = tmp_path / "log.jsonl"

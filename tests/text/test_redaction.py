@@ -2,7 +2,15 @@
 
 import pytest
 
-from synth_assets.text.redaction import HIDDEN, holds_secret, redact, server_of, without_secrets
+from synth_assets.text.redaction import (
+    CAUSE_CHARACTERS,
+    HIDDEN,
+    cause_of,
+    holds_secret,
+    redact,
+    server_of,
+    without_secrets,
+)
 
 PASSWORD = "hunter2"  # noqa: S105 - stands for one
 TOKEN = "Zq81mKx0PfT3wB7yLd5e"  # noqa: S105 - stands for one
@@ -112,3 +120,17 @@ def test_cause_that_quotes_a_secret_is_redacted() -> None:
     stand_in = without_secrets(outer)
     assert str(stand_in) == "RuntimeError: the request failed <- OSError: no route to https://***@host.example"
     assert stand_in.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ValueError(" port 5000 is taken\nby process 7"), "port 5000 is taken"),
+        (OSError(f"no route to https://{TOKEN}@host.example"), "no route to https://***@host.example"),
+        (ValueError("x" * 400), "x" * CAUSE_CHARACTERS),
+        (TimeoutError(), "TimeoutError"),
+        (ValueError(" \n"), "ValueError"),
+    ],
+)
+def test_the_cause_is_one_line(error: Exception, cause: str) -> None:
+    assert cause_of(error) == cause

@@ -7,7 +7,7 @@ from functools import cached_property
 import polars as pl
 
 from synth_assets.schemas.tables import REVIEWS
-from synth_assets.stages.filtering.decisions import EXACT, NEAR, RowDecision
+from synth_assets.stages.filtering.decisions import EXACT, NEAR, SEMANTIC, RowDecision
 from synth_assets.stages.filtering.features import SIDES
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.storage.reviews import review_text
@@ -30,8 +30,12 @@ UNUSABLE = frozenset(
 SOFT_RULES = frozenset(rule.reason for rule in RULES if rule.family != "safety") - UNUSABLE
 """Rules that a reviewer's keep overrides: not safety, which includes personal data, and not UNUSABLE."""
 
-OVERRIDDEN = SOFT_RULES | {EXACT, NEAR, REVIEWED}
-"""Reasons that a keep overrides; of duplicates the kept row stays and the other one goes."""
+OVERRIDDEN = SOFT_RULES | {EXACT, NEAR, SEMANTIC, REVIEWED}
+"""Reasons that a keep overrides: quality and repetition, never safety, overlap with benchmark items or a recall.
+
+Of duplicates, by words or by meaning, the kept row stays and the other one goes. Of two kept ones the first stays; a
+duplicate of a recalled row goes.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Read an imported file: convert its records to rows of INSTRUCTIONS and PAIRS, in chunks."""
 
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from synth_assets.stages.generation.message_trees import conversations
 from synth_assets.stages.generation.occurrences import Occurrences
 from synth_assets.stages.generation.seeds import content_row_id
 from synth_assets.stages.generation.turns import RowFaultError, Turns, truth, turns_of
-from synth_assets.storage.atomic import temporary_beside
 
 CHUNK_ROWS = 10_000
 CHUNK_CHARACTERS = 8_388_608  # held in Python and in polars, up to 4 bytes each
@@ -217,7 +217,7 @@ def _preference(turns: Turns) -> dict[str, Any]:
 
 
 def _write_chunk(rows: pl.DataFrame, scratch: Path) -> Path:
-    path = temporary_beside(scratch / "rows.parquet")
+    path = scratch / f"rows-{uuid.uuid4().hex}.parquet"
     rows.write_parquet(path, compression="zstd")
     return path
 
