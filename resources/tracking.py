@@ -135,15 +135,19 @@ class MlflowTracking(dg.ConfigurableResource):
 
     def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:
         """Return the URL of a run in the MLflow UI."""
-        return f"{runs_link(self._ui(), self.initialise(experiment))}/{run_id}"
+        return runs_link(self._ui(), self.initialise(experiment), run_id)
 
     def pages(self, ui: str) -> dict[str, str]:
         """Return the addresses of the experiment's runs and of the registered model in the MLflow UI at `ui`."""
         return {"runs": runs_link(ui, self.initialise()), "models": model_link(ui, MODEL)}
 
+    def runs_url(self) -> str:
+        """Return the URL of the experiment's runs in the MLflow UI."""
+        return runs_link(self._ui(), self.initialise())
+
     def version_url(self, version: str) -> str:
-        """Return the URL of a version of the registered model in the MLflow UI."""
-        return f"{model_link(self._ui(), MODEL)}/versions/{version}"
+        """Return the URL of a version of the registered model in the MLflow UI; of the model, if it is empty."""
+        return model_link(self._ui(), MODEL, version)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -95,7 +95,8 @@ def model_choices(session: Session) -> list[Choice]:
     serving = serving_version(tracker) if tracker else ""
     versions = {version.version: version for version in model_versions(tracker)} if tracker else {}
     choices = [Choice(BASE, "base model")]
-    champion = f"version {serving}" if serving else "base model"
+    asset = versions[serving].asset if serving in versions else ""
+    champion = f"{asset} version {serving}".strip() if serving else "base model"
     choices.append(Choice(CHAMPION, f"champion: {champion}", serving))
     for number, version in reversed(versions.items()):
         tainted = ", tainted" if version_taint(session, tracker, number) else ""  # pyright: ignore[reportArgumentType]
