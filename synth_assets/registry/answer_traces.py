@@ -33,7 +33,8 @@ def log_answer_traces(client: "MlflowClient", run_id: str, scores: pl.DataFrame,
 
     run, tracing = client.get_run(run_id), TracingClient(client.tracking_uri)
     experiment = run.info.experiment_id
-    known = {trace.info.trace_id for trace in tracing.search_traces(locations=[experiment], run_id=run_id, include_spans=False)}
+    logged = tracing.search_traces(locations=[experiment], run_id=run_id, include_spans=False)
+    known = {trace.info.trace_id for trace in logged}
     models, spans = _logged_models(client, run), []
     for row in sampled_answers(scores, items).iter_rows(named=True):
         span = _span(row, run)
