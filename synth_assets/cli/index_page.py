@@ -169,7 +169,7 @@ def _checks(instance: dg.DagsterInstance) -> tuple[list[dict[str, str]], int]:
                 "asset": asset,
                 "name": key.name,
                 "description": evaluation.description or "",
-                "url": f"/assets/{asset}?view=checks",
+                "url": f"/assets/{asset}?view=checks&checkDetail={key.name}",
             }
         )
     return sorted(failing, key=lambda check: (check["severity"], check["asset"])), passed
