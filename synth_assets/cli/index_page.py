@@ -102,7 +102,7 @@ def _links(session: Session) -> Iterator[dict[str, str]]:
 def _champion(session: Session) -> dict[str, Any]:
     record = session.record("champion", ChampionRecord)
     if record is None or not record.version:
-        return {"serves": serving_line(session), "facts": "", "because": "", "clauses": [], "scores": []}
+        return {"serves": serving_line(session), "url": "", "facts": "", "because": "", "clauses": [], "scores": []}
     evidence = [clause.actual for clause in record.clauses if clause.name in EVIDENCE]
     against = f"against {_served(record.previous_version)}" if evidence else ""
     reason = f"{record.action} by {record.moved_by}: {record.reason}"
