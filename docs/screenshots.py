@@ -73,6 +73,19 @@ def decision(page: Page, dagster: str, _: str) -> None:
     settle(page)
 
 
+def index(page: Page, dagster: str, _: str) -> None:
+    """Show the index page of the home."""
+    page.goto(f"{dagster}/home/")
+    page.get_by_role("heading", name="Champion").wait_for()
+
+
+def rows(page: Page, dagster: str, _: str) -> None:
+    """Show rejected rows, and the reason of the second."""
+    page.goto(f"{dagster}/home/rows?table=rejected")
+    page.locator("#list li").nth(1).click()
+    page.locator("#why").get_by_text("rejected: ").wait_for()
+
+
 def report(page: Page, _: str, __: str) -> None:
     """Show the top of the newest report of `comparison`."""
     newest = max((home_folder() / "reports").glob("*/report.html"), key=lambda path: path.stat().st_mtime)
@@ -84,7 +97,7 @@ def registry(page: Page, _: str, mlflow: str) -> None:
     """Show the serving version with the evidence in its tags."""
     alias = f"{mlflow}/api/2.0/mlflow/registered-models/alias?name=synth-instruct&alias=champion"
     version = page.request.get(alias).json()["model_version"]["version"]
-    page.goto(f"{mlflow}/#/models/synth-instruct/versions/{version}")
+    page.goto(f"{mlflow}/#/models/synth-instruct/versions/{version}?workflowType=machine_learning")
     page.get_by_text("champion", exact=False).first.wait_for()
     page.evaluate("document.body.style.zoom = 0.75")  # at full size long run names cover the word Aliases
     settle(page)
@@ -96,6 +109,8 @@ PICTURES: dict[str, Callable[[Page, str, str], None]] = {
     "run": run,
     "automation": automation,
     "batches": batches,
+    "index": index,
+    "rows": rows,
     "report": report,
     "decision": decision,
     "registry": registry,

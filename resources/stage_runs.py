@@ -81,7 +81,7 @@ def _numbers(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, float]:
         if isinstance(entry, kinds) and entry.value is not None
     }
     for row in _json(metadata.get("dropped")) or []:
-        numbers[f"dropped/{row['of']}/{row['reason']}"] = float(row["count"])
+        numbers[f"dropped_{row['of']}_{row['reason']}"] = float(row["count"])
     return numbers
 
 

@@ -135,15 +135,19 @@ class MlflowTracking(dg.ConfigurableResource):
 
     def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:
         """Return the URL of a run in the MLflow UI."""
-        return f"{runs_link(self._ui(), self.initialise(experiment))}/{run_id}"
+        return runs_link(self._ui(), self.initialise(experiment), run_id)
 
     def pages(self, ui: str) -> dict[str, str]:
         """Return the addresses of the experiment's runs and of the registered model in the MLflow UI at `ui`."""
-        return {"runs": runs_link(ui, self.initialise()), "models": model_link(ui, MODEL)}
+        return pages_of(ui, self.initialise())
+
+    def runs_url(self) -> str:
+        """Return the URL of the experiment's runs in the MLflow UI."""
+        return runs_link(self._ui(), self.initialise())
 
     def version_url(self, version: str) -> str:
-        """Return the URL of a version of the registered model in the MLflow UI."""
-        return f"{model_link(self._ui(), MODEL)}/versions/{version}"
+        """Return the URL of a version of the registered model in the MLflow UI; of the model, if it is empty."""
+        return model_link(self._ui(), MODEL, version)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -158,6 +162,11 @@ class MlflowTracking(dg.ConfigurableResource):
         address = self.ui_url or os.environ.get("SYNTH_MLFLOW_UI") or server or DEFAULT_UI
         check_tracking_address(address, "SYNTH_MLFLOW_UI")
         return address.rstrip("/")
+
+
+def pages_of(ui: str, experiment_id: str) -> dict[str, str]:
+    """Return the addresses of an experiment's runs and of the registered model in the MLflow UI at `ui`."""
+    return {"runs": runs_link(ui, experiment_id), "models": model_link(ui, MODEL)}
 
 
 def _without_artifact_cache(client: "MlflowClient") -> "MlflowClient":

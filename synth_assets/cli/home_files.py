@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from resources.storage import HOME_PAGES
 from synth_assets.cli.index_page import INDEX
+from synth_assets.cli.markdown_page import markdown_page
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 FOLDERS = ("reports", "cards")
@@ -30,7 +32,7 @@ class HomeFiles:
             await self.app(scope, receive, send)
             return
         from starlette.concurrency import run_in_threadpool
-        from starlette.responses import FileResponse, PlainTextResponse
+        from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse
 
         name = scope["path"].removeprefix(HOME_PAGES) or INDEX
         if name == INDEX:
@@ -40,7 +42,11 @@ class HomeFiles:
             await PlainTextResponse(f"{name} is no page of this home", status_code=404)(scope, receive, send)
             return
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
-        await FileResponse(path, headers=headers)(scope, receive, send)
+        if path.suffix == ".md":
+            answer: Response = HTMLResponse(await run_in_threadpool(markdown_page, path), headers=headers)
+        else:
+            answer = FileResponse(path, headers=headers)
+        await answer(scope, receive, send)
 
     def file(self, name: str) -> Path | None:
         """Return the file that a name below HOME_PAGES stands for; None if it may not be served or does not exist."""

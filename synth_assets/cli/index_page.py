@@ -16,19 +16,22 @@ from synth_assets.cli.registry import serving_line
 from synth_assets.cli.report_opening import metadata_of, newest_record, write_opening
 from synth_assets.cli.session import Session
 from synth_assets.cli.status import last_evaluations
-from synth_assets.schemas.records import ChampionRecord, Comparison
+from synth_assets.reporting.display_names import display_name
+from synth_assets.schemas.records import BASE, ChampionRecord, Comparison
 from synth_assets.storage.atomic import write_text
 
 INDEX = "index.html"
 MAX_DECISIONS = 8
-FUNNEL = (
-    ("raw_instructions", "generated"),
-    ("imported_instructions", "imported"),
-    ("filtered_instructions", "kept by the filter"),
-    ("sft_dataset", "instructions to train on"),
-    ("preference_pairs", "preference pairs"),
-    ("benchmark_items", "benchmark items"),
+FUNNEL = (  # asset, name, and the table of the rows page that shows it or the view of the asset
+    ("raw_instructions", "generated", f"{ROWS}?table=raw"),
+    ("imported_instructions", "imported", "/assets/imported_instructions"),
+    ("filtered_instructions", "kept by the filter", f"{ROWS}?table=kept"),
+    ("rejected_instructions", "rejected, with reasons", f"{ROWS}?table=rejected"),
+    ("sft_dataset", "instructions to train on", "/assets/sft_dataset"),
+    ("preference_pairs", "preference pairs", f"{ROWS}?table=pairs"),
+    ("benchmark_items", "benchmark items", "/assets/benchmark_items"),
 )
+EVIDENCE = ("effect", "significance")  # clauses of the policy that say why a version serves
 NOTES: Mapping[str, str] = {
     "filtered_instructions": "pass_rate",
     "sft_dataset": "validation_rows",
@@ -89,38 +92,59 @@ def _links(session: Session) -> Iterator[dict[str, str]]:
     yield {"text": "Asset graph", "url": "/asset-groups"}
     yield {"text": "Runs", "url": "/runs"}
     yield {"text": "Automation", "url": "/automation"}
-    yield {"text": "MLflow", "url": session.tracking.version_url("").partition("/#")[0]}
+    card = metadata_of(newest_record(session.instance, "dataset_card")).get("page", "")
+    if str(card).startswith(HOME_PAGES):
+        yield {"text": "Dataset card", "url": str(card)}
+    if session.tracking.exists():
+        yield {"text": "Runs in MLflow", "url": session.tracking.runs_url()}
+        yield {"text": "Models in MLflow", "url": session.tracking.version_url("")}
 
 
 def _champion(session: Session) -> dict[str, Any]:
     record = session.record("champion", ChampionRecord)
-    line = serving_line(session)
-    scores = record.scores if record else {}
+    if record is None or not record.version:
+        return {"serves": serving_line(session), "url": "", "facts": "", "because": "", "clauses": [], "scores": []}
+    evidence = [clause.actual for clause in record.clauses if clause.name in EVIDENCE]
+    against = f"against {_served(record.previous_version)}" if evidence else ""
+    reason = f"{record.action} by {record.moved_by}: {record.reason}"
     return {
-        "serves": line.partition(" since ")[0],
-        "since": moment(record.moved_at) if record and record.moved_at else "",
-        "because": record.reason if record else "",
-        "scores": [{"name": name, "value": value} for name, value in _values(scores)],
+        "serves": f"{display_name(record.name)}, version {record.version}",
+        "url": session.tracking.version_url(record.version),
+        "facts": f"batch {record.batch or 'unknown'}, since {moment(record.moved_at)}",
+        "because": "; ".join(filter(None, [reason, ", ".join([*evidence, against]) if evidence else ""])),
+        "clauses": record.clauses,
+        "scores": list(_values(record.scores)),
     }
 
 
-def _values(scores: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield name and value of each test score among the score tags of a version."""
+def _served(version: object) -> str:
+    """Return the name of what served or serves: "version 3", or "the base model"."""
+    return f"version {version}" if version and version != BASE else "the base model"
+
+
+def _values(scores: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Yield each test score among the score tags of a version, with its interval and number of items."""
     from synth_assets.stages.promotion.model_card import attached_scores
 
     for score in attached_scores(scores):
         if score.split == "test":
-            yield f"{score.suite} {score.metric} (n {score.facts['n']})", f"{score.facts['value']:.3f}"
+            facts = score.facts
+            yield {
+                "name": f"{score.suite}, {score.metric}",
+                "value": f"{facts['value']:.3f}",
+                "interval": f"{facts['ci_low']:.3f} to {facts['ci_high']:.3f}",
+                "n": f"{facts['n']:,}",
+            }
 
 
 def _funnel(instance: dg.DagsterInstance) -> Iterator[dict[str, str]]:
-    for asset, name in FUNNEL:
+    for asset, name, url in FUNNEL:
         metadata = metadata_of(newest_record(instance, asset))
         rows = metadata.get("dagster/row_count")
         if rows is None:
             continue
         note = metadata.get(NOTES.get(asset, ""))
-        yield {"name": name, "rows": f"{rows:,}", "note": _note(NOTES.get(asset, ""), note)}
+        yield {"name": name, "url": url, "rows": f"{rows:,}", "note": _note(NOTES.get(asset, ""), note)}
 
 
 def _note(kind: str, value: float | int | None) -> str:
@@ -146,7 +170,7 @@ def _checks(instance: dg.DagsterInstance) -> tuple[list[dict[str, str]], int]:
                 "asset": asset,
                 "name": key.name,
                 "description": evaluation.description or "",
-                "url": f"/assets/{asset}?view=checks",
+                "url": f"/assets/{asset}?view=checks&checkDetail={key.name}",
             }
         )
     return sorted(failing, key=lambda check: (check["severity"], check["asset"])), passed
@@ -162,9 +186,9 @@ def _decisions(session: Session) -> Iterator[dict[str, str]]:
         facts = metadata_of(record)
         kept = facts.get("action") == "kept"
         what = (
-            f"{facts.get('decision')}: {facts.get('judged')}"
+            f"{facts.get('decision')}: {_served(facts.get('judged'))}"
             if kept
-            else (f"{facts.get('action')}: {facts.get('from')} to {facts.get('to')}")
+            else f"{facts.get('action')}: {_served(facts.get('to'))} replaces {_served(facts.get('from'))}"
         )
         scores: Any = facts.get("serves_scores") or {}
         score = scores.get(deciding) if isinstance(scores, dict) else None

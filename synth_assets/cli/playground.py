@@ -97,16 +97,16 @@ def model_choices(session: Session) -> list[Choice]:
     """Return the models that can be asked: base, champion, and every registered version, newest first."""
     versions = _versions(session)
     numbered = [_version_choice(session, number, versions[number]) for number in reversed(versions)]
-    return [_BASE, _champion_choice(session), *numbered]
+    return [_BASE, _champion_choice(session, versions), *numbered]
 
 
 def find_choice(session: Session, key: str) -> Choice:
     """Return the model with a key. Raises ValueError if there is none."""
     if key == BASE:
         return _BASE
-    if key == CHAMPION:
-        return _champion_choice(session)
     versions = _versions(session)
+    if key == CHAMPION:
+        return _champion_choice(session, versions)
     if key not in versions:
         raise ValueError(f"there is no model {key!r}; reload the page")
     return _version_choice(session, key, versions[key])
@@ -118,9 +118,10 @@ def _versions(session: Session) -> dict[str, dict[str, str]]:
     return {number: tags for number, tags in versions.items() if tags.keys() >= NEEDED_TAGS}
 
 
-def _champion_choice(session: Session) -> Choice:
+def _champion_choice(session: Session, versions: Mapping[str, Mapping[str, str]]) -> Choice:
     serving = serving_version(session.tracker) if session.tracker else ""
-    return Choice(CHAMPION, f"champion: {f'version {serving}' if serving else 'base model'}", serving)
+    asset = versions.get(serving, {}).get("asset", "")
+    return Choice(CHAMPION, f"champion: {f'{asset} version {serving}'.strip() if serving else 'base model'}", serving)
 
 
 def _version_choice(session: Session, number: str, tags: Mapping[str, str]) -> Choice:

@@ -117,10 +117,10 @@ def _fate(home: Path, row_id: str) -> list[str]:
     if rejected:
         return _rejection(rejected[0])
     if kept := table_rows(home, "filtered_instructions", row_id):
-        return [entry("fate", f"kept, score {kept[0]['score']:.2f} (1: far from every limit, 0: at a limit)")]
+        return [entry("outcome", f"kept, score {kept[0]['score']:.2f} (1: far from every limit, 0: at a limit)")]
     if table_rows(home, "preference_pairs", row_id):
-        return [entry("fate", "kept, in preference_pairs")]
-    return [entry("fate", "not in the current tables of the filter; see `in`")]
+        return [entry("outcome", "kept, in preference_pairs")]
+    return [entry("outcome", "not in the current tables of the filter; see `in`")]
 
 
 def _reviews(home: Path, row_id: str) -> list[str]:
@@ -136,7 +136,7 @@ def _rejection(row: dict[str, Any]) -> list[str]:
     reason = row["reason"].removeprefix(PREFIX)  # the prefix marks the reason against the rejected response of a pair
     rule = next((rule for rule in RULES if rule.reason == reason), None)
     family = rule.family if rule else "duplicates, benchmarks, recalls and reviews"
-    lines = [entry("fate", f"rejected: {row['reason']} ({family})")]
+    lines = [entry("outcome", f"rejected: {row['reason']} ({family})")]
     if row["detail"]:
         lines.append(entry("because", terminal_line(row["detail"])))
     if rule and rule.limit and rule.limit != "context_tokens":

@@ -256,14 +256,20 @@ def _address(request: "Request", page: int) -> str:
 
 def _listed(view: TableView, row: Mapping[str, Any], given: Mapping[str, str], reviewer: str) -> dict[str, Any]:
     """Return what the list shows of a row: keys, texts, facts and the reviewer's verdict."""
-    facts = [_plain(row[name]) for name in (*view.facts, *view.filters) if row[name] is not None]
+    names = dict.fromkeys((*view.facts, *view.filters))
+    facts = [_fact(name, row[name]) for name in names if row[name] is not None]
     return {
         "keys": [row[name] for name in (view.row, *view.keys)],
         "id": row[view.row],
         "texts": [row[name] or "" for name in view.texts],
-        "facts": list(dict.fromkeys(facts)),
+        "facts": facts,
         "verdict": given.get(reviewer, ""),
     }
+
+
+def _fact(name: str, value: object) -> str:
+    """Return a value of the list; a number, and a name that could be anything, has the name of its column."""
+    return _plain(value) if isinstance(value, str) and name not in {"batch", "topic"} else f"{name} {_plain(value)}"
 
 
 def _plain(value: object) -> str:

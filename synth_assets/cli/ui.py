@@ -17,7 +17,7 @@ import httpx2
 from rich.console import Console
 
 from resources.deployment import PROJECT, WORKSPACE, find_workspace
-from resources.tracking import is_server
+from resources.tracking import EXPERIMENT, is_server, pages_of
 from synth_assets.cli.process_guard import end_groups
 from synth_assets.cli.request_guard import allowed_hosts
 from synth_assets.cli.session import Session
@@ -27,6 +27,8 @@ LOOPBACK = "127.0.0.1"
 DAGSTER_PORT, MLFLOW_PORT = 3000, 5000
 HOSTS_VARIABLE = "SYNTH_UI_HOSTS"
 READY_TIMEOUT_S = 180.0  # about 15 s on an idle machine, minutes on a busy one
+REQUEST_TIMEOUT_S = 30
+BY_NAME = "/api/2.0/mlflow/experiments/get-by-name"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Children = dict[Path, subprocess.Popen[bytes]]
@@ -70,8 +72,8 @@ def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> Non
         try:
             logs = session.home / "logs"
             _start(children, logs / "dagster-ui.log", _dagster_command(urls["dagster"], names), guard)
-            mlflow_pages = session.tracking.pages(urls["mlflow"])  # imports MLflow for seconds, while Dagster starts
             if not server:
+                _prepare_database(session)
                 command, environment = _mlflow_command(session, urls["mlflow"], names)
                 _start(children, logs / "mlflow-ui.log", command, guard, environment)
             _wait_until_ready(f"{urls['dagster']}/server_info", children)
@@ -79,7 +81,12 @@ def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> Non
                 if not _answers(health := f"{urls['mlflow']}/health"):
                     console.print(f"Dagster is ready at {urls['dagster']}; waiting for MLflow ...")
                 _wait_until_ready(health, children)
-            console.print(_welcome(urls | mlflow_pages, session.home), markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                _welcome(urls | _mlflow_pages(session, urls["mlflow"]), session.home),
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
             while True:
                 _raise_if_exited(children)
                 time.sleep(0.5)
@@ -114,6 +121,23 @@ def workspace_file() -> Path:
 def host_names() -> list[str]:
     """Return the host names in SYNTH_UI_HOSTS, a comma-separated list."""
     return [name for name in os.environ.get(HOSTS_VARIABLE, "").split(",") if name.strip()]
+
+
+def _prepare_database(session: Session) -> None:
+    """Create MLflow's database if it is missing, so that only one process does; adapt that of a moved home."""
+    if session.tracking.exists():
+        session.tracking.relocate()
+    else:
+        session.tracking.initialise()
+
+
+def _mlflow_pages(session: Session, url: str) -> dict[str, str]:
+    """Return the links into MLflow. The server knows the experiment; importing MLflow here would take seconds."""
+    query = {"experiment_name": EXPERIMENT}
+    with contextlib.suppress(httpx2.HTTPError, ValueError, KeyError):
+        answer = httpx2.get(f"{url}{BY_NAME}", params=query, timeout=REQUEST_TIMEOUT_S, trust_env=False)
+        return pages_of(url, answer.raise_for_status().json()["experiment"]["experiment_id"])
+    return session.tracking.pages(url)
 
 
 def _dagster_command(url: str, names: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Datasets and tables of MLflow runs: schema and profile of the rows of a run, and answers to read in the UI."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -62,6 +62,12 @@ def log_answers(client: "MlflowClient", run_id: str, scores: pl.DataFrame, items
     text = json.dumps({"columns": table.columns, "data": table.rows()})
     client.log_text(run_id, text, ANSWERS)
     client.set_tag(run_id, TABLES, json.dumps([{"path": ANSWERS, "type": "table"}]))
+
+
+def append_rows(client: "MlflowClient", run_id: str, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append rows with the same columns to a table of a run, which MLflow shows among its artifacts."""
+    columns = list(rows[0])
+    client.log_table(run_id, {column: [row[column] for row in rows] for column in columns}, name)
 
 
 def _profile(rows: pl.DataFrame) -> Mapping[str, Any]:

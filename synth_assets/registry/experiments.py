@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KIND, DESCRIPTION = "mlflow.experimentKind", "mlflow.note.content"
+TRAINING_VIEW = "?workflowType=machine_learning"  # without it the UI shows its pages for GenAI: traces, judges, prompts
 RUNS_VIEW = "custom_model_development"  # without a kind, MLflow 3 may open on its view of GenAI traces, which is empty
 
 
@@ -30,11 +31,13 @@ def ensure_experiment(client: "MlflowClient", name: str, description: str, artif
     return existing.experiment_id
 
 
-def runs_link(ui: str, experiment_id: str) -> str:
-    """Return the address of an experiment's runs in the MLflow UI."""
-    return f"{ui}/#/experiments/{experiment_id}/runs"
+def runs_link(ui: str, experiment_id: str, run_id: str = "") -> str:
+    """Return the address of an experiment's runs, or of one of them, in the MLflow UI."""
+    page = f"{ui}/#/experiments/{experiment_id}/runs"
+    return f"{page}/{run_id}{TRAINING_VIEW}" if run_id else f"{page}{TRAINING_VIEW}"
 
 
-def model_link(ui: str, model: str) -> str:
-    """Return the address of a registered model in the MLflow UI."""
-    return f"{ui}/#/models/{model}"
+def model_link(ui: str, model: str, version: str = "") -> str:
+    """Return the address of a registered model, or of one of its versions, in the MLflow UI."""
+    page = f"{ui}/#/models/{model}"
+    return f"{page}/versions/{version}{TRAINING_VIEW}" if version else f"{page}{TRAINING_VIEW}"

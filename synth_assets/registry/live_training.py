@@ -1,13 +1,16 @@
 """The run of a training in MLflow while it trains: step metrics and system metrics, never at the training's expense."""
 
 import logging
+import math
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from synth_assets.registry.datasets import append_rows
 from synth_assets.registry.run_metrics import log_numbers, log_parameters
 from synth_assets.text.redaction import cause_of, redact
 
@@ -22,6 +25,8 @@ SYSTEM_EVERY_S = 5  # MLflow logs none for a training shorter than this
 JOIN_S = 40.0  # a request times out after 30 s
 WEIGHTS = "weights_sha256"  # tag of a run whose training is complete
 FAILURE = "failure"
+ANSWERS = "validation_answers.json"  # table of a training's run
+ANSWERS_EVERY_S = 60.0
 FAILURE_LENGTH = 2_000
 
 Point = Mapping[str, float]
@@ -43,6 +48,7 @@ class LiveTraining:
         self._log: _StepLog | None = None
         self._monitor: SystemMetricsMonitor | None = None
         self._failure = ""
+        self._answered = -math.inf
 
     def started(self, fingerprint: str, settings: Mapping[str, Any]) -> None:
         """Open the run, or continue the unfinished one with this fingerprint."""
@@ -59,6 +65,16 @@ class LiveTraining:
         """Log the metrics of a step; returns at once."""
         if self._log:
             self._log.points.put(point)
+
+    def wants_answers(self) -> bool:
+        """Return whether ANSWERS_EVERY_S have passed since the last answers, or there are none yet."""
+        return self._log is not None and time.monotonic() - self._answered >= ANSWERS_EVERY_S
+
+    def answered(self, step: int, answers: Sequence[Mapping[str, str]]) -> None:
+        """Log answers as rows of the table ANSWERS; returns at once."""
+        self._answered = time.monotonic()
+        if self._log:
+            self._log.answers.put([{"step": step, **answer} for answer in answers])
 
     def failed(self, reason: str) -> None:
         """Mark the run as failed when the context ends."""
@@ -94,6 +110,7 @@ class _StepLog:
 
     def __init__(self, tracker: "MlflowTracker", run: "Run", name: str) -> None:
         self.points: queue.SimpleQueue[Point] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[list[dict[str, str | int]]] = queue.SimpleQueue()
         self._tracker, self._run, self._name = tracker, run, name
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="mlflow-steps", daemon=True)
@@ -109,8 +126,12 @@ class _StepLog:
             is_last = False
             while not is_last:
                 is_last = self._closing.wait(FLUSH_EVERY_S)
-                if points := [self.points.get() for _ in range(self.points.qsize())]:
+                points = [self.points.get() for _ in range(self.points.qsize())]
+                answers = [row for _ in range(self.answers.qsize()) for row in self.answers.get()]
+                if points:
                     log_numbers(self._tracker.client, self._run, {}, points)
+                if answers:
+                    append_rows(self._tracker.client, self._run.info.run_id, ANSWERS, answers)
 
 
 def open_training(tracker: "MlflowTracker", fingerprint: str) -> "Run | None":

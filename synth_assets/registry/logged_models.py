@@ -1,5 +1,6 @@
 """Logged models in MLflow: the adapters, and the base model for its scores."""
 
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,9 @@ from synth_assets.registry.tags import tag_filter
 from synth_assets.schemas.records import BASE
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
 
     from synth_assets.registry.mlflow_tracker import MlflowTracker
 
@@ -44,6 +47,14 @@ def add_flavour(tracker: "MlflowTracker", model: "LoggedModel", flavour: Flavour
         write_flavour(flavour, model, Path(folder))
         tracker.client.log_model_artifacts(model.model_id, folder)
     tracker.client.set_logged_model_tags(model.model_id, {FLAVOUR: "pyfunc"})
+
+
+def show_version(client: "MlflowClient", model: "LoggedModel", version: "ModelVersion") -> None:
+    """Show the version of a logged model in MLflow's table of models, as `mlflow.register_model` does."""
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+    versions = json.dumps([{"name": version.name, "version": str(version.version)}])
+    client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: versions})
 
 
 def base_model(tracker: "MlflowTracker", run_id: str, identity: Mapping[str, str]) -> "LoggedModel":

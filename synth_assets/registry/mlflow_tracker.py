@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from synth_assets.registry.answer_traces import log_answer_traces
 from synth_assets.registry.datasets import dataset_input, log_answers
 from synth_assets.registry.flavour import Flavour
 from synth_assets.registry.live_training import open_training, run_name
-from synth_assets.registry.logged_models import adapter_model, add_flavour
+from synth_assets.registry.logged_models import adapter_model, add_flavour, show_version
 from synth_assets.registry.metric_verification import verify_metric
 from synth_assets.registry.retry import with_retries
 from synth_assets.registry.run_metrics import DIGEST_LENGTH, log_numbers, log_parameters
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 MODEL = "synth-instruct"
+DESCRIPTION = (
+    "Trained adapters, one version each. `@champion` is the version that serves. The description of an evaluated "
+    "version is its model card: scores, and each clause of the promotion decision."
+)
 RECORD = "adapter_record.json"  # the AdapterRecord, without run id and version
 DATA_VERSIONS = "data_versions.json"  # upstream data versions; the version's tag holds their hash
 
@@ -217,8 +222,9 @@ class MlflowTracker:
         with_retries(lambda: self.client.log_inputs(run_id, [data]), self._uri)
 
     def log_answers(self, run_id: str, scores: pl.DataFrame, items: pl.DataFrame) -> None:
-        """Log the answers of all models to the first test items as a table of a `log_scores` run."""
+        """Log answers to test items for a `log_scores` run: a table of the first, and a sample as traces."""
         with_retries(lambda: log_answers(self.client, run_id, scores, items), self._uri)
+        with_retries(lambda: log_answer_traces(self.client, run_id, scores, items), self._uri)
 
     @property
     def _uri(self) -> str:
@@ -266,6 +272,7 @@ class MlflowTracker:
             tags=shown(tags),
             description=f"{record.method} on {record.base}, from the asset {record.name}",
         )
+        show_version(self.client, model, version)
         return run_id, str(version.version)
 
     def _adopted(self, opened: "Run | None", tags: Mapping[str, str]) -> "Run | None":
@@ -310,7 +317,7 @@ class MlflowTracker:
         if self.client.search_registered_models(f"name = '{MODEL}'"):
             return
         try:
-            self.client.create_registered_model(MODEL, description="Adapters, with evidence for each alias")
+            self.client.create_registered_model(MODEL, description=DESCRIPTION)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from synth_assets.storage.blocks import REPORT_EVERY_S, Progress
@@ -40,6 +40,14 @@ class TrainingObserver(Protocol):
         """Take a point of the curve."""
         ...
 
+    def wants_answers(self) -> bool:
+        """Return whether answers to validation prompts are wanted now; writing them takes a moment."""
+        ...
+
+    def answered(self, step: int, answers: Sequence[Mapping[str, str]]) -> None:
+        """Take `prompt`, `reference` and `answer` of some validation rows at a step."""
+        ...
+
 
 class Unobserved:
     """Observer that ignores everything."""
@@ -49,6 +57,13 @@ class Unobserved:
 
     def logged(self, point: Mapping[str, float]) -> None:
         """Ignore a point."""
+
+    def wants_answers(self) -> bool:
+        """Want no answers."""
+        return False
+
+    def answered(self, step: int, answers: Sequence[Mapping[str, str]]) -> None:
+        """Ignore answers."""
 
 
 UNOBSERVED = Unobserved()

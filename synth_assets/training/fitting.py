@@ -21,6 +21,7 @@ from synth_assets.training.checkpoints import read_state
 from synth_assets.training.data import Example
 from synth_assets.training.engine import Outcome, Trained, TrainingSetup, save_adapter
 from synth_assets.training.errors import TrainingError
+from synth_assets.training.live_answers import LiveAnswers
 from synth_assets.training.loop import restore_session, training_callback
 from synth_assets.training.memory import free_memory, is_out_of_memory, shrink_batch
 from synth_assets.training.preconditions import batch_rows, check_trained, steps_in_epoch, trainable_weights
@@ -120,6 +121,7 @@ class _Attempt:
         curve = Curve(setup.name, setup.progress, overflows, setup.observer.logged)
         self.session = Session(spec, curve, setup.checkpoints, setup.budget, rows.difficulty)
         self.session.events.extend(events)
+        self.session.answers = LiveAnswers(rows.validation, setup.observer)
         self.model: Any = None
         self.tokenizer: Any = None
 

@@ -199,7 +199,11 @@ class TrainingMonitor:
         control: "TrainerControl",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Keep the weights if they are the best so far; stop the training if the patience is used up."""
+        """Show answers, keep the weights if they are the best so far, and stop if the patience is used up."""
+        if self.session.answers:
+            started = time.monotonic()
+            self.session.answers.write(state.global_step, kwargs["model"], kwargs["processing_class"])
+            self.session.curve.validation_s += time.monotonic() - started  # left out of the training rate
         best = self.session.best
         if best.update(state.global_step, kwargs["metrics"]["eval_loss"], kwargs["model"]):
             self.session.report(f"stopped at step {state.global_step} of {state.max_steps}: {best.stop_reason()}")

@@ -12,6 +12,7 @@ from synth_assets.training.batches import Batch, Batches
 from synth_assets.training.budget import Budget
 from synth_assets.training.callbacks import Curve
 from synth_assets.training.checkpoints import Checkpoints
+from synth_assets.training.live_answers import LiveAnswers
 from synth_assets.training.schedules import AdaptiveRate, phase_at
 from synth_assets.training.selection import BestWeights
 from synth_assets.training.specs import OptimizationSpec
@@ -46,6 +47,7 @@ class Session:
         self.signal = 0
         self.saved = time.monotonic()
         self.applied_rate = 0.0
+        self.answers: LiveAnswers | None = None
 
     def report(self, line: str) -> None:
         """Report a line to `progress`, and keep it as an event of the adapter."""

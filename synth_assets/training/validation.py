@@ -56,9 +56,16 @@ def token_scores(model: "PeftModel", examples: Sequence[Example], batch: int) ->
 
 
 def greedy_answers(
-    model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Example], batch: int
+    model: "PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    examples: Sequence[Example],
+    batch: int,
+    max_new_tokens: int | None = None,
 ) -> list[str]:
-    """Generate a greedy answer to each prompt, in order, at most SPARE_TOKENS longer than its batch's references."""
+    """Generate a greedy answer to each prompt, in order, at most SPARE_TOKENS longer than its batch's references.
+
+    `max_new_tokens` is a further limit.
+    """
     import torch
 
     answers: list[str] = []
@@ -66,6 +73,7 @@ def greedy_answers(
         for start in range(0, len(examples), batch):
             rows = examples[start : start + batch]
             longest = max(len(example.answer) for example in rows) + SPARE_TOKENS
+            longest = min(longest, max_new_tokens or longest)
             network, inputs = _generation_inputs(model, [example.prompt for example in rows])
             ids = network.generate(
                 **inputs,

@@ -1,4 +1,4 @@
-"""Both UIs in a browser: materialise a batch, see the promoted version, and see a check fail on bad data."""
+"""Both UIs in a browser: materialise a batch, see the promoted version, a failed check, and the index page."""
 
 import shutil
 import time
@@ -19,7 +19,7 @@ QUIET = [
 DEPLOYMENT = Path(__file__).parents[1] / "support" / "small_deployment.py"
 WORKSPACE = f"load_from:\n  - python_file: {{relative_path: {DEPLOYMENT}, location_name: synth_assets}}\n"
 BATCH = "by-hand"
-FIRST_TRAINED, CHECKED = "lora_adapter", "sft_dataset"
+FIRST_TRAINED, CHECKED, LEAKAGE = "lora_adapter", "sft_dataset", "no_leakage_between_splits"
 RUN_TIMEOUT_S = 400.0  # 50 s on an idle machine with two cores
 PAGE_TIMEOUT_MS = 30_000.0
 
@@ -161,13 +161,14 @@ def test_the_registry_has_a_champion_after_the_run_and_not_before(
     assert "@ champion" in registry_page(page, ui)
 
 
-def test_a_check_fails_on_bad_data(ui: Ui, ended_run: dict[str, Any], page: Page) -> None:
-    """Plant a training row among the validation rows."""
+@pytest.fixture(scope="module")
+def failed_check(ui: Ui, ended_run: dict[str, Any], page: Page) -> str:
+    """Plant a training row among the validation rows and execute the checks; return the address of the failed one."""
     assert ended_run["status"] == "SUCCESS"
     table = ui.home / "tables" / f"{CHECKED}.parquet"
     rows = pl.read_parquet(table)
     planted = rows.filter(pl.col("split") == "train").head(1).with_columns(split=pl.lit("validation"))
-    check = f"{ui.dagster}/assets/{CHECKED}?view=checks&checkDetail=no_leakage_between_splits"
+    check = f"{ui.dagster}/assets/{CHECKED}?view=checks&checkDetail={LEAKAGE}"
     page.goto(check)
     expect(page.get_by_text("Passed", exact=True)).to_be_visible()
 
@@ -175,5 +176,26 @@ def test_a_check_fails_on_bad_data(ui: Ui, ended_run: dict[str, Any], page: Page
     with page.expect_response(launches) as answer:
         page.get_by_role("button", name="Execute", exact=False).last.click()
     wait_for(ui, launched_run(answer.value), lambda _: False)
-    page.goto(check)
+    return check
+
+
+def test_a_check_fails_on_bad_data(failed_check: str, page: Page) -> None:
+    page.goto(failed_check)
+    expect(page.get_by_text("Failed", exact=True).first).to_be_visible()
+
+
+def test_a_newcomer_finds_champion_row_and_check_from_the_index_page(ui: Ui, failed_check: str, page: Page) -> None:
+    """No question takes more than three clicks; who serves and why takes none."""
+    assert failed_check
+    page.goto(f"{ui.dagster}/home/")
+    expect(page.locator("strong")).to_contain_text(", version ")
+    expect(page.locator("#because")).to_contain_text("Promoted by")
+    expect(page.locator("#because")).to_contain_text("against the base model")
+
+    page.get_by_role("link", name="rejected, with reasons").click()
+    page.locator("#list li").first.click()
+    expect(page.locator("#why")).to_contain_text("rejected: ")
+
+    page.get_by_role("link", name="Home").click()
+    page.get_by_role("link", name=f"{CHECKED}: {LEAKAGE}").click()
     expect(page.get_by_text("Failed", exact=True).first).to_be_visible()

@@ -68,3 +68,14 @@ def test_nothing_else_is_served(client: TestClient, name: str) -> None:
 def test_the_rest_goes_to_the_ui(client: TestClient) -> None:
     assert client.get("/assets").text == "Dagster"
     assert client.post("/home/index.html").status_code == 404
+
+
+def test_a_card_is_a_page(client: TestClient, home: Path) -> None:
+    card = home / "cards" / "sft_dataset" / "v1" / "README.md"
+    card.parent.mkdir(parents=True)
+    card.write_text("---\nlicense: mit\n---\n# sft_dataset v1\n\n| a | b |\n|---|---|\n| <script>1</script> | 2 |\n")
+    answer = client.get("/home/cards/sft_dataset/v1/README.md")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<title>sft_dataset v1</title>" in answer.text
+    assert "<td>&lt;script&gt;1&lt;/script&gt;</td>" in answer.text
+    assert "license" not in answer.text

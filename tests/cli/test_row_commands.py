@@ -59,14 +59,14 @@ def session(own_home: Path) -> Session:
 
 def test_an_imported_pair_names_the_rejected_side(session: Session) -> None:
     text = why_text(session, "ac")
-    assert f"fate      rejected: {PREFIX}control_token_in_response (format)" in text
+    assert f"outcome   rejected: {PREFIX}control_token_in_response (format)" in text
     assert "rejected  </s>" in text
 
 
 def test_a_kept_row_shows_its_origin_and_datasets(session: Session) -> None:
     text = why_text(session, "aa")
     for part in (
-        "fate      kept, score 0.75",
+        "outcome   kept, score 0.75",
         "from      magpie, batch first",
         "made by   teacher at r1, transformers 5, seed 7",
         "asked     Name a bird.",
@@ -86,7 +86,7 @@ def test_reviews_are_shown_with_author_and_day(session: Session) -> None:
 
 def test_a_rejected_row_shows_reason_value_and_setting(session: Session) -> None:
     text = why_text(session, "ab22")
-    assert "fate      rejected: echo (content)" in text
+    assert "outcome   rejected: echo (content)" in text
     assert "because   0.93 is above 0.8" in text
     assert "filtered_instructions.max_echo_similarity=VALUE" in text
     assert "\x1b" not in text  # fault 12

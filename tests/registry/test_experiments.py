@@ -19,8 +19,8 @@ def test_experiments_have_a_kind_and_a_description(tmp_path: Path) -> None:
     assert tags[KIND] == "custom_model_development"
     assert "one run per adapter" in tags[DESCRIPTION]
     assert tracking.pages("http://ui") == {
-        "runs": f"http://ui/#/experiments/{experiment_id}/runs",
-        "models": "http://ui/#/models/synth-instruct",
+        "runs": f"http://ui/#/experiments/{experiment_id}/runs?workflowType=machine_learning",
+        "models": "http://ui/#/models/synth-instruct?workflowType=machine_learning",
     }
 
     client.set_experiment_tag(experiment_id, DESCRIPTION, "our own words")

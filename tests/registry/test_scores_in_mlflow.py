@@ -179,3 +179,24 @@ def test_answers_are_a_table_of_the_evaluation_run(home: Path, tmp_path: Path) -
     assert table["data"][0] == ["qa", "i0", "question 0", "lora_adapter", "r", "strict", 1.0, "stop"]
     tables = json.loads(tracker.client.get_run(run_id).data.tags["mlflow.loggedArtifacts"])
     assert tables == [{"path": "answers.json", "type": "table"}]
+
+
+def test_a_sample_of_the_answers_is_logged_as_traces_once(home: Path) -> None:
+    tracker = tracking_of(home).tracker()
+    both = pl.concat([ITEMS, ITEMS.with_columns(model=pl.lit("base"), fingerprint=pl.lit("r1"))])
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(5)], "prompt": [f"question {n}" for n in range(5)]})
+    scored = metric(items=both.filter(model="lora_adapter"))
+    run_id = tracker.log_scores([replace(scored, items_sha256=content_hash(both))], both, {})
+    sealed = both.with_columns(split=pl.lit("sealed"), item_id=pl.lit("secret"))
+    for _ in range(2):
+        tracker.log_answers(run_id, pl.concat([both, sealed]), items)
+    traces = tracker.client.search_traces(locations=[tracker.experiment], run_id=run_id)
+    asked = {(trace.info.tags["model"], trace.info.tags["item_id"]) for trace in traces}
+    assert len(traces) == len(asked) == 10  # 2 models, 5 items; two metrics of an answer are one trace
+    assert {item for _, item in asked} == {f"i{n}" for n in range(5)}
+    first = next(trace for trace in traces if trace.info.tags["item_id"] == "i0")
+    (span,) = first.data.spans
+    assert (span.inputs, span.outputs) == ({"prompt": "question 0"}, "r")
+    assert [(score.name, score.value) for score in first.info.assessments] == [("strict", 1.0)]
+    unanswered = next(trace for trace in traces if trace.info.tags["item_id"] == "i4")
+    assert unanswered.info.assessments == []  # its score is null

@@ -87,7 +87,7 @@ def test_every_stage_has_one_run(tracking: MlflowTracking, instance: dg.DagsterI
     assert filtered.data.metrics == {"rows": 8, "pass_rate": 0.8}
     table = tracker.client.download_artifacts(filtered.info.run_id, "rejected_by_reason.md", str(tmp_path))
     assert Path(table).read_text("utf-8") == "| too_short | 2 |"
-    assert runs["preference_pairs/pairs"].data.metrics == {"rows": 4, "dropped/pairs/small_margin": 3}
+    assert runs["preference_pairs/pairs"].data.metrics == {"rows": 4, "dropped_pairs_small_margin": 3}
     assert runs[decided].data.metrics == {"clauses_passed": 1, "clauses_failed": 1, "checks_passed": 2}
     assert runs[decided].data.params["outcome"] == "refused"
 

@@ -108,7 +108,7 @@ async function decide(index) {
     const { rows } = await request(`${page.address}/votes`, { chosen: answers[index].id, others, by: voter() });
     go(index);
     answers[index].card.classList.add("chosen");
-    show(`Stored ${rows.length} pair${rows.length === 1 ? "" : "s"}: ${rows.join(", ")}. The next synth run imports them.`, "done");
+    show(`Stored ${rows.length === 1 ? "1 pair" : `${rows.length} pairs`}. The next synth run imports ${rows.length === 1 ? "it" : "them"}.`, "done");
   } catch (error) {
     show(error.message, "error");
   } finally {

@@ -36,7 +36,7 @@ async function load() {
   closeEdit();
   show("");
   byId("detail").hidden = false;
-  showWhy(page.explained ? "          …" : "");
+  showWhy(page.explained ? "          Loading ..." : "");
   try {
     shown = await request(addressOf("row", keys), undefined, signal);
     byId("texts").replaceChildren(...shown.texts.flatMap(([name, text]) => [element("h3", name), element("p", text)]));

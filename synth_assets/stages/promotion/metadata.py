@@ -68,7 +68,7 @@ def _service_metadata(record: ChampionRecord) -> dict[str, dg.MetadataValue]:
         "serves_by": f"{record.action} by {record.moved_by}",
         "serves_because": record.reason,
     }
-    scores = {f"{s.suite} {s.split} {s.metric}": s.facts["value"] for s in attached_scores(record.scores)}
+    scores = {f"{s.suite} {s.split} {s.metric}": round(s.facts["value"], 4) for s in attached_scores(record.scores)}
     metadata: dict[str, dg.MetadataValue] = {
         name: dg.MetadataValue.text(metadata_line(text)) for name, text in texts.items()
     }
