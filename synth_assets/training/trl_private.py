@@ -94,7 +94,11 @@ def pair_loss_trainer(hooks: type[TrainerHooks], loss: PairLoss) -> "type[DPOTra
         """DPO trainer with a loss on the log-probabilities per token of both responses."""
 
         def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None  # noqa: ANN401, FBT001, FBT002
+            self,
+            model: Any,  # noqa: ANN401 - as in TRL
+            inputs: Any,  # noqa: ANN401
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,  # noqa: ANN401
         ) -> "Tensor":
             if return_outputs:
                 raise ValueError("return_outputs must be False: the model returns no logits")

@@ -85,7 +85,7 @@ def test_a_pair_without_reference_and_a_batch_of_one_row_are_refused(
     reference: pl.DataFrame,
     setup: TrainingSetup,
 ) -> None:
-    with pytest.raises(TrainingError, match="32 pairs have no reference|28 pairs have no reference"):
+    with pytest.raises(TrainingError, match="28 pairs have no reference"):
         train_kto(load(), lora_folder, (pairs, reference.clear()), SPEC, setup)
     with pytest.raises(TrainingError, match="at least 2 rows in a forward pass"):
         train_kto(load(), lora_folder, (pairs, reference), replace(SPEC, batch_size=1), setup)

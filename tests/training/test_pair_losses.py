@@ -1,7 +1,6 @@
 import math
 
 import pytest
-import torch
 
 from synth_assets.training.pair_losses import ResponseLogprobs, odds_ratio_loss, response_logprobs, simpo_loss
 
@@ -9,10 +8,14 @@ HALF, QUARTER = math.log(0.5), math.log(0.25)
 
 
 def logprobs(chosen: float, rejected: float, nll: float = 2.0) -> ResponseLogprobs:
+    import torch
+
     return ResponseLogprobs(torch.tensor([chosen]), torch.tensor([rejected]), torch.tensor(nll))
 
 
 def test_the_means_are_over_the_tokens_of_each_response() -> None:
+    import torch
+
     tokens = torch.tensor([[-1.0, -2.0, 0.0], [-4.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [-1.0, -1.0, -4.0]])
     mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 1, 1]])
     actual = response_logprobs(tokens, mask)
@@ -31,6 +34,8 @@ def test_the_odds_ratio_loss_matches_hand_arithmetic() -> None:
 
 
 def test_a_certain_response_has_finite_odds_and_gradient() -> None:
+    import torch
+
     chosen = torch.zeros(1, requires_grad=True)
     loss, _ = odds_ratio_loss(1.0)(ResponseLogprobs(chosen, torch.tensor([HALF]), -chosen.mean()))
     loss.backward()
