@@ -36,7 +36,7 @@ class SuiteEnvironment(gymnasium.Env[str, str]):
     the last turn is empty. Sealed items never appear.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012 - as in Gymnasium
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - as in Gymnasium
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ def play(environment: SuiteEnvironment, item_id: str, replies: Sequence[str]) ->
 def test_the_suites_with_generated_text_are_registered() -> None:
     assert synth_assets.rl.__doc__
     assert set(SUITES_WITH_ITEMS) < set(environment_suites())
-    assert not {"world_choice", "knowledge", "gsm8k"} & set(environment_suites())
+    assert not {"world_choice", "mmlu", "gsm8k"} & set(environment_suites())
     assert {environment_id(name) for name in environment_suites()} == {
         name for name in gymnasium.registry if name.startswith("synth/")
     }
@@ -118,8 +118,8 @@ def test_seeds_select_items_and_splits_never_contain_sealed_ones() -> None:
 def test_suites_splits_metrics_and_modes_that_do_not_exist_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown suite 'nothing'"):
         SuiteEnvironment("nothing")
-    with pytest.raises(ValueError, match=r"generates no text in knowledge \(kind choice\)"):
-        SuiteEnvironment("knowledge")
+    with pytest.raises(ValueError, match=r"generates no text in world_choice \(kind choice\)"):
+        SuiteEnvironment("world_choice")
     with pytest.raises(ValueError, match="agent_scenarios has no items of split validation"):
         SuiteEnvironment("agent_scenarios", split="validation")
     with pytest.raises(ValueError, match="has no metric 'grace'; it has solved, plan"):
