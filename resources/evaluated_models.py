@@ -22,7 +22,7 @@ from synth_assets.storage.manifests import folder_hash, read_manifest
 from synth_assets.training.methods import ADAPTERS, OPTIONAL_ADAPTERS
 
 ADAPTER_INS = {
-    name: dg.AssetIn(dagster_type=Optional[AdapterRecord] if name in OPTIONAL_ADAPTERS else AdapterRecord)  # noqa: UP045 - Dagster needs this form
+    name: dg.AssetIn(dagster_type=Optional[AdapterRecord] if name in OPTIONAL_ADAPTERS else AdapterRecord)  # noqa: UP045  # pyright: ignore[reportArgumentType]
     for name in ADAPTERS
 }
 """Inputs of assets that read every adapter, in display order; None for one that was never trained and need not be."""

@@ -33,7 +33,7 @@ def train_orpo(base: LoadedBase, pairs: pl.DataFrame, spec: OrpoSpec, setup: Tra
     adapted = new_lora(base, spec)
     train, validation = (encode_pairs(part, adapted[1], setup.context_tokens) for part in by_split(pairs))
     check_answers(answer for pair in (*train, *validation) for answer in (pair.chosen, pair.rejected))
-    tables = tuple(
+    table, validation_table = (
         pair_table(part, {pair.pair_id: NO_REFERENCE for pair in part}) if part else None
         for part in (train, validation)
     )
@@ -46,7 +46,11 @@ def train_orpo(base: LoadedBase, pairs: pl.DataFrame, spec: OrpoSpec, setup: Tra
     kind = pair_loss_trainer(TrainerMixin, odds_ratio_loss(spec.odds_weight))
     return fit(
         lambda spec, scratch: pair_trainer(
-            kind, adapted, tables, trainer_arguments(spec, setup, validates=bool(validation)), scratch
+            kind,
+            adapted,
+            (table, validation_table),
+            trainer_arguments(spec, setup, validates=bool(validation)),
+            scratch,
         ),
         spec,
         setup,
