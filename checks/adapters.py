@@ -105,7 +105,7 @@ DESCRIPTIONS = {
     "trained_count_is_the_closed_form": "The number of trained parameters matches rank or virtual tokens and shapes.",
     "a_small_share_was_trained": "Some but not all parameters were trained.",
     "loss_fell": "The loss of the last tenth of the steps is below that of the first tenth.",
-    "chosen_became_likelier": "At the end the policy prefers the chosen responses more than the reference does.",
+    "chosen_became_likelier": "At the end the policy prefers the chosen responses, beyond its reference if it has one.",
 }
 RETRAIN = "Delete the folder of the adapter under SYNTH_HOME/adapters and run again: it is trained anew"
 UNSTABLE = "Lower the learning rate of this adapter, or train longer: synth run --set ADAPTER.learning_rate=..."
@@ -236,7 +236,10 @@ def loss_problem(curve: Curve) -> str:
 
 
 def margin_problem(curve: Curve) -> str:
-    """Return "" if the mean implicit reward margin of the last tenth of the steps is above 0, its initial value."""
+    """Return "" if the mean reward margin of the last tenth of the steps is above 0.
+
+    With a reference the margin starts at 0. Without one (ORPO, simpo) it is a difference of log-probabilities.
+    """
     margins = [point["reward_margin"] for point in curve if "reward_margin" in point]
     if not margins:
         return "no reward margin was logged"

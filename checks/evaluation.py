@@ -16,7 +16,7 @@ from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, count_unanswerab
 from synth_assets.llm.protocols import FinishReason
 from synth_assets.schemas.records import BASE, Comparison, Metric
 from synth_assets.schemas.tables import UNANSWERABLE
-from synth_assets.training.methods import ADAPTERS, CONTROLS
+from synth_assets.training.methods import ADAPTERS, CONTROLS, PIPELINE_ADAPTERS
 
 benchmark_scores_expectations = expectation_checks(
     "benchmark_scores",
@@ -175,9 +175,9 @@ def _is_complete(metric: Metric) -> bool:
 
 
 def every_model_is_a_row(comparison: Comparison) -> dg.AssetCheckResult:
-    """Check that the base and each adapter have metrics, or a failure reason."""
+    """Check that the base and each adapter of the pipeline have metrics, or a failure reason."""
     shown = {metric.model for metric in comparison.metrics} | comparison.failures.keys()
-    return none_found([f"{name} is missing" for name in (BASE, *ADAPTERS) if name not in shown])
+    return none_found([f"{name} is missing" for name in (BASE, *PIPELINE_ADAPTERS) if name not in shown])
 
 
 def control_is_not_a_candidate(comparison: Comparison) -> dg.AssetCheckResult:
@@ -190,7 +190,7 @@ def candidate_was_measured(comparison: Comparison) -> dg.AssetCheckResult:
     """Check that the candidate did not fail and has metrics of both splits; none only if every adapter failed."""
     candidate = comparison.candidate
     if not candidate:
-        usable = [name for name in ADAPTERS if name not in (*comparison.failures, *CONTROLS)]
+        usable = [name for name in PIPELINE_ADAPTERS if name not in (*comparison.failures, *CONTROLS)]
         return none_found([f"no candidate, though {name} was trained" for name in usable])
     measured = {metric.split for metric in comparison.metrics if metric.model == candidate}
     problems = [f"{candidate} has no metric of {split}" for split in SPLITS if split not in measured]

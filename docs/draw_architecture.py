@@ -14,6 +14,7 @@ BANDS = {
     "synth_assets.orchestration": "jobs, sensors, checks",
     "synth_assets.stages": "assets of each stage",
     "resources": "Dagster resources",
+    "synth_assets.rl": "environments, no Dagster",
     "synth_assets.evals": "engines, no Dagster",
     "synth_assets.llm": "models, no Dagster",
     "synth_assets.embedded": "foundations",

@@ -1,7 +1,9 @@
 """Build the models to evaluate, the base model or the base with an adapter, and the services to score them."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, Optional
 
 import dagster as dg
 import polars as pl
@@ -17,12 +19,37 @@ from synth_assets.schemas.records import BASE, AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.manifests import folder_hash, read_manifest
-from synth_assets.training.methods import ADAPTERS
+from synth_assets.training.methods import ADAPTERS, OPTIONAL_ADAPTERS
 
-ADAPTER_INS = {name: dg.AssetIn(dagster_type=AdapterRecord) for name in ADAPTERS}
-"""Inputs of assets that read every adapter, in display order."""
+ADAPTER_INS = {
+    name: dg.AssetIn(dagster_type=Optional[AdapterRecord] if name in OPTIONAL_ADAPTERS else AdapterRecord)  # noqa: UP045  # pyright: ignore[reportArgumentType]
+    for name in ADAPTERS
+}
+"""Inputs of assets that read every adapter, in display order; None for one that was never trained and need not be."""
 ON_POLICY_PAIRS_INS = {round_.pairs: dg.AssetIn(dagster_type=pl.LazyFrame) for round_ in ON_POLICY}
 """Inputs with the pairs that adapters of on-policy rounds were trained on."""
+
+
+def evaluated_adapters(upstream: Mapping[str, Any], report: Callable[[str], object]) -> list[AdapterRecord]:
+    """Return the adapters that are evaluated, in display order: those of the pipeline, and current optional ones.
+
+    An optional adapter is current if every input that it shares with an adapter of the pipeline has the same data
+    version, so that all models of a comparison saw the same base and rows. `report` takes a line about one that is not.
+    """
+    required = [upstream[name] for name in ADAPTER_INS if name not in OPTIONAL_ADAPTERS]
+    versions = {asset: version for record in required for asset, version in record.data_versions.items()}
+    records = []
+    for name in ADAPTER_INS:
+        record = upstream[name]
+        if record is None:
+            continue
+        changed = [a for a, version in record.data_versions.items() if versions.get(a, version) != version]
+        if name in OPTIONAL_ADAPTERS and changed:
+            inputs = ", ".join(sorted(changed))
+            report(f"{name} is not evaluated: it was trained on other versions of {inputs}. Materialise it again")
+            continue
+        records.append(record)
+    return records
 
 
 def scoring_services(

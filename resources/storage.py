@@ -243,10 +243,16 @@ class AssetIOManager(dg.IOManager):
         context.add_output_metadata({"path": path.relative_to(self.tables.parent).as_posix()})
 
     def load_input(self, context: dg.InputContext) -> object:
-        """Read an asset as annotated; `dict[str, T]` loads every materialised partition."""
+        """Read an asset as annotated; `dict[str, T]` loads every materialised partition.
+
+        `T | None` is None if the asset was never materialised.
+        """
         kind = context.dagster_type.typing_type
         key = context.asset_key
         if not context.has_asset_partitions:
+            required = [part for part in typing.get_args(kind) if part is not type(None)]
+            if len(required) == 1 < len(typing.get_args(kind)):
+                return None if self._stored(key, None) is None else self._load(key, None, required[0])
             return self._load(key, None, kind)
         partitions = list(context.asset_partition_keys)
         if typing.get_origin(kind) is dict:

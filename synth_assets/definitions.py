@@ -95,7 +95,7 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks,
-        jobs=[jobs.pipeline, jobs.study, jobs.reward, jobs.promote],
+        jobs=[jobs.pipeline, jobs.all_methods, jobs.study, jobs.reward, jobs.promote],
         schedules=sensors.SCHEDULES,
         sensors=sensors.SENSORS,
         resources={"evidence": CheckResults.of([*assets, *asset_checks]), **resources},

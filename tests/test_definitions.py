@@ -9,7 +9,9 @@ import pytest
 
 from resources.hardware import GPU_POOL
 from synth_assets.definitions import build_definitions, deployment_resources
-from synth_assets.orchestration.sensors import EVERYTHING, FROM_IMPORTS
+from synth_assets.orchestration.jobs import PIPELINE
+from synth_assets.orchestration.sensors import FROM_IMPORTS
+from synth_assets.training.methods import OPTIONAL_ADAPTERS
 
 HEAVY = ["torch", "transformers", "peft", "trl", "datasets", "mlflow", "great_expectations", "lm_eval", "matplotlib"]
 LOADS_WITHIN_S = 1.5
@@ -36,6 +38,9 @@ ASSETS = {
         "dpo_adapter",
         "dpo_control_adapter",
         "rejection_sampling_adapter",
+        "orpo_adapter",
+        "orpo_control_adapter",
+        "kto_adapter",
         "on_policy_reference_logprobs",
         "on_policy_dpo_adapter",
         "on_policy_dpo_control_adapter",
@@ -96,7 +101,7 @@ def test_every_check_has_a_description(definitions: dg.Definitions) -> None:
     assert [k.to_user_string() for k in graph.asset_check_keys if not graph.get_check_spec(k).description] == []
 
 
-@pytest.mark.parametrize("name", ["pipeline", "study", "reward", "promote"])
+@pytest.mark.parametrize("name", ["pipeline", "all_methods", "study", "reward", "promote"])
 def test_each_job_resolves(definitions: dg.Definitions, name: str) -> None:
     assert definitions.resolve_job_def(name).name == name
 
@@ -106,8 +111,18 @@ def test_the_pipeline_and_its_sensors_train_no_reward_model(definitions: dg.Defi
     asset = dg.AssetKey("trained_reward_model")
     pipeline = definitions.resolve_job_def("pipeline")
     assert asset not in pipeline.asset_layer.executable_asset_keys
-    assert asset not in EVERYTHING.resolve(graph) | FROM_IMPORTS.resolve(graph)
+    assert asset not in PIPELINE.resolve(graph) | FROM_IMPORTS.resolve(graph)
     assert definitions.resolve_job_def("reward").asset_layer.executable_asset_keys == {asset}
+
+
+def test_the_pipeline_and_its_sensors_leave_out_optional_adapters(definitions: dg.Definitions) -> None:
+    graph, optional = definitions.resolve_asset_graph(), {dg.AssetKey(name) for name in OPTIONAL_ADAPTERS}
+    pipeline, everything = (
+        definitions.resolve_job_def(name).asset_layer.executable_asset_keys for name in ("pipeline", "all_methods")
+    )
+    assert optional == {dg.AssetKey(name) for name in ("orpo_adapter", "orpo_control_adapter", "kto_adapter")}
+    assert everything - pipeline == optional
+    assert not optional & (PIPELINE.resolve(graph) | FROM_IMPORTS.resolve(graph))
 
 
 def test_loading_imports_no_model_library_and_is_quick() -> None:

@@ -1,7 +1,8 @@
 """`synth run`: run the pipeline for one batch and print its progress."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from synth_assets.llm.size_settings import WRITTEN_SUITES
 from synth_assets.orchestration.run_queue import run_slot, wait_for_run_slot
 from synth_assets.schemas.tier import Tier
 from synth_assets.storage.budgets import run_limits
+from synth_assets.training.methods import OPTIONAL_ADAPTERS
 
 TRIGGER = "synth run"
 BENCHMARK_ITEMS = dg.AssetKey("benchmark_items")
@@ -66,6 +68,32 @@ def pipeline_job_in_process() -> dg.JobDefinition:
     return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("pipeline")
 
 
+def all_methods_job() -> dg.JobDefinition:
+    """Return the job `all_methods` of this deployment. Step processes import this function by name."""
+    from synth_assets.definitions import defs
+
+    return defs().resolve_job_def("all_methods")
+
+
+def all_methods_job_in_process() -> dg.JobDefinition:
+    """Return the job `all_methods` with all steps in this process."""
+    from synth_assets.definitions import build_definitions, deployment_resources
+
+    return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("all_methods")
+
+
+def job_of(launch: Launch) -> Callable[[], dg.JobDefinition]:
+    """Return the function that makes the job of a launch: `all_methods` if its selection names an optional adapter."""
+    if named_adapters(launch.select):
+        return all_methods_job_in_process if launch.in_process else all_methods_job
+    return pipeline_job_in_process if launch.in_process else pipeline_job
+
+
+def named_adapters(select: str | None) -> set[str]:
+    """Return the optional adapters that a selection names."""
+    return set(OPTIONAL_ADAPTERS) & set(re.findall(r"\w+", select or ""))
+
+
 def run_pipeline(session: Session, launch: Launch, console: RedactingConsole) -> bool:
     """Run the job and print its progress; return True if every step succeeded.
 
@@ -75,7 +103,7 @@ def run_pipeline(session: Session, launch: Launch, console: RedactingConsole) ->
     from synth_assets.cli.index_page import write_index
     from synth_assets.orchestration.run_validation import check_settings
 
-    make_job = pipeline_job_in_process if launch.in_process else pipeline_job
+    make_job = job_of(launch)
     job = make_job()
     limits = limit_tags(launch, session.tier)
     config = run_config(job, launch)
@@ -142,7 +170,7 @@ def selection_text(session: Session, launch: Launch) -> str:
     """
     batch = batch_name(session, launch.batch)
     is_new = batch not in session.instance.get_dynamic_partitions(BATCHES_NAME)
-    job = pipeline_job()
+    job = job_of(launch)()
     every = list(job.asset_layer.executable_asset_keys)
     selected = _selected_assets(job, launch.select)
     if selected is None:
@@ -228,11 +256,13 @@ def choose_batch(session: Session, name: str | None) -> str:
 
 
 def _selected_assets(job: dg.JobDefinition, select: str | None) -> list[dg.AssetKey] | None:
+    """Return the assets of a job that a selection matches, optional adapters only where it names them."""
     if select is None:
         return None
     try:
         selection = dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
-        keys = selection.resolve(job.asset_layer.asset_graph)
+        unnamed = {dg.AssetKey(name) for name in OPTIONAL_ADAPTERS if name not in named_adapters(select)}
+        keys = selection.resolve(job.asset_layer.asset_graph) - unnamed
     except dg.DagsterError as error:
         raise ValueError(
             f"--select must be a Dagster selection such as 'key:sft_dataset+', got {select!r}: {error}"

@@ -105,6 +105,18 @@ class DpoSettings(OptimizationSettings, total=False):
     sft_weight: float
 
 
+class KtoSettings(OptimizationSettings, total=False):
+    """Fields of KtoSpec that depend on the base model."""
+
+    beta: float
+
+
+class OrpoSettings(LoraSettings, total=False):
+    """Fields of OrpoSpec that depend on the base model."""
+
+    odds_weight: float
+
+
 class TeacherSettings(TypedDict, total=False):
     """Specs that depend on the teacher."""
 
@@ -123,6 +135,8 @@ class BaseSettings(TypedDict, total=False):
     PromptTuningSpec: PromptTuningSettings
     DpoSpec: DpoSettings
     OnPolicyDpoSpec: DpoSettings
+    KtoSpec: KtoSettings
+    OrpoSpec: OrpoSettings
     RejectionSamplingSpec: OptimizationSettings
     RewardSpec: LoraSettings
 
@@ -179,6 +193,8 @@ SIZES: Mapping[str, ModelSize] = {
                 "dpo_weight": 1.0,
                 "sft_weight": 0.3,
             },
+            "KtoSpec": {"learning_rate": 5e-4, "epochs": 2.0, "beta": 1.0},
+            "OrpoSpec": {"learning_rate": 5e-3, "epochs": 6.0, "dropout": 0.0},
             "RejectionSamplingSpec": {"learning_rate": 1e-3},
             "RewardSpec": {"learning_rate": 2e-3, "epochs": 4.0, "dropout": 0.0},
         },
@@ -215,6 +231,8 @@ SIZES: Mapping[str, ModelSize] = {
             "PromptTuningSpec": {"learning_rate": 1e-2, "epochs": 2.0},
             "DpoSpec": {"learning_rate": 1e-4},
             "OnPolicyDpoSpec": {"learning_rate": 1e-4},
+            "KtoSpec": {"learning_rate": 1e-4},
+            "OrpoSpec": {"learning_rate": 5e-4, "epochs": 3.0},
             "RejectionSamplingSpec": {"learning_rate": 2e-4},
             "RewardSpec": {"learning_rate": 3e-4},
         },

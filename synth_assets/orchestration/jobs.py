@@ -8,6 +8,7 @@ import dagster as dg
 from resources.dagster_private import STEP_MODULES
 from synth_assets.orchestration.executor import step_executor
 from synth_assets.orchestration.run_queue import QUEUED
+from synth_assets.training.methods import OPTIONAL_ADAPTERS
 
 PRELOADED = [
     "synth_assets.orchestration.executor_preload",
@@ -26,10 +27,21 @@ PRELOADED = [
 LAUNCHPAD_TAGS = {"trigger": "ui"}
 """Default tag of runs that are started in the UI; commands, the schedule and sensors override it."""
 
+ALL_METHODS = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training")
+"""Assets of the job `all_methods`: those of the pipeline, and the adapters that it leaves out."""
+PIPELINE = ALL_METHODS - dg.AssetSelection.assets(*OPTIONAL_ADAPTERS)
+"""Assets of the job `pipeline`."""
+
 pipeline = dg.define_asset_job(
     "pipeline",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training"),
+    selection=PIPELINE,
     description="The whole pipeline, from one batch of new instructions to the promotion decision.",
+    tags={**LAUNCHPAD_TAGS, **QUEUED},
+)
+all_methods = dg.define_asset_job(
+    "all_methods",
+    selection=ALL_METHODS,
+    description="The pipeline with every training method, also those that it leaves out by default.",
     tags={**LAUNCHPAD_TAGS, **QUEUED},
 )
 study = dg.define_asset_job(

@@ -26,8 +26,7 @@ PARTITION = "dagster/partition"
 already. The asset `raw_instructions` adds the batch during the run, so that testing a tick in the UI adds none."""
 ALL_BATCHES = "all"  # tag of runs that read all batches and generate none
 
-EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training")
-FROM_IMPORTS = EVERYTHING & dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(
+FROM_IMPORTS = jobs.PIPELINE & dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(
     include_self=True
 )
 
@@ -49,7 +48,7 @@ def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.
 
 
 @dg.sensor(
-    asset_selection=EVERYTHING,
+    asset_selection=jobs.PIPELINE,
     minimum_interval_seconds=60,
     description="After synth import: filters the new rows and trains, evaluates and decides again, once per set of "
     "files. Without a batch it runs the whole pipeline.",

@@ -1,6 +1,6 @@
 """Display names of models in tables, figures and text."""
 
-WORDS = {"on_policy": "on-policy", "lora": "LoRA", "dpo": "DPO", "_": " "}
+WORDS = {"on_policy": "on-policy", "lora": "LoRA", "dpo": "DPO", "orpo": "ORPO", "kto": "KTO", "_": " "}
 
 
 def display_name(model: str) -> str:

@@ -15,6 +15,7 @@ CURVE_KEYS = {
     "mean_token_accuracy": "token_accuracy",
     "rewards/margins": "reward_margin",
     "rewards/accuracies": "reward_accuracy",
+    "kl": "kl",
     "margin": "reward_margin",  # these two of the reward trainer
     "accuracy": "reward_accuracy",
     "eval_loss": "eval_loss",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -14,11 +14,13 @@ from synth_assets.training.difficulty import row_difficulty
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, trainer_arguments
 from synth_assets.training.fitting import Rows, fit
 from synth_assets.training.loop import TrainerMixin
+from synth_assets.training.pair_losses import simpo_loss
 from synth_assets.training.preconditions import check_answers
 from synth_assets.training.specs import DpoSpec
-from synth_assets.training.trl_private import delete_reference_adapter, dpo_trainer
+from synth_assets.training.trl_private import delete_reference_adapter, dpo_trainer, pair_loss_trainer
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
     from trl.trainer.dpo_trainer import DPOTrainer
@@ -71,7 +73,7 @@ def train_dpo(
 
 
 def preference_losses(spec: DpoSpec) -> tuple[list[str], list[float]]:
-    """Return (names, weights) of TRL's loss terms, without those of weight 0.
+    """Return (names, weights) of TRL's loss terms, without those of weight 0; simpo is no loss of TRL.
 
     With label smoothing the sigmoid loss is TRL's "robust", because TRL's "sigmoid" ignores the smoothing.
     """
@@ -87,27 +89,43 @@ def _trainer(
     options: tuple[DpoSpec, TrainingSetup],
     scratch: Path,
 ) -> "DPOTrainer":
+    (spec, setup), kind, losses = options, dpo_trainer(TrainerMixin), {}
+    if spec.loss == "simpo":
+        loss = simpo_loss(spec.beta, spec.target_margin or 0.0, spec.dpo_weight, spec.sft_weight)
+        kind = pair_loss_trainer(TrainerMixin, loss)
+    else:
+        names, weights = preference_losses(spec)
+        losses = {"loss_type": names, "loss_weights": weights, "label_smoothing": spec.label_smoothing}
+    train, validation = (pair_table(part, reference) if part else None for part in examples)
+    arguments = {**trainer_arguments(spec, setup, validates=bool(validation)), "beta": spec.beta, **losses}
+    return pair_trainer(kind, adapted, (train, validation), arguments, scratch)
+
+
+def pair_trainer(
+    kind: "type[DPOTrainer]",
+    adapted: "tuple[PeftModel, PreTrainedTokenizerBase]",
+    tables: "tuple[Dataset | None, Dataset | None]",
+    arguments: Mapping[str, Any],
+    scratch: Path,
+) -> "DPOTrainer":
+    """Return a trainer of `kind` on the (training, validation) tables of `pair_table`.
+
+    `arguments` are those of TRL's DPOConfig.
+    """
     from trl.trainer.dpo_config import DPOConfig
 
     model, tokenizer = adapted
-    (train, validation), (spec, setup) = examples, options
-    losses, weights = preference_losses(spec)
-    arguments = DPOConfig(
-        output_dir=str(scratch),
-        beta=spec.beta,
-        loss_type=losses,  # pyright: ignore[reportArgumentType]
-        loss_weights=weights,
-        label_smoothing=spec.label_smoothing,
-        precompute_ref_log_probs=True,
-        max_length=None,  # encode_pairs has rejected longer pairs
-        **trainer_arguments(spec, setup, validates=bool(validation)),
-    )
-    trainer = dpo_trainer(TrainerMixin)(
+    trainer = kind(
         model=model,
-        args=arguments,
-        train_dataset=pair_table(train, reference),
-        eval_dataset=pair_table(validation, reference) if validation else None,
+        args=DPOConfig(
+            output_dir=str(scratch),
+            precompute_ref_log_probs=True,
+            max_length=None,  # encode_pairs has rejected longer pairs
+            **arguments,
+        ),
+        train_dataset=tables[0],
+        eval_dataset=tables[1],
         processing_class=tokenizer,
     )
-    delete_reference_adapter(model)  # `reference` already contains its log-probabilities
+    delete_reference_adapter(model)  # the tables already contain its log-probabilities
     return trainer

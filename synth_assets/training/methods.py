@@ -14,13 +14,18 @@ from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import PAIRS, SFT_ROWS
 from synth_assets.training.data import best_responses
 from synth_assets.training.dpo import control_spec, train_dpo
+from synth_assets.training.kto import labelled_responses, train_kto
+from synth_assets.training.orpo import control_spec as orpo_control_spec
+from synth_assets.training.orpo import train_orpo
 from synth_assets.training.prompt_tuning import train_prompt
 from synth_assets.training.sft import train_lora, train_on_best
 from synth_assets.training.specs import (
     DpoSpec,
+    KtoSpec,
     LoraSpec,
     OnPolicyDpoSpec,
     OptimizationSpec,
+    OrpoSpec,
     PromptTuningSpec,
     RejectionSamplingSpec,
 )
@@ -58,6 +63,8 @@ class Method:
         curves: kind of training curves in the figures.
         trained_rows: selects the rows of the table that training examples are made from.
         columns: columns of those rows that a curriculum can use.
+        default: whether the job `pipeline` trains it. An adapter of any other method is trained where a selection names
+            it, and is evaluated only if it was trained on the same inputs as those of the pipeline.
         version: version of the method's code in the fingerprint of its adapters. Raise it when the code gives other
             weights for the same spec, rows, base and seed; `tests/training/test_versions.py` fails as a reminder.
     """
@@ -73,6 +80,7 @@ class Method:
     curves: Literal["supervised", "preference"] = "supervised"
     trained_rows: "Callable[[pl.DataFrame], pl.DataFrame]" = _same_rows
     columns: frozenset[str] = frozenset(SFT_ROWS)
+    default: bool = True
     version: int = 1
 
     @property
@@ -166,6 +174,34 @@ METHODS: Mapping[str, Method] = {
             trained_rows=best_responses,
             columns=frozenset(),
         ),
+        Method(
+            key="orpo",
+            spec=OrpoSpec,
+            train=lambda base, plan: train_orpo(base, plan.rows, _spec(plan), plan.setup),
+            rows=OFF_POLICY.pairs,
+            description="Low-rank adapter of the base model, trained on preference pairs without a reference "
+            "(odds-ratio preference optimisation).",
+            control=orpo_control_spec,
+            curves="preference",
+            columns=frozenset(PAIRS),
+            default=False,
+        ),
+        # No control of its own: the one of DPO is trained on the desirable responses of the same pairs, with its
+        # likelihood alone.
+        Method(
+            key="kto",
+            spec=KtoSpec,
+            train=lambda base, plan: train_kto(base, plan.parent, (plan.rows, plan.reference), _spec(plan), plan.setup),
+            rows=OFF_POLICY.pairs,
+            description="The LoRA adapter, trained further on responses labelled desirable or undesirable "
+            "(Kahneman-Tversky optimisation).",
+            continues=OFF_POLICY.policy,
+            reference=OFF_POLICY.reference,
+            curves="preference",
+            trained_rows=labelled_responses,
+            columns=frozenset(),
+            default=False,
+        ),
         dpo_method(OFF_POLICY, DpoSpec),
         *(
             dpo_method(round_, OnPolicyDpoSpec, " The pairs include the policy's own responses.")
@@ -176,7 +212,13 @@ METHODS: Mapping[str, Method] = {
 """Methods from the cheapest to the most expensive, which is the display order of their adapters."""
 
 ADAPTERS = tuple(name for method in METHODS.values() for name in method.adapters)
-"""Adapter assets, all of which are evaluated together with the base model."""
+"""Adapter assets in display order."""
+
+OPTIONAL_ADAPTERS = tuple(name for method in METHODS.values() if not method.default for name in method.adapters)
+"""Adapters that the job `pipeline` does not train. They are evaluated where they were trained."""
+
+PIPELINE_ADAPTERS = tuple(name for name in ADAPTERS if name not in OPTIONAL_ADAPTERS)
+"""Adapters that the job `pipeline` trains."""
 
 CONTROLS = tuple(method.control_adapter for method in METHODS.values() if method.control)
 """Control adapters: evaluated, but never candidates."""

@@ -38,6 +38,18 @@ def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setup: Trai
     Raises:
         TrainingError: a validation failed, or the training diverged.
     """
+    adapted, tokenizer = new_lora(base, spec)
+    train, validation = by_split(rows)
+    examples = tuple(encode_rows(part, tokenizer, setup.context_tokens) for part in (train, validation))
+    return fit_sft((adapted, tokenizer), examples, train, spec, setup)
+
+
+def new_lora(base: LoadedBase, spec: LoraSpec) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
+    """Add a new LoRA adapter to a base model.
+
+    Raises:
+        TrainingError: a target module matches no layer, or the number of trainable parameters is not the expected one.
+    """
     from peft import LoraConfig
 
     model, tokenizer = base
@@ -54,9 +66,7 @@ def train_lora(base: LoadedBase, rows: pl.DataFrame, spec: LoraSpec, setup: Trai
     actual, _ = parameter_counts(adapted)
     if actual != expected:
         raise TrainingError(f"LoRA must have {expected} trainable parameters by rank and layer sizes, got {actual}")
-    train, validation = by_split(rows)
-    examples = tuple(encode_rows(part, tokenizer, setup.context_tokens) for part in (train, validation))
-    return fit_sft((adapted, tokenizer), examples, train, spec, setup)
+    return adapted, tokenizer
 
 
 def train_on_best(

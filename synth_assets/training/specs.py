@@ -15,7 +15,7 @@ from synth_assets.schemas.settings import setting
 SCHEDULES = ("cosine", "linear", "constant", "three_phase")
 ORDERS = ("length", "random", "curriculum", "packed")
 DIFFICULTIES = ("length", "base_perplexity", "reward_margin", "score")
-PREFERENCE_LOSSES = ("sigmoid", "ipo")
+PREFERENCE_LOSSES = ("sigmoid", "ipo", "simpo")
 INITIALISATIONS = ("SAMPLE_VOCAB", "RANDOM")
 INTEGER_FIELDS = (
     *("max_steps", "reduce_patience", "batch_size", "accumulation", "batch_tokens", "validate_every", "stop_patience"),
@@ -147,7 +147,12 @@ class DpoSpec(OptimizationSpec):
     """
 
     beta: float = setting(0.1, "Strength of the pull towards the reference, above 0.")
-    loss: Literal["sigmoid", "ipo"] = setting("sigmoid", "Preference loss.")
+    loss: Literal["sigmoid", "ipo", "simpo"] = setting(
+        "sigmoid", "Preference loss; simpo is normalised by length and needs no reference."
+    )
+    target_margin: float | None = setting(
+        None, "Margin between the rewards that simpo asks for, at least 0 (gamma of arXiv 2405.14734); unset: 0."
+    )
     label_smoothing: float = setting(0.0, "Assumed share of wrong preference labels, in [0, 0.5); sigmoid loss only.")
     dpo_weight: float = setting(1.0, "Weight of the preference loss.")
     sft_weight: float = setting(0.0, "Weight of the negative log-likelihood per token of the chosen response.")
@@ -159,6 +164,10 @@ class DpoSpec(OptimizationSpec):
         super().__post_init__()
         _positive(self, "beta")
         _one_of(self, "loss", PREFERENCE_LOSSES)
+        if self.target_margin is not None:
+            _not_negative(self, "target_margin")
+            if self.loss != "simpo":
+                raise ValueError(f"target_margin requires loss simpo, got {self.loss}")
         if not 0 <= self.label_smoothing < 0.5:
             raise ValueError(f"label_smoothing must be in [0, 0.5), got {self.label_smoothing}")
         if self.label_smoothing and self.loss != "sigmoid":
@@ -173,6 +182,44 @@ class DpoSpec(OptimizationSpec):
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyDpoSpec(DpoSpec):
     """DPO on pairs that include the policy's own responses; a separate class so that it can have its own defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KtoSpec(OptimizationSpec):
+    """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306), continuing the LoRA adapter.
+
+    Each response is an example of its own, labelled desirable or undesirable; the loss is eq. 8 of the paper.
+    """
+
+    beta: float = setting(0.1, "Strength of the pull towards the reference, above 0.")
+    desirable_weight: float = setting(1.0, "Weight of the loss on desirable responses.")
+    undesirable_weight: float = setting(1.0, "Weight of the loss on undesirable responses.")
+    learning_rate: float = setting(5e-5, "Peak learning rate of AdamW.")
+    epochs: float = setting(1.0, "Passes over the training rows.")
+
+    def __post_init__(self) -> None:
+        """Validate the settings. Raises ValueError with the field's name."""
+        super().__post_init__()
+        _positive(self, "beta")
+        _not_negative(self, "desirable_weight", "undesirable_weight")
+        if self.desirable_weight + self.undesirable_weight == 0:
+            raise ValueError("desirable_weight and undesirable_weight must not both be 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrpoSpec(LoraSpec):
+    """Odds-ratio preference optimisation (Hong et al. 2024, arXiv 2403.07691): a new LoRA adapter, no reference.
+
+    The loss is the negative log-likelihood per token of the chosen response + `odds_weight` x the odds-ratio loss
+    (eq. 6 and 7).
+    """
+
+    odds_weight: float = setting(0.1, "Weight of the odds-ratio loss, at least 0.")
+
+    def __post_init__(self) -> None:
+        """Validate the settings. Raises ValueError with the field's name."""
+        super().__post_init__()
+        _not_negative(self, "odds_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +255,7 @@ class RewardSpec(LoraSpec):
         _not_negative(self, "center")
 
 
-AdapterSpec = LoraSpec | PromptTuningSpec | DpoSpec | RejectionSamplingSpec
+AdapterSpec = LoraSpec | PromptTuningSpec | DpoSpec | KtoSpec | RejectionSamplingSpec
 
 
 def spec_settings(spec: OptimizationSpec) -> dict[str, Any]:

@@ -7,13 +7,18 @@ enough. pyproject.toml bounds the versions, and tests/training/test_trl_private.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synth_assets.training.pair_losses import PairLoss, response_logprobs
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from peft import PeftModel
+    from torch import Tensor
     from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer.kto_trainer import KTOTrainer
     from trl.trainer.reward_trainer import RewardTrainer
     from trl.trainer.sft_trainer import SFTTrainer
 
+IGNORED = -100  # label without a log-probability
 REFERENCE_ADAPTER = "ref"  # name of TRL's copy of a continued adapter
 
 
@@ -78,6 +83,66 @@ def dpo_trainer(hooks: type[TrainerHooks]) -> "type[DPOTrainer]":
     return PairTrainer
 
 
+def pair_loss_trainer(hooks: type[TrainerHooks], loss: PairLoss) -> "type[DPOTrainer]":
+    """Return TRL's DPO trainer with the hooks and a loss that needs no reference, for tokenised pairs.
+
+    TRL 1.16 has these losses only in `trl.experimental`, whose trainers tokenise and truncate by themselves, count no
+    tokens and may change in any release. The load-balancing loss of mixture-of-experts models is left out.
+    """
+
+    class ReferenceFreeTrainer(dpo_trainer(hooks)):
+        """DPO trainer with a loss on the log-probabilities per token of both responses."""
+
+        def compute_loss(
+            self,
+            model: Any,  # noqa: ANN401 - as in TRL
+            inputs: Any,  # noqa: ANN401
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,  # noqa: ANN401
+        ) -> "Tensor":
+            if return_outputs:
+                raise ValueError("return_outputs must be False: the model returns no logits")
+            mask = inputs["completion_mask"]
+            labels = inputs["input_ids"].masked_fill(mask == 0, IGNORED)
+            outputs = model(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                labels=labels,
+                use_cache=False,
+                fused_lm_head=True,
+            )
+            value, margins = loss(response_logprobs(outputs.log_probs[:, -(mask.shape[1] - 1) :], mask[:, 1:]))
+            metrics = self._metrics["train" if self.model.training else "eval"]
+            if self.model.training:
+                self._total_train_tokens += int(inputs["attention_mask"].sum())
+            metrics["num_tokens"] = [self._total_train_tokens]
+            metrics["rewards/margins"].append(margins.mean().item())
+            metrics["rewards/accuracies"].append((margins > 0).float().mean().item())
+            return value
+
+    return ReferenceFreeTrainer
+
+
+def kto_trainer(hooks: type[TrainerHooks]) -> "type[KTOTrainer]":
+    """Return TRL's KTO trainer with the hooks, for tokenised rows with precomputed reference log-probabilities.
+
+    The public arguments always tokenise rows again, pair each prompt with its neighbour's response in file order, and
+    compute the log-probabilities of the reference again.
+    """
+    from trl.trainer.kto_trainer import KTOTrainer
+
+    class DesirabilityTrainer(hooks, KTOTrainer):
+        """KTO trainer for tokenised rows with precomputed reference log-probabilities."""
+
+        def _prepare_dataset(self, dataset: "Dataset", *_: object) -> "Dataset":
+            return dataset
+
+        def _precompute_ref_logps(self, dataset: "Dataset", *_: object) -> "Dataset":
+            return dataset
+
+    return DesirabilityTrainer
+
+
 def reward_trainer(hooks: type[TrainerHooks]) -> "type[RewardTrainer]":
     """Return TRL's reward trainer with the hooks, for tokenised pairs."""
     from trl.trainer.reward_trainer import RewardTrainer
@@ -89,5 +154,5 @@ def reward_trainer(hooks: type[TrainerHooks]) -> "type[RewardTrainer]":
 
 
 def delete_reference_adapter(model: "PeftModel") -> None:
-    """Delete the copy of the adapter that TRL's DPO trainer makes for reference log-probabilities."""
+    """Delete the copy of the adapter that TRL's DPO and KTO trainers make for reference log-probabilities."""
     model.delete_adapter(REFERENCE_ADAPTER)

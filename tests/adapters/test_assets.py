@@ -144,6 +144,9 @@ def test_all_adapters_are_trained_and_registered(
         "dpo_adapter",
         "dpo_control_adapter",
         "rejection_sampling_adapter",
+        "orpo_adapter",
+        "orpo_control_adapter",
+        "kto_adapter",
         "on_policy_dpo_adapter",
         "on_policy_dpo_control_adapter",
     }
@@ -159,6 +162,10 @@ def test_all_adapters_are_trained_and_registered(
     assert (own_control.spec["dpo_weight"], own.spec["beta"], own_control.spec["beta"]) == (0.0, 1.0, 1.0)
     assert own.data_versions["on_policy_pairs"] == "own pairs"
     assert "preference_pairs" not in own.data_versions
+    assert (record_of(tmp_path, "orpo_control_adapter").role, record_of(tmp_path, "orpo_control_adapter").method) == (
+        *("control", "orpo"),
+    )
+    assert record_of(tmp_path, "kto_adapter").data_versions.keys() >= {"preference_pairs", "lora_adapter"}
     (materialization,) = first.asset_materializations_for_node("dpo_adapter")
     assert materialization.metadata["trained_before"].value is False
     assert len(str(materialization.metadata["dpo_training_curves"].value)) < 60_000

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from synth_assets.cli.execution import LOCATION, NOT_RETRIED, JobRun, execute
-from synth_assets.cli.run import Launch, resume_command, selection_text
+from synth_assets.cli.run import Launch, named_adapters, resume_command, selection_text
 from synth_assets.cli.session import open_session
 from synth_assets.cli.terminal import RedactingConsole
 
@@ -16,6 +16,17 @@ def test_the_plan_names_the_batch_and_the_assets() -> None:
     part = selection_text(session, Launch(select="key:sft_dataset"))
     assert part.startswith("run      batch first (new), 1 of ")
     assert part.endswith(" assets: sft_dataset")
+
+
+def test_an_adapter_outside_the_pipeline_is_selected_by_its_name_alone() -> None:
+    session = open_session("cpu")
+    named = selection_text(session, Launch(select="key:kto_adapter or key:lora_adapter"))
+    assert named.endswith("2 of 35 assets: kto_adapter, lora_adapter")
+    group = selection_text(session, Launch(select="group:adapters"))
+    assert " of 32 assets: " in group
+    assert not named_adapters(group)
+    upstream = selection_text(session, Launch(select="+key:benchmark_scores or key:orpo_adapter"))
+    assert named_adapters(upstream) == {"orpo_adapter"}
 
 
 def test_a_selection_of_nothing_is_refused() -> None:

@@ -24,9 +24,19 @@ from synth_assets.training import sft
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.dpo import train_dpo
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup, new_adapter, save_adapter
+from synth_assets.training.kto import train_kto
 from synth_assets.training.loop import TrainerMixin
+from synth_assets.training.orpo import train_orpo
 from synth_assets.training.prompt_tuning import train_prompt
-from synth_assets.training.specs import DpoSpec, LoraSpec, OptimizationSpec, PromptTuningSpec, RejectionSamplingSpec
+from synth_assets.training.specs import (
+    DpoSpec,
+    KtoSpec,
+    LoraSpec,
+    OptimizationSpec,
+    OrpoSpec,
+    PromptTuningSpec,
+    RejectionSamplingSpec,
+)
 
 ROWS = 27  # 24 to train on: 6 steps of 4 rows in each epoch
 COMMON: dict[str, Any] = {"batch_size": 4, "learning_rate": 5e-3, "epochs": 3.0, "scored_rows": 0}
@@ -65,6 +75,8 @@ CASES = {
     "packed": Case(LoraSpec(**LORA, order="packed"), packs=True),
     "prompt": Case(PromptTuningSpec(**COMMON, virtual_tokens=4), kills=((12, "evaluation"),)),
     "dpo": Case(DpoSpec(**COMMON | HALVES, sft_weight=0.5), kills=((7, "second"), (12, "evaluation"))),
+    "kto": Case(KtoSpec(**{**COMMON, "epochs": 2.0}), kills=((7, "forward"), (12, "evaluation"))),
+    "orpo": Case(OrpoSpec(**LORA, odds_weight=0.5), kills=((8, "forward"),)),
     "best": Case(RejectionSamplingSpec(**COMMON), kills=((14, "forward"),)),
     "max_steps": Case(LoraSpec(**LORA, max_steps=10), kills=((10, "evaluation"),)),
 }
@@ -127,9 +139,16 @@ def train(name: str, folder: Path, every_s: float, progress: Callable[[str], Non
     sft.uses_packing = (lambda *_: True) if case.packs else PACKS
     if isinstance(spec, PromptTuningSpec):
         return train_prompt(base, rows(), spec, setup)
-    if isinstance(spec, DpoSpec):
+    if isinstance(spec, DpoSpec | KtoSpec):
         reference = pairs().select("pair_id", chosen_logprob=pl.lit(-8.0), rejected_logprob=pl.lit(-9.0))
-        return train_dpo(base, parent, (pairs(), reference), spec, setup)
+        data = pairs(), reference
+        return (
+            train_kto(base, parent, data, spec, setup)
+            if isinstance(spec, KtoSpec)
+            else train_dpo(base, parent, data, spec, setup)
+        )
+    if isinstance(spec, OrpoSpec):
+        return train_orpo(base, pairs(), spec, setup)
     if isinstance(spec, RejectionSamplingSpec):
         return sft.train_on_best(base, parent, pairs(), spec, setup)
     assert isinstance(spec, LoraSpec)
@@ -172,6 +191,7 @@ def main(jobs: list[tuple[str, str, float, list[tuple[int, str]]]]) -> None:
     """Run each kill in a fork of this process, which has already imported the libraries."""
     import torch  # noqa: F401
     from trl.trainer.dpo_trainer import DPOTrainer  # noqa: F401
+    from trl.trainer.kto_trainer import KTOTrainer  # noqa: F401
     from trl.trainer.sft_trainer import SFTTrainer  # noqa: F401
 
     for name, folder, every_s, kills in jobs:

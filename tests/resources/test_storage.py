@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import dagster as dg
 import polars as pl
@@ -107,6 +108,18 @@ def test_partition_names_stay_in_the_folder(tmp_path: Path, instance: dg.Dagster
 def test_missing_table_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="table was never materialised: run"):
         dg.materialize([table, lazy], selection=[lazy], resources=resources(tmp_path))
+
+
+def test_an_optional_input_is_none_until_it_is_materialised(tmp_path: Path) -> None:
+    seen: list[ModelRecord | None] = []
+
+    @dg.asset(ins={"record": dg.AssetIn(dagster_type=Optional[ModelRecord])})  # noqa: UP045 - Dagster needs this form
+    def reader(record: ModelRecord | None) -> None:
+        seen.append(record)
+
+    dg.materialize([record, reader], selection=[reader], resources=resources(tmp_path))
+    dg.materialize([record, reader], resources=resources(tmp_path))
+    assert seen == [None, RECORD]
 
 
 def test_wrong_types_raise(tmp_path: Path) -> None:

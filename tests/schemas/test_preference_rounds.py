@@ -48,9 +48,9 @@ def test_a_second_round_has_the_checks_of_the_first() -> None:
 
 def test_every_round_is_examined_and_its_control_is_no_candidate() -> None:
     assert {one.adapter for one in ROUNDS} | {one.control for one in ROUNDS} <= set(ADAPTERS)
-    assert set(CONTROLS) == {one.control for one in ROUNDS}
+    assert set(CONTROLS) == {one.control for one in ROUNDS} | {"orpo_control_adapter"}
 
 
 def test_display_names() -> None:
-    assert display_name("lora_adapter") == "LoRA"
+    assert [display_name(f"{name}_adapter") for name in ("lora", "orpo", "kto")] == ["LoRA", "ORPO", "KTO"]
     assert display_name("on_policy_dpo_control_adapter") == "on-policy DPO control"

@@ -93,11 +93,11 @@ for adapter in ("lora_adapter", *EVERY_ADAPTER[2:]):
     ADAPTERS[adapter, "target_modules_are_adapted"] = rewritten(adapter, renamed("q_proj", "v_proj"))
 
 
-for adapter in ("lora_adapter", "prompt_tuning_adapter"):
+for adapter in ("lora_adapter", "prompt_tuning_adapter", "orpo_adapter", "orpo_control_adapter"):
     ADAPTERS[adapter, "loss_fell"] = rewritten(adapter, flat_curve)
 
 
-for adapter in ("dpo_adapter", "on_policy_dpo_adapter"):
+for adapter in ("orpo_adapter", "kto_adapter", "dpo_adapter", "on_policy_dpo_adapter"):
     ADAPTERS[adapter, "chosen_became_likelier"] = rewritten(adapter, falling_margin)
 
 

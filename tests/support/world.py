@@ -34,7 +34,15 @@ from synth_assets.stages.reward_training.accuracy import SCORED_PAIRS, TrainedRe
 from synth_assets.stages.reward_training.pairs import HELD_OUT, TRAIN
 from synth_assets.storage.manifests import folder_hash, write_manifest
 from synth_assets.training.methods import CONTROLS
-from synth_assets.training.specs import DpoSpec, LoraSpec, OnPolicyDpoSpec, PromptTuningSpec, RejectionSamplingSpec
+from synth_assets.training.specs import (
+    DpoSpec,
+    KtoSpec,
+    LoraSpec,
+    OnPolicyDpoSpec,
+    OrpoSpec,
+    PromptTuningSpec,
+    RejectionSamplingSpec,
+)
 from tests.support.records import make_adapter
 
 BATCH = "2026-W47"
@@ -44,6 +52,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ADAPTERS = {
     "lora_adapter": "lora",
     "prompt_tuning_adapter": "prompt_tuning",
+    "orpo_adapter": "orpo",
+    "orpo_control_adapter": "orpo",
+    "kto_adapter": "kto",
     "dpo_adapter": "dpo",
     "dpo_control_adapter": "dpo",
     "rejection_sampling_adapter": "rejection_sampling",
@@ -214,6 +225,9 @@ def write_adapter(folder: Path, weights: Mapping[str, np.ndarray], curve: Sequen
 SPECS = {
     "lora_adapter": LoraSpec(rank=2, target_modules=["q_proj"]),
     "prompt_tuning_adapter": PromptTuningSpec(virtual_tokens=4),
+    "orpo_adapter": OrpoSpec(rank=2, target_modules=["q_proj"]),
+    "orpo_control_adapter": OrpoSpec(rank=2, target_modules=["q_proj"], odds_weight=0.0),
+    "kto_adapter": KtoSpec(),
     "dpo_adapter": DpoSpec(),
     "dpo_control_adapter": DpoSpec(dpo_weight=0.0, sft_weight=1.0),
     "rejection_sampling_adapter": RejectionSamplingSpec(),

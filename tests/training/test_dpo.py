@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,7 +12,7 @@ from synth_assets.training.dpo import CONTROL_SFT_WEIGHT, control_spec, preferen
 from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
-from synth_assets.training.specs import DpoSpec
+from synth_assets.training.specs import DpoSpec, spec_settings
 
 SPEC = DpoSpec(beta=0.2, learning_rate=1e-3, batch_size=8)
 
@@ -90,3 +91,39 @@ def test_validation_pairs_need_a_reference_too(
 
 def _train(pairs: pl.DataFrame) -> list[str]:
     return pairs.filter(pl.col("split") == "train")["pair_id"].to_list()
+
+
+def test_simpo_needs_no_reference_and_separates_the_responses(
+    load: Callable[[], LoadedBase],
+    lora_folder: Path,
+    pairs: pl.DataFrame,
+    reference: pl.DataFrame,
+    setup: TrainingSetup,
+    tmp_path: Path,
+) -> None:
+    spec = replace(SPEC, loss="simpo", beta=2.0, target_margin=1.0)
+    trained = train_dpo(load(), lora_folder, (pairs, reference), spec, setup)
+    curve = trained.outcome.curve
+    assert curve[-1]["eval_reward_margin"] > curve[0]["reward_margin"]
+    assert curve[-1]["eval_loss"] < curve[0]["loss"]
+    trained.save(tmp_path / "one")
+    other = reference.with_columns(pl.col("chosen_logprob") - 5.0)
+    train_dpo(load(), lora_folder, (pairs, other), spec, setup).save(tmp_path / "other")
+    assert folder_hash(tmp_path / "one") == folder_hash(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"target_margin": 0.5}, "target_margin requires loss simpo, got sigmoid"),
+        ({"loss": "simpo", "target_margin": -0.5}, "target_margin must be at least 0, got -0.5"),
+        ({"loss": "simpo", "label_smoothing": 0.1}, "label_smoothing requires loss sigmoid, got simpo"),
+    ],
+)
+def test_settings_of_simpo_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DpoSpec(**settings)
+
+
+def test_a_setting_that_is_off_changes_no_fingerprint() -> None:
+    assert "target_margin" not in spec_settings(SPEC)

@@ -31,10 +31,16 @@ DPO = {
 
 def trainers() -> dict[str, type]:
     from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer.kto_trainer import KTOTrainer
     from trl.trainer.reward_trainer import RewardTrainer
     from trl.trainer.sft_trainer import SFTTrainer
 
-    return {"SFTTrainer": SFTTrainer, "DPOTrainer": DPOTrainer, "RewardTrainer": RewardTrainer}
+    return {
+        "SFTTrainer": SFTTrainer,
+        "DPOTrainer": DPOTrainer,
+        "KTOTrainer": KTOTrainer,
+        "RewardTrainer": RewardTrainer,
+    }
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,11 @@ def trainers() -> dict[str, type]:
             for trainer in ("SFTTrainer", "RewardTrainer")
             for name, expected in TRAINER.items()
         ),
-        *(("DPOTrainer", name, expected) for name, expected in {**TRAINER, **DPO}.items()),
+        *(
+            (trainer, name, expected)
+            for trainer in ("DPOTrainer", "KTOTrainer")
+            for name, expected in {**TRAINER, **DPO}.items()
+        ),
     ],
 )
 def test_an_overridden_method_has_the_arguments(trainer: str, name: str, expected: list[str]) -> None:
@@ -60,14 +70,26 @@ def test_every_override_is_under_contract() -> None:
     assert overridden == set(TRAINER)
 
 
-@pytest.mark.parametrize("trainer", ["SFTTrainer", "DPOTrainer", "RewardTrainer"])
+@pytest.mark.parametrize("trainer", ["SFTTrainer", "DPOTrainer", "KTOTrainer", "RewardTrainer"])
 def test_the_trainer_counts_its_tokens(trainer: str) -> None:
     source = inspect.getsource(trainers()[trainer])
     assert "self._total_train_tokens = 0" in source, f"{REMEDY}: {trainer}._total_train_tokens is not set"
 
 
-def test_the_dpo_trainer_copies_a_continued_adapter_under_the_name_that_is_deleted() -> None:
-    source = inspect.getsource(trainers()["DPOTrainer"].__init__)
+def test_the_loss_without_reference_uses_what_the_dpo_trainer_has() -> None:
+    source = inspect.getsource(trainers()["DPOTrainer"])
+    for part in (
+        "labels=labels, fused_lm_head=True",
+        "outputs.log_probs",
+        "self._metrics[mode]",
+        "_total_train_tokens",
+    ):
+        assert part in source, f"{REMEDY}: DPOTrainer has no {part}"
+
+
+@pytest.mark.parametrize("trainer", ["DPOTrainer", "KTOTrainer"])
+def test_a_trainer_copies_a_continued_adapter_under_the_name_that_is_deleted(trainer: str) -> None:
+    source = inspect.getsource(trainers()[trainer].__init__)
     assert f'model.add_adapter("{trl_private.REFERENCE_ADAPTER}"' in source, f"{REMEDY}: no adapter of that name"
 
 
@@ -76,7 +98,7 @@ def test_only_one_module_names_a_trainer_of_trl() -> None:
         path.name
         for path in (PROJECT / "synth_assets").rglob("*.py")
         for module in imported_at_run_time(path)
-        if module in {"trl", "trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "trl.trainer.reward_trainer"}
+        if module in {"trl", *(f"trl.trainer.{kind}_trainer" for kind in ("sft", "dpo", "kto", "reward"))}
     }
     assert naming == {"trl_private.py"}
 

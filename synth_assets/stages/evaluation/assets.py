@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from resources.check_results import upstream_versions
-from resources.evaluated_models import ADAPTER_INS, ON_POLICY_PAIRS_INS, scoring_services
+from resources.evaluated_models import ADAPTER_INS, ON_POLICY_PAIRS_INS, evaluated_adapters, scoring_services
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
@@ -40,12 +40,12 @@ def benchmark_scores(
     benchmark_items: pl.DataFrame,
     inference: Inference,
     tracking: MlflowTracking,
-    **adapters: AdapterRecord,
+    **adapters: AdapterRecord | None,
 ) -> dg.MaterializeResult:
     """Score the base model and each adapter on every item; a failed adapter has no rows."""
     meter, spec = step_meter(context, inference.hardware.row(), config), config.spec_for(inference.hardware)
     services = scoring_services(context, inference, tracking.home, base_model, meter.budget)
-    scores = score_models([adapters[name] for name in ADAPTER_INS], benchmark_items, spec, services)
+    scores = score_models(evaluated_adapters(adapters, context.log.warning), benchmark_items, spec, services)
     run_id = scores.log(tracking.tracker(context), benchmark_items)
     metadata = {
         **score_metadata(scores, benchmark_items, spec),
@@ -82,7 +82,7 @@ def comparison(
     if logged is None:
         raise dg.Failure("MLflow has no run of these scores: materialise benchmark_scores again")
     tables = benchmark_scores, benchmark_items
-    adapters = [upstream[name] for name in ADAPTER_INS]
+    adapters = evaluated_adapters(upstream, context.log.warning)
     training = sft_dataset, [preference_pairs, *(upstream[name] for name in ON_POLICY_PAIRS_INS)]
     compared = compare_models(logged.measured, tables, adapters, training, lambda: rewards.load(reward_model), spec)
     filter_version = upstream_versions(context).get("filtered_instructions", "")

@@ -8,7 +8,7 @@ import polars as pl
 
 from resources.audit import audit_entry
 from resources.check_results import CheckResults, adapter_versions, json_metadata, upstream_versions
-from resources.evaluated_models import ADAPTER_INS, scoring_services
+from resources.evaluated_models import ADAPTER_INS, evaluated_adapters, scoring_services
 from resources.inference import Inference
 from resources.tracking import MlflowTracking
 from synth_assets.schemas.records import AdapterRecord, ChampionRecord, Comparison, Decision, ModelRecord
@@ -40,7 +40,7 @@ def promotion_decision(
     inference: Inference,
     tracking: MlflowTracking,
     evidence: CheckResults,
-    **adapters: AdapterRecord,
+    **adapters: AdapterRecord | None,
 ) -> dg.MaterializeResult:
     """Decide whether the best adapter becomes the champion; each clause of the policy is listed with its result."""
     tracker, home, request = tracking.tracker(context), tracking.home, config.request()
@@ -56,7 +56,7 @@ def promotion_decision(
         tracker=tracker,
         comparison=comparison,
         scores=benchmark_scores,
-        adapters=adapters,
+        adapters={record.name: record for record in evaluated_adapters(adapters, context.log.warning)},
         scorer=scorer,
         folders=home,
         adapter_versions=partial(adapter_versions, context.instance),
