@@ -415,6 +415,24 @@ def ask(
         console.print(f"{name:38} {answer}", markup=False)
 
 
+@app.command(rich_help_panel=MODELS)
+def export(
+    version: Annotated[str, typer.Argument(help="Version number, @champion, @challenger, or the name of an adapter.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write. An earlier, unchanged export in it is replaced.")],
+    to: Annotated[str, typer.Option("--to", help="Format: merged (safetensors), gguf (f16) or ollama.")] = "merged",
+    dtype: Annotated[str, typer.Option(help="Precision of the merged weights: float16 or bfloat16.")] = "float16",
+) -> None:
+    """Export a model version: merged into its base model, as a GGUF file, or as an Ollama model.
+
+    Compares the result with the adapter on its base and fails if it differs. Only LoRA adapters can be exported.
+    """
+    from synth_assets.cli.export import export_version
+    from synth_assets.cli.session import open_session
+
+    text = export_version(open_session(read_only=True), version, to, folder, dtype)
+    console.print(f"wrote {folder}: {text}", markup=False)
+
+
 @app.command(rich_help_panel=PROMOTION)
 def champion() -> None:
     """Show the model version that serves, since when, and the evidence for its promotion."""
