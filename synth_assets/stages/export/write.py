@@ -17,7 +17,7 @@ FORMATS = ("merged", "gguf", "ollama")
 MADE_BY = "synth export"
 GREEDY_TOKENS = 64
 SUBJECTS = (
-    *("rain", "gravity", "bread", "Paris", "cats", "chess", "the moon", "music", "trees", "iron", "coffee"),
+    *("rain", "gravity", "bread", "Paris", "cats", "chess", "the moon", "music", "trees", "iron", "coffee", "whales"),
     *(
         "glass",
         "paper",
