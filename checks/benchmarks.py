@@ -8,6 +8,7 @@ import polars as pl
 from checks.great_expectations import expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
 from checks.leakage import leakage_result, leaks_between_splits, normalised
+from checks.sentences import none_allowed
 from synth_assets.evals.suite import KINDS, SEALED, SPLITS
 
 benchmark_items_expectations = expectation_checks(
@@ -46,6 +47,7 @@ def answers_are_among_the_choices(benchmark_items: pl.LazyFrame) -> dg.AssetChec
     return dg.AssetCheckResult(
         passed=wrong.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
+        description=none_allowed(wrong.to_list(), "items without a valid answer", "Correct them in the benchmark file"),
         metadata={"items_without_answer": len(wrong), "examples": dg.MetadataValue.json(wrong.head(5).to_list())},
     )
 

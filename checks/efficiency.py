@@ -11,6 +11,7 @@ import polars as pl
 
 from checks.adapters import count_problem, loss_problem, module_problem, read_weights
 from checks.grouping import checks_of
+from checks.sentences import none_allowed
 from resources.storage import SynthHome
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.latencies import PERCENTILES
@@ -139,6 +140,7 @@ def _result(problems: list[str], severity: dg.AssetCheckSeverity) -> dg.AssetChe
     return dg.AssetCheckResult(
         passed=not problems,
         severity=severity,
+        description=none_allowed(problems, "problems", "Run synth study again, alone on the machine"),
         metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:MAX_SHOWN])},
     )
 

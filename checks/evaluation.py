@@ -9,6 +9,7 @@ import polars as pl
 
 from checks.great_expectations import Expectation, between, expectation_checks, one_of, present
 from checks.grouping import checks_of
+from checks.sentences import RUN_AGAIN, none_allowed, sentence
 from synth_assets.evals.guards import GUARD_MARGIN, compare_with_null, regression_guards
 from synth_assets.evals.suite import SEALED, SPLITS
 from synth_assets.evals.unanswerable import MAX_LEFT_OUT_SHARE, count_unanswerable, shares
@@ -28,6 +29,7 @@ benchmark_scores_expectations = expectation_checks(
             "items_are_scored_once",
             "compound_columns_to_be_unique",
             {"column_list": ["model", "suite", "split", "item_id", "metric"]},
+            limit="each model has one score of an item and metric",
         ),
         between("score", "scores_are_rates", 0, 1),
         one_of("finish_reason", "finish_reasons_are_known", (*get_args(FinishReason), *UNANSWERABLE)),
@@ -60,9 +62,12 @@ def scores_are_finite_with_n(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckRes
         .item(),
     }
     n_by_model = counts.group_by("model").agg(pl.col("n").sum()).sort("model").collect()
+    passed = not any(counts_of_problems.values()) and not n_by_model.is_empty()
+    found = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts_of_problems.items())
     return dg.AssetCheckResult(
-        passed=not any(counts_of_problems.values()) and not n_by_model.is_empty(),
+        passed=passed,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=sentence(f"{found} over {n_by_model.height} models", "none allowed", RUN_AGAIN, passed=passed),
         metadata={**counts_of_problems, "n": dg.MetadataValue.json(dict(n_by_model.iter_rows()))},
     )
 
@@ -78,14 +83,18 @@ def suites_can_be_answered(benchmark_scores: pl.LazyFrame) -> dg.AssetCheckResul
     deciding = scores["suite"][0] if scores.height else ""
     shown = [f"{model}: {share:.1%} of {suite} {split}" for (model, suite, split), share in beyond.items()]
     total = f"{sum(count.items for count in counted)} items left out over all models, suites and splits"
-    remedy = "choose a base with a longer context, or leave the suite out (config suites of benchmark_items)"
+    remedy = "Choose a base with a longer context, or leave the suite out (config suites of benchmark_items)"
     return dg.AssetCheckResult(
         passed=not beyond,
         severity=dg.AssetCheckSeverity.ERROR
         if any(s == deciding for _, s, _ in beyond)
         else dg.AssetCheckSeverity.WARN,
-        description=f"{total}; at most {MAX_LEFT_OUT_SHARE:.0%} of a suite may be"
-        + (f", got {'; '.join(shown[:MAX_SHOWN])}: {remedy}" if beyond else ""),
+        description=sentence(
+            "; ".join([total, *shown[:MAX_SHOWN]]),
+            f"at most {MAX_LEFT_OUT_SHARE:.0%} of a suite allowed",
+            remedy,
+            passed=not beyond,
+        ),
         metadata={
             "left_out": dg.MetadataValue.json([asdict(count) for count in counted]),
             "suites_beyond_the_limit": len(beyond),
@@ -102,6 +111,7 @@ def scored_items_are_the_benchmarks(
     return dg.AssetCheckResult(
         passed=foreign.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
+        description=none_allowed(foreign["item_id"].to_list(), "scored items are not in benchmark_items", RUN_AGAIN),
         metadata={
             "foreign_items": len(foreign),
             "examples": dg.MetadataValue.json(foreign["item_id"].head(MAX_SHOWN).to_list()),
@@ -115,6 +125,7 @@ def sealed_items_are_not_scored(benchmark_scores: pl.LazyFrame) -> dg.AssetCheck
     return dg.AssetCheckResult(
         passed=opened.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
+        description=none_allowed(opened.to_list(), "sealed items were scored before a promotion", RUN_AGAIN),
         metadata={"opened_items": len(opened), "examples": dg.MetadataValue.json(opened.head(MAX_SHOWN).to_list())},
     )
 
@@ -131,6 +142,11 @@ def scores_are_above_null_models(benchmark_scores: pl.LazyFrame, benchmark_items
     return dg.AssetCheckResult(
         passed=not below,
         severity=dg.AssetCheckSeverity.ERROR if decides else dg.AssetCheckSeverity.WARN,
+        description=none_allowed(
+            shown,
+            f"of {len(comparisons)} metrics are not above a fixed answer",
+            "Do not rely on them: choose easier items or a stronger base for these suites",
+        ),
         metadata={"problems": len(below), "examples": dg.MetadataValue.json(shown[:MAX_SHOWN])},
     )
 
@@ -141,7 +157,8 @@ def guards_are_held(comparison: Comparison, benchmark_scores: pl.LazyFrame) -> d
     An error on a loss, a warning if the result is inconclusive.
     """
     if comparison.candidate not in ADAPTERS or comparison.candidate in comparison.failures:
-        return dg.AssetCheckResult(passed=True, metadata={"guards": 0})
+        description = "No candidate to compare with the base; nothing to guard."
+        return dg.AssetCheckResult(passed=True, description=description, metadata={"guards": 0})
     guards = regression_guards(benchmark_scores.collect(), comparison.candidate)
     lost = any(guard.found.verdict == "lost" for guard in guards)
     shown = [
@@ -149,9 +166,16 @@ def guards_are_held(comparison: Comparison, benchmark_scores: pl.LazyFrame) -> d
         f"n {g.found.n}, {g.left_out} left out: {g.found.verdict}"
         for g in guards
     ]
+    passed = all(guard.found.verdict == "held" for guard in guards)
     return dg.AssetCheckResult(
-        passed=all(guard.found.verdict == "held" for guard in guards),
+        passed=passed,
         severity=dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN,
+        description=sentence(
+            "; ".join(shown) or "no suite guards safety or knowledge",
+            f"a loss of {GUARD_MARGIN:g} or more must be excluded",
+            "Evaluate more items if the result is inconclusive; after a loss, train on other data or more gently",
+            passed=passed,
+        ),
         metadata={"guards": len(guards), "margin": GUARD_MARGIN, "found": dg.MetadataValue.json(shown)},
     )
 
@@ -196,6 +220,7 @@ def _result(problems: list[str]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=none_allowed(problems, "problems", RUN_AGAIN),
         metadata={"problems": len(problems), "examples": dg.MetadataValue.json(problems[:MAX_SHOWN])},
     )
 

@@ -13,6 +13,7 @@ from checks.leakage import (
     shared,
     sides_of,
 )
+from checks.sentences import sentence
 from resources.hardware import Hardware
 
 SPLITS = ("train", "validation")
@@ -41,6 +42,7 @@ filtered_instructions_expectations = expectation_checks(
             "column_proportion_of_unique_values_to_be_between",
             {"column": "instruction", "min_value": MIN_DISTINCT_RATE},
             "warning",
+            f"at least {MIN_DISTINCT_RATE:.0%} of the instructions are distinct",
         ),
     ),
 )
@@ -55,6 +57,7 @@ rejected_instructions_expectations = expectation_checks(
             "reasons_are_names_of_rules",
             "column_values_to_match_regex",
             {"column": "reason", "regex": r"^[a-z][a-z0-9_]*$"},
+            limit="reason is the name of a rule",
         ),
     ),
     blocking=False,
@@ -103,6 +106,13 @@ def enough_instructions_remain(filtered_instructions: pl.LazyFrame, hardware: Ha
     return dg.AssetCheckResult(
         passed=rows >= min_rows,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=sentence(
+            f"{rows:,} instructions are left after the filter",
+            f"at least {min_rows:,} needed",
+            "Generate more (synth run --samples N), import data (synth import FILE), or loosen the rule that rejects "
+            "most (the metadata of filtered_instructions)",
+            passed=rows >= min_rows,
+        ),
         metadata={"rows": rows, "wanted": min_rows, "rows_of_lima": FEW_ROWS},
     )
 
@@ -151,9 +161,16 @@ def validation_is_a_small_share(sft_dataset: pl.LazyFrame) -> dg.AssetCheckResul
     """Check that there are validation rows, at most MAX_VALIDATION_RATE of all rows."""
     validation = pl.col("split") == "validation"
     rate = sft_dataset.select(validation.mean()).collect().item() or 0.0
+    passed = 0.0 < rate <= MAX_VALIDATION_RATE
     return dg.AssetCheckResult(
-        passed=0.0 < rate <= MAX_VALIDATION_RATE,
+        passed=passed,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=sentence(
+            f"{rate:.1%} of the rows are for validation",
+            f"more than 0 % and at most {MAX_VALIDATION_RATE:.0%} allowed",
+            "Change sft_dataset.validation_fraction, or generate or import more rows",
+            passed=passed,
+        ),
         metadata={"validation_rate": rate, "wanted_at_most": MAX_VALIDATION_RATE},
     )
 

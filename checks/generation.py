@@ -17,6 +17,7 @@ from checks.great_expectations import (
 )
 from checks.grouping import checks_of
 from checks.leakage import normalised
+from checks.sentences import sentence
 from checks.shape import PROFILES, batch_shape_checks, import_shape_checks
 from synth_assets.llm.protocols import FinishReason
 from synth_assets.schemas.tables import TURN
@@ -39,7 +40,7 @@ INSTRUCTION_COLUMNS = (
 
 def _mostly_stop(column: str, name: str) -> Expectation:
     arguments = {"column": column, "value_set": ["stop"], "mostly": MIN_ENDED_RATE}
-    return Expectation(name, "column_values_to_be_in_set", arguments, "warning")
+    return Expectation(name, "column_values_to_be_in_set", arguments, "warning", f"{column} is stop")
 
 
 raw_instructions_expectations = expectation_checks(
@@ -94,6 +95,7 @@ def no_replayed_rows(
     return dg.AssetCheckResult(
         passed=replayed == 0,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=_replay(replayed, "Generate the batch again with another seed (raw_instructions.seed)"),
         metadata={"replayed_rows": replayed, "other_batches": len(others)},
     )
 
@@ -118,29 +120,37 @@ def _runs(table: pl.LazyFrame) -> pl.LazyFrame:
     return runs.filter(pl.col("row") <= pl.col("row").max() - (REPLAY_ROWS - 1)).select("run")
 
 
+def _replay(rows: int, remedy: str) -> str:
+    found = f"{rows:,} rows begin a sequence of {REPLAY_ROWS} rows that occurs a second time"
+    return sentence(found, "none allowed", remedy, passed=rows == 0)
+
+
 def instructions_are_diverse(
     context: dg.AssetCheckExecutionContext, raw_instructions: dict[str, pl.LazyFrame]
 ) -> dg.AssetCheckResult:
     """Check that most instructions of the batch are distinct; only a warning, duplicates are dropped later."""
-    return _diversity(of_this_run(context, raw_instructions), empty=0.0)
+    return _diversity(of_this_run(context, raw_instructions))
 
 
 def imports_are_not_replayed(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
     """Check that no sequence of imported rows repeats earlier rows, as generators that restart with a seed write."""
     replayed = replayed_rows(imported_instructions, [])
     return dg.AssetCheckResult(
-        passed=replayed == 0, severity=dg.AssetCheckSeverity.WARN, metadata={"replayed_rows": replayed}
+        passed=replayed == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_replay(replayed, "Look in the program that wrote the file for a seed that is used twice"),
+        metadata={"replayed_rows": replayed},
     )
 
 
 def imports_are_diverse(imported_instructions: pl.LazyFrame) -> dg.AssetCheckResult:
     """Check that most imported instructions are distinct; only a warning, duplicates are dropped later."""
-    return _diversity(imported_instructions, empty=1.0)
+    return _diversity(imported_instructions)
 
 
 def preferences_are_diverse(imported_preferences: pl.LazyFrame) -> dg.AssetCheckResult:
     """Check that most imported pairs have distinct instructions; only a warning, duplicates are dropped later."""
-    return _diversity(imported_preferences, empty=1.0)
+    return _diversity(imported_preferences)
 
 
 def preferences_are_whole(imported_preferences: pl.LazyFrame) -> dg.AssetCheckResult:
@@ -154,12 +164,18 @@ def preferences_are_whole(imported_preferences: pl.LazyFrame) -> dg.AssetCheckRe
     return whole.check_rows(pl.concat(sides).with_columns(unknown))
 
 
-def _diversity(table: pl.LazyFrame, *, empty: float) -> dg.AssetCheckResult:
+def _diversity(table: pl.LazyFrame) -> dg.AssetCheckResult:
     texts = table.select(normalised(pl.col("instruction")).hash()).collect(engine="streaming").to_series()
-    rate = texts.n_unique() / len(texts) if len(texts) else empty
+    rate = texts.n_unique() / len(texts) if len(texts) else 1.0
     return dg.AssetCheckResult(
         passed=rate >= MIN_DISTINCT_RATE,
         severity=dg.AssetCheckSeverity.WARN,
+        description=sentence(
+            f"{rate:.1%} of {len(texts):,} instructions are distinct",
+            f"at least {MIN_DISTINCT_RATE:.0%} expected",
+            "Repetitions are dropped later. For fewer of them raise raw_instructions.temperature or vary the topics",
+            passed=rate >= MIN_DISTINCT_RATE,
+        ),
         metadata={"distinct_rate": rate, "wanted": MIN_DISTINCT_RATE, "rows": len(texts)},
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 import polars as pl
 
+from checks.sentences import RUN_AGAIN, sentence
 from synth_assets.llm.quiet import silence_libraries
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ MAX_CHARACTERS = 2_000  # of a text that is checked
 MAX_ROWS = 100_000  # ten expectations take 3.4 s on a million rows, 0.3 s on this many
 MAX_SHOWN_VALUES = 5
 MAX_SHOWN_CHARACTERS = 500
+IMPORTED = "Correct these rows in the imported file, then import it again: synth import FILE --replace"
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B")
 
 
@@ -32,41 +34,51 @@ class Expectation:
     type: str
     kwargs: Mapping[str, Any]
     severity: Literal["critical", "warning"] = "critical"
+    limit: str = ""  # what is expected, in words; by default the type with its arguments
 
     def columns(self) -> list[str]:
         """Return the columns in its arguments."""
         return [*(self.kwargs[a] for a in COLUMN_ARGUMENTS if a in self.kwargs), *self.kwargs.get("column_list", ())]
 
     def describe(self) -> str:
-        """Return the expectation as a sentence: its type, then its arguments."""
+        """Return what is expected, in words, with the share of rows that it is expected of."""
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
-        return f"expect {self.type.replace('_', ' ')}: {arguments}"
+        share = self.kwargs.get("mostly", 1.0)
+        rows = f" in at least {share:.0%} of the rows" if share < 1 else ""
+        limit = self.limit or f"{self.type.replace('_', ' ')}: {arguments}"
+        return f"{limit}{rows}"
 
 
 def present(column: str, name: str, *, severity: Literal["critical", "warning"] = "critical") -> Expectation:
     """Expect that no value of `column` is null."""
-    return Expectation(name, "column_values_to_not_be_null", {"column": column}, severity)
+    limit = f"{column} is present"
+    return Expectation(name, "column_values_to_not_be_null", {"column": column}, severity, limit)
 
 
 def unique(column: str, name: str) -> Expectation:
     """Expect that no value of `column` occurs twice, ignoring nulls."""
-    return Expectation(name, "column_values_to_be_unique", {"column": column})
+    return Expectation(name, "column_values_to_be_unique", {"column": column}, limit=f"{column} does not repeat")
 
 
 def one_of(column: str, name: str, values: Sequence[str]) -> Expectation:
     """Expect that every value of `column` is one of `values`, ignoring nulls."""
-    return Expectation(name, "column_values_to_be_in_set", {"column": column, "value_set": list(values)})
+    limit = f"{column} is {' or '.join(values)}"
+    return Expectation(name, "column_values_to_be_in_set", {"column": column, "value_set": list(values)}, limit=limit)
 
 
 def between(column: str, name: str, low: float | None, high: float | None = None) -> Expectation:
     """Expect that every value of `column` is in [low, high], ignoring nulls."""
-    return Expectation(name, "column_values_to_be_between", {"column": column, "min_value": low, "max_value": high})
+    bounds = [f"at least {low:g}"] if low is not None else []
+    limit = f"{column} is {' and '.join([*bounds, *([f'at most {high:g}'] if high is not None else [])])}"
+    arguments = {"column": column, "min_value": low, "max_value": high}
+    return Expectation(name, "column_values_to_be_between", arguments, limit=limit)
 
 
 def written(column: str, name: str, *, mostly: float = 1.0) -> Expectation:
     """Expect that at least the share `mostly` of the texts in `column` is not blank; below 1 it only warns."""
     arguments = {"column": column, "regex": r"\S", "mostly": mostly}
-    return Expectation(name, "column_values_to_match_regex", arguments, "critical" if mostly == 1.0 else "warning")
+    severity = "critical" if mostly == 1.0 else "warning"
+    return Expectation(name, "column_values_to_match_regex", arguments, severity, f"{column} is not blank")
 
 
 def expectation_checks(
@@ -87,7 +99,12 @@ def expectation_checks(
         partitioned: whether the table has partitions; the run's partition is checked, or all if the run has none.
     """
     specs = [
-        dg.AssetCheckSpec(e.name, asset=asset, blocking=blocking and e.severity == "critical", description=e.describe())
+        dg.AssetCheckSpec(
+            e.name,
+            asset=asset,
+            blocking=blocking and e.severity == "critical",
+            description=f"Check that {e.describe()}.",
+        )
         for e in expectations
     ]
     decorate = dg.multi_asset_check(
@@ -205,15 +222,20 @@ def _result(
         check_name=expectation.name,
         passed=passed,
         severity=dg.AssetCheckSeverity.ERROR if expectation.severity == "critical" else dg.AssetCheckSeverity.WARN,
-        description=None if passed else exception[:MAX_SHOWN_CHARACTERS] or _description(metadata, rows),
+        description=sentence(
+            exception[:MAX_SHOWN_CHARACTERS] or _found(metadata, rows),
+            f"expected: {expectation.describe()}",
+            IMPORTED if asset.startswith("imported_") else RUN_AGAIN,
+            passed=passed,
+        ),
         metadata=metadata,
     )
 
 
-def _description(evidence: Mapping[str, Any], rows: int) -> str:
-    """Return the evidence as a sentence."""
+def _found(evidence: Mapping[str, Any], rows: int) -> str:
+    """Return the evidence in words."""
     if "unexpected_count" in evidence:
-        return f"{evidence['unexpected_count']:.0f} of {rows} rows are not as expected"
+        return f"{evidence['unexpected_count']:,.0f} of {rows:,} rows are not as expected"
     return f"got {evidence.get('observed_value', 'nothing')}"
 
 

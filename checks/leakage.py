@@ -8,11 +8,16 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from checks.sentences import sentence
 from synth_assets.stages.filtering.decisions import chunks
 from synth_assets.text.decontamination import Decontaminator
 from synth_assets.text.near_duplicates import NearDuplicates, hash_tasks
 from synth_assets.text.words import normalise
 
+REMEDY = (
+    "Materialise filtered_instructions and what follows again; if the texts come from a file, remove them there. "
+    "Examples are in the metadata"
+)
 MAX_SHOWN_TEXTS = 5
 MAX_SHOWN_CHARACTERS = 200
 NEAR_SIMILARITY = 0.8  # of 5-word shingles; filter and split use .8 and .6
@@ -154,15 +159,17 @@ def _with_items(splits: Mapping[str, pl.LazyFrame], items: pl.DataFrame) -> dict
 
 def leakage_result(leaks: Mapping[str, list[str]], matrix: str = "") -> dg.AssetCheckResult:
     """Return a result that passes without leaks, with the number of each kind, some examples and the matrix."""
+    counts = {kind.replace("_", " "): len(texts) for kind, texts in leaks.items()}
+    shown = {kind: count for kind, count in counts.items() if count} or counts
+    found = ", ".join(f"{kind}: {count}" for kind, count in shown.items())
     metadata: dict[str, dg.MetadataValue] = {kind: dg.MetadataValue.int(len(texts)) for kind, texts in leaks.items()}
     if examples := [text[:MAX_SHOWN_CHARACTERS] for texts in leaks.values() for text in texts]:
         metadata["examples"] = dg.MetadataValue.json(examples[:MAX_SHOWN_TEXTS])
     if matrix:
         metadata["matrix"] = dg.MetadataValue.md(matrix)
-    description = ", ".join(f"{kind.replace('_', ' ')}: {len(texts)}" for kind, texts in leaks.items() if texts)
     return dg.AssetCheckResult(
         passed=not examples,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=description or None,
+        description=sentence(found, "none allowed", REMEDY, passed=not examples),
         metadata=metadata,
     )

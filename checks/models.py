@@ -7,6 +7,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from checks.sentences import sentence
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
 from resources.reward import RewardModels
@@ -39,8 +40,17 @@ def model_files_match(asset: str) -> dg.AssetChecksDefinition:
         else:
             passed = actual == model.revision if actual else COMMIT.fullmatch(model.revision) is not None
             actual = actual or "a hub repository"
-        metadata = {"location": model.location, "revision": model.revision, "found": actual}
-        return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.ERROR, metadata=metadata)
+        return dg.AssetCheckResult(
+            passed=passed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=sentence(
+                f"the files at {model.location} have the revision {actual}",
+                f"revision {model.revision} recorded",
+                "Restore the files, or materialise the asset again to take the present ones",
+                passed=passed,
+            ),
+            metadata={"location": model.location, "revision": model.revision, "found": actual},
+        )
 
     return check
 
@@ -65,13 +75,23 @@ def teacher_opens_as_its_family(teacher_model: ModelRecord, inference: Inference
     Its stop tokens must be in the vocabulary, too. A wrong row wastes generation on texts that are no instructions.
     """
     if teacher_model.family not in FAMILIES:
-        problem = f"no row {teacher_model.family!r} in synth_assets/llm/prompt_formats.py"
+        problem = (
+            f"The teacher has the prompt format {teacher_model.family!r}; none of that name is known. "
+            "Add a row to synth_assets/llm/prompt_formats.py, or choose another teacher (synth models)."
+        )
         return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR, description=problem)
     row = FAMILIES[teacher_model.family]
     template = check_template(teacher_model.family, inference.tokenizer(teacher_model))
     return dg.AssetCheckResult(
         passed=template.fits,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=sentence(
+            f"the tokenizer opens a user turn with {template.derived!r}",
+            f"{row.pre_query!r} expected for the family {teacher_model.family}; "
+            f"stop tokens missing from its vocabulary: {', '.join(template.missing_stops) or 'none'}",
+            "Correct the row in synth_assets/llm/prompt_formats.py, or choose another teacher (synth models)",
+            passed=template.fits,
+        ),
         metadata={
             "family": teacher_model.family,
             "pre_query": json.dumps(row.pre_query),
@@ -97,14 +117,22 @@ def reward_model_is_sane(
     scores = rewards.load(reward_model).score([*own, *foreign])
     better = np.isfinite(scores[: len(own)]) & (scores[: len(own)] > scores[len(own) :])
     rate = float(better.mean()) if len(own) else 0.0
+    not_finite = int((~np.isfinite(scores)).sum())
+    passed = not_finite == 0 and rate >= MIN_PREFERRED_RATE
     return dg.AssetCheckResult(
-        passed=bool(np.isfinite(scores).all()) and rate >= MIN_PREFERRED_RATE,
+        passed=passed,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=sentence(
+            f"the own response is preferred in {rate:.1%} of {len(own)} probes, {not_finite} scores are not finite",
+            f"at least {MIN_PREFERRED_RATE:.0%} and none allowed",
+            "Choose another reward model (SYNTH_REWARD); a chat template that it was not trained with has this effect",
+            passed=passed,
+        ),
         metadata={
             "own_response_preferred_rate": rate,
             "wanted": MIN_PREFERRED_RATE,
             "n": len(own),
-            "not_finite": int((~np.isfinite(scores)).sum()),
+            "not_finite": not_finite,
         },
     )
 

@@ -9,6 +9,7 @@ from checks.filtering import SPLITS
 from checks.great_expectations import between, expectation_checks, one_of, present, unique, written
 from checks.grouping import checks_of
 from checks.leakage import crossings, leakage_result, leaks_between_splits, sides_of
+from checks.sentences import RUN_AGAIN, none_allowed, sentence
 from resources.hardware import Hardware
 from synth_assets.llm.protocols import FinishReason
 from synth_assets.schemas.preference_rounds import OFF_POLICY, ROUNDS, PreferenceRound
@@ -61,6 +62,12 @@ def rewards_are_finite(candidates: pl.LazyFrame) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=rate >= MIN_SCORED_RATE,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=sentence(
+            f"{rate:.1%} of the candidates have a finite reward",
+            f"at least {MIN_SCORED_RATE:.0%} needed",
+            "Look at the check reward_model_is_sane; texts beyond the context of the reward model get no reward",
+            passed=rate >= MIN_SCORED_RATE,
+        ),
         metadata={"scored_rate": rate, "wanted": MIN_SCORED_RATE},
     )
 
@@ -73,6 +80,12 @@ def rewards_tell_candidates_apart(candidates: pl.LazyFrame) -> dg.AssetCheckResu
     return dg.AssetCheckResult(
         passed=rate >= MIN_VARYING_RATE,
         severity=dg.AssetCheckSeverity.WARN,
+        description=sentence(
+            f"{rate:.1%} of the instructions have candidates of different reward",
+            f"at least {MIN_VARYING_RATE:.0%} expected",
+            "The others form no pair. Sample more candidates or higher temperatures (response_candidates)",
+            passed=rate >= MIN_VARYING_RATE,
+        ),
         metadata={"instructions_with_different_rewards_rate": rate, "wanted": MIN_VARYING_RATE},
     )
 
@@ -82,9 +95,17 @@ def enough_pairs(pairs: pl.LazyFrame, hardware: Hardware) -> dg.AssetCheckResult
     train = pl.col("split") == "train"
     train_pairs = pairs.select(train.sum()).collect().item()
     min_pairs = int(PAIRS_PER_ROW * hardware.limits().min_rows)
+    passed = train_pairs >= max(1, min_pairs)
     return dg.AssetCheckResult(
-        passed=train_pairs >= max(1, min_pairs),
+        passed=passed,
         severity=dg.AssetCheckSeverity.ERROR,
+        description=sentence(
+            f"{train_pairs:,} pairs to train on",
+            f"at least {max(1, min_pairs):,} needed",
+            "Generate more instructions (synth run --samples N), sample more candidates, or lower the margin "
+            "(preference_pairs)",
+            passed=passed,
+        ),
         metadata={"train_pairs": train_pairs, "wanted": min_pairs},
     )
 
@@ -137,6 +158,7 @@ def every_pair_has_its_reference(reference: pl.LazyFrame, pairs: pl.LazyFrame) -
     return dg.AssetCheckResult(
         passed=missing.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
+        description=none_allowed(missing.to_list(), "pairs have no reference log-probabilities", RUN_AGAIN),
         metadata={
             "pairs_without_reference": len(missing),
             "examples": dg.MetadataValue.json(missing.head(5).to_list()),
@@ -151,6 +173,9 @@ def candidates_are_the_policys_own(candidates: pl.LazyFrame, policy: AdapterReco
     return dg.AssetCheckResult(
         passed=others.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
+        description=none_allowed(
+            others["candidate_id"].to_list(), f"candidates are not of the policy {policy.fingerprint}", RUN_AGAIN
+        ),
         metadata={
             "written_by_others": others.height,
             "policy": policy.fingerprint,
@@ -165,6 +190,7 @@ def _none_of(pairs: pl.LazyFrame, wrong: pl.Expr) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=wrong_ids.is_empty(),
         severity=dg.AssetCheckSeverity.ERROR,
+        description=none_allowed(wrong_ids.to_list(), "pairs are wrong", RUN_AGAIN),
         metadata={"wrong_pairs": len(wrong_ids), "examples": dg.MetadataValue.json(wrong_ids.head(5).to_list())},
     )
 

@@ -15,9 +15,11 @@ import polars as pl
 from checks.great_expectations import of_this_run
 from checks.grouping import Check
 from checks.leakage import normalised
-from synth_assets.stages.filtering.features import SIDES, Features, Flags, TokenLimits
+from checks.sentences import sentence
+from synth_assets.stages.filtering.features import SIDES, Features, Flags
 from synth_assets.stages.filtering.rules import content, language, markup, truncation
 from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.text.token_limits import TokenLimits
 
 MAX_BYTES = 64_000_000  # of text in the sample: very long rows make it smaller
 MAX_ROWS = 10_000  # sampled by row id: the 95 % interval of a share of .02 is then .02 ± .003
@@ -53,12 +55,18 @@ class InstructionProfile:
         """Return whether the table has the property; an empty table passes. Only a warning: the filter drops rows."""
         table = sample_rows(rows)
         metadata: dict[str, float | int] = {"rows_checked": table.height}
-        passed = True
+        passed, description = True, "No rows to measure."
         if table.height:
             value, limit = self.measure(_features(table)), self.limit(table.height)
             passed = value >= limit if self.least else value <= limit
+            bound = f"at {'least' if self.least else 'most'} {limit:.3g} expected"
+            found = f"{self.name}: measured {value:.3g} on {table.height:,} rows"
+            remedy = "The filter drops such rows. If there are many, look at the rows and at their source"
+            description = sentence(found, bound, remedy, passed=passed)
             metadata |= {"measured": value, "wanted_at_least" if self.least else "wanted_at_most": limit}
-        return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=metadata)
+        return dg.AssetCheckResult(
+            passed=passed, severity=dg.AssetCheckSeverity.WARN, description=description, metadata=metadata
+        )
 
 
 def sample_rows(rows: pl.LazyFrame) -> pl.DataFrame:

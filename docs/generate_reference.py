@@ -17,10 +17,12 @@ from resources.hardware import PRESETS, TIERS
 from synth_assets.cli.app import app
 from synth_assets.definitions import CHECKS, STAGES
 from synth_assets.llm.catalog import MODELS
+from synth_assets.llm.model_files import EMBEDDED
 from synth_assets.llm.prompt_formats import FAMILIES
 from synth_assets.llm.size_settings import SIZES
 from synth_assets.schemas import tables
 from synth_assets.schemas.columns import COLUMNS
+from synth_assets.schemas.tier import Tier
 from synth_assets.stages.filtering.rules import RULES
 
 REFERENCE = Path(__file__).with_name("reference")
@@ -34,6 +36,7 @@ STORED_AS = {
     "REJECTED": "`rejected_instructions`",
     "SFT_ROWS": "`sft_dataset`",
     "RECALLS": "`recalled_rows`",
+    "REVIEWS": "`reviewed_rows`",
     "BENCHMARK_ITEMS": "`benchmark_items`",
     "CANDIDATES": "`response_candidates`, `on_policy_candidates`",
     "PAIRS": "`imported_preferences`, `filtered_preferences`, `preference_pairs`, `on_policy_pairs`",
@@ -41,6 +44,17 @@ STORED_AS = {
     "REFERENCE_LOGPROBS": "`reference_logprobs`, `on_policy_reference_logprobs`",
     "ITEM_SCORES": "`benchmark_scores`",
 }
+
+COMPARISONS = (
+    ("`benchmark_item`", "8-grams of benchmark items", "`benchmark_cover`"),
+    ("`semantic_benchmark_item`", "embeddings of benchmark items", "`semantic_item_similarity`"),
+    ("`rejected_by_reviewer`", "the review log", "-"),
+    ("`exact_duplicate`", "instructions of earlier rows", "-"),
+    ("`near_duplicate`", "word shingles of earlier rows", "`near_duplicate_similarity`"),
+    ("`semantic_duplicate`", "embeddings of earlier rows", "`semantic_duplicate_similarity`"),
+    ("`recalled`", "the recall log", "-"),
+)
+"""Reason, what a row is compared with, field of its threshold."""
 
 
 def cli_page() -> str:
@@ -87,7 +101,7 @@ def hardware_table() -> str:
         (
             _code(name),
             f"{tier.memory_gb:g} GB" if tier.memory_gb else "-",
-            tier.dtype,
+            _precision(tier),
             tier.quantisation,
             tier.engine,
             "tested" if tier.tested else UNTESTED,
@@ -97,13 +111,19 @@ def hardware_table() -> str:
     return table(("tier", "GPU memory", "precision", "quantisation", "engine", "status"), rows)
 
 
+def _precision(tier: Tier) -> str:
+    """Return the precision of a tier's models; `Hardware.row` selects bfloat16 where the CPU has it."""
+    is_embedded = all(model.startswith(EMBEDDED) for model in (tier.teacher, tier.base))
+    return tier.dtype if tier.device == "cuda" or is_embedded else f"{tier.dtype} or bfloat16"
+
+
 def tiers_page() -> str:
     """Return the hardware table."""
     rows = [
         (
             _code(name),
             f"{tier.memory_gb:g} GB" if tier.memory_gb else "-",
-            tier.dtype,
+            _precision(tier),
             tier.quantisation,
             tier.attention,
             tier.engine,
@@ -121,7 +141,8 @@ def tiers_page() -> str:
         "Hardware tiers",
         [
             "`SYNTH_TIER` selects a row of `resources/hardware.py: TIERS`; `auto`, the default, detects it. Batch: "
-            "rows of a forward pass times accumulated passes. Prices are rounded on-demand list prices of 2025.",
+            "rows of a forward pass times accumulated passes. Prices are rounded on-demand list prices of 2025. "
+            "Precision float32 or bfloat16: bfloat16 where the CPU has it.",
             "",
             table(head, rows),
             "",
@@ -143,7 +164,11 @@ MODEL_ROLES = ("teacher", "base", "reward")
 
 def models_page() -> str:
     """Return the catalog, the settings of each model size, and the prompt formats."""
-    catalog = [
+    return page("Models", [*_catalog(), "", *_sizes(), "", *_prompt_formats()])
+
+
+def _catalog() -> list[str]:
+    rows = [
         (
             _code(name),
             row.repository,
@@ -159,52 +184,57 @@ def models_page() -> str:
         for name, row in MODELS.items()
     ]
     head = ("name", "repository", "role", "format", "LoRA modules", "context", "licence", "gate", "note", "status")
-    sizes = [
+    return [
+        "## Catalog",
+        "",
+        "`SYNTH_TEACHER` and `SYNTH_BASE` take a name of this table, a hub repository (`owner/name`, "
+        "`owner/name@revision`) or a folder. `synth models` adds the memory that each needs on your tier. "
+        "Untested means that nobody has loaded the published weights in this project; tests count the parameters "
+        "of each architecture and train LoRA for a step on a tiny random model of it.",
+        "",
+        table(head, rows),
+    ]
+
+
+def _sizes() -> list[str]:
+    fields = [
         (name, _code(f"{spec}.{field}"), _value(value))
         for name, size in SIZES.items()
         for part in (size.teacher, size.base, size.reward)
-        for spec, fields in part.items()
-        for field, value in _items(fields)
+        for spec, values in part.items()
+        for field, value in _items(values)
     ]
     bounds = [
         (name, f"{size.below:.3g}" if 0 < size.below < float("inf") else "-", ", ".join(map(_code, size.suites)))
         for name, size in SIZES.items()
     ]
-    formats = [
+    return [
+        "## Sizes",
+        "",
+        "A model belongs to the first size whose bound its parameters stay below; the shipped ones are `embedded`. "
+        "The first suite selects the promotion candidate.",
+        "",
+        table(("size", "parameters below", "suites"), bounds),
+        "",
+        "A size sets these fields; all others keep their defaults.",
+        "",
+        table(("size", "field", "value"), fields),
+    ]
+
+
+def _prompt_formats() -> list[str]:
+    rows = [
         (_code(name), _code(row.pre_query), ", ".join(map(_code, row.stop)), row.compared_with or UNTESTED)
         for name, row in FAMILIES.items()
     ]
-    return page(
-        "Models",
-        [
-            "## Catalog",
-            "",
-            "`SYNTH_TEACHER` and `SYNTH_BASE` take a name of this table, a hub repository (`owner/name`, "
-            "`owner/name@revision`) or a folder. `synth models` adds the memory that each needs on your tier. "
-            "Untested means that nobody has loaded the published weights in this project; tests count the parameters "
-            "of each architecture and train LoRA for a step on a tiny random model of it.",
-            "",
-            table(head, catalog),
-            "",
-            "## Sizes",
-            "",
-            "A model belongs to the first size whose bound its parameters stay below; the shipped ones are `embedded`. "
-            "The first suite selects the promotion candidate.",
-            "",
-            table(("size", "parameters below", "suites"), bounds),
-            "",
-            "A size sets these fields; all others keep their defaults.",
-            "",
-            table(("size", "field", "value"), sizes),
-            "",
-            "## Prompt formats",
-            "",
-            "Before generation, a check of `teacher_model` compares the model's chat template with the expected format "
-            "of its family.",
-            "",
-            table(("format", "before the user's first word", "stop tokens", "verified with"), formats),
-        ],
-    )
+    return [
+        "## Prompt formats",
+        "",
+        "Before generation, a check of `teacher_model` compares the model's chat template with the expected format "
+        "of its family.",
+        "",
+        table(("format", "before the user's first word", "stop tokens", "verified with"), rows),
+    ]
 
 
 def checks_page() -> str:
@@ -236,10 +266,17 @@ def schemas_page() -> str:
         "## Reasons",
         "",
         "Values of `reason` in `rejected_instructions`, in the order of evaluation: the first rule that fails gives "
-        "the reason. Duplicates, benchmark overlap and recalls add their own. The threshold is a field of "
+        "the reason. The threshold is a field of "
         "[filtered_instructions](config.md#filtered_instructions).",
         "",
         table(("reason", "group", "threshold"), rules),
+        "",
+        "## Reasons after the rules",
+        "",
+        "Applied to the rows that pass all rules, in this order; a recalled row has that reason alone. The "
+        "semantic ones need an embedding model (`SYNTH_EMBEDDER`).",
+        "",
+        table(("reason", "compared with", "threshold"), COMPARISONS),
     ]
     return page("Tables", lines)
 

@@ -26,10 +26,11 @@ from plain_rules import objection
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
 from synth_assets.stages.filtering.apply import apply_filters
 from synth_assets.stages.filtering.decisions import CHUNK_ROWS
-from synth_assets.stages.filtering.features import Features, TokenLimits
+from synth_assets.stages.filtering.features import Features
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.text.near_duplicates import NearDuplicates, first_of_kind
+from synth_assets.text.token_limits import TokenLimits
 
 ROWS = 20_000
 WORDS = 252  # per text, about 1.7 kB

@@ -28,10 +28,10 @@ import polars as pl
 from resources.storage import ROW_GROUP_ROWS
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
 from synth_assets.stages.filtering.apply import apply_filters
-from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
 from synth_assets.storage.manifests import content_hash
+from synth_assets.text.token_limits import TokenLimits
 
 T = TypeVar("T")
 

@@ -32,7 +32,6 @@ from synth_assets.orchestration.jobs import executor_for
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.tables import PAIRS
 from synth_assets.stages.filtering.apply import apply_filters
-from synth_assets.stages.filtering.features import TokenLimits
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec, split
 from synth_assets.stages.generation.magpie import generate
@@ -44,6 +43,7 @@ from synth_assets.stages.preference.candidates import (
     score_candidates,
 )
 from synth_assets.stages.preference.pairs import PairSpec, build_pairs
+from synth_assets.text.token_limits import TokenLimits
 from synth_assets.training.dpo import control_spec
 from synth_assets.training.plan import TrainingContext, TrainingRequest
 from synth_assets.training.specs import DpoSpec, LoraSpec, PromptTuningSpec, RejectionSamplingSpec

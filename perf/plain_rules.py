@@ -76,8 +76,9 @@ def _contents(instruction: str, response: str, words: dict[Side, list[str]]) -> 
     message = SEARCH["ASKS_FOR_A_MESSAGE"]
     talks = SEARCH["TALK_ABOUT_MESSAGE"](response[: content.TALK_CHARACTERS])
     yield "talks_about_message", bool(talks and not message(instruction))
-    refused = SEARCH["REFUSAL"](response) and not SEARCH["PIVOT"](response) and not message(instruction)
-    yield "refuses_harmless_task", bool(refused and not SEARCH["HARMFUL_REQUEST"](instruction))
+    refused = (SEARCH["REFUSAL"](response) and not SEARCH["PIVOT"](response)) or SEARCH["DEFLECTION"](response)
+    harmless = not message(instruction) and not SEARCH["HARMFUL_REQUEST"](instruction)
+    yield "refuses_harmless_task", bool(refused and harmless)
     yield "trivial_answer", _is_trivial(instruction, response, len(words["response"]))
     long = len(words["instruction"]) >= instruction_cues.STATEMENT_WORDS
     yield "states_no_task", bool(long and SEARCH["OPENS_A_STATEMENT"](instruction) and not SEARCH["ASKS"](instruction))

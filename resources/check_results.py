@@ -67,15 +67,21 @@ def removed_partition(key: dg.AssetKey, partition: str) -> dg.AssetMaterializati
 
 def adapter_versions(instance: dg.DagsterInstance, asset: str, data_version: str) -> dict[str, str]:
     """Return the asset's own data version and those of its inputs; empty if it never had that version."""
-    return _closure(instance, list(_with_version(instance, dg.AssetKey(asset), None, data_version))[:1])
+    record = materialisation_of(instance, asset, data_version)
+    return _closure(instance, [record] if record else [])
+
+
+def materialisation_of(instance: dg.DagsterInstance, name: str, data_version: str) -> EventLogRecord | None:
+    """Return the newest materialisation of an asset, named as in `upstream_versions`, with this data version."""
+    subject = _Subject.of(name, data_version)
+    return next(_with_version(instance, subject.key, subject.partition, data_version), None)
 
 
 def json_metadata(instance: dg.DagsterInstance, asset: str, data_version: str, name: str) -> dict[str, Any]:
     """Return a JSON metadata entry of the newest materialisation with this data version; empty if there is none."""
-    for record in _with_version(instance, dg.AssetKey(asset), None, data_version):
-        entry = record.asset_materialization.metadata.get(name) if record.asset_materialization else None
-        return entry.value if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
-    return {}
+    record = materialisation_of(instance, asset, data_version)
+    entry = record.asset_materialization.metadata.get(name) if record and record.asset_materialization else None
+    return entry.value if isinstance(entry, dg.JsonMetadataValue) and isinstance(entry.value, dict) else {}
 
 
 def check_verdicts(
@@ -118,7 +124,7 @@ def _check_result(
 ) -> CheckResult:
     """Return the newest result of a check; `materialisations` are those with the subject's data version."""
     events, runs = {record.storage_id for record in materialisations}, {record.run_id for record in materialisations}
-    for run_id, evaluation in _evaluations(instance, dg.AssetCheckKey(subject.key, check)):
+    for run_id, evaluation in evaluations_of(instance, dg.AssetCheckKey(subject.key, check)):
         target = evaluation.target_materialization_data
         if evaluation.partition not in (None, subject.partition):
             continue
@@ -130,7 +136,9 @@ def _check_result(
     return CheckResult(subject.name, subject.version, check, "missing", "never evaluated on this data version")
 
 
-def _evaluations(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
+def evaluations_of(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey
+) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
     """Yield the evaluations of a check, newest first, without planned ones."""
     cursor = None
     while True:

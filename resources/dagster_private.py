@@ -5,21 +5,25 @@ bounds the version of Dagster, and tests/resources/test_dagster_private.py fails
 """
 
 import logging
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
 # cli/settings.py: find the assets of an op, to accept asset names in --set. The asset layer takes only node handles.
 from dagster._core.definitions.dependency import NodeHandle
 
+# cli/execution.py: the type of `dg.reconstructable(job)`.
+from dagster._core.definitions.reconstruct import ReconstructableJob
+
 # Tests: the return type of SensorDefinition.evaluate_tick, which is public.
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-# cli/run.py: distinguish a run that a signal stopped from a run that failed.
+# cli/execution.py: distinguish a run that a signal stopped from a run that failed.
 from dagster._core.events import RunFailureReason
 
 # orchestration/executor.py: argument types of the methods of MultiprocessExecutor that StepExecutor overrides.
@@ -74,6 +78,7 @@ __all__ = [
     "STEP_MODULES",
     "CheckRunHealthResult",
     "ChildProcessCrashException",
+    "CodeLocation",
     "DefsStateStorage",
     "ExecutionPlan",
     "ExecutionStep",
@@ -83,6 +88,7 @@ __all__ = [
     "MultiprocessExecutor",
     "NodeHandle",
     "PlanOrchestrationContext",
+    "ReconstructableJob",
     "ResolvedRunConfig",
     "RetryMode",
     "RunFailureReason",
@@ -92,6 +98,7 @@ __all__ = [
     "add_partition_backfill",
     "check_captured_interrupt",
     "code_servers",
+    "execute_listed",
     "monitor_runs_once",
     "workspace_process",
 ]
@@ -106,6 +113,14 @@ STEP_MODULES = (
 
 DAEMON_MODULE = "dagster._daemon"
 """Run as `python -m`: it is the entry point `dagster-daemon` in the interpreter of this process."""
+
+
+class CodeLocation(NamedTuple):
+    """A code location of workspace.yaml: its name, its module, and the name that Dagster gives to its repository."""
+
+    name: str
+    module: str
+    repository: str = "__repository__"
 
 
 def workspace_process(
@@ -124,6 +139,40 @@ def code_servers(instance: dg.DagsterInstance, workspace: Path) -> AbstractConte
     from dagster._core.workspace.load_target import WorkspaceFileTarget
 
     return ProxyServerManager(instance, WorkspaceFileTarget([str(workspace)]), code_server_log_level="WARNING")
+
+
+def execute_listed(
+    job: ReconstructableJob,
+    instance: dg.DagsterInstance,
+    location: CodeLocation,
+    *,
+    run_config: Mapping[str, object],
+    tags: Mapping[str, str],
+    asset_selection: Sequence[dg.AssetKey] | None,
+) -> dg.JobExecutionResult:
+    """Execute a job as `dg.execute_job` does, as a run of a code location, so that the UI lists it with its job.
+
+    `dg.execute_job` records no code location: the UI leaves such a run out of the pages of the job and of the timeline.
+    """
+    from dagster._core.execution.api import execute_run
+    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+    load_data = job.repository.get_definition().repository_load_data
+    job = job.with_repository_load_data(load_data)
+    definition = job.get_definition()
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=location.module)
+    origin = RemoteRepositoryOrigin(ManagedGrpcPythonEnvCodeLocationOrigin(target, location.name), location.repository)
+    run = instance.create_run_for_job(
+        job_def=definition,
+        run_config=run_config,
+        tags={**definition.run_tags, **tags},
+        asset_selection=frozenset(asset_selection) if asset_selection else None,
+        remote_job_origin=origin.get_job_origin(definition.name),
+        job_code_origin=job.get_python_origin(),
+        repository_load_data=load_data,
+    )
+    return execute_run(job, run, instance)
 
 
 def add_partition_backfill(instance: dg.DagsterInstance, backfill_id: str, partitions: Sequence[str]) -> None:

@@ -84,6 +84,7 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores, within an
     min_rows=50,
     usd_per_hour=0.0,
     suites=("instruction_following",),
+    tested="make demo-llm on 2 x86-64 hardware threads, 2026-11-28, docs/experiments/2026-11-smollm2.md",
     overrides={
         "MagpieSpec": {
             "max_instruction_tokens": 96,

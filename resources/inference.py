@@ -24,11 +24,14 @@ from synth_assets.llm.loading import load_adapter
 from synth_assets.llm.prompt_formats import family_of
 from synth_assets.llm.protocols import Completion, Message, Refusal, Sampling, TextGenerator
 from synth_assets.llm.roofline import Roofline, roofline
+from synth_assets.llm.sources.home_folders import portable_location
 from synth_assets.llm.sources.packages import PACKAGE
 from synth_assets.llm.transformers_generator import TransformersGenerator
 from synth_assets.llm.vllm_generator import VllmGenerator
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tier import Tier
+from synth_assets.storage.blocks import BLOCK_ROWS
+from synth_assets.text.token_limits import TokenLimits
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -63,7 +66,7 @@ class Inference(dg.ConfigurableResource):
         is_local = not (shipped or packaged) and model_files.local_folder(location) is not None
         return ModelRecord(
             role=role,
-            location=str(folder) if is_local else location.partition("@")[0],
+            location=portable_location(folder) if is_local else location.partition("@")[0],
             revision=revision,
             family=_family(role, location, folder, config),
             context_tokens=context_tokens(folder, location),
@@ -110,10 +113,10 @@ class Inference(dg.ConfigurableResource):
             network, tokenizer, model=name, revision=model.revision, virtual_tokens=virtual_tokens
         )
 
-    def roofline(self, model: ModelRecord, rows: int) -> Roofline:
-        """Return the memory-bound limit of tokens per second of a model here; its weights must be downloaded."""
+    def roofline(self, model: ModelRecord) -> Roofline:
+        """Return the memory-bound limit of tokens per second for a block of rows; the weights must be downloaded."""
         folder = model_files.local_folder(model.location) or self.folder(model)
-        return roofline(folder, self.hardware.limits(), rows)
+        return roofline(folder, self.hardware.limits(), BLOCK_ROWS)
 
     def load_base(self, model: ModelRecord) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """Load the model in the tier's precision, and its tokenizer, for training and lm-eval."""
@@ -160,6 +163,10 @@ class Inference(dg.ConfigurableResource):
     def template_refusal(self, model: ModelRecord) -> Refusal:
         """Return a function that gives the reason why a model's chat template refuses turns, or an empty string."""
         return functools.partial(template_refusal, self.tokenizer(model))
+
+    def token_limits(self, model: ModelRecord) -> TokenLimits:
+        """Return the limits that a model to be trained sets to the texts of a row."""
+        return TokenLimits(self.count_tokens(model), model.context_tokens, self.template_refusal(model))
 
     def _description(self, model: ModelRecord) -> Path:
         """Return the folder of a model's description, downloading it from the hub if needed."""

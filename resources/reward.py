@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 import numpy as np
 
 from resources.hardware import Hardware
+from resources.inference import Inference
 from synth_assets.evals.program_rewards import program_reward
 from synth_assets.llm import loading, model_files
 from synth_assets.llm.chat_encoding import ChatTemplateError, encode_chat
@@ -127,13 +129,30 @@ class RewardModels(dg.ConfigurableResource):
                 f"REWARD_INPUT_FORMATS in resources/reward.py; known are {', '.join(REWARD_INPUT_FORMATS)}"
             )
         form, tier = REWARD_INPUT_FORMATS[record.family], self.hardware.limits()
+        # bfloat16 has 8 significant bits: near rewards would be equal. A CPU has the memory for float32
+        dtype = form.dtype or ("float32" if tier.device == "cpu" else tier.dtype)
         loading.prepare_libraries(tier)
         folder = model_files.weights_folder(record.location, record.revision)
         return ClassifierReward(
-            loading.load_classifier(folder, tier, form.dtype or tier.dtype),
+            loading.load_classifier(folder, tier, dtype),
             loading.load_tokenizer(folder),
             form,
             model=record.name,
             revision=record.revision,
             context_tokens=record.context_tokens,
         )
+
+
+def compared_rewards(
+    folder: Path, inference: Inference, rewards: RewardModels
+) -> tuple[RewardModel, RewardModel | None]:
+    """Return the reward model in a folder, loaded as SYNTH_REWARD would, and the one in use.
+
+    The second is None if it is the first, or not on this machine.
+    """
+    hardware = inference.hardware.model_copy(update={"reward": str(folder)})
+    trained = rewards.load(inference.model_copy(update={"hardware": hardware}).resolve("reward"))
+    location = inference.hardware.location("reward")
+    if not location.startswith(model_files.PROGRAM) and model_files.local_folder(location) in (None, folder.resolve()):
+        return trained, None
+    return trained, rewards.load(inference.resolve("reward"))

@@ -12,23 +12,24 @@ from pydantic import create_model
 DESCRIPTION = "description"
 
 
-def config_of(spec: type, *, leave_out: Sequence[str] = ()) -> type[dg.Config]:
-    """Return a config class with the fields of a spec, all optional; a field that is not set keeps its default.
+def config_of(*specs: type, leave_out: Sequence[str] = ()) -> type[dg.Config]:
+    """Return a config class with the fields of specs, all optional; a field that is not set keeps its default.
 
     The launchpad shows each field's description, its allowed values and the spec's default. The default of a run may
     differ: settings of the model's size and of the hardware tier replace it (`Hardware.spec`).
 
     Args:
-        spec: a dataclass; `metadata["description"]` of a field describes it.
+        specs: dataclasses without a common field; `metadata["description"]` of a field describes it.
         leave_out: fields that a run must not set.
     """
-    hints = get_type_hints(spec)
     config_fields: dict[str, Any] = {
         field.name: (_config_type(hints[field.name]) | None, ConfigField(None, description=_description(field, hints)))
+        for spec in specs
+        for hints in [get_type_hints(spec)]
         for field in fields(spec)
         if field.name not in leave_out
     }
-    return create_model(f"{spec.__name__}Fields", __base__=dg.Config, **config_fields)
+    return create_model(f"{specs[0].__name__}Fields", __base__=dg.Config, **config_fields)
 
 
 def _config_type(hint: Any) -> Any:  # noqa: ANN401 - a type

@@ -3,7 +3,8 @@
 import re
 import tempfile
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,14 +12,22 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
+from resources.asset_metadata import presented
 from synth_assets.schemas.columns import COLUMNS
 from synth_assets.schemas.serialization import to_json
 from synth_assets.storage.atomic import sweep_temporaries, write_atomically, write_text
 from synth_assets.storage.errors import StorageError
+from synth_assets.storage.manifests import content_hash
+from synth_assets.storage.retractions import recalls_in_force
+from synth_assets.storage.reviews import LOG as REVIEW_LOG
+from synth_assets.storage.reviews import reviews_in_force
 from synth_assets.storage.row_batches import write_row_groups
 from synth_assets.storage.stored_files import read_record, read_table, scan_table
 
+SCRATCH = ".scratch-"  # name prefix of temporary folders
 HOME_PAGES = "/home/"  # address of the pages of a home, beside the Dagster UI
+ROWS = f"{HOME_PAGES}rows"  # address of the page that shows and reviews rows
+PLAYGROUND = f"{HOME_PAGES}playground"  # address of the page that asks models side by side
 R = TypeVar("R")
 
 MAX_SHOWN_PARTITIONS = 5  # in a warning
@@ -70,6 +79,10 @@ class SynthHome(dg.ConfigurableResource):
         """Return the folder of trained adapters, one subfolder each, named by fingerprint."""
         return self._subfolder("adapters")
 
+    def vectors(self) -> Path:
+        """Return the folder of computed embeddings, a file for each model; deleting one costs only time."""
+        return self._subfolder("vectors")
+
     def imports(self) -> Path:
         """Return the folder of imported files."""
         return self._subfolder("imports")
@@ -101,6 +114,30 @@ class SynthHome(dg.ConfigurableResource):
         write_atomically(path, lambda temporary: rows.write_parquet(temporary, compression="zstd"))
         return self.relative(path)
 
+    def table_result(
+        self,
+        asset: str,
+        table: pl.LazyFrame | pl.DataFrame,
+        metadata: Mapping[str, Any],
+        fates: pl.DataFrame | None = None,
+    ) -> dg.MaterializeResult:
+        """Return the materialisation of a table; its data version is the hash of its content.
+
+        With `fates`, write its row manifest, as `leave_row_manifest` does.
+        """
+        version = content_hash(table)
+        if fates is not None:
+            self.leave_row_manifest(asset, version, fates)
+        return dg.MaterializeResult(
+            asset_key=asset, value=table, data_version=dg.DataVersion(version), metadata=presented(metadata)
+        )
+
+    @staticmethod
+    def record_result(value: object, data_version: str, metadata: Mapping[str, Any]) -> dg.MaterializeResult:
+        """Return the materialisation of a record, or of an asset without a value."""
+        result: dict[str, Any] = {} if value is None else {"value": value}
+        return dg.MaterializeResult(data_version=dg.DataVersion(data_version), metadata=presented(metadata), **result)
+
     def card(self, asset: str, data_version: str) -> Path:
         """Return the folder of the dataset card of a data version, with its figures."""
         return self._subfolder("cards", asset, data_version)
@@ -112,6 +149,26 @@ class SynthHome(dg.ConfigurableResource):
     def recalls(self) -> Path:
         """Return the path of the recall log."""
         return self.root() / "recalls.jsonl"
+
+    def recalled_rows(self) -> pl.DataFrame:
+        """Return RECALLS: the currently recalled rows."""
+        return recalls_in_force(self.recalls())
+
+    def reviews(self) -> Path:
+        """Return the path of the review log."""
+        return self.root() / REVIEW_LOG
+
+    def reviewed_rows(self) -> pl.DataFrame:
+        """Return REVIEWS: the last decision on each reviewed row."""
+        return reviews_in_force(self.reviews())
+
+    @contextmanager
+    def scratch(self, stage: str) -> Iterator[Path]:
+        """Create a folder for temporary files of a stage, after removing those of killed runs."""
+        folder = self.shards(stage)
+        sweep_temporaries(folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
+            yield Path(scratch)
 
     def record(self, asset: str, kind: type[R]) -> R | None:
         """Return the last stored record of an unpartitioned asset, or None."""

@@ -11,11 +11,15 @@ from urllib.parse import urlsplit
 import dagster as dg
 from filelock import FileLock
 
+from resources.stage_runs import log_or_warn, log_stages
 from resources.storage import SynthHome
 from synth_assets.llm.quiet import silence_libraries
+from synth_assets.registry.experiments import ensure_experiment, model_link, runs_link
+from synth_assets.registry.live_training import LiveTraining
 from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
 from synth_assets.registry.relocation import ARTIFACTS, relocate
 from synth_assets.registry.retry import with_retries
+from synth_assets.registry.stage_runs import StageRun
 from synth_assets.storage.plain_path import plain_path
 from synth_assets.text.redaction import holds_secret
 
@@ -25,6 +29,11 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "synth-assets"
 STUDY_EXPERIMENT = "synth-assets-efficiency"  # variants of the efficiency study, which are never served
+DESCRIPTIONS = {
+    EXPERIMENT: "Runs of the synth-assets pipeline: generation, filtering, one run per adapter with its training curve "
+    f"and its scores, evaluation and promotion decisions. The adapters are versions of the registered model `{MODEL}`.",
+    STUDY_EXPERIMENT: "Variants of the efficiency study: one run per cell and seed. They are never served.",
+}
 DATABASE = "mlflow.db"  # in SYNTH_HOME
 DEFAULT_UI = "http://127.0.0.1:5000"
 LOCK_TIMEOUT_S = 300.0
@@ -62,7 +71,10 @@ class MlflowTracking(dg.ConfigurableResource):
         """Create the database and the experiment if they are missing, under a lock; return the experiment id."""
         client = self.client()
         with self.lock("mlflow"):
-            experiment_id = with_retries(lambda: _experiment(client(), experiment, self.artifacts()), self.uri())
+            experiment_id = with_retries(
+                lambda: ensure_experiment(client(), experiment, DESCRIPTIONS.get(experiment, ""), self.artifacts()),
+                self.uri(),
+            )
         self.relocate()
         return experiment_id
 
@@ -107,13 +119,31 @@ class MlflowTracking(dg.ConfigurableResource):
             client=self.client()(), experiment=experiment_id, lock=self.lock, tags={**_context_tags(context), **tags}
         )
 
+    def live_training(self, context: dg.AssetExecutionContext, name: str, tags: Mapping[str, str]) -> LiveTraining:
+        """Return the context manager that logs the training of the adapter `name` while it trains."""
+        return LiveTraining(lambda: self.tracker(context), name, {"asset": name, **tags})
+
+    @staticmethod
+    def log_stages(context: dg.AssetExecutionContext, tracker: MlflowTracker, versions: Mapping[str, str]) -> None:
+        """Log a run for each upstream stage that has none yet; a failing MLflow is a warning."""
+        log_stages(context, tracker, versions)
+
+    @staticmethod
+    def log_stage(context: dg.AssetExecutionContext, tracker: MlflowTracker, stage: StageRun) -> None:
+        """Log the run of a stage; a failing MLflow is a warning."""
+        log_or_warn(context, tracker, stage)
+
     def run_url(self, run_id: str, experiment: str = EXPERIMENT) -> str:
         """Return the URL of a run in the MLflow UI."""
-        return f"{self._ui()}/#/experiments/{self.initialise(experiment)}/runs/{run_id}"
+        return f"{runs_link(self._ui(), self.initialise(experiment))}/{run_id}"
+
+    def pages(self, ui: str) -> dict[str, str]:
+        """Return the addresses of the experiment's runs and of the registered model in the MLflow UI at `ui`."""
+        return {"runs": runs_link(ui, self.initialise()), "models": model_link(ui, MODEL)}
 
     def version_url(self, version: str) -> str:
         """Return the URL of a version of the registered model in the MLflow UI."""
-        return f"{self._ui()}/#/models/{MODEL}/versions/{version}"
+        return f"{model_link(self._ui(), MODEL)}/versions/{version}"
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -172,13 +202,6 @@ def check_tracking_address(address: str, variable: str) -> None:
             f"{variable} has credentials, a query or a fragment, which every link would show: keep only scheme, host, "
             "port and path, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
-
-
-def _experiment(client: "MlflowClient", name: str, artifacts: str) -> str:
-    existing = client.get_experiment_by_name(name)
-    if existing is not None:
-        return existing.experiment_id
-    return client.create_experiment(name, artifact_location=artifacts or None)
 
 
 def _context_tags(context: dg.AssetExecutionContext | None) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ import checks.generation
 import checks.models
 import checks.preference
 import checks.promotion
+import checks.reward_training
 import synth_assets.stages.adapters.assets
 import synth_assets.stages.benchmarks.assets
 import synth_assets.stages.efficiency.assets
@@ -25,8 +26,10 @@ import synth_assets.stages.generation.assets
 import synth_assets.stages.models.assets
 import synth_assets.stages.preference.assets
 import synth_assets.stages.promotion.assets
+import synth_assets.stages.reward_training.assets
 from resources.check_results import CheckResults
 from resources.deployment import DEPLOYMENT_VARIABLES, home_folder, set_up_process
+from resources.embeddings import Embeddings
 from resources.hardware import MODEL_VARIABLES, TIERS, Hardware, deployed
 from resources.inference import Inference
 from resources.reward import RewardModels
@@ -46,7 +49,10 @@ STAGES = [
     synth_assets.stages.evaluation.assets,
     synth_assets.stages.promotion.assets,
     synth_assets.stages.efficiency.assets,
+    synth_assets.stages.reward_training.assets,
 ]
+STAGE_NAMES = tuple(stage.__name__.split(".")[-2] for stage in STAGES)
+"""The names of the stages, which are the groups of their assets, in the order of the pipeline."""
 CHECKS = [
     checks.models,
     checks.generation,
@@ -57,6 +63,7 @@ CHECKS = [
     checks.evaluation,
     checks.promotion,
     checks.efficiency,
+    checks.reward_training,
 ]
 
 
@@ -68,6 +75,7 @@ def deployment_resources() -> dict[str, Any]:
         "hardware": hardware,
         "home": home,
         "inference": Inference(hardware=hardware),
+        "embeddings": Embeddings(home=home, **_set({"embedder_name": "SYNTH_EMBEDDER"})),
         "rewards": RewardModels(hardware=hardware),
         "tracking": MlflowTracking(home=home, **_set({"tracking_uri": "MLFLOW_TRACKING_URI"})),
         "webhook": Webhook(**_set({"url": "SYNTH_WEBHOOK_URL"})),
@@ -87,7 +95,7 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks,
-        jobs=[jobs.pipeline, jobs.study, jobs.promote],
+        jobs=[jobs.pipeline, jobs.study, jobs.reward, jobs.promote],
         schedules=sensors.SCHEDULES,
         sensors=sensors.SENSORS,
         resources={"evidence": CheckResults.of([*assets, *asset_checks]), **resources},
@@ -110,5 +118,12 @@ def _definitions_of(tier: str, _settings: tuple[tuple[str, str], ...]) -> dg.Def
 
     Step processes are forked from a process that has already built them, see cli/preload.py.
     """
-    check = functools.partial(check_settings, hardware=deployed(tier))
+    check = functools.partial(_check_run, tier=tier)
     return build_definitions(deployment_resources(), jobs.executor_for(TIERS[tier].device, check))
+
+
+def _check_run(run_config: Mapping[str, Any], tier: str) -> None:
+    """Validate what a run would find out late: its settings, and whether the embedding model is there."""
+    check_settings(run_config, deployed(tier))
+    home = SynthHome(folder=str(home_folder()))
+    Embeddings(home=home, embedder_name=os.environ.get("SYNTH_EMBEDDER", "")).check()

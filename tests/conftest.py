@@ -1,6 +1,7 @@
 """Shared fixtures: a quiet offline process, a home per test, real data, and a count of the deselected tests."""
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,6 +53,12 @@ def stateless_definitions() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DefsStateStorage, "get", staticmethod(lambda: None))
         yield
+
+
+@pytest.fixture
+def own_links(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the links to homes with special characters in a folder of the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("links")))
 
 
 @pytest.fixture(autouse=True)

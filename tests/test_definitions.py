@@ -9,6 +9,7 @@ import pytest
 
 from resources.hardware import GPU_POOL
 from synth_assets.definitions import build_definitions, deployment_resources
+from synth_assets.orchestration.sensors import EVERYTHING, FROM_IMPORTS
 
 HEAVY = ["torch", "transformers", "peft", "trl", "datasets", "mlflow", "great_expectations", "lm_eval", "matplotlib"]
 LOADS_WITHIN_S = 1.5
@@ -19,6 +20,7 @@ ASSETS = {
     "benchmarks": {"benchmark_items"},
     "filtering": {
         "recalled_rows",
+        "reviewed_rows",
         "filtered_instructions",
         "rejected_instructions",
         "sft_dataset",
@@ -41,6 +43,7 @@ ASSETS = {
     "evaluation": {"benchmark_scores", "comparison"},
     "promotion": {"promotion_decision", "champion"},
     "efficiency": {"lora_variant", "variant_latencies", "efficiency_frontier"},
+    "reward_training": {"trained_reward_model"},
 }
 
 
@@ -78,7 +81,14 @@ def test_every_step_that_runs_a_model_is_in_the_gpu_pool(definitions: dg.Definit
     expected = {key for key in graph.get_all_asset_keys() if graph.get(key).kinds & set(tools)}
     in_pool = {key for key in graph.get_all_asset_keys() if graph.get(key).pools == {GPU_POOL}}
     assert in_pool == expected
-    assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 2
+    assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 3
+
+
+def test_every_job_schedule_and_sensor_has_a_description(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    jobs = [definitions.resolve_job_def(name) for name in ("pipeline", "study", "promote")]
+    triggers = [*repository.schedule_defs, *repository.sensor_defs, *jobs]
+    assert [trigger.name for trigger in triggers if not trigger.description] == []
 
 
 def test_every_check_has_a_description(definitions: dg.Definitions) -> None:
@@ -86,9 +96,18 @@ def test_every_check_has_a_description(definitions: dg.Definitions) -> None:
     assert [k.to_user_string() for k in graph.asset_check_keys if not graph.get_check_spec(k).description] == []
 
 
-@pytest.mark.parametrize("name", ["pipeline", "study", "promote"])
+@pytest.mark.parametrize("name", ["pipeline", "study", "reward", "promote"])
 def test_each_job_resolves(definitions: dg.Definitions, name: str) -> None:
     assert definitions.resolve_job_def(name).name == name
+
+
+def test_the_pipeline_and_its_sensors_train_no_reward_model(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    asset = dg.AssetKey("trained_reward_model")
+    pipeline = definitions.resolve_job_def("pipeline")
+    assert asset not in pipeline.asset_layer.executable_asset_keys
+    assert asset not in EVERYTHING.resolve(graph) | FROM_IMPORTS.resolve(graph)
+    assert definitions.resolve_job_def("reward").asset_layer.executable_asset_keys == {asset}
 
 
 def test_loading_imports_no_model_library_and_is_quick() -> None:

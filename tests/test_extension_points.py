@@ -49,7 +49,7 @@ REPORT = """
 import json, sys
 from synth_assets.definitions import defs
 from synth_assets.evals.suites import SUITES
-from synth_assets.stages.adapters.assets import config_of_method
+from synth_assets.stages.adapters.config import config_of_method
 from synth_assets.stages.filtering.preferences import PREFERENCE_REASONS
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.training.methods import ADAPTERS, CONTROLS, METHODS

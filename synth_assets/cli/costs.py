@@ -49,12 +49,13 @@ def limits_text(minutes: float | None, max_minutes: float | None, max_cost: floa
 
 
 def _longest(instance: dg.DagsterInstance, run_id: str) -> str:
-    steps = _step_seconds(instance, run_id)
+    steps = step_seconds(instance, run_id)
     longest = sorted(steps, key=lambda name: (-steps[name], name))[:MAX_SHOWN_STEPS]
     return f"Longest steps: {', '.join(f'{name} {steps[name]:.0f} s' for name in longest) or 'none'}."
 
 
-def _step_seconds(instance: dg.DagsterInstance, run_id: str) -> Mapping[str, float]:
+def step_seconds(instance: dg.DagsterInstance, run_id: str) -> Mapping[str, float]:
+    """Return the duration of each step of a run that has ended, in seconds."""
     stats = instance.get_run_step_stats(run_id)
     return {step.step_key: step.end_time - step.start_time for step in stats if step.start_time and step.end_time}
 

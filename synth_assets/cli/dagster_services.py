@@ -5,6 +5,7 @@ its processes exits. tests/browser/test_request_guard_in_front.py covers it.
 """
 
 import argparse
+import functools
 import logging
 import os
 import signal
@@ -24,9 +25,14 @@ from dagster_webserver.version import __version__
 
 from resources.dagster_private import DAEMON_MODULE, code_servers, workspace_process
 from resources.deployment import home_folder
+from synth_assets.cli.home_apps import HomeApps
 from synth_assets.cli.home_files import HomeFiles
 from synth_assets.cli.index_page import refresh_index
+from synth_assets.cli.playground import Playground
+from synth_assets.cli.playground_page import PlaygroundPage
 from synth_assets.cli.request_guard import RequestGuard, allowed_hosts
+from synth_assets.cli.rows_page import RowsPage
+from synth_assets.cli.session import open_session
 from synth_assets.orchestration.yaml_numbers import read_exponents_in_launchpad
 
 if TYPE_CHECKING:
@@ -70,6 +76,8 @@ def _webserver(
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, POOL_OVERFLOW)
     with workspace_process(instance, workspace, __version__) as context:
         app = HomeFiles(create_app_from_workspace_process_context(context), home_folder(), refresh_index)
+        session = functools.cache(lambda: open_session(read_only=True))
+        app = HomeApps(app, [*RowsPage(session).routes(), *PlaygroundPage(lambda: Playground(session())).routes()])
         app = RequestGuard(app, hosts)
         yield uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
 

@@ -7,6 +7,12 @@ from resources.deployment import home_folder
 from synth_assets.llm.sources.fetch import fetch_model
 from synth_assets.llm.sources.packages import packaged_model
 
+USE = {
+    "language": "Use it with SYNTH_TEACHER={name} and SYNTH_BASE={name}, or with SYNTH_TIER=laptop.",
+    "embedding": "Use it with SYNTH_EMBEDDER={name}.",
+}
+"""How a model of each kind is selected."""
+
 
 def fetched_text(name: str, progress: Callable[[str], None]) -> str:
     """Fetch a model into this deployment's home and say where it lies and how it is used.
@@ -22,7 +28,7 @@ def fetched_text(name: str, progress: Callable[[str], None]) -> str:
         [
             f"{name} {state}: {fetched.folder}",
             f"licence {row.licence}, {fetched.disk_bytes / 1e6:.0f} MB, revision {fetched.revision}, weights "
-            f"dequantised from {row.quantisation}",
-            f"Use it with SYNTH_TEACHER={name} and SYNTH_BASE={name}, or with SYNTH_TIER=laptop.",
+            f"{row.state_of_weights}",
+            USE[row.kind].format(name=name),
         ]
     )

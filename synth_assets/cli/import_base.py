@@ -11,10 +11,11 @@ from resources.inference import Inference
 from synth_assets.cli.session import Session
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS
-from synth_assets.stages.filtering.features import CountTokens, Features, TokenLimits
+from synth_assets.stages.filtering.features import Features
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.generation.import_report import TooLong
+from synth_assets.text.token_limits import CountTokens, TokenLimits
 
 REASON = "too_long_for_base"
 MAX_COUNTED_CHARACTERS = 20_000_000  # per file; the sample is large enough to estimate the share

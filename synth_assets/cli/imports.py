@@ -29,7 +29,7 @@ from synth_assets.stages.generation.import_store import (
 )
 from synth_assets.stages.generation.imports import ImportOptions
 
-NEXT_STEP = "Next: synth run --select 'key:imported_instructions+'"
+NEXT_STEP = "Next: synth run, or synth run --samples 0 to use imported rows alone"
 MAX_UNREAD_SHOWN = 20
 ROLE_NAMES = (*ROLES, *ALIASES)
 NEXT_ROLE = re.compile(rf",(?=(?:{'|'.join(ROLE_NAMES)})=)")  # a column name may contain a comma

@@ -8,8 +8,10 @@ from typing import Any
 
 import dagster as dg
 
-from resources.storage import HOME_PAGES
+from resources.storage import HOME_PAGES, PLAYGROUND, ROWS
+from synth_assets.cli.home_apps import templates
 from synth_assets.cli.registry import serving_line
+from synth_assets.cli.report_opening import metadata_of, newest_record, write_opening
 from synth_assets.cli.session import Session, open_session
 from synth_assets.cli.status import last_evaluations
 from synth_assets.schemas.records import ChampionRecord, Comparison
@@ -33,34 +35,31 @@ NOTES: Mapping[str, str] = {
 
 
 def write_index(session: Session) -> Path:
-    """Write the index page of the session's home; return its path."""
+    """Write the index page of the session's home, and the opening of the last report; return the path of the page."""
     target = session.home / INDEX
+    write_opening(session)
     write_text(target, index_html(session))
     return target
 
 
 def index_html(session: Session) -> str:
     """Return the index page; every text in it is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("synth_assets.cli"),
-        autoescape=True,
-        trim_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     failing, passed = _checks(session.instance)
-    return environment.get_template("index.html.jinja").render(
-        name=session.home.name if session.home.name != ".synth" else "synth-assets",
-        tier=session.tier_name,
-        version=version("synth-assets"),
-        written=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
-        links=list(_links(session)),
-        champion=_champion(session),
-        funnel=list(_funnel(session.instance)),
-        checks=failing,
-        passed=passed,
-        decisions=list(_decisions(session)),
+    return (
+        templates()
+        .get_template("index.html.jinja")
+        .render(
+            name=session.home.name if session.home.name != ".synth" else "synth-assets",
+            tier=session.tier_name,
+            version=version("synth-assets"),
+            written=f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
+            links=list(_links(session)),
+            champion=_champion(session),
+            funnel=list(_funnel(session.instance)),
+            checks=failing,
+            passed=passed,
+            decisions=list(_decisions(session)),
+        )
     )
 
 
@@ -75,14 +74,17 @@ def _is_outdated(session: Session) -> bool:
     page = session.home / INDEX
     if not page.is_file():
         return True
-    newest = session.instance.get_run_records(limit=1)
-    return bool(newest) and (newest[0].end_time or 0.0) > page.stat().st_mtime
+    written = dt.datetime.fromtimestamp(page.stat().st_mtime, dt.UTC)
+    changed = session.instance.get_run_records(dg.RunsFilter(updated_after=written))
+    return any((record.end_time or 0.0) > page.stat().st_mtime for record in changed)
 
 
 def _links(session: Session) -> Iterator[dict[str, str]]:
-    report = _metadata(session.instance, "comparison").get("report", "")
+    report = metadata_of(newest_record(session.instance, "comparison")).get("report", "")
     if str(report).startswith(HOME_PAGES):
         yield {"text": "Report of the last comparison", "url": str(report)}
+    yield {"text": "Rows", "url": ROWS}
+    yield {"text": "Playground", "url": PLAYGROUND}
     yield {"text": "Asset graph", "url": "/asset-groups"}
     yield {"text": "Runs", "url": "/runs"}
     yield {"text": "Automation", "url": "/automation"}
@@ -112,7 +114,7 @@ def _values(scores: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _funnel(instance: dg.DagsterInstance) -> Iterator[dict[str, str]]:
     for asset, name in FUNNEL:
-        metadata = _metadata(instance, asset)
+        metadata = metadata_of(newest_record(instance, asset))
         rows = metadata.get("dagster/row_count")
         if rows is None:
             continue
@@ -156,8 +158,7 @@ def _decisions(session: Session) -> Iterator[dict[str, str]]:
         f"{comparison.tests[0].suite} test {comparison.tests[0].metric}" if comparison and comparison.tests else ""
     )
     for record in session.instance.fetch_materializations(dg.AssetKey("champion"), limit=MAX_DECISIONS).records:
-        materialization = record.asset_materialization
-        facts = {name: value.value for name, value in (materialization.metadata if materialization else {}).items()}
+        facts = metadata_of(record)
         kept = facts.get("action") == "kept"
         what = (
             f"{facts.get('decision')}: {facts.get('judged')}"
@@ -174,12 +175,6 @@ def _decisions(session: Session) -> Iterator[dict[str, str]]:
             "reason": str(facts.get("reason", "")),
             "url": f"/runs/{record.run_id}",
         }
-
-
-def _metadata(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
-    records = instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
-    materialization = records[0].asset_materialization if records else None
-    return {name: value.value for name, value in materialization.metadata.items()} if materialization else {}
 
 
 def _moment(at: str) -> str:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import dagster as dg
 
+from synth_assets.cli.costs import step_seconds
+from synth_assets.cli.run_progress import Forecast
 from synth_assets.cli.session import Session
 from synth_assets.stages.generation.spec import MagpieSpec
+from synth_assets.storage.budgets import MINUTE_S
 
 BYTES_PER_TOKEN = 16  # about 4 bytes of text per token, stored as raw, filtered, split and paired row
 MB = 10**6
+MIN_STEP_S = 1.5  # start and end of a step, whatever its rows
 MAX_MATERIALISATIONS = 20  # searched for one whose run generated its rows
 
 
@@ -23,7 +27,10 @@ class ShippedRun:
     machine: str
 
 
-SHIPPED_RUNS = {("cpu", "embedded:teacher", "embedded:base"): ShippedRun(1_536, 3.5, "2 x86-64 cores")}
+SHIPPED_RUNS = {
+    ("cpu", "embedded:teacher", "embedded:base"): ShippedRun(1_536, 3.5, "2 x86-64 cores"),
+    ("laptop", "package:smollm2", "package:smollm2"): ShippedRun(320, 91.1, "2 busy x86-64 hardware threads"),
+}
 """Estimates for the first run of a home, by tier, teacher and base. Measured with `make demo`."""
 
 
@@ -42,7 +49,7 @@ class Plan:
 def make_plan(session: Session, samples: int | None) -> Plan:
     """Estimate a run: rows and tokens from the spec, minutes from the last run that generated rows, scaled by rows."""
     spec = session.hardware.spec(MagpieSpec())
-    rows = samples or spec.samples
+    rows = spec.samples if samples is None else samples
     tokens = rows * (spec.max_instruction_tokens + spec.max_response_tokens * spec.response_attempts)
     minutes, basis = _minutes(session, rows)
     usd = None if minutes is None else minutes / 60 * session.tier.usd_per_hour
@@ -54,7 +61,7 @@ def plan_text(session: Session, samples: int | None) -> str:
     plan = make_plan(session, samples)
     tier = session.tier
     free = shutil.disk_usage(_existing(session.home)).free
-    minutes = "unknown" if plan.minutes is None else f"about {plan.minutes:.1f}"
+    minutes = "unknown" if plan.minutes is None else f"about {max(plan.minutes, 0.1):.1f}"
     lines = [
         f"tier     {session.tier_name} ({tier.device}, {tier.dtype}); status: {tier.tested or 'untested'}",
         f"models   {tier.teacher} -> {tier.base}, reward model {tier.reward}",
@@ -84,24 +91,52 @@ def size_lines(session: Session) -> list[str]:
     return [f"size     {role}: {session.hardware.size(role).text()}" for role in ("teacher", "base")]
 
 
+def forecast(session: Session, samples: int | None) -> Forecast:
+    """Return the expected duration of a run and of its steps, from the last run that generated rows."""
+    plan, measured = make_plan(session, samples), _measured_run(session)
+    seconds = None if plan.minutes is None else plan.minutes * MINUTE_S
+    if measured is None:
+        return Forecast(seconds)
+    steps = step_seconds(session.instance, measured.run_id)
+    scale = plan.rows / measured.rows
+    expected = {name: max(length * scale, min(length, MIN_STEP_S)) for name, length in steps.items()}
+    return Forecast(seconds, expected, max(sum(steps.values()) / measured.seconds, 1.0))
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A complete run of this deployment that generated rows."""
+
+    run_id: str
+    rows: int
+    seconds: float
+
+
 def _minutes(session: Session, rows: int) -> tuple[float | None, str]:
+    if measured := _measured_run(session):
+        minutes = measured.seconds / MINUTE_S
+        basis = f"the last run that generated: {measured.rows:,} rows in {minutes:.1f}"
+        return minutes * rows / measured.rows, basis
+    shipped = SHIPPED_RUNS.get((session.tier_name, session.tier.teacher, session.tier.base))
+    if shipped is None:
+        return None, "no complete run yet; docs/results.md lists measured runs"
+    return shipped.minutes * rows / shipped.rows, f"{shipped.rows:,} rows took {shipped.minutes} on {shipped.machine}"
+
+
+def _measured_run(session: Session) -> MeasuredRun | None:
     key = dg.AssetKey("raw_instructions")
     for record in session.instance.fetch_materializations(key, limit=MAX_MATERIALISATIONS).records:
         metadata = record.asset_materialization.metadata if record.asset_materialization else {}
-        earlier_rows = int(str(metadata["dagster/row_count"].value)) if "dagster/row_count" in metadata else 0
+        rows = int(str(metadata["dagster/row_count"].value)) if "dagster/row_count" in metadata else 0
         run = session.instance.get_run_record_by_id(record.run_id)
         if (
             run is None
             or not (run.start_time and run.end_time)
             or run.dagster_run.tags.get("tier") != session.tier_name
             or run.dagster_run.asset_selection is not None  # a part of the pipeline
-            or not earlier_rows
+            or not rows
         ):
             continue
         if metadata["new_tokens"].value and run.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
-            minutes = (run.end_time - run.start_time) / 60
-            return minutes * rows / earlier_rows, f"the last run that generated: {earlier_rows:,} rows in {minutes:.1f}"
-    shipped = SHIPPED_RUNS.get((session.tier_name, session.tier.teacher, session.tier.base))
-    if shipped is None:
-        return None, "no complete run yet; docs/results.md lists measured runs"
-    return shipped.minutes * rows / shipped.rows, f"{shipped.rows:,} rows took {shipped.minutes} on {shipped.machine}"
+            return MeasuredRun(record.run_id, rows, run.end_time - run.start_time)
+    return None

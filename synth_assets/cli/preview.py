@@ -14,13 +14,14 @@ from synth_assets.cli.settings import ops_for
 from synth_assets.reporting.escaping import terminal_line
 from synth_assets.stages.filtering.apply import apply_rules
 from synth_assets.stages.filtering.decisions import RowDecision
-from synth_assets.stages.filtering.features import Features, TokenLimits
+from synth_assets.stages.filtering.features import Features
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.spec import FilterSpec
-from synth_assets.stages.generation.assets import MagpieConfig
+from synth_assets.stages.generation.config import MagpieConfig
 from synth_assets.stages.generation.magpie import generate
 from synth_assets.stages.generation.spec import MagpieSpec
 from synth_assets.storage.blocks import BLOCK_ROWS, Progress
+from synth_assets.text.token_limits import TokenLimits
 
 MAX_SHOWN_ROWS = 10
 WIDTH = 80

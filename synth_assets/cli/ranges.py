@@ -4,6 +4,7 @@ MAX_SAMPLES = 100_000_000
 MAX_SEED = 2**32 - 1
 MAX_LIMIT = 100_000
 MAX_PORT = 65_535
+MAX_TEMPERATURE = 2.0
 
 
 def in_range(option: str, value: int, low: int, high: int | None = None) -> int:
@@ -16,4 +17,4 @@ def in_range(option: str, value: int, low: int, high: int | None = None) -> int:
 
 def samples_in_range(samples: int | None) -> int | None:
     """Return the value of --samples. Raises ValueError if it is out of range."""
-    return None if samples is None else in_range("--samples", samples, 1, MAX_SAMPLES)
+    return None if samples is None else in_range("--samples", samples, 0, MAX_SAMPLES)

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import polars as pl
-from rich.console import Console
 
 from resources.deployment import person
+from synth_assets.cli.execution import JobRun, execute
 from synth_assets.cli.rows import DATASETS, entry, table_rows, trained_versions
-from synth_assets.cli.run import execute, pipeline_job_in_process
+from synth_assets.cli.run import pipeline_job_in_process
 from synth_assets.cli.session import Session
+from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.model_versions import model_versions, taint
 from synth_assets.reporting.escaping import metadata_line, storable, terminal_line
@@ -34,7 +35,7 @@ class Request:
     dry_run: bool = False
 
 
-def recall(session: Session, request: Request, console: Console) -> None:
+def recall(session: Session, request: Request, console: RedactingConsole) -> None:
     """Record the recall, tag the affected model versions, and mark the stale assets in Dagster.
 
     Raises:
@@ -58,7 +59,7 @@ def recall(session: Session, request: Request, console: Console) -> None:
         if session.tracker:
             tag_versions(session, session.tracker, versions)
     tags = {"trigger": "synth", "by": person()}
-    if not execute(session, pipeline_job_in_process, {}, tags, console, [dg.AssetKey(ASSET)]):
+    if not execute(session, JobRun(pipeline_job_in_process, {}, tags, [dg.AssetKey(ASSET)]), console):
         raise RuntimeError(f"the recall is recorded, but {ASSET} failed; run it in the UI (`synth ui`)")
     console.print(_summary(session, request, affected), markup=False)
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from rich.console import Console
 
 from resources.deployment import person
+from synth_assets.cli.execution import JobRun, execute
 from synth_assets.cli.recall import champion_taint
 from synth_assets.cli.rows import entry
-from synth_assets.cli.run import execute
 from synth_assets.cli.session import Session
+from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.cli.trace import version_of
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.model_versions import decisions_on
@@ -59,6 +59,12 @@ def serving_line(session: Session) -> str:
     last = history[-1]
     action = f"{last.action} by {terminal_line(last.by)}" if last.at or last.version else terminal_line(last.reason)
     return f"{_title(session.tracker, last.version)} since {_time_text(last.at)}: {action}"
+
+
+def last_decision_lines(session: Session) -> list[str]:
+    """Describe the last decision: candidate and outcome, time and person, reason. Empty before the first one."""
+    record = session.record("champion", ChampionRecord)
+    return _last_decision(record) if record and record.last else []
 
 
 def _service(session: Session, tracker: MlflowTracker, service: Service, record: ChampionRecord | None) -> list[str]:
@@ -113,15 +119,17 @@ def _clauses(label: str, clauses: list[Clause]) -> list[str]:
 
 def _last_decision(record: ChampionRecord | None) -> list[str]:
     last = record.last if record else None
-    if last is None:
+    if record is None or last is None:
         return [entry("decision", "not recorded; `synth history` lists earlier decisions")]
     candidate = (
         f"version {last.candidate_version}"
         if last.candidate_version
         else display_name(last.candidate) or "no candidate"
     )
+    rolled_back = record.action == "rolled back" and record.dagster_run_id == last.dagster_run_id
+    decision = f"rolled back to {candidate}" if rolled_back else f"{candidate} {last.outcome}"
     return [
-        entry("decision", f"last decision: {candidate} {last.outcome}"),
+        entry("decision", f"last decision: {decision}"),
         entry("at", f"{_time_text(last.at)} by {terminal_line(last.asked_by)}, run {last.dagster_run_id[:8]}"),
         entry("because", terminal_line(last.reason, MAX_REASON_CHARACTERS)),
     ]
@@ -175,7 +183,8 @@ def _decision_lines(record: dg.EventLogRecord, existing: set[str]) -> list[str]:
     before, after, candidate = (_version_text(str(facts[name]), existing) for name in ("from", "to", "judged"))
     change = f"{facts['action']}: {before} -> {after}"
     if facts["action"] == "kept":
-        change = f"{facts['decision']}: {candidate}; {after} stays"
+        confirmed = facts["decision"] == "unchanged"
+        change = f"confirmed: {after}" if confirmed else f"{facts['decision']}: {candidate}; {after} stays"
     flag = ", refused by the policy" if facts["flagged"] else ""
     by = facts["who"] if facts["action"] == "moved by hand" else facts["asked_by"]
     head = f"{at:%Y-%m-%d %H:%M} UTC  {change}{flag}; by {terminal_line(str(by))}, run {record.run_id[:8]}"
@@ -188,7 +197,7 @@ def _version_text(version: str, existing: set[str]) -> str:
     return f"{version} (deleted)" if is_deleted else terminal_line(version)
 
 
-def promote_version(session: Session, version: str | None, console: Console) -> Decision:
+def promote_version(session: Session, version: str | None, console: RedactingConsole) -> Decision:
     """Evaluate a version, or the current candidate, and promote it if it passes every clause.
 
     Raises:
@@ -201,7 +210,7 @@ def promote_version(session: Session, version: str | None, console: Console) -> 
 
 
 def roll_back(
-    session: Session, console: Console, version: str | None = None, reason: str = "", *, force: bool = False
+    session: Session, console: RedactingConsole, version: str | None = None, reason: str = "", *, force: bool = False
 ) -> Decision:
     """Point @champion back to an earlier champion: to `version`, or to the last one that passes the policy.
 
@@ -221,10 +230,10 @@ def roll_back(
     return _run_decision(session, config, console)
 
 
-def _run_decision(session: Session, config: dict[str, str | bool], console: Console) -> Decision:
+def _run_decision(session: Session, config: dict[str, str | bool], console: RedactingConsole) -> Decision:
     ops = {"promotion_decision": {"config": config}}
     tags = {"trigger": "synth", "by": person(), "tier": session.tier_name}
-    if not execute(session, promote_job, {"ops": ops}, tags, console):
+    if not execute(session, JobRun(promote_job, {"ops": ops}, tags), console):
         raise RuntimeError("the run of the decision failed; see the line marked FAILED. @champion is unchanged")
     decision = session.record("promotion_decision", Decision)
     if decision is None:

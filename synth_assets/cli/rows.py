@@ -7,13 +7,15 @@ from typing import Any
 
 import polars as pl
 
+from synth_assets.cli.playground_votes import SOURCE, vote_line
 from synth_assets.reporting.escaping import terminal_line
 from synth_assets.schemas.preference_rounds import ON_POLICY, ROUNDS
 from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.filtering.preferences import PREFIX
 from synth_assets.stages.filtering.rules import RULES
-from synth_assets.stages.generation.import_store import line_of, stored_imports
+from synth_assets.stages.generation.import_store import find_import, line_of, stored_imports
 from synth_assets.storage.lineage import ModelVersion, fates_of
+from synth_assets.storage.reviews import LOG, review_log, review_text, standing_reviews
 from synth_assets.storage.stored_files import naming_damaged
 from synth_assets.training.methods import ADAPTERS
 
@@ -64,14 +66,15 @@ def present_pairs(home: Path, row_id: str) -> list[dict[str, Any]]:
     return [*{pair["pair_id"]: pair for pair in pairs}.values()]
 
 
-def row_story(home: Path, row_id: str) -> list[str]:
-    """Describe a row in lines of at most WIDTH columns: filter decision, origin, texts and datasets."""
+def row_story(home: Path, row_id: str, *, with_reviews: bool = True) -> list[str]:
+    """Describe a row in lines of at most WIDTH columns: filter decision, reviews, origin, texts and datasets."""
     instructions = generated_rows(home, [row_id]).to_dicts()
     pairs = table_rows(home, "imported_preferences", row_id)
-    lines = [entry("row", row_id), *_fate(home, row_id)]
+    lines = [entry("row", row_id), *_fate(home, row_id), *(_reviews(home, row_id) if with_reviews else ())]
     for row in instructions or pairs:
         lines.append(entry("from", _origin(home, row)))
         lines += [entry("made by", text) for text in _generation(row)]
+        lines += [entry("vote", text) for text in _votes(home, row)]
         lines += _texts(row)
     if not (instructions or pairs):
         lines.append(entry("texts", "deleted: no table or cached block contains this row"))
@@ -120,10 +123,19 @@ def _fate(home: Path, row_id: str) -> list[str]:
     return [entry("fate", "not in the current tables of the filter; see `in`")]
 
 
+def _reviews(home: Path, row_id: str) -> list[str]:
+    """Return a line for each decision of a reviewer on the row that was not withdrawn."""
+    reviews = standing_reviews(review_log(home / LOG)).get(row_id, [])
+    return [
+        entry("review", terminal_line(review_text(each.verdict, each.note, each.by, each.at), MAX_TEXT_CHARACTERS))
+        for each in reviews
+    ]
+
+
 def _rejection(row: dict[str, Any]) -> list[str]:
     reason = row["reason"].removeprefix(PREFIX)  # the prefix marks the reason against the rejected response of a pair
     rule = next((rule for rule in RULES if rule.reason == reason), None)
-    family = rule.family if rule else "duplicates, benchmarks and recalls"
+    family = rule.family if rule else "duplicates, benchmarks, recalls and reviews"
     lines = [entry("fate", f"rejected: {row['reason']} ({family})")]
     if row["detail"]:
         lines.append(entry("because", terminal_line(row["detail"])))
@@ -153,6 +165,13 @@ def _generation(row: dict[str, Any]) -> list[str]:
         f"{row['temperature']:g} for the instruction and {row['response_temperature']:g} for the response, "
         f"top-p {row['top_p']:g}; {ends}"
     ]
+
+
+def _votes(home: Path, row: dict[str, Any]) -> list[str]:
+    """Return the vote of the playground that a row came from, if it is one."""
+    stored = find_import(home / "imports", SOURCE) if row["source"] == SOURCE else None
+    text = vote_line(stored, row["row_id"]) if stored else ""
+    return [text] if text else []
 
 
 def _texts(row: dict[str, Any]) -> list[str]:

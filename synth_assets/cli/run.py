@@ -1,17 +1,14 @@
 """`synth run`: run the pipeline for one batch and print its progress."""
 
 import os
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from rich.console import Console
 
-from resources.dagster_private import RunFailureReason
 from resources.inference import Inference
 from resources.partitions import (
     BATCHES_NAME,
@@ -23,11 +20,14 @@ from resources.partitions import (
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
 from resources.step_meter import MAX_COST, MAX_MINUTES
 from resources.storage import SynthHome
-from synth_assets.cli.costs import run_costs_text
+from synth_assets.cli.commit import COMMIT, present_commit
+from synth_assets.cli.execution import JobRun, execute
+from synth_assets.cli.plan import forecast
 from synth_assets.cli.ranges import samples_in_range
+from synth_assets.cli.run_progress import Forecast
 from synth_assets.cli.session import Session
 from synth_assets.cli.settings import ops_for
-from synth_assets.cli.watch import RunWatcher, quiet_event_errors
+from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.evals.suite import Suite, check_files
 from synth_assets.evals.suites import find_suites
 from synth_assets.llm.size_settings import WRITTEN_SUITES
@@ -52,10 +52,6 @@ class Launch:
     max_cost: float | None = None
 
 
-class StoppedError(Exception):
-    """A signal stopped the run; the message says how to resume it."""
-
-
 def pipeline_job() -> dg.JobDefinition:
     """Return the job `pipeline` of this deployment. Step processes import this function by name."""
     from synth_assets.definitions import defs
@@ -70,7 +66,7 @@ def pipeline_job_in_process() -> dg.JobDefinition:
     return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("pipeline")
 
 
-def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
+def run_pipeline(session: Session, launch: Launch, console: RedactingConsole) -> bool:
     """Run the job and print its progress; return True if every step succeeded.
 
     Raises:
@@ -92,14 +88,16 @@ def run_pipeline(session: Session, launch: Launch, console: Console) -> bool:
     close_dead_runs(session.instance)
     session.limit_model_steps()
     with _run_turn(session, console, launch.in_process):
-        tags = {**run_tags(choose_batch(session, launch.batch), session.tier_name), **limits}
-        succeeded = execute(session, make_job, config, tags, console, selection)
+        batch = choose_batch(session, launch.batch)
+        tags = {**run_tags(batch, session.tier_name), COMMIT: present_commit(), **limits}
+        expected, resume = expected_duration(session, launch), resume_command(launch, batch)
+        succeeded = execute(session, JobRun(make_job, config, tags, selection, expected, resume), console)
     write_index(session)
     return succeeded
 
 
 @contextmanager
-def _run_turn(session: Session, console: Console, in_process: bool) -> Iterator[None]:
+def _run_turn(session: Session, console: RedactingConsole, in_process: bool) -> Iterator[None]:
     """Wait until no other run writes the tables. Hold the lock for an in-process run; its executor does not."""
 
     def report(line: str) -> None:
@@ -122,48 +120,45 @@ def limit_tags(launch: Launch, tier: Tier) -> dict[str, str]:
     return {tag: f"{value:g}" for tag, value in limits.items() if value is not None}
 
 
+def expected_duration(session: Session, launch: Launch) -> Forecast:
+    """Return the expected duration of a run; that of the whole pipeline says nothing about a part of it."""
+    expected = forecast(session, launch.samples)
+    return expected if launch.select is None else replace(expected, seconds=None)
+
+
+def resume_command(launch: Launch, batch: str) -> list[str]:
+    """Return the command that continues a run with the same options."""
+    options = {
+        "--batch": [batch],
+        "--samples": [] if launch.samples is None else [str(launch.samples)],
+        "--select": [launch.select] if launch.select else [],
+        "--set": launch.settings,
+    }
+    return ["synth", "run", *(part for name, values in options.items() for value in values for part in (name, value))]
+
+
+def selection_text(session: Session, launch: Launch) -> str:
+    """Describe in a line what a run covers: its batch and its assets.
+
+    Raises:
+        ValueError: the batch name or the selection is invalid.
+    """
+    batch = batch_name(session, launch.batch)
+    is_new = batch not in session.instance.get_dynamic_partitions(BATCHES_NAME)
+    job = pipeline_job()
+    every = list(job.asset_layer.executable_asset_keys)
+    selected = _selected_assets(job, launch.select)
+    if selected is None:
+        assets = f"all {len(every)} assets of the pipeline"
+    else:
+        names = ", ".join(key.to_user_string() for key in selected)
+        assets = f"{len(selected)} of {len(every)} assets: {names}"
+    return f"run      batch {batch}{' (new)' if is_new else ''}, {assets}"
+
+
 def run_tags(batch: str, tier: str) -> dict[str, str]:
     """Return the tags of a run: partition, batch, tier, trigger and process."""
     return {"dagster/partition": batch, "batch": batch, "tier": tier, "trigger": TRIGGER, PROCESS_TAG: this_process()}
-
-
-def execute(
-    session: Session,
-    make_job: Callable[[], dg.JobDefinition],
-    config: Mapping[str, Any],
-    tags: Mapping[str, str],
-    console: Console,
-    selection: Sequence[dg.AssetKey] | None = None,
-) -> bool:
-    """Run a job and print a line per event; return True if every step succeeded.
-
-    Raises:
-        StoppedError: Ctrl-C or SIGTERM stopped the steps.
-    """
-    token = uuid.uuid4().hex
-    watcher = RunWatcher(session.instance, token, lambda line: console.print(line, markup=False))
-    watcher.start()
-    try:
-        with quiet_event_errors():
-            result = dg.execute_job(
-                dg.reconstructable(make_job),
-                instance=session.instance,
-                run_config={**config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                tags={**tags, "synth/launch": token},
-                asset_selection=selection,
-            )
-    finally:
-        watcher.finish()
-    if costs := run_costs_text(session.instance, result.run_id, session.tier.usd_per_hour):
-        console.print(costs, markup=False)
-    if any(_was_stopped(event) for event in result.all_events):
-        raise StoppedError("Stopped. Finished work is kept: run again to resume.")
-    return result.success
-
-
-def _was_stopped(event: dg.DagsterEvent) -> bool:
-    """Return True if the event is the failure of a run that a signal stopped."""
-    return event.is_job_failure and event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
 
 
 def run_config(job: dg.JobDefinition, launch: Launch) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 import json
 import os
 import platform
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 
 from resources.deployment import PROJECT
+from synth_assets.cli.commit import git
 from synth_assets.cli.session import Session
 from synth_assets.evals.suite import items_of, null_scores
 from synth_assets.evals.suites import SUITES
@@ -81,8 +81,8 @@ def write_scoreboard(session: Session) -> str:
         raise ValueError("no models have been compared yet; run `synth run` first")
     decision = session.record("promotion_decision", Decision)
     run = {
-        "commit": _git("rev-parse", "--short=12", "HEAD"),
-        "changed_files": len(_git("status", "--porcelain", "--untracked-files=no").splitlines()),
+        "commit": git("rev-parse", "--short=12", "HEAD"),
+        "changed_files": len(git("status", "--porcelain", "--untracked-files=no").splitlines()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "tier": session.tier_name,
         "mlflow_run_id": comparison.metrics[0].mlflow_run_id,
@@ -129,7 +129,3 @@ def _next_steps(home: Path) -> str:
             "      synth status | champion | import FILE | run --batch second",
         ]
     )
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=PROJECT, check=True, capture_output=True, text=True).stdout.strip()

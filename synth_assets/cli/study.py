@@ -11,20 +11,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import PurePath
 
 import dagster as dg
-from rich.console import Console
 
 from resources.run_processes import PROCESS_TAG, close_dead_runs, this_process
-from synth_assets.cli.run import execute
+from synth_assets.cli.execution import JobRun, execute
 from synth_assets.cli.session import Session
+from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.cli.watch import describe
 from synth_assets.cli.workers import run_each
 from synth_assets.orchestration.jobs import PRELOADED
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.grid import RANKS, wanted_variants
-from synth_assets.stages.efficiency.variants import StudySpec, Variant, study_of
+from synth_assets.stages.efficiency.variants import Variant, study_of, study_specs
 from synth_assets.storage.stored_files import read_record, read_table
-from synth_assets.training.specs import LoraSpec
 
 TRIGGER = "synth study"
 LAUNCH = "synth/launch"
@@ -67,7 +66,7 @@ def study_job_in_process() -> dg.JobDefinition:
     return build_definitions(deployment_resources(), dg.in_process_executor).resolve_job_def("study")
 
 
-def run_study(session: Session, request: Request, console: Console, *, time_again: bool = False) -> bool:
+def run_study(session: Session, request: Request, console: RedactingConsole, *, time_again: bool = False) -> bool:
     """Train the missing variants, measure their latencies and compare them; return True if everything succeeded.
 
     Existing latencies are measured again only with `time_again`.
@@ -89,7 +88,7 @@ def run_study(session: Session, request: Request, console: Console, *, time_agai
         configs[LATENCIES] = {"again": uuid.uuid4().hex}
     config = {"ops": {asset: {"config": fields} for asset, fields in configs.items()}}
     assets = [dg.AssetKey(LATENCIES), dg.AssetKey(FRONTIER)]
-    return execute(session, study_job, config, run_tags(session.tier_name), console, assets) and succeeded
+    return execute(session, JobRun(study_job, config, run_tags(session.tier_name), assets), console) and succeeded
 
 
 def study_text(session: Session) -> str:
@@ -113,9 +112,8 @@ def current_basis(session: Session) -> str:
     if missing or base is None:
         raise ValueError(f"the study needs {', '.join(missing)}, which were never materialised; run `synth run` first")
     hardware = session.hardware
-    specs = hardware.spec(StudySpec()), hardware.spec(LoraSpec())
     inputs = read_table(tables["sft_dataset"]), read_table(tables["benchmark_items"])
-    return study_of(base, inputs, specs, hardware.limits()).basis
+    return study_of(base, inputs, study_specs(hardware.spec), hardware.limits()).basis
 
 
 def stored_variant(session: Session, name: str) -> Variant | None:

@@ -62,7 +62,6 @@ def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> Non
         }
         os.environ["SYNTH_MLFLOW_UI"] = urls["mlflow"]
         session.limit_model_steps()
-        session.tracking.initialise()
         state.write(json.dumps({"pid": os.getpid(), **urls}))
         state.flush()
         for number in STOP_SIGNALS:  # a shell starts background processes with Ctrl-C ignored
@@ -71,12 +70,16 @@ def run_ui(session: Session, console: Console, names: Sequence[str] = ()) -> Non
         try:
             logs = session.home / "logs"
             _start(children, logs / "dagster-ui.log", _dagster_command(urls["dagster"], names), guard)
+            mlflow_pages = session.tracking.pages(urls["mlflow"])  # imports MLflow for seconds, while Dagster starts
             if not server:
                 command, environment = _mlflow_command(session, urls["mlflow"], names)
                 _start(children, logs / "mlflow-ui.log", command, guard, environment)
-            pages = [f"{urls['dagster']}/server_info", *([] if server else [f"{urls['mlflow']}/health"])]
-            _wait_until_ready(pages, children)
-            console.print(_welcome(urls, session.home), markup=False, highlight=False)
+            _wait_until_ready(f"{urls['dagster']}/server_info", children)
+            if not server:
+                if not _answers(health := f"{urls['mlflow']}/health"):
+                    console.print(f"Dagster is ready at {urls['dagster']}; waiting for MLflow ...")
+                _wait_until_ready(health, children)
+            console.print(_welcome(urls | mlflow_pages, session.home), markup=False, highlight=False, soft_wrap=True)
             while True:
                 _raise_if_exited(children)
                 time.sleep(0.5)
@@ -164,15 +167,14 @@ def _raise_if_exited(children: Children) -> None:
             raise OSError(f"a UI exited unexpectedly with code {child.returncode}; see the end of {log}")
 
 
-def _wait_until_ready(pages: list[str], children: Children) -> None:
+def _wait_until_ready(page: str, children: Children) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
-    for page in pages:
-        while not _answers(page):
-            _raise_if_exited(children)
-            if time.monotonic() > deadline:
-                logs = " and ".join(map(str, children))
-                raise TimeoutError(f"{page} did not answer within {READY_TIMEOUT_S:.0f} s; see {logs}")
-            time.sleep(0.3)
+    while not _answers(page):
+        _raise_if_exited(children)
+        if time.monotonic() > deadline:
+            logs = " and ".join(map(str, children))
+            raise TimeoutError(f"{page} did not answer within {READY_TIMEOUT_S:.0f} s; see {logs}")
+        time.sleep(0.3)
 
 
 def _answers(page: str) -> bool:
@@ -206,6 +208,8 @@ def _welcome(urls: dict[str, str], home: Path) -> str:
 Start    {urls["dagster"]}/home/   champion, decisions, failing checks, report
 Dagster  {urls["dagster"]}   runs, asset graph, checks and lineage
 MLflow   {urls["mlflow"]}   training runs, scores, model versions and aliases
+  runs   {urls["runs"]}
+  models {urls["models"]}
 State    {home}
 
 Run      Jobs > pipeline > Materialize all: choose a batch, or add one.

@@ -20,7 +20,7 @@ from synth_assets.storage.atomic import write_text
 from synth_assets.training.adapter_store import library_versions
 
 RECORD = Path("last_run.json")  # in SYNTH_HOME
-IGNORED = ("dagster", "locks", RECORD.name)  # in SYNTH_HOME; no step reads them
+IGNORED = ("dagster", "index.html", "locks", "logs", "ui.json", RECORD.name)  # in SYNTH_HOME; no step reads them
 
 
 def unchanged_since_last_run(session: Session, launch: Launch) -> str:

@@ -1,10 +1,10 @@
-"""Print the progress of a run on the terminal, one line per event."""
+"""Follow the events of a run: results and failures as lines, progress for the moving line, everything in the log."""
 
 import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from typing import Any, TextIO
 
@@ -12,6 +12,8 @@ import dagster as dg
 from dagster import DagsterEventType, EventLogEntry
 from sqlalchemy.exc import SQLAlchemyError
 
+from synth_assets.cli.run_display import RunDisplay
+from synth_assets.cli.run_progress import Forecast, RunProgress, is_progress
 from synth_assets.orchestration.failures import FAILED, failure_text
 
 POLL_S = 0.5
@@ -19,6 +21,7 @@ MAX_SHOWN_VALUES = 3
 SKIPPED_MESSAGES = ("Dependencies for step ", FAILED)
 """Beginnings of log messages that are not printed: skipped steps, and failures, which have an event of their own."""
 TEXT_KEYS = ("failure", "outcome", "action", "candidate", "reason")  # metadata to print instead of numbers
+FAILED_CHECK = "DagsterAssetCheckFailedError"  # raised by Dagster after a blocking check failed
 LOST_EVENT = "Exception while writing logger call to event log"
 
 
@@ -46,13 +49,14 @@ def quiet_event_errors() -> Iterator[None]:
 
 
 class RunWatcher(threading.Thread):
-    """Thread that follows the run with the tag `synth/launch`=token and writes a line per event."""
+    """Thread that follows the run with the tag `synth/launch`=token and shows it on a display."""
 
-    def __init__(self, instance: dg.DagsterInstance, token: str, write: Callable[[str], None]) -> None:
-        """Write lines with `write` between `start` and `finish`."""
+    def __init__(self, instance: dg.DagsterInstance, token: str, display: RunDisplay, forecast: Forecast) -> None:
+        """Show the run on `display` between `start` and `finish`."""
         super().__init__(daemon=True)
-        self.instance, self.token, self.write = instance, token, write
-        self.started = time.monotonic()
+        self.instance, self.token, self.display = instance, token, display
+        self.started = time.time()
+        self.progress = RunProgress(forecast, self.started)
         self._cursor: str | None = None
         self._finished = threading.Event()
 
@@ -61,9 +65,11 @@ class RunWatcher(threading.Thread):
         with suppress(OSError, SQLAlchemyError):
             while not self._finished.wait(POLL_S):
                 self._drain()
+                now = time.time()
+                self.display.progress(lambda at=now: self.progress.line(at), now - self.started)
 
     def finish(self) -> None:
-        """Write the remaining events and wait for the thread."""
+        """Show the remaining events and wait for the thread."""
         self._finished.set()
         self.join()
         with suppress(OSError, SQLAlchemyError):
@@ -76,8 +82,15 @@ class RunWatcher(threading.Thread):
         connection = self.instance.get_records_for_run(runs[0].run_id, cursor=self._cursor)
         self._cursor = connection.cursor
         for record in connection.records:
-            if line := describe(record.event_log_entry):
-                self.write(f"{time.monotonic() - self.started:5.0f} s  {line}")
+            entry = record.event_log_entry
+            self.progress.add(entry)
+            if line := describe(entry):
+                show = self.display.detail if _is_progress(entry) else self.display.result
+                show(f"{time.time() - self.started:5.0f} s  {line}")
+
+
+def _is_progress(entry: EventLogEntry) -> bool:
+    return entry.dagster_event is None and is_progress(entry.user_message)
 
 
 def is_interruption(event: dg.DagsterEvent) -> bool:
@@ -94,7 +107,7 @@ def describe(entry: EventLogEntry) -> str | None:
     event = entry.dagster_event
     match event.event_type:
         case DagsterEventType.STEP_FAILURE:
-            return f"{name:28.28} {'stopped' if is_interruption(event) else _failed(event)}"
+            return _failure(event, name)
         case DagsterEventType.ASSET_MATERIALIZATION:
             materialisation = event.step_materialization_data.materialization
             return f"{materialisation.asset_key.to_user_string():28.28} done: {_metadata(materialisation) or 'ok'}"
@@ -103,12 +116,17 @@ def describe(entry: EventLogEntry) -> str | None:
             if evaluation.passed:
                 return None
             asset = evaluation.asset_key.to_user_string()
-            return f"{asset:28.28} check failed ({evaluation.severity.value}): {evaluation.check_name}"
+            found = f": {' '.join(evaluation.description.split())}" if evaluation.description else ""
+            return f"{asset:28.28} check failed ({evaluation.severity.value}): {evaluation.check_name}{found}"
     return None
 
 
-def _failed(event: dg.DagsterEvent) -> str:
-    return f"FAILED {failure_text(event.step_failure_data.error)}"
+def _failure(event: dg.DagsterEvent, name: str) -> str | None:
+    """Return the line for a failed step; None for a failed check, whose evaluation has a line of its own."""
+    error = event.step_failure_data.error
+    if error is not None and error.cls_name == FAILED_CHECK:
+        return None
+    return f"{name:28.28} {'stopped' if is_interruption(event) else f'FAILED {failure_text(error)}'}"
 
 
 def _message(entry: EventLogEntry, name: str) -> str | None:

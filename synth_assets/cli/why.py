@@ -6,15 +6,15 @@ from synth_assets.registry.model_versions import model_versions
 from synth_assets.storage.lineage import one_row
 
 
-def why_text(session: Session, prefix: str) -> str:
-    """Describe a row: filter decision, origin, texts, datasets, pairs and model versions.
+def why_text(session: Session, prefix: str, *, with_reviews: bool = True) -> str:
+    """Describe a row: filter decision, reviews, origin, texts, datasets, pairs and model versions.
 
     Raises:
         LineageError: no row id begins with `prefix`, or several do.
     """
     manifests = session.storage.manifests()
     row_id = one_row(manifests, prefix)
-    lines = row_story(session.home, row_id)
+    lines = row_story(session.home, row_id, with_reviews=with_reviews)
     for pair in present_pairs(session.home, row_id):
         lines += pair_lines(pair)
     versions = model_versions(session.tracker) if session.tracker else []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
-from synth_assets.cli.run import StoppedError
+from synth_assets.cli.execution import StoppedError
 
 POLL_S = 0.2
 MAX_ATTEMPTS = 2  # for a killed process; a process that failed would fail again

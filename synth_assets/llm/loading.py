@@ -23,17 +23,23 @@ PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>")
 """Pad tokens of Llama 3, Qwen and Gemma, for tokenizers that name none. The fallback is the end-of-text token."""
 
 
+def silence_transformers() -> None:
+    """Silence the model libraries before first use."""
+    silence_libraries()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
 def prepare_libraries(tier: Tier) -> None:
     """Silence the model libraries before first use, and set the tier's torch threads on a CPU.
 
     Steps of embedded models run two at a time with one thread each; more would compete for the cores.
     """
-    silence_libraries()
+    silence_transformers()
     import torch
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     if tier.device == "cpu":
         torch.set_num_threads(tier.threads)
     elif not torch.cuda.is_available():

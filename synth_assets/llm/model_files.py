@@ -21,6 +21,7 @@ from synth_assets.llm.folder_checks import (
     check_description_files,
     check_links,
 )
+from synth_assets.llm.sources.home_folders import HOME, home_model_folder
 from synth_assets.llm.sources.packages import PACKAGE, packaged_folder
 from synth_assets.llm.weight_files import INDEX, SINGLE, check_weights, indexed_names
 from synth_assets.storage.manifests import folder_hash
@@ -97,14 +98,16 @@ def local_folder(location: str) -> Path | None:
         return folder
     if location.startswith(PACKAGE):
         return packaged_folder(location)
+    if location.startswith(HOME):
+        return home_model_folder(location)
     path = Path(location).expanduser()
     if location and path.is_dir():
         return path.resolve()
     if REPOSITORY.fullmatch(location) and not location.startswith("."):
         return None
     raise ModelFilesError(
-        f"{redact(location)!r} must be a local folder, a hub repository (owner/name, owner/name@revision), or a name "
-        "listed by `synth models`"
+        f"{redact(location)!r} must be a local folder, a hub repository (owner/name, owner/name@revision), `home:` "
+        "and a folder below SYNTH_HOME, or a name listed by `synth models`"
     )
 
 

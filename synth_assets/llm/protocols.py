@@ -132,8 +132,3 @@ class Tracker(Protocol):
     def version_tags(self, version: str) -> dict[str, str]:
         """Return the tags of a version. Raises KeyError if it does not exist."""
         ...
-
-
-def refuses_nothing(_turns: Sequence[Message], _answer: str) -> str:
-    """Accept every conversation; the default where no chat template applies."""
-    return ""

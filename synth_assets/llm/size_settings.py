@@ -86,7 +86,7 @@ class OptimizationSettings(TypedDict, total=False):
 
 
 class LoraSettings(OptimizationSettings, total=False):
-    """Fields of LoraSpec that depend on the base model."""
+    """Fields of LoraSpec and RewardSpec that depend on the base model."""
 
     dropout: float
 
@@ -124,6 +124,7 @@ class BaseSettings(TypedDict, total=False):
     DpoSpec: DpoSettings
     OnPolicyDpoSpec: DpoSettings
     RejectionSamplingSpec: OptimizationSettings
+    RewardSpec: LoraSettings
 
 
 class RewardSettings(TypedDict, total=False):
@@ -179,6 +180,7 @@ SIZES: Mapping[str, ModelSize] = {
                 "sft_weight": 0.3,
             },
             "RejectionSamplingSpec": {"learning_rate": 1e-3},
+            "RewardSpec": {"learning_rate": 2e-3, "epochs": 4.0, "dropout": 0.0},
         },
         reward={
             "PairSpec": {"margin": 1.0, "max_pairs": 1_300, "strategy": "best_worst"},
@@ -214,6 +216,7 @@ SIZES: Mapping[str, ModelSize] = {
             "DpoSpec": {"learning_rate": 1e-4},
             "OnPolicyDpoSpec": {"learning_rate": 1e-4},
             "RejectionSamplingSpec": {"learning_rate": 2e-4},
+            "RewardSpec": {"learning_rate": 3e-4},
         },
         measured="lengths: answers of SmolLM2-135M; rates of training were not compared with others",
     ),

@@ -28,7 +28,7 @@ LAUNCHPAD_TAGS = {"trigger": "ui"}
 
 pipeline = dg.define_asset_job(
     "pipeline",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency"),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training"),
     description="The whole pipeline, from one batch of new instructions to the promotion decision.",
     tags={**LAUNCHPAD_TAGS, **QUEUED},
 )
@@ -36,6 +36,12 @@ study = dg.define_asset_job(
     "study",
     selection=dg.AssetSelection.groups("efficiency"),
     description="The LoRA efficiency study. Run a backfill to train the variants, then measure latencies and compare.",
+    tags=LAUNCHPAD_TAGS,
+)
+reward = dg.define_asset_job(
+    "reward",
+    selection=dg.AssetSelection.groups("reward_training"),
+    description="Train a reward model on the filtered preference pairs and measure it on held-out pairs.",
     tags=LAUNCHPAD_TAGS,
 )
 promote = dg.define_asset_job(

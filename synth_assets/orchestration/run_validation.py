@@ -14,27 +14,29 @@ from synth_assets.evals.scoring import EvaluationSpec
 from synth_assets.evals.suites import find_suites
 from synth_assets.llm.vllm_generator import LORA_RANKS
 from synth_assets.schemas.preference_rounds import ON_POLICY
-from synth_assets.stages.adapters.assets import config_of_method
+from synth_assets.stages.adapters.config import config_of_method
 from synth_assets.stages.benchmarks.assets import BenchmarksConfig
-from synth_assets.stages.efficiency.assets import FrontierConfig, LatencyConfig
+from synth_assets.stages.efficiency.config import FrontierConfig, LatencyConfig
 from synth_assets.stages.efficiency.grid import wanted_variants
 from synth_assets.stages.efficiency.latencies import LatencySpec
-from synth_assets.stages.evaluation.assets import ComparisonConfig, EvaluationConfig
+from synth_assets.stages.evaluation.config import ComparisonConfig, EvaluationConfig
 from synth_assets.stages.evaluation.profiles import PreferenceSpec
-from synth_assets.stages.filtering.assets import FilterConfig, SplitConfig
+from synth_assets.stages.filtering.config import FilterConfig, SplitConfig
+from synth_assets.stages.filtering.semantic import SemanticSpec
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import SplitSpec
-from synth_assets.stages.generation.assets import MagpieConfig
+from synth_assets.stages.generation.config import MagpieConfig
 from synth_assets.stages.generation.spec import MagpieSpec
-from synth_assets.stages.preference.assets import CandidateConfig, PairConfig
 from synth_assets.stages.preference.candidates import CandidateSpec, OnPolicyCandidateSpec
+from synth_assets.stages.preference.config import CandidateConfig, PairConfig
 from synth_assets.stages.preference.pairs import PairSpec
-from synth_assets.stages.promotion.assets import PromotionConfig
+from synth_assets.stages.promotion.config import PromotionConfig
+from synth_assets.stages.reward_training.config import RewardTrainingConfig
 from synth_assets.training.difficulty import COLUMNS
 from synth_assets.training.lora_modules import missing_modules
 from synth_assets.training.methods import METHODS, Method
 from synth_assets.training.sft import FLASH
-from synth_assets.training.specs import LoraSpec, OptimizationSpec, PromptTuningSpec
+from synth_assets.training.specs import LoraSpec, OptimizationSpec, PromptTuningSpec, RewardSpec
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -62,8 +64,11 @@ class Settings:
     rows: Columns = NO_COLUMNS
 
 
-def _spec(config: type[dg.Config], default: "DataclassInstance") -> Settings:
-    return Settings(config, lambda values, hardware: hardware.spec(default, values))
+def _spec(config: type[dg.Config], default: "DataclassInstance", *others: "DataclassInstance") -> Settings:
+    def build(values: dg.Config, hardware: Hardware) -> object:
+        return [hardware.spec(each, values) for each in (*others, default)][-1]
+
+    return Settings(config, build)
 
 
 def _training(method: Method, name: str) -> Settings:
@@ -77,9 +82,9 @@ def _training(method: Method, name: str) -> Settings:
 SETTINGS: Mapping[str, Settings] = {
     "raw_instructions": _spec(MagpieConfig, MagpieSpec()),
     "benchmark_items": Settings(BenchmarksConfig, lambda values, hardware: find_suites(values.suites or ())),
-    "filtered_instructions": _spec(FilterConfig, FilterSpec()),
+    "filtered_instructions": _spec(FilterConfig, FilterSpec(), SemanticSpec()),
     "sft_dataset": _spec(SplitConfig, SplitSpec()),
-    "filtered_preferences": _spec(FilterConfig, FilterSpec()),
+    "filtered_preferences": _spec(FilterConfig, FilterSpec(), SemanticSpec()),
     "response_candidates": _spec(CandidateConfig, CandidateSpec()),
     "preference_pairs": _spec(PairConfig, PairSpec()),
     **{name: _training(method, name) for method in METHODS.values() for name in method.adapters},
@@ -88,6 +93,7 @@ SETTINGS: Mapping[str, Settings] = {
     "benchmark_scores": _spec(EvaluationConfig, EvaluationSpec()),
     "comparison": _spec(ComparisonConfig, PreferenceSpec()),
     "promotion_decision": Settings(PromotionConfig, lambda values, _: values.policy()),
+    "trained_reward_model": _spec(RewardTrainingConfig, RewardSpec()),
     "variant_latencies": _spec(LatencyConfig, LatencySpec()),
     "efficiency_frontier": Settings(
         FrontierConfig, lambda values, _: wanted_variants(full=values.full, seeds=values.seeds, ranks=values.ranks)

@@ -17,7 +17,7 @@ from synth_assets.orchestration.outbox import Source, deliver, make_notice
 from synth_assets.orchestration.run_queue import QUEUED
 from synth_assets.schemas.records import ChampionRecord
 from synth_assets.stages.promotion.alias import moved_by_hand
-from synth_assets.stages.promotion.assets import PromotionConfig
+from synth_assets.stages.promotion.config import PromotionConfig
 from synth_assets.storage.manifests import file_sha256
 
 EVERY_MONDAY = "0 3 * * 1"
@@ -26,13 +26,17 @@ PARTITION = "dagster/partition"
 already. The asset `raw_instructions` adds the batch during the run, so that testing a tick in the UI adds none."""
 ALL_BATCHES = "all"  # tag of runs that read all batches and generate none
 
-EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency")
+EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training")
 FROM_IMPORTS = EVERYTHING & dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(
     include_self=True
 )
 
 
-@dg.schedule(job=jobs.pipeline, cron_schedule=EVERY_MONDAY)
+@dg.schedule(
+    job=jobs.pipeline,
+    cron_schedule=EVERY_MONDAY,
+    description="Each Monday at 03:00 UTC: runs the pipeline with a new batch named after the week, such as 2026-W47.",
+)
 def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.RunRequest:
     """Run the pipeline each Monday at 03:00 UTC with a new batch named after the ISO week.
 
@@ -44,7 +48,12 @@ def retraining(context: dg.ScheduleEvaluationContext, hardware: Hardware) -> dg.
     return dg.RunRequest(run_key=batch, tags=tags)
 
 
-@dg.sensor(asset_selection=EVERYTHING, minimum_interval_seconds=60)
+@dg.sensor(
+    asset_selection=EVERYTHING,
+    minimum_interval_seconds=60,
+    description="After synth import: filters the new rows and trains, evaluates and decides again, once per set of "
+    "files. Without a batch it runs the whole pipeline.",
+)
 def new_imports(
     context: dg.SensorEvaluationContext, home: SynthHome, hardware: Hardware
 ) -> dg.RunRequest | dg.SkipReason:
@@ -65,7 +74,10 @@ def new_imports(
     return dg.RunRequest(run_key=contents, asset_selection=keys, tags={**tags, "batch": ALL_BATCHES})
 
 
-@dg.sensor(minimum_interval_seconds=30)
+@dg.sensor(
+    minimum_interval_seconds=30,
+    description="Sends the reason of each failed run to SYNTH_WEBHOOK_URL, until the webhook accepts it.",
+)
 def failure_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.SkipReason:
     """Send a notice to the webhook for each failed run, with the reason. Retries until the webhook accepts it."""
     instance = context.instance
@@ -90,7 +102,10 @@ def failure_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.
     return deliver(context, webhook, Source(newer, by_id, notice))
 
 
-@dg.sensor(minimum_interval_seconds=30)
+@dg.sensor(
+    minimum_interval_seconds=30,
+    description="Sends each promotion decision with its reason to SYNTH_WEBHOOK_URL, until the webhook accepts it.",
+)
 def decision_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg.SkipReason:
     """Send a notice to the webhook for each promotion decision. Retries until the webhook accepts it."""
     instance = context.instance
@@ -114,7 +129,12 @@ def decision_notice(context: dg.SensorEvaluationContext, webhook: Webhook) -> dg
     return deliver(context, webhook, Source(newer, by_id, notice))
 
 
-@dg.sensor(job=jobs.promote, minimum_interval_seconds=60)
+@dg.sensor(
+    job=jobs.promote,
+    minimum_interval_seconds=60,
+    description="After @champion was moved in MLflow: judges that version by the promotion policy, records the move, "
+    "and flags it if the policy refuses the version.",
+)
 def champion_moved_by_hand(
     home: SynthHome, tracking: MlflowTracking, hardware: Hardware
 ) -> dg.RunRequest | dg.SkipReason:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from synth_assets.registry.mlflow_tracker import MlflowTracker
-from synth_assets.registry.retry import with_retries
-from synth_assets.registry.run_metrics import log_numbers
+from synth_assets.registry.stage_runs import StageRun, log_stage
 
 
 def log_dataset(
@@ -16,20 +15,6 @@ def log_dataset(
     Raises:
         TrackingError: MLflow stays unreachable; the files are kept in `folder`.
     """
-    identity = {"dataset": name, "data_version": data_version}
-
-    def log() -> str:
-        client = tracker.client
-        run = tracker.run_with(identity) or client.create_run(
-            tracker.experiment, run_name=f"{name}/{data_version[:8]}", tags={**tracker.tags, **identity}
-        )
-        run_id = run.info.run_id
-        if run.info.status != "FINISHED":
-            log_numbers(client, run, numbers)
-            client.log_artifacts(run_id, str(folder))
-            client.set_terminated(run_id, "FINISHED")
-        return run_id
-
+    stage = StageRun(name, data_version, numbers, parameters={}, tags=tracker.tags)
     safe = f"The files are kept in {folder}; materialise the asset again once MLflow is reachable"
-    with tracker.lock(f"dataset-{data_version}"):
-        return with_retries(log, tracker.client.tracking_uri, safe)
+    return log_stage(tracker, stage, folder, safe)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from synth_assets.registry.flavour import FLAVOUR_FILES
 from synth_assets.registry.mlflow_tracker import DATA_VERSIONS, MODEL, RECORD, MlflowTracker
 from synth_assets.registry.retry import with_retries
 from synth_assets.registry.tags import tag_filter
@@ -49,12 +50,13 @@ def model_versions(tracker: MlflowTracker) -> list[ModelVersion]:
     """
     client = tracker.client
     registered = with_retries(lambda: client.search_model_versions(f"name = '{MODEL}'"), client.tracking_uri)
-    trained = sorted(
-        (v for v in registered if v.tags.keys() >= NEEDED_TAGS),
-        key=lambda v: int(v.version),
-    )
+    by_number = {str(version.version): version for version in registered}
     aliases = tracker.aliases()
-    return [_version_of(client, v, aliases) for v in trained]
+    return [
+        _version_of(client, by_number[number], tags, aliases)
+        for number, tags in tracker.versions().items()
+        if number in by_number and tags.keys() >= NEEDED_TAGS
+    ]
 
 
 def model_version(tracker: MlflowTracker, number: str) -> ModelVersion:
@@ -63,10 +65,10 @@ def model_version(tracker: MlflowTracker, number: str) -> ModelVersion:
     Raises:
         KeyError: the version does not exist, or no adapter asset registered it.
     """
-    registered = tracker.registered(number)
-    if missing := NEEDED_TAGS - registered.tags.keys():
+    registered, tags = tracker.registered(number), tracker.version_tags(number)
+    if missing := NEEDED_TAGS - tags.keys():
         raise KeyError(f"version {number} was not registered by an adapter asset: tag {min(missing)} is missing")
-    return _version_of(tracker.client, registered, tracker.aliases())
+    return _version_of(tracker.client, registered, tags, tracker.aliases())
 
 
 def adapter_record(tracker: MlflowTracker, number: str) -> AdapterRecord:
@@ -96,22 +98,32 @@ def restore_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
     from mlflow.exceptions import MlflowException
 
     entry, uri = tracker.registered(number), tracker.client.tracking_uri
+    expected = tracker.version_tags(number)["data_version"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".restored-") as temporary:
         try:
             downloaded = Path(
                 with_retries(lambda: download_artifacts(str(entry.source), dst_path=temporary, tracking_uri=uri), uri)
             )
+            _remove_flavour(downloaded)
             read_manifest(downloaded)
         except (MlflowException, OSError, ManifestError) as error:
             cause = redact(str(error))
             raise LineageError(f"the files of version {number} are missing in MLflow: {cause}") from without_secrets(
                 error
             )
-        if folder_hash(downloaded) != entry.tags["data_version"]:
+        if folder_hash(downloaded) != expected:
             raise LineageError(f"the files of version {number} in MLflow differ from the registered ones")
         shutil.rmtree(folder, ignore_errors=True)
         downloaded.replace(folder)
+
+
+def _remove_flavour(folder: Path) -> None:
+    """Remove the files that MLflow loads a version with from its downloaded folder; the adapter's files stay."""
+    for path in (folder / name for name in FLAVOUR_FILES):
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
 
 
 def ensure_adapter(tracker: MlflowTracker, number: str, folder: Path) -> None:
@@ -219,18 +231,20 @@ def _with_run(number: str, run_id: str, attach: Callable[[], None], uri: str) ->
         raise LineageError(f"MLflow run {run_id}, the training of version {number}, is gone: {error}") from error
 
 
-def _version_of(client: "MlflowClient", registered: "Registered", aliases: Mapping[str, str]) -> ModelVersion:
+def _version_of(
+    client: "MlflowClient", registered: "Registered", tags: Mapping[str, str], aliases: Mapping[str, str]
+) -> ModelVersion:
     return ModelVersion(
         version=str(registered.version),
-        asset=registered.tags["asset"],
-        data_version=registered.tags["data_version"],
-        data_versions=_data_versions(client, registered),
+        asset=tags["asset"],
+        data_version=tags["data_version"],
+        data_versions=_data_versions(client, registered, tags["data_versions"]),
         aliases=tuple(sorted(name for name, version in aliases.items() if version == str(registered.version))),
-        tags=dict(registered.tags),
+        tags=dict(tags),
     )
 
 
-def _data_versions(client: "MlflowClient", version: "Registered") -> dict[str, str]:
+def _data_versions(client: "MlflowClient", version: "Registered", expected: str) -> dict[str, str]:
     """Return the data versions of everything upstream of a version, by asset, from its run."""
     from mlflow.exceptions import MlflowException
 
@@ -239,7 +253,7 @@ def _data_versions(client: "MlflowClient", version: "Registered") -> dict[str, s
         data = json.loads(with_retries(lambda: _text(client, str(version.run_id), DATA_VERSIONS), client.tracking_uri))
     except MlflowException as error:
         raise LineageError(f"{artifact} is missing: delete that version, or train again (synth run)") from error
-    if fingerprint(data) != version.tags["data_versions"]:
+    if fingerprint(data) != expected:
         raise LineageError(f"{artifact} was changed since it was logged: train again (synth run)")
     return data
 

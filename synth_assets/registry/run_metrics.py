@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 PARAM_LENGTH = 6000  # longest parameter value in MLflow's database
+DIGEST_LENGTH = 36  # longest dataset digest in MLflow's database
 BATCH = 900  # metrics per request; MLflow's limit is 1000
+MODEL_BATCH = 100  # metrics of a logged model per request: MLflow looks for repeated ones in groups of 100
 
 
 def log_parameters(client: "MlflowClient", run: "Run", parameters: Mapping[str, Any]) -> None:
@@ -37,5 +39,11 @@ def log_numbers(
     for index, row in enumerate(curve):
         step = int(row.get("step", index))
         points += [Metric(name, float(value), start_ms + step, step) for name, value in row.items() if name != "step"]
-    for start in range(0, len(points), BATCH):
-        client.log_batch(run.info.run_id, metrics=points[start : start + BATCH])
+    log_points(client, run.info.run_id, points)
+
+
+def log_points(client: "MlflowClient", run_id: str, points: "Sequence[Metric]") -> None:
+    """Log metrics in batches; those of a logged model are added to the model too."""
+    size = MODEL_BATCH if any(point.model_id for point in points) else BATCH
+    for start in range(0, len(points), size):
+        client.log_batch(run_id, metrics=points[start : start + size])

@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from synth_assets.schemas.records import AdapterRecord, Metric
 from synth_assets.storage.manifests import file_sha256, folder_hash
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL_ID = re.compile(r"/models/(m-[0-9a-f]{32})(?:/|$)")  # in the artifact address of a logged model
 
 
 def adapter_tags(record: AdapterRecord, folder: Path) -> dict[str, str]:
@@ -61,6 +67,12 @@ def score_text(metric: Metric, run_id: str) -> str:
     names = ("value", "n", "unanswerable", "ci_low", "ci_high", "interval", "data_hash", "items_sha256")
     fields = {name: value for name, value in asdict(metric).items() if name in names}
     return json.dumps({**fields, "run_id": run_id}, sort_keys=True)
+
+
+def model_id_of(version: "ModelVersion") -> str | None:
+    """Return the id of a version's logged model; None if it was registered from another place."""
+    found = MODEL_ID.search(str(version.source or ""))
+    return version.tags.get("model_id") or version.model_id or (found.group(1) if found else None)
 
 
 def tag_filter(tags: Mapping[str, str]) -> str:

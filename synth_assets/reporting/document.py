@@ -1,54 +1,30 @@
 """Render a report as Markdown and as a self-contained HTML page."""
 
-import html
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from synth_assets.reporting.escaping import escaped, terminal_line
 from synth_assets.reporting.figures import COLUMNS, png
 from synth_assets.reporting.markdown import table
+from synth_assets.reporting.page_parts import (
+    END_OF_OPENING,
+    FILTER,
+    OPENING,
+    PARTS_STYLE,
+    anchor,
+    contents,
+    findings_list,
+)
 
 if TYPE_CHECKING:
+    import jinja2
     from matplotlib.figure import Figure as Drawing
 
 MAX_TEXT_CHARACTERS = 2_000  # longer answers are truncated
-PHONE = "(max-width: 40rem)"
-STYLE = """
-:root { color-scheme: light dark; --ink: #23272e; --soft: #5b6470; --line: #d9dce1; --page: #fff; --head: #f4f5f7; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --soft: #a2abb6; --line: #3a4049; --page: #16191d; --head: #22262c; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
-p, li { max-width: 46rem; overflow-wrap: anywhere; }
-a { color: inherit; text-decoration-color: var(--soft); text-underline-offset: .15em; }
-.scroll { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-th { background: var(--head); font-weight: 600; }
-td.number, th.number { text-align: right; }
-figure { margin: 1rem 0; }
-figure img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-figcaption { color: var(--soft); font-size: .85rem; margin-top: .3rem; }
-.sample { border: 1px solid var(--line); border-radius: 4px; margin: .8rem 0; padding: .7rem .9rem; }
-.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .8rem 1.5rem; }
-.sample p { margin: .2rem 0 .6rem; white-space: pre-wrap; }
-ul { padding-left: 1.2rem; }
-li { margin: .3rem 0; }
-td[colspan] { color: #b3261e; white-space: normal; }
-@media (max-width: 40rem) {
-  th, td { padding: .3rem .45rem; }
-  table { font-size: .82rem; }
-  td:first-child { white-space: normal; }
-  figure img { width: 100%; }
-}
-.sample b { color: var(--soft); font-size: .85rem; font-weight: 600; }
-"""
+TEMPLATE = "report.html.jinja"
 
 
 @dataclass(frozen=True)
@@ -89,6 +65,7 @@ class Sample:
 
     prompt: str
     answers: Sequence[tuple[str, str]]
+    one_right: bool = False  # whether exactly one of two answers is right
 
 
 @dataclass(frozen=True)
@@ -123,20 +100,44 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
-    """Render the report as a self-contained HTML page with inline style and figures; all text is escaped."""
-    body = "\n".join(
-        f"<section>\n<h2>{_text(section.title)}</h2>\n{''.join(map(_html_block, section.blocks))}</section>"
-        for section in sections
+def page(title: str, sections: Sequence[Section], findings: Sequence[str] = ()) -> str:
+    """Render the report as a self-contained HTML page with inline style and figures; all text is escaped.
+
+    The page begins with room for an opening (`page_parts.with_opening`), the findings, and links to the sections.
+    """
+    import markupsafe
+
+    start = f"{OPENING}{END_OF_OPENING}\n{findings_list(findings)}{contents([section.title for section in sections])}"
+    shown = [(section, anchor(section.title), _can_be_filtered(section)) for section in sections]
+    parts = {"start": start, "style": PARTS_STYLE, "filter": FILTER}
+    safe = {name: markupsafe.Markup(text) for name, text in parts.items()}  # noqa: S704 - page_parts escapes its texts
+    return _environment().get_template(TEMPLATE).render(title=title, sections=shown, **safe)
+
+
+@cache
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("synth_assets.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
     )
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{_text(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    environment.filters |= {
+        "line": _line,
+        "answer": _answer,
+        "image": _data,
+        "kind": lambda block: type(block).__name__,
+    }
+    return environment
+
+
+def _can_be_filtered(section: Section) -> bool:
+    """Return whether some of the section's samples have one right answer, and some have not."""
+    samples = [block for block in section.blocks if isinstance(block, Sample)]
+    return any(sample.one_right for sample in samples) and not all(sample.one_right for sample in samples)
 
 
 def _markdown_block(block: Block) -> str:
@@ -157,54 +158,16 @@ def _markdown_cell(cell: Cell) -> str:
     return f"[{escaped(cell.text)}]({cell.link})" if cell.link else escaped(cell.text)
 
 
-def _html_block(block: Block) -> str:
-    if isinstance(block, str):
-        return f"<p>{_text(block)}</p>\n"
-    if isinstance(block, Figure):
-        caption = _text(block.caption)
-        narrow = f'<source media="{PHONE}" srcset="{_data(block.narrow)}">' if block.narrow else ""
-        picture = f'<picture>{narrow}<img src="{_data(block.png)}" alt="{caption}"></picture>'
-        return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
-    if isinstance(block, Points):
-        return f"<ul>\n{''.join(f'<li>{_text(sentence)}</li>' for sentence in block.sentences)}</ul>\n"
-    if isinstance(block, Sample):
-        columns = "".join(f"<div><b>{_text(label)}</b><p>{_answer(text)}</p></div>" for label, text in block.answers)
-        prompt = f"<b>prompt</b><p>{_answer(block.prompt)}</p>"
-        return f'<div class="sample">{prompt}<div class="answers">{columns}</div></div>\n'
-    return _html_table(block)
-
-
 def _data(png: bytes) -> str:
     return f"data:image/png;base64,{b64encode(png).decode()}"
 
 
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th{_side(table, name)}>{_text(name)}</th>" for name in table.head)
-    rows = []
-    for row in table.rows:
-        *cells, last = zip(table.head, row, strict=False)
-        span = f' colspan="{len(table.head) - len(cells)}"' if len(row) < len(table.head) else _side(table, last[0])
-        leading = "".join(f"<td{_side(table, name)}>{_html_cell(cell)}</td>" for name, cell in cells)
-        rows.append(f"{leading}<td{span}>{_html_cell(last[1])}</td>")
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n'
-
-
-def _side(table: Table, name: str) -> str:
-    return ' class="number"' if name in table.numbers else ""
-
-
-def _html_cell(cell: Cell) -> str:
-    text = _text(cell.text)
-    return f'<a href="{html.escape(cell.link)}">{text}</a>' if cell.link else text
-
-
-def _text(text: str) -> str:
-    """Escape a text for HTML, on one line, with control characters made visible."""
-    return html.escape(terminal_line(text, MAX_TEXT_CHARACTERS))
+def _line(text: str) -> str:
+    """Return a text on one line, with control characters made visible."""
+    return terminal_line(text, MAX_TEXT_CHARACTERS)
 
 
 def _answer(text: str) -> str:
-    """Escape a text for HTML, keeping its line breaks."""
+    """Return a text with its line breaks, with other control characters made visible."""
     lines = text[:MAX_TEXT_CHARACTERS].split("\n") if text.strip() else ["(nothing)"]
-    return "\n".join(map(_text, lines)) + ("…" if len(text) > MAX_TEXT_CHARACTERS else "")
+    return "\n".join(map(_line, lines)) + ("…" if len(text) > MAX_TEXT_CHARACTERS else "")

@@ -166,6 +166,29 @@ def efficiency_comparison(costs: Mapping[str, Mapping[str, float]], *, columns: 
     return _bars(costs, "efficiency comparison", columns)
 
 
+def scatter_map(groups: Mapping[str, Any], axes: tuple[str, str], title: str) -> "Figure":
+    """Draw points in two dimensions, a colour for each group; groups beyond the number of COLOURS share grey.
+
+    Args:
+        groups: name -> (points, 2) coordinates.
+        axes: labels of x and y.
+        title: of the panel.
+    """
+    figure, (panel,) = blank_panels(1, height=3.6)
+    names = list(groups)
+    for number, name in enumerate(names):
+        is_named = number < len(COLOURS) - (len(names) > len(COLOURS))
+        colour = COLOURS[number] if is_named else GRID
+        label = name if is_named else None
+        panel.scatter(groups[name][:, 0], groups[name][:, 1], s=6, linewidths=0, alpha=0.7, color=colour, label=label)
+    panel.set_title(title, fontsize=9)
+    panel.set_xlabel(axes[0], fontsize=8)
+    panel.set_ylabel(axes[1], fontsize=8)
+    if len(names) > 1:
+        panel.legend(fontsize=8, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), markerscale=2)
+    return figure
+
+
 def thumbnail(figure: "Figure", max_bytes: int = MAX_THUMBNAIL_BYTES) -> bytes:
     """Render a PNG of fewer than `max_bytes` bytes, at the highest resolution that fits.
 

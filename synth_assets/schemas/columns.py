@@ -30,9 +30,10 @@ COLUMNS: Mapping[str, str] = {
     "margin": "chosen minus rejected reward; null for imported pairs",
     "metric": "name of the metric",
     "model": "name of the model or of the adapter asset",
+    "note": "why the reviewer decided so",
     "pair_id": "hash of the two responses",
     "prompt": "prompt of the item",
-    "reason": "reason of the rejection: a rule, a duplicate, a benchmark item, or a recall",
+    "reason": "reason of the rejection: a rule, a duplicate, a benchmark item, a reviewer, or a recall",
     "rejected": "the worse response",
     "rejected_logprob": "summed log-probability of the worse response under the reference, in nats",
     "rejected_reward": "the reward model's score of the worse response; null for imported pairs",
@@ -52,4 +53,5 @@ COLUMNS: Mapping[str, str] = {
     "template": "the model family whose chat template was used",
     "topic": "topic whose system prompt steered the instruction; null: none",
     "top_p": "nucleus (top-p) of the sampling",
+    "verdict": "keep, reject or edit",
 }

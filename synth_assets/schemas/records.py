@@ -12,7 +12,8 @@ BASE = "base"  # name of the base model in tables and records
 class ModelRecord:
     """A model used by a stage, pinned to a revision.
 
-    `location` is a hub repository or a folder; `revision` a commit, or the hash of the folder's files.
+    `location` is a hub repository or a folder, relative to SYNTH_HOME after `home:`; `revision` a commit, or the hash
+    of the folder's files.
     """
 
     role: Literal["teacher", "base", "reward"]
@@ -24,7 +25,8 @@ class ModelRecord:
     @property
     def name(self) -> str:
         """Return the name for tables and files: the repository, or the folder's name without its path."""
-        return PurePath(self.location).name if PurePath(self.location).is_absolute() else self.location
+        is_folder = PurePath(self.location).is_absolute() or self.location.startswith("home:")
+        return PurePath(self.location).name if is_folder else self.location
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,15 @@ class LastDecision:
     asked_by: str
     at: str  # ISO 8601, UTC
     dagster_run_id: str
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who requested a decision or a move, when (ISO 8601, UTC) and in which Dagster run."""
+
+    who: str
+    when: str
+    run_id: str
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,17 @@ JUDGED = pl.Schema({**INSTRUCTIONS, "score": pl.Float64})
 REJECTED = pl.Schema({**INSTRUCTIONS, "reason": pl.String, "detail": pl.String})
 SFT_ROWS = pl.Schema({**JUDGED, "group": pl.String, "split": pl.String})
 RECALLS = pl.Schema({"row_id": pl.String, "reason": pl.String, "by": pl.String, "at": pl.String})
+REVIEWS = pl.Schema(
+    {
+        "row_id": pl.String,
+        "verdict": pl.String,  # "keep", "reject" or "edit": the last one on the row
+        "instruction": pl.String,  # new text; null: unchanged
+        "response": pl.String,
+        "note": pl.String,
+        "by": pl.String,
+        "at": pl.String,
+    }
+)
 BENCHMARK_ITEMS = pl.Schema(
     {
         "item_id": pl.String,

@@ -71,6 +71,8 @@ def compute_blocks(
     pending = sum(block.rows for block in missing)
     if pending < total:
         progress(f"{what}: {total - pending} of {total} found in the cache")
+    if len(missing) > 1:
+        progress(f"{what}: 0 of {pending}")
     meter = _Meter(what, pending, progress)
     for block in missing:
         if budget:

@@ -1,6 +1,6 @@
 """Decontamination: find rows that repeat benchmark items.
 
-The matches are a lower bound: paraphrases and translations of an item are not found.
+The matches are a lower bound: paraphrases and translations of an item are not found (see stages/filtering/semantic.py).
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Decontaminator:
         Raises:
             ValueError: there are no items, or an item has an empty prompt.
         """
-        texts = _indexed_texts(items)
+        texts = indexed_texts(items)
         words = hash_words(texts["text"].to_list())
         if not items.height or not words.counts().all():
             empty = ", ".join(texts["item_id"].filter(pl.Series(words.counts() == 0)).to_list()) or "there are no items"
@@ -145,7 +145,7 @@ def without_labels(texts: pl.Series) -> pl.Series:
     return texts.str.replace_all(LABELS, "")
 
 
-def _indexed_texts(items: pl.DataFrame) -> pl.DataFrame:
+def indexed_texts(items: pl.DataFrame) -> pl.DataFrame:
     """Return the text of each distinct item, with and without labels.
 
     Returns:

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from synth_assets.storage.blocks import REPORT_EVERY_S, Progress
 from synth_assets.training.errors import TrainingError
@@ -15,6 +15,8 @@ CURVE_KEYS = {
     "mean_token_accuracy": "token_accuracy",
     "rewards/margins": "reward_margin",
     "rewards/accuracies": "reward_accuracy",
+    "margin": "reward_margin",  # these two of the reward trainer
+    "accuracy": "reward_accuracy",
     "eval_loss": "eval_loss",
     "eval_mean_token_accuracy": "eval_token_accuracy",
     "eval_rewards/margins": "eval_reward_margin",
@@ -27,12 +29,46 @@ PROGRESS_METRICS = ("loss", "eval_loss", "reward_margin")
 MAX_OVERFLOWS_FLOAT16 = 20  # the gradient scaler starts at 2**16 and halves; overflowing steps are skipped
 
 
+class TrainingObserver(Protocol):
+    """Receiver of a training's progress. It must neither raise nor draw random numbers."""
+
+    def started(self, fingerprint: str, settings: Mapping[str, Any]) -> None:
+        """Take the fingerprint and the settings of a training that starts or resumes."""
+        ...
+
+    def logged(self, point: Mapping[str, float]) -> None:
+        """Take a point of the curve."""
+        ...
+
+
+class Unobserved:
+    """Observer that ignores everything."""
+
+    def started(self, fingerprint: str, settings: Mapping[str, Any]) -> None:
+        """Ignore the start."""
+
+    def logged(self, point: Mapping[str, float]) -> None:
+        """Ignore a point."""
+
+
+UNOBSERVED = Unobserved()
+
+
 class Curve:
     """Logged metrics of a training, one point per step and per validation."""
 
-    def __init__(self, name: str, progress: Progress, max_overflows: int = 0) -> None:
-        """Report the adapter `name` to `progress`; allow `max_overflows` consecutive steps with infinite gradients."""
-        self.name, self.progress, self.max_overflows = name, progress, max_overflows
+    def __init__(
+        self,
+        name: str,
+        progress: Progress,
+        max_overflows: int = 0,
+        observe: Callable[[Mapping[str, float]], None] = UNOBSERVED.logged,
+    ) -> None:
+        """Report the adapter `name` to `progress`, and each point to `observe`.
+
+        Allow `max_overflows` consecutive steps with infinite gradients.
+        """
+        self.name, self.progress, self.max_overflows, self.observe = name, progress, max_overflows, observe
         self.points: list[dict[str, float]] = []
         self.tokens = 0
         self.slots = 0
@@ -55,6 +91,7 @@ class Curve:
         self.validation_s += float(logs.get("eval_runtime", 0.0))
         self._check_finite(step, point)
         self.points.append({"step": float(step), "epoch": float(logs.get("epoch", 0.0))} | point)
+        self.observe(self.points[-1])
         self._report(step, steps, point)
 
     def seconds(self) -> float:

@@ -16,6 +16,7 @@ from synth_assets.training.fitting import Rows, fit
 from synth_assets.training.loop import TrainerMixin
 from synth_assets.training.preconditions import check_answers
 from synth_assets.training.specs import DpoSpec
+from synth_assets.training.trl_private import delete_reference_adapter, dpo_trainer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -86,18 +87,7 @@ def _trainer(
     options: tuple[DpoSpec, TrainingSetup],
     scratch: Path,
 ) -> "DPOTrainer":
-    from datasets import Dataset
     from trl.trainer.dpo_config import DPOConfig
-    from trl.trainer.dpo_trainer import DPOTrainer
-
-    class PairTrainer(TrainerMixin, DPOTrainer):
-        """DPO trainer for tokenised pairs with precomputed reference log-probabilities."""
-
-        def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
-            return dataset
-
-        def _precompute_ref_logps(self, dataset: Dataset, *_: object) -> Dataset:
-            return dataset
 
     model, tokenizer = adapted
     (train, validation), (spec, setup) = examples, options
@@ -112,12 +102,12 @@ def _trainer(
         max_length=None,  # encode_pairs has rejected longer pairs
         **trainer_arguments(spec, setup, validates=bool(validation)),
     )
-    trainer = PairTrainer(
+    trainer = dpo_trainer(TrainerMixin)(
         model=model,
         args=arguments,
         train_dataset=pair_table(train, reference),
         eval_dataset=pair_table(validation, reference) if validation else None,
         processing_class=tokenizer,
     )
-    model.delete_adapter("ref")  # TRL's copy for reference log-probabilities, which `reference` already contains
+    delete_reference_adapter(model)  # `reference` already contains its log-probabilities
     return trainer

@@ -11,6 +11,7 @@ from synth_assets.llm.loading import suppress_peft_warning
 from synth_assets.schemas.tier import Tier
 from synth_assets.storage.blocks import Progress
 from synth_assets.training.budget import UNLIMITED, Budget
+from synth_assets.training.callbacks import UNOBSERVED, TrainingObserver
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.preconditions import batch_rows
 from synth_assets.training.specs import OptimizationSpec
@@ -28,7 +29,8 @@ class TrainingSetup:
     """Environment of a training: adapter name, base model, tier, progress, checkpoints and budget.
 
     `base` is the base model's name in the adapter's files, `context_tokens` its context length. Without `checkpoints`
-    a training cannot be resumed. `expected_tokens_per_s` is the rate of the last comparable training.
+    a training cannot be resumed. `expected_tokens_per_s` is the rate of the last comparable training. `observer`
+    receives each point of the curve.
     """
 
     name: str
@@ -39,6 +41,7 @@ class TrainingSetup:
     checkpoints: Checkpoints | None = None
     budget: Budget = UNLIMITED
     expected_tokens_per_s: float | None = None
+    observer: TrainingObserver = UNOBSERVED
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class _Attempt:
         """Start from `checkpoint`, or from the weights in `start`, which the first attempt fills in."""
         self.spec, self.setup, self.rows, self.start, self.checkpoint = spec, setup, rows, start, checkpoint
         overflows = MAX_OVERFLOWS_FLOAT16 if setup.tier.dtype == "float16" else 0
-        curve = Curve(setup.name, setup.progress, overflows)
+        curve = Curve(setup.name, setup.progress, overflows, setup.observer.logged)
         self.session = Session(spec, curve, setup.checkpoints, setup.budget, rows.difficulty)
         self.session.events.extend(events)
         self.model: Any = None

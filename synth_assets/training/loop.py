@@ -12,6 +12,7 @@ from synth_assets.training.errors import TrainingError
 from synth_assets.training.memory import ADVICE, free_memory, is_out_of_memory
 from synth_assets.training.schedules import AdaptiveRate, warmup_steps
 from synth_assets.training.session import Session, TrainingInterruptedError
+from synth_assets.training.trl_private import TrainerHooks
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-class TrainerMixin:
+class TrainerMixin(TrainerHooks):
     """Mixin for TRL trainers. Set `session` after construction. Disables TRL's telemetry."""
 
     session: Session
-
-    def _send_telemetry(self) -> None:
-        return
 
     def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:  # noqa: ANN401
         """Create the learning-rate scheduler, which also reduces the rate when the loss stalls."""
@@ -65,12 +63,11 @@ class TrainerMixin:
         )
         return self.accelerator.prepare(loader)
 
-    def _run_epoch(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
-        """Train for an epoch; skip it if the checkpoint was written after the last step."""
+    def skips_epoch(self: Any) -> bool:
+        """Return whether the checkpoint was written after the last step; if so, stop the training."""
         if self.session.ended:
             self.control.should_training_stop = True
-            return
-        super()._run_epoch(*arguments, **named)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.session.ended
 
     def training_step(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:  # noqa: ANN401
         """Run a training step and count the positions of the batch, padding included."""
@@ -92,7 +89,8 @@ class TrainerMixin:
             self.args.per_device_eval_batch_size = batch // 2
             self.session.report(f"out of memory in validation: batch reduced from {batch} to {batch // 2} rows")
 
-    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:  # noqa: ANN401
+    def write_checkpoint(self: Any) -> None:
+        """Write adapter, optimiser, generators and session; write nothing without a checkpoint folder."""
         session: Session = self.session
         if session.checkpoints is None:
             return
@@ -117,36 +115,36 @@ class TrainerMixin:
         session.checkpoints.write(self.state.global_step, tensors, state, text)
         session.saved = time.monotonic()
 
-    def _load_from_checkpoint(self: Any, checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
+    def restore_weights(self: Any, checkpoint: Path) -> None:
+        """Restore the trained weights."""
         import torch
 
-        stored = parts.read_tensors(Path(checkpoint), "weights")
+        stored = parts.read_tensors(checkpoint, "weights")
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:
                     parameter.copy_(stored[name])
 
-    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        state = parts.read_state(Path(checkpoint))
-        moments = parts.read_tensors(Path(checkpoint), "optimizer")
+    def restore_optimizer(self: Any, checkpoint: Path) -> int:
+        """Restore the optimiser and the learning rate; return the number of tokens trained on so far."""
+        state = parts.read_state(checkpoint)
+        moments = parts.read_tensors(checkpoint, "optimizer")
         self.optimizer.load_state_dict(parts.optimizer_state(moments, state["optimizer"]))
         self.lr_scheduler.load_state_dict(
             {**state["scheduler"], "lr_lambdas": [None] * len(self.lr_scheduler.base_lrs)}
         )
         self.session.rate.restore(state["rate"])
-        self._total_train_tokens = state["curve"]["tokens"]
+        return state["curve"]["tokens"]
 
-    def _load_scaler(self: Any, checkpoint: str | None) -> None:
-        state = parts.read_state(Path(checkpoint))["scaler"] if checkpoint else None
+    def restore_scaler(self: Any, checkpoint: Path) -> None:
+        """Restore the gradient scaler of float16."""
+        state = parts.read_state(checkpoint)["scaler"]
         if state is not None:
             self.accelerator.scaler.load_state_dict(state)
 
-    def _load_rng_state(self: Any, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            folder = Path(checkpoint)
-            parts.restore_random(parts.read_tensors(folder, "random"), parts.read_state(folder)["random"])
+    def restore_random(self, checkpoint: Path) -> None:
+        """Restore the random generators."""
+        parts.restore_random(parts.read_tensors(checkpoint, "random"), parts.read_state(checkpoint)["random"])
 
 
 def restore_session(session: Session, checkpoint: Path, model: Any) -> None:  # noqa: ANN401

@@ -86,6 +86,14 @@ class Method:
         return f"{self.key}_control_adapter" if self.control else ""
 
     @property
+    def control_description(self) -> str:
+        """Return the description of the control's asset."""
+        return (
+            f"Control of the {display_name(self.adapter)} adapter: the same rows and steps without the method's "
+            "loss. Scored, never a candidate."
+        )
+
+    @property
     def code_version(self) -> str:
         """Return Dagster's code version of the method's assets."""
         return fingerprint(self.key, self.version)
@@ -99,6 +107,14 @@ class Method:
     def adapters(self) -> tuple[str, ...]:
         """Return the names of the method's adapters: the candidate, then its control."""
         return (self.adapter, self.control_adapter) if self.control else (self.adapter,)
+
+
+def reference_description(preference_round: PreferenceRound) -> str:
+    """Return the description of the reference log-probabilities of a round."""
+    return (
+        f"Log-probabilities of both responses of each pair under the {display_name(preference_round.policy)} "
+        "adapter: the reference of every DPO training.\n\nEmpty if the training of that adapter failed."
+    )
 
 
 def dpo_method(preference_round: PreferenceRound, spec: type[DpoSpec], note: str = "") -> Method:

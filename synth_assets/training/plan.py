@@ -14,6 +14,7 @@ from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.manifests import content_hash, folder_hash, read_manifest
 from synth_assets.training.adapter_store import Recipe, last_tokens_per_s
 from synth_assets.training.budget import UNLIMITED, Budget
+from synth_assets.training.callbacks import UNOBSERVED, TrainingObserver
 from synth_assets.training.checkpoints import Checkpoints
 from synth_assets.training.data import by_split
 from synth_assets.training.engine import TrainingSetup
@@ -52,7 +53,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Environment of trainings: SYNTH_HOME (`root`), adapter store, block folder, tier, progress and limits."""
+    """Environment of trainings: SYNTH_HOME (`root`), adapter store, block folder, tier, progress, limits, observer."""
 
     root: Path
     store: Path
@@ -62,10 +63,15 @@ class TrainingContext:
     budget: Budget = UNLIMITED
     limits: WorkBudget | None = None  # for steps that compute blocks
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    observer: TrainingObserver = UNOBSERVED
 
     def setup(self, name: str, base: ModelRecord) -> TrainingSetup:
         """Return the setup of one adapter's training."""
-        return TrainingSetup(name, base.name, base.context_tokens, self.tier, self.progress, budget=self.budget)
+        return TrainingSetup(
+            *(name, base.name, base.context_tokens, self.tier, self.progress),
+            budget=self.budget,
+            observer=self.observer,
+        )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from synth_assets.training.preconditions import (
     stores_inputs_first,
 )
 from synth_assets.training.specs import LoraSpec, OptimizationSpec, RejectionSamplingSpec
+from synth_assets.training.trl_private import sft_trainer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -112,10 +113,6 @@ def _trainer(
     scratch: Path,
 ) -> "SFTTrainer":
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    class ResponseTrainer(TrainerMixin, SFTTrainer):
-        """SFT trainer for rows with their own labels."""
 
     model, tokenizer = adapted
     train, validation = examples
@@ -128,7 +125,7 @@ def _trainer(
         dataset_kwargs={"skip_prepare_dataset": not packing},
         **{**common, "max_length": None, **(packed_batches(_lengths(train), spec, setup) if packing else {})},
     )
-    return ResponseTrainer(
+    return sft_trainer(TrainerMixin)(
         model=model,
         args=arguments,
         train_dataset=sft_table(train),

@@ -186,6 +186,28 @@ class RejectionSamplingSpec(OptimizationSpec):
     epochs: float = setting(1.0, "Passes over the training rows.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RewardSpec(LoraSpec):
+    """A reward model: LoRA and one linear head, trained with the Bradley-Terry loss on pairs.
+
+    The loss is that of Ouyang et al. 2022 (arXiv 2203.02155), eq. 1; they train for one epoch, because more overfit.
+    The learning rate is the default of TRL's RewardConfig.
+    """
+
+    center: float = setting(
+        0.01,
+        "Weight of the squared sum of a pair's rewards, which centres them at 0 (Eisenstein et al. 2023, arXiv "
+        "2312.09244); 0: none.",
+    )
+    learning_rate: float = setting(1e-4, "Peak learning rate of AdamW.")
+    epochs: float = setting(1.0, "Passes over the training rows.")
+
+    def __post_init__(self) -> None:
+        """Validate the settings. Raises ValueError with the field's name."""
+        super().__post_init__()
+        _not_negative(self, "center")
+
+
 AdapterSpec = LoraSpec | PromptTuningSpec | DpoSpec | RejectionSamplingSpec
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 import polars as pl
@@ -29,6 +29,19 @@ from synth_assets.training.plan import (
     plan_training,
     resolve_batch,
 )
+
+
+@dataclass(frozen=True)
+class References:
+    """REFERENCE_LOGPROBS; empty, with the reason in `failure`, if they could not be computed."""
+
+    table: pl.DataFrame
+    failure: str = ""
+
+    @property
+    def data_version(self) -> str:
+        """Data version of the table."""
+        return content_hash(self.table)
 
 
 def train_or_load_adapter(
@@ -101,8 +114,29 @@ def reference_logprobs_of(
     return read_blocks(paths, REFERENCE_LOGPROBS)
 
 
+def references_or_failure(
+    pairs: pl.DataFrame,
+    adapter: AdapterRecord,
+    base: ModelRecord,
+    context: TrainingContext,
+    load: Callable[[], LoadedBase],
+) -> References:
+    """Return the references of `reference_logprobs_of`, or an empty table with the failure of a training.
+
+    Raises:
+        ManifestError: the adapter's files do not match its manifest.
+    """
+    try:
+        return References(reference_logprobs_of(pairs, adapter, base, context, load))
+    except TrainingError as error:
+        return References(REFERENCE_LOGPROBS.to_frame(), str(error))
+
+
 def _train(plan: TrainingPlan, load: Callable[[], LoadedBase]) -> Trained:
     plan.check()
+    recipe = plan.recipe
+    facts = {"base": recipe.base, "base_revision": recipe.base_revision, "method": recipe.method}
+    plan.setup.observer.started(recipe.fingerprint(), {**asdict(plan.spec), **facts})
     return plan.method.train(load(), plan)
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import dagster as dg
 import polars as pl
@@ -9,6 +10,9 @@ import pytest
 from resources.inference import Inference
 from resources.storage import AssetStorage, SynthHome
 from resources.tracking import MlflowTracking
+from synth_assets.registry.flavour import Flavour
+from synth_assets.registry.live_training import LiveTraining
+from synth_assets.registry.retry import TrackingError
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import from_json
 from synth_assets.stages.adapters import assets
@@ -31,13 +35,22 @@ class Notebook:
         self.attached: dict[str, tuple[str, set[str]]] = {}
 
     def log_training(
-        self, record: AdapterRecord, folder: Path, curve: Sequence[Mapping[str, float]], tags: Mapping[str, str]
+        self,
+        record: AdapterRecord,
+        folder: Path,
+        curve: Sequence[Mapping[str, float]],
+        tags: Mapping[str, str],
+        flavour: Flavour,
     ) -> tuple[str, str]:
+        assert flavour.base.revision == record.base_revision
         if self.down:
             raise ConnectionError("no tracking server")
         assert curve
         self.trainings.append((record, folder, tags))
         return f"run-{record.name}", str(len(self.trainings))
+
+    def log_rows(self, run_id: str, name: str, rows: pl.DataFrame) -> None:
+        assert rows.height, (run_id, name)
 
     def attach(self, run_id: str, folder: Path, name: str) -> None:
         self.attached[run_id] = (name, {path.name for path in folder.iterdir()})
@@ -48,6 +61,14 @@ class NotebookTracking(MlflowTracking):
 
     def tracker(self, context: dg.AssetExecutionContext | None = None, **tags: str) -> Notebook:
         return NOTEBOOKS[self.ui_url]
+
+    def live_training(
+        self, context: dg.AssetExecutionContext, name: str, tags: Mapping[str, str]
+    ) -> AbstractContextManager[LiveTraining]:
+        return LiveTraining(self.unreachable, name, tags)
+
+    def unreachable(self) -> NoReturn:
+        raise TrackingError("no server")
 
     def run_url(self, run_id: str) -> str:
         return f"http://127.0.0.1/{run_id}"

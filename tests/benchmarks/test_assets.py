@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -23,8 +24,9 @@ def materialise(
 
 
 @pytest.fixture
-def instance() -> dg.DagsterInstance:
-    return dg.DagsterInstance.ephemeral()
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
 
 
 def test_a_run_may_name_its_suites_and_a_deployment_its_files(

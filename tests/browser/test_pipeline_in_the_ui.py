@@ -16,7 +16,7 @@ QUIET = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-DEPLOYMENT = Path(__file__).parents[1] / "small_deployment.py"
+DEPLOYMENT = Path(__file__).parents[1] / "support" / "small_deployment.py"
 WORKSPACE = f"load_from:\n  - python_file: {{relative_path: {DEPLOYMENT}, location_name: synth_assets}}\n"
 BATCH = "by-hand"
 FIRST_TRAINED, CHECKED = "lora_adapter", "sft_dataset"

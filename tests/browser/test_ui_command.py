@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from resources.deployment import PROJECT
+from synth_assets.cli.app import STARTING_UIS
 from synth_assets.cli.ui import DAGSTER_PORT, LOOPBACK, MLFLOW_PORT, free_port
 
 pytestmark = pytest.mark.browser
@@ -76,7 +77,7 @@ def test_a_second_command_names_the_addresses_of_the_first(start_ui: StartUi, ow
     with start_ui(own_home, folder) as ui:
         second = subprocess.run(SYNTH_UI, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
         assert second.returncode == 2
-        assert second.stdout == ""
+        assert second.stdout == f"{STARTING_UIS}\n"
         addresses = f"Dagster {ui.dagster}, MLflow {ui.mlflow}, process {ui.process.pid}"
         assert second.stderr == f"synth: the UIs are already running: {addresses}\n"
         assert ui.process.poll() is None

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -16,8 +15,7 @@ from checks.leakage import normalised, prompt_key, shared
 from checks.models import MAX_PROBES, MIN_PREFERRED_RATE, probe_pairs, reward_model_is_sane
 from checks.promotion import champion_follows_the_decision
 from synth_assets.schemas.records import ModelRecord
-
-World = Any  # the fixture of conftest.py, which cannot be imported
+from tests.support.world import World
 
 
 def texts(*instructions: str) -> pl.LazyFrame:
@@ -120,6 +118,12 @@ def test_weights_of_no_known_precision_and_no_weights_are_refused(tmp_path: Path
         read_weights(tmp_path)
 
 
+def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors is no valid safetensors file: "):
+        read_weights(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["", "../outside", "/etc"])
 def test_adapter_outside_the_home_is_refused(path: str, world: World) -> None:
     record = replace(world.data["lora_adapter"], path=path)
@@ -205,7 +209,7 @@ def test_planted_duplicate_keeps_training_from_starting(
     [verdict] = [e for e in result.get_asset_check_evaluations() if not e.passed]
     assert verdict.check_name == key.name
     assert verdict.metadata["shared_instructions"].value == 1
-    assert verdict.description == "shared instructions: 1"
+    assert (verdict.description or "").startswith("shared instructions: 1; none allowed. Materialise")
     assert trained == []
 
 

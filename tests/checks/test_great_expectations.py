@@ -47,7 +47,11 @@ def test_each_expectation_gets_its_own_result_in_order() -> None:
     ]
     assert results[0].metadata["unexpected_count"].value == 1.0
     assert results[0].metadata["unexpected_values"].value == ["2.0"]
-    assert results[0].description == "1 of 4 rows are not as expected"
+    found = "1 of 4 rows are not as expected; expected: share is at least 0 and at most 1. "
+    assert (results[0].description or "").startswith(found)
+    share = "0 of 4 rows are not as expected; expected: text is one of them."
+    assert results[3].description == share.replace("one of them", "x or y or z or  ")
+    assert "text is not blank in at least 75% of the rows." in (results[5].description or "")
     assert results[0].severity == dg.AssetCheckSeverity.ERROR
     assert results[5].severity == dg.AssetCheckSeverity.WARN
 

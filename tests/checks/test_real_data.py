@@ -1,6 +1,5 @@
-"""Each fault of the published data turns its check red, and good data passes; the same on small files of our own."""
+"""Each fault of the published data makes its check fail, and good data passes; the same on small files of our own."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from checks.generation import (
 from checks.shape import PROFILES
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, SFT_ROWS
 from synth_assets.stages.generation.imports import read_file
+from tests.support.fakes import jsonl
 
 MAGPIE, ALPACA = "magpie_llama31_first750.jsonl", "alpaca_en_first500.jsonl"
 PREFERENCES, GOOD_PREFERENCES = "preference_llama31_first300.jsonl", "dpo_en_first150.jsonl"
@@ -84,8 +84,7 @@ SOLUTION = "## Step 1: Understand the problem\nWe are asked about {}."
 
 def alpaca_file(path: Path, tasks: list[str], response: str = "It is what it is.") -> pl.LazyFrame:
     rows = [{"instruction": task, "input": "", "output": response} for task in tasks]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return read_file(path).instructions
+    return read_file(jsonl(path, *rows)).instructions
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from synth_assets.cli.batches import batches_text, removal_text, remove_batches,
 from synth_assets.cli.run import batch_name, choose_batch
 from synth_assets.cli.session import Session, open_session
 from synth_assets.orchestration.run_queue import run_slot
-from synth_assets.stages.generation.assets import MagpieConfig, raw_instructions
+from synth_assets.stages.generation.assets import raw_instructions
+from synth_assets.stages.generation.config import MagpieConfig
 
 UNUSABLE = [
     "Woche-ü",

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 from safetensors.numpy import save_file
 
 from resources import deployment
@@ -17,8 +16,11 @@ from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.cli import app
 from synth_assets.cli.ask import models_to_ask
+from synth_assets.cli.execution import JobRun
+from synth_assets.cli.playground import model_choices
 from synth_assets.cli.registry import champion_text, promote_version, roll_back, serving_line
 from synth_assets.cli.session import Session
+from synth_assets.cli.terminal import RedactingConsole
 from synth_assets.cli.trace import find_version
 from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
@@ -26,8 +28,9 @@ from synth_assets.schemas.serialization import to_json
 from synth_assets.storage.lineage import LineageError
 from synth_assets.storage.manifests import folder_hash, write_manifest
 from synth_assets.storage.retractions import Recall, add_recalls
+from tests.support.records import make_lora
 
-CONSOLE = Console(quiet=True)
+CONSOLE = RedactingConsole(quiet=True)
 BASE = ModelRecord("base", "owner/base", "r", "embedded", 512)
 
 
@@ -38,10 +41,7 @@ def adapter(home: SynthHome, number: int) -> AdapterRecord:
     folder.mkdir()
     save_file({"weight": np.full(2, number, np.float32)}, folder / "adapter_model.safetensors")
     write_manifest(folder, {})
-    record = AdapterRecord(
-        *("lora_adapter", "lora", "candidate", key, f"adapters/{key}", "m", "", "", "base", "r"),
-        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
-    )
+    record = make_lora(key)
     tracker = MlflowTracking(home=home).tracker()
     run_id, version = tracker.log_training(record, folder, [], {"batch": f"week-{number}"})
     rows = pl.DataFrame({"row_id": [f"row-{number}"], "fate": ["train"]})
@@ -105,8 +105,8 @@ def test_promote_accepts_the_same_names_as_trace(session: Session, monkeypatch: 
     point(session, "1")
     versions: list[object] = []
 
-    def refuse(_: object, __: object, config: dict[str, object], *___: object) -> bool:
-        versions.append(config["ops"]["promotion_decision"]["config"]["version"])  # pyright: ignore[reportIndexIssue]
+    def refuse(_: object, run: JobRun, __: object) -> bool:
+        versions.append(run.config["ops"]["promotion_decision"]["config"]["version"])
         return False
 
     monkeypatch.setattr("synth_assets.cli.registry.execute", refuse)
@@ -150,6 +150,17 @@ def test_an_older_champion_is_asked_beside_the_current_adapter(session: Session)
     assert session.tracker is not None
     session.tracker.remove_alias("champion")
     assert [model.title for model in models_to_ask(session, BASE)] == ["base (serves)", "lora_adapter"]
+
+
+def test_the_playground_offers_base_champion_and_every_version(session: Session) -> None:
+    point(session, "1")
+    choices = [(choice.key, choice.title) for choice in model_choices(session)]
+    assert choices == [
+        ("base", "base model"),
+        ("champion", "champion: version 1"),
+        ("2", "lora_adapter version 2"),
+        ("1", "lora_adapter version 1"),
+    ]
 
 
 def test_missing_files_of_the_champion_are_restored(session: Session) -> None:

@@ -1,6 +1,5 @@
 """`synth why`, `trace` and `recall` on handwritten tables; test_pipeline.py covers them on a whole run."""
 
-import json
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +16,8 @@ from synth_assets.schemas.tables import INSTRUCTIONS, JUDGED, PAIRS, REJECTED, R
 from synth_assets.stages.filtering.preferences import PREFIX
 from synth_assets.stages.generation.import_store import ImportRequest, find_import, import_file, read_import
 from synth_assets.storage.lineage import LineageError
+from synth_assets.storage.reviews import Review, add_review
+from tests.support.fakes import jsonl
 
 ATTACK = "\x1b[31mred\x1b[0m " + "<b>" * 200
 
@@ -78,6 +79,11 @@ def test_a_kept_row_shows_its_origin_and_datasets(session: Session) -> None:
     assert max(map(len, text.splitlines())) <= WIDTH
 
 
+def test_reviews_are_shown_with_author_and_day(session: Session) -> None:
+    add_review(session.storage.reviews(), Review("aa11", "reject", "ada", "2026-11-28T06:00:00+00:00", "wrong"))
+    assert "review    rejected by ada on 2026-11-28: wrong" in why_text(session, "aa")
+
+
 def test_a_rejected_row_shows_reason_value_and_setting(session: Session) -> None:
     text = why_text(session, "ab22")
     assert "fate      rejected: echo (content)" in text
@@ -96,10 +102,8 @@ def test_an_unknown_row_is_refused(session: Session, prefix: str, message: str) 
 
 
 def test_an_imported_row_names_its_file_and_line(session: Session, tmp_path: Path) -> None:
-    file = tmp_path / "mine.jsonl"
     rows = [{"instruction": "", "output": "x"}, {"instruction": "Name a fish.", "output": "A carp."}]
-    file.write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
-    import_file(ImportRequest(file), session.storage.imports())
+    import_file(ImportRequest(jsonl(tmp_path / "mine.jsonl", *rows)), session.storage.imports())
     stored = find_import(session.storage.imports(), "mine.jsonl")
     assert stored is not None
     imported = read_import(stored).instructions.collect()

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 
-from synth_assets.cli.run import StoppedError
+from synth_assets.cli.execution import StoppedError
 from synth_assets.cli.workers import run_each
 
 WORK: dict[str, tuple[Callable[..., object], tuple[object, ...]]] = {

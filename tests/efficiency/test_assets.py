@@ -1,6 +1,5 @@
 """Three tiny variants through Dagster on the embedded models, from stored tables to the report."""
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ import polars as pl
 import pytest
 
 from resources.inference import Hardware, Inference
-from resources.storage import SynthHome
-from resources.tracking import STUDY_EXPERIMENT, MlflowTracking
+from resources.tracking import STUDY_EXPERIMENT
 from synth_assets.cli.session import Session
 from synth_assets.cli.study import LAUNCH, current_basis, failure_reason, is_complete, outcome_of, study_text
 from synth_assets.evals.suite import item_table
@@ -22,6 +20,8 @@ from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.stages.efficiency import variants
 from synth_assets.stages.efficiency.frontier import Frontier
 from synth_assets.stages.efficiency.variants import Variant
+from tests.support import small_deployment
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
@@ -73,12 +73,6 @@ def rows() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("study")
-    program = Path(__file__).parents[1] / "small_deployment.py"
-    spec = importlib.util.spec_from_file_location("small_deployment", program)
-    assert spec is not None
-    assert spec.loader is not None
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
     tables = home / "tables"
     tables.mkdir()
     rows().write_parquet(tables / "sft_dataset.parquet")
@@ -88,9 +82,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTH_HOME", str(home))
         patch.setenv("DAGSTER_HOME", str(home / "dagster"))
-        small.write_instance_settings(home)
+        small_deployment.write_instance_settings(home)
         with dg.DagsterInstance.get() as instance:
-            yield Deployment(home, small.study_in_process(), instance)
+            yield Deployment(home, small_deployment.study_in_process(), instance)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +119,7 @@ def test_a_variant_is_trained_and_measured(deployment: Deployment, first: dg.Exe
 
 
 def test_a_variant_is_found_in_mlflow_and_is_no_version(deployment: Deployment, study: Frontier) -> None:
-    tracking = MlflowTracking(home=SynthHome(folder=str(deployment.home)))
+    tracking = tracking_of(deployment.home)
     client = tracking.tracker().client
     experiment = client.get_experiment_by_name(STUDY_EXPERIMENT)
     assert experiment is not None

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from synth_assets.stages.efficiency.assets import CELLS
+from synth_assets.stages.efficiency.config import CELLS
 from synth_assets.stages.efficiency.grid import (
     DEFAULT_VARIANTS,
     MODULES,

@@ -15,27 +15,21 @@ from synth_assets.stages.efficiency.latencies import (
     latencies,
     percentiles,
 )
+from tests.support.fakes import Echo, silent
 
 PROMPTS = ["one", "two", "three"]
 SPEC = LatencySpec(prompts=3, warm_up=2, max_tokens=7)
 
 
-class Slow:
+class Slow(Echo):
     """Takes a hundredth of a second for each answer of five tokens, and counts them."""
 
-    model, revision, engine, context_tokens = "slow", "1", "fake", 100
-
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[tuple[int, Sampling]] = []
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         return [len(message["content"]) for message in messages]
-
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        raise NotImplementedError
-
-    def encode_template(self, template: str) -> list[int]:
-        raise NotImplementedError
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
         time.sleep(0.01)
@@ -51,7 +45,7 @@ def test_percentiles_by_hand() -> None:
 def test_one_prompt_at_a_time_greedily_after_a_warm_up(tmp_path: Path) -> None:
     generator = Slow()
     timed = TimedVariant("r8-all-none-s42", "r8-all-none", "w", "fake", lambda: generator)
-    result = latencies([timed], PROMPTS, SPEC, folder=tmp_path, progress=lambda _: None, again="")
+    result = latencies([timed], PROMPTS, SPEC, folder=tmp_path, progress=silent, again="")
     assert result.schema == LATENCIES
     assert [rows for rows, _ in generator.asked] == [1] * (2 + 3)
     assert {(s.temperature, s.max_tokens) for _, s in generator.asked} == {(0.0, 7)}
@@ -66,7 +60,7 @@ def test_equal_weights_are_timed_once_under_whatever_name(tmp_path: Path) -> Non
     timed = TimedVariant("r8-all-none-s42", "r8-all-none", "w", "fake", lambda: generator)
 
     def measure(variant: TimedVariant, again: str = "") -> dict[str, object]:
-        result = latencies([variant], PROMPTS, SPEC, folder=tmp_path, progress=lambda _: None, again=again)
+        result = latencies([variant], PROMPTS, SPEC, folder=tmp_path, progress=silent, again=again)
         return result.row(0, named=True)
 
     first = measure(timed)

@@ -15,6 +15,7 @@ from synth_assets.embedded import model_path
 from synth_assets.evals import lm_eval_harness
 from synth_assets.evals.suite import Item, Suite, item_table, null_scores
 from synth_assets.evals.suites import SUITES, gsm8k
+from tests.support.fakes import jsonl
 
 pytestmark = pytest.mark.integration
 
@@ -53,10 +54,6 @@ SCIENCE = [
 ]
 
 
-def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 def write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -69,10 +66,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_csv(found / "mmlu" / "nutrition_test.csv", [("question", "a", "b", "c", "d", "answer"), *MMLU["nutrition"]])
     write_csv(found / "mmlu" / "formal_logic_test.csv", MMLU["formal_logic"])  # the published files have no header
     write_csv(found / "truthfulqa.csv", [("Question", "Correct Answers", "Incorrect Answers"), *TRUTHS])
-    write_jsonl(found / "gsm8k_test.jsonl", [{"question": q, "answer": a} for q, a in SUMS])
-    write_jsonl(found / "hellaswag_validation.jsonl", ENDINGS)
+    jsonl(found / "gsm8k_test.jsonl", *[{"question": q, "answer": a} for q, a in SUMS])
+    jsonl(found / "hellaswag_validation.jsonl", *ENDINGS)
     for name in ("arc_easy", "arc_challenge"):
-        write_jsonl(found / f"{name}_test.jsonl", SCIENCE)
+        jsonl(found / f"{name}_test.jsonl", *SCIENCE)
     return found
 
 

@@ -9,32 +9,23 @@ from synth_assets.evals.suite import item_table
 from synth_assets.evals.suites import SUITES
 from synth_assets.schemas.records import AdapterRecord
 from synth_assets.schemas.tables import ITEM_SCORES
+from tests.support.records import make_adapter
 
 SUITE = "world_instructions"
 
 
 def adapter(name: str, method: str, role: str = "candidate", parameters: int = 100, failure: str = "") -> AdapterRecord:
-    return AdapterRecord(
+    return make_adapter(
         name=name,
         method=method,
         role=role,
         fingerprint=f"fingerprint of {name}",
         path=f"adapters/{name}",
-        manifest_sha256="",
         model_version="1",
         mlflow_run_id="run",
-        base="base",
         base_revision="revision",
-        spec={},
-        data_versions={},
         trainable_parameters=parameters,
         total_parameters=1_000,
-        peak_memory_bytes=1,
-        peak_memory_kind="derived",
-        tokens_per_s=1.0,
-        seconds=1.0,
-        cost_usd=0.0,
-        final_loss=1.0,
         failure=failure,
     )
 

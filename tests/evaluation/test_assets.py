@@ -24,6 +24,7 @@ from synth_assets.stages.benchmarks.assets import benchmark_items
 from synth_assets.stages.evaluation.assets import benchmark_scores, comparison
 from synth_assets.storage.manifests import file_sha256, folder_hash, write_manifest
 from synth_assets.training.methods import ADAPTERS
+from tests.support.records import make_adapter
 
 pytestmark = pytest.mark.integration
 
@@ -60,27 +61,11 @@ class Deployment:
         self.instance = dg.DagsterInstance.ephemeral()
 
     def adapter(self, name: str) -> AdapterRecord:
-        record = AdapterRecord(
+        record = make_adapter(
             name=name,
             method=METHODS[name],
             role="control" if "control" in name else "candidate",
-            fingerprint="",
-            path="",
-            manifest_sha256="",
-            model_version="",
-            mlflow_run_id="",
-            base="base",
             base_revision=self.base.revision,
-            spec={},
-            data_versions={},
-            trainable_parameters=1,
-            total_parameters=2,
-            peak_memory_bytes=1,
-            peak_memory_kind="derived",
-            tokens_per_s=1.0,
-            seconds=1.0,
-            cost_usd=0.0,
-            final_loss=1.0,
         )
         if name not in TRAINED:
             return replace(record, failure="the loss was NaN at step 2")

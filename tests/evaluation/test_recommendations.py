@@ -6,32 +6,21 @@ import pytest
 
 from synth_assets.schemas.records import AdapterRecord, Comparison, Metric, PairedTest
 from synth_assets.stages.evaluation.recommendations import recommendations, training_peak, training_seconds
+from tests.support.records import make_adapter
 
 DECIDING = ("toy", "strict")
 
 
 def adapter(name: str, seconds: float, parameters: int, mib: float = 1.0, **facts: object) -> AdapterRecord:
-    record = AdapterRecord(
+    record = make_adapter(
         name=f"{name}_adapter",
-        method="lora",
-        role="candidate",
-        fingerprint="",
-        path="",
-        manifest_sha256="",
         model_version="1",
         mlflow_run_id="run",
-        base="base",
         base_revision="",
-        spec={},
-        data_versions={},
         trainable_parameters=parameters,
         total_parameters=10_000,
         peak_memory_bytes=int(mib * 2**20),
-        peak_memory_kind="derived",
-        tokens_per_s=1.0,
         seconds=seconds,
-        cost_usd=0.0,
-        final_loss=1.0,
     )
     return replace(record, **facts)  # pyright: ignore[reportArgumentType]
 

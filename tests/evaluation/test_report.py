@@ -129,7 +129,7 @@ def test_the_page_is_self_contained_and_texts_are_escaped(data: ReportData, tmp_
     assert "url(" not in page
     assert "@import" not in page
     assert "\x1b" not in page + text
-    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in page
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in page
     assert "<script" not in text
     assert r"\[a\](http://evil.example)" in text  # brackets that are escaped make no link
     for name in (name for name in FILES if name.endswith(".png")):

@@ -109,7 +109,7 @@ def test_the_writer_fills_both_pages_and_keeps_the_evidence(
     items = pl.read_parquet(PROJECT / ITEMS)
     items.write_parquet(tmp_path / "tables" / "benchmark_scores.parquet")
     monkeypatch.setattr(scoreboard_command, "PROJECT", tmp_path)
-    monkeypatch.setattr(scoreboard_command, "_git", lambda *arguments: "abc" if "HEAD" in arguments else "")
+    monkeypatch.setattr(scoreboard_command, "git", lambda *arguments: "abc" if "HEAD" in arguments else "")
     session: Any = FilledSession(tmp_path, replace(evidence, candidate="dpo_adapter"))
     for page in (README, RESULTS):
         (tmp_path / page).write_text(f"# Title\n\n{BEGIN}\n{END}\n\nrest\n", "utf-8")

@@ -12,14 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resources.storage import SynthHome
-from resources.tracking import MlflowTracking
-from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.storage.manifests import read_manifest
+from tests.support.tracking import tracking_of
 
 pytestmark = pytest.mark.integration
 
-PROGRAM = Path(__file__).parents[1] / "small_deployment.py"
+PROGRAM = Path(__file__).parents[1] / "support" / "small_deployment.py"
 BATCH = "b1"
 SEED = 7
 LIMIT_S = 580
@@ -69,9 +67,8 @@ class Run:
 
     def model_versions(self) -> int:
         """Return the number of model versions, which must have distinct fingerprints."""
-        client = MlflowTracking(home=SynthHome(folder=str(self.home))).tracker().client
-        versions = client.search_model_versions(f"name = '{MODEL}'")
-        assert len({version.tags["fingerprint"] for version in versions}) == len(versions)
+        versions = tracking_of(self.home).tracker().versions()
+        assert len({tags["fingerprint"] for tags in versions.values()}) == len(versions)
         return len(versions)
 
 

@@ -1,18 +1,38 @@
 """Fixtures: short rows and items in the stored schemas, and the filter with a word tokenizer."""
 
+import re
+import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from synth_assets.llm.protocols import Message
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, INSTRUCTIONS
 from synth_assets.stages.filtering.apply import FilterResult, apply_filters
-from synth_assets.stages.filtering.features import Features, TokenLimits
+from synth_assets.stages.filtering.features import Features
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.text.embeddings import Vectors, quantised
+from synth_assets.text.token_limits import TokenLimits
 
 CONTEXT_TOKENS = 4096
+
+
+class WordEmbedder:
+    """Embeds a text as the counts of its words, whatever their order; texts of more than 12 words are too long."""
+
+    name, dimensions = "words@1", 256
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        counts = np.zeros((len(texts), self.dimensions))
+        for place, text in enumerate(texts):
+            words = re.findall(r"\w+", text.lower())
+            for word in words if len(words) <= 12 else ():
+                counts[place, zlib.crc32(word.encode()) % self.dimensions] += 1
+        return quantised(counts)
 
 
 def _count_words(texts: Sequence[str]) -> list[int]:
@@ -34,6 +54,11 @@ def _items(*prompts: str) -> pl.DataFrame:
         for place, prompt in enumerate(prompts)
     ]
     return pl.DataFrame(records, schema=BENCHMARK_ITEMS)
+
+
+def fates(result: FilterResult) -> dict[str, str]:
+    """Return the fate of each row."""
+    return dict(result.fates.select("row_id", "fate").iter_rows())
 
 
 def refuses_system_turns(turns: Sequence[Message], _answer: str) -> str:
@@ -69,9 +94,15 @@ def first_reason() -> Callable[..., str]:
 def filtered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FilterResult]:
     """Return a function that filters a table; every word is a token."""
 
-    def filtered(rows: pl.DataFrame, items: pl.DataFrame | None = None, spec: FilterSpec | None = None) -> FilterResult:
+    def filtered(
+        rows: pl.DataFrame,
+        items: pl.DataFrame | None = None,
+        spec: FilterSpec | None = None,
+        **options: Any,  # noqa: ANN401 - of apply_filters
+    ) -> FilterResult:
         items = _items("An item that no row repeats.") if items is None else items
         base = TokenLimits(_count_words, CONTEXT_TOKENS, refuses_system_turns)
-        return apply_filters(rows.lazy(), items, spec or FilterSpec(), base, tmp_path_factory.mktemp("judged"))
+        folder = tmp_path_factory.mktemp("judged")
+        return apply_filters(rows.lazy(), items, spec or FilterSpec(), base, folder, **options)
 
     return filtered

@@ -10,6 +10,7 @@ from synth_assets.stages.filtering import decisions
 from synth_assets.stages.filtering.apply import FilterResult
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.storage.manifests import content_hash
+from tests.filtering.conftest import fates
 
 Rows = Callable[..., pl.DataFrame]
 Filtered = Callable[..., FilterResult]
@@ -18,10 +19,6 @@ SUBJECTS = ("Jupiter", "Paris", "iron", "whales", "Mozart", "chess", "coffee", "
 
 def fact(name: str) -> tuple[str, str]:
     return f"Tell me one fact about {name}.", f"One fact about {name} is its age."
-
-
-def fates(result: FilterResult) -> dict[str, str]:
-    return dict(result.fates.select("row_id", "fate").iter_rows())
 
 
 def test_every_row_is_kept_or_rejected_with_its_reason(filtered: Filtered, rows_of: Rows) -> None:

@@ -6,6 +6,8 @@ import yaml
 
 from synth_assets.schemas.tables import BENCHMARK_ITEMS, REJECTED, SFT_ROWS
 from synth_assets.stages.filtering.dataset_card import CardFacts, dataset_card
+from synth_assets.stages.filtering.diversity import diversity_map, measure_diversity
+from tests.filtering.conftest import WordEmbedder
 
 ITEMS = pl.DataFrame(
     [{"item_id": f"i{n}", "suite": "quiz" if n < 3 else "sums"} for n in range(4)], schema=BENCHMARK_ITEMS
@@ -78,3 +80,35 @@ def test_known_licences_are_listed() -> None:
 def test_a_dataset_without_rows_is_an_error() -> None:
     with pytest.raises(ValueError, match="the dataset has no rows"):
         dataset_card(rows(), DROPPED, ITEMS, FACTS)
+
+
+def test_with_an_embedder_the_card_has_diversity_and_paraphrases() -> None:
+    texts = ("Name a bird.", "A bird name.", "Which rivers flow through France?", "one " * 20)
+    kept = rows(*({"group": "a", "instruction": text} for text in texts))
+    diversity = measure_diversity(kept, WordEmbedder())
+    spec = {"embedder": "words@1", "semantic_item_similarity": 0.8}
+    dropped = pl.LazyFrame([{"row_id": "x1", "reason": "semantic_benchmark_item"}], schema=REJECTED)
+    card = dataset_card(kept, dropped, ITEMS, CardFacts("v1", spec, {"seed": 42}, {}, diversity))
+    for line in (
+        " 1 more were rejected because their instruction is a paraphrase of an item: a cosine of at least 0.8 by",
+        r"| semantic\_benchmark\_item | benchmarks | 1 | 20.00% |",
+        "1 are longer than the model reads",
+        # two texts alike, one of other words: distances 0, 0, 1; Vendi score as in tests/text/test_embeddings.py
+        "| all | 3 | 0.333 | 1.9 |",
+        "| first | 3 | 0.333 | 1.9 |",
+        "(embedding_map.png)",
+        "an embedding model detects most paraphrases",
+    ):
+        assert line in card
+    assert "does not detect a paraphrase" not in card
+
+
+def test_the_map_shows_the_share_of_variance() -> None:
+    kept = rows({"instruction": "one"}, {"instruction": "two"}, {"instruction": "one two", "batch": "second"})
+    diversity = measure_diversity(kept, WordEmbedder())
+    assert diversity is not None
+    assert sum(diversity.explained) == pytest.approx(1)
+    [panel] = diversity_map(diversity).axes
+    assert panel.get_title() == "PCA of 3 instruction embeddings"
+    assert panel.get_xlabel() == f"component 1 ({diversity.explained[0]:.1%} of variance)"
+    assert measure_diversity(rows({"instruction": "one"}), WordEmbedder()) is None

@@ -7,18 +7,18 @@ import pytest
 
 from synth_assets.llm.protocols import Message
 from synth_assets.schemas.tables import PAIRS, REJECTED_PAIRS, SFT_ROWS
-from synth_assets.stages.filtering.features import TokenLimits
+from synth_assets.stages.filtering.decisions import FilterOutcome
 from synth_assets.stages.filtering.preferences import (
     REJECTED_ANSWER_RULES,
     PairContext,
-    PreferenceFilterResult,
     filter_preferences,
 )
 from synth_assets.stages.filtering.rules import RULES
 from synth_assets.stages.filtering.spec import FilterSpec
+from synth_assets.text.token_limits import TokenLimits
 
 Items = Callable[..., pl.DataFrame]
-Filtered = Callable[..., PreferenceFilterResult]
+Filtered = Callable[..., FilterOutcome]
 STEM = (  # 21 words
     "why the quick brown fox jumps over a lazy dog while seven small grey cats watch from an old wooden fence"
 )
@@ -53,7 +53,7 @@ def _refusal(turns: Sequence[Message], answer: str) -> str:
 
 @pytest.fixture
 def filtered(tmp_path: Path, items_of: Items) -> Filtered:
-    def judge(*pairs: dict[str, Any], rows: pl.LazyFrame | None = None, item: str = "x y z") -> PreferenceFilterResult:
+    def judge(*pairs: dict[str, Any], rows: pl.LazyFrame | None = None, item: str = "x y z") -> FilterOutcome:
         context = PairContext(sft() if rows is None else rows, items_of(item), 0.6)
         table = pl.LazyFrame(list(pairs), schema=PAIRS)
         return filter_preferences(table, context, FilterSpec(), TokenLimits(_words, 4096, _refusal), tmp_path)
@@ -61,11 +61,11 @@ def filtered(tmp_path: Path, items_of: Items) -> Filtered:
     return judge
 
 
-def fates(result: PreferenceFilterResult) -> dict[str, str]:
+def fates(result: FilterOutcome) -> dict[str, str]:
     return dict(result.fates.iter_rows())
 
 
-def groups(result: PreferenceFilterResult) -> dict[str, str]:
+def groups(result: FilterOutcome) -> dict[str, str]:
     return dict(result.kept.select("pair_id", "group").collect().iter_rows())
 
 

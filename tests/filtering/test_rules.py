@@ -85,6 +85,8 @@ def test_good_rows_pass(first_reason: FirstReason, instruction: str, response: s
         ("talks_about_message", ASK, "There is no specific number given in the problem, so I assume one."),
         ("refuses_harmless_task", ASK, "I'm sorry, but I cannot help with that."),
         ("refuses_harmless_task", ASK, "As an AI language model, I do not have access to planets."),
+        ("refuses_harmless_task", ASK, "I'm sorry for the confusion. However, I can guide you."),
+        ("refuses_harmless_task", ASK, "While I'm an AI, I'm unable to do that. Instead, ask a friend."),
         ("trivial_answer", ASK, "Sure!"),
         ("trivial_answer", "Write a short story about a fox.", "The fox."),
         ("states_no_task", "The length of the rectangle is three times its width, and its area is 48 cm.", ANSWER),

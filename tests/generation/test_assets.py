@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ import pytest
 from resources.hardware import Hardware
 from resources.inference import Inference
 from resources.storage import AssetStorage, SynthHome
-from synth_assets.llm.protocols import Completion, Message, Sampling, TextGenerator
+from synth_assets.llm.protocols import TextGenerator
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
 from synth_assets.stages.generation.assets import imports, raw_instructions
 from synth_assets.storage.manifests import content_hash
+from tests.support.fakes import Echo
 
 BATCH = "2026-W47"
 RECORD = ModelRecord("teacher", "embedded:teacher", "r1", "embedded", 256)
@@ -22,29 +23,11 @@ ROWS = {"instruction": "Add 1 and 2.", "response": "3"}
 PAIR = {"prompt": "Add 1 and 2.", "chosen": "3", "rejected": "4"}
 
 
-class Echo:
-    """A teacher that says its seed, with HTML and ANSI codes around it."""
-
-    model, revision, engine, context_tokens = "echo", "r1", "fake 1", 256
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return [1]
-
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        return self.encode_chat(messages)
-
-    def encode_template(self, template: str) -> list[int]:
-        return [2]
-
-    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
-        return [Completion(f"<img src=x>\x1b[31m{seed}", "stop", 1, 2) for seed in seeds]
-
-
 class EchoInference(Inference):
-    """The inference resource with the echo in place of a model."""
+    """The inference resource with an echo of HTML and ANSI codes in place of a model."""
 
     def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
-        return Echo()
+        return Echo("<img src=x>\x1b[31m")
 
 
 @dg.asset

@@ -16,6 +16,7 @@ from synth_assets.llm.protocols import Completion, Message, Sampling
 from synth_assets.stages.generation.magpie import generate
 from synth_assets.stages.generation.seeds import row_seed
 from synth_assets.stages.generation.spec import MagpieSpec, topic_of, turns_of
+from tests.support.fakes import silent
 
 TOPICS = {"mathematics": "You help with mathematics.", "plain": "", "rare": "You help with birds."}
 SPEC = MagpieSpec(
@@ -63,10 +64,6 @@ class Teacher:
         empty = sampling.max_tokens == 8 and drawn[0] in "01"
         reason = "length" if drawn[1] in "012" else "stop"
         return Completion("" if empty else f" {drawn[:6]}\n", reason, len(prompt), 0 if empty else 6)
-
-
-def silent(_: str) -> None:
-    return None
 
 
 def make(teacher: Teacher, folder: Path, spec: MagpieSpec = SPEC, family: str = "llama3") -> pl.DataFrame:

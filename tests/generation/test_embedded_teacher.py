@@ -8,12 +8,9 @@ from resources.hardware import Hardware
 from resources.inference import Inference
 from synth_assets.stages.generation.magpie import generate
 from synth_assets.stages.generation.spec import MagpieSpec
+from tests.support.fakes import silent
 
 SPEC = MagpieSpec(samples=100, max_instruction_tokens=48, max_response_tokens=48)
-
-
-def silent(_: str) -> None:
-    return None
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from synth_assets.record_files.records import RecordFileError
 from synth_assets.stages.generation.import_report import report_lines
 from synth_assets.stages.generation.imports import Imported, ImportOptions, read_file
 from synth_assets.stages.generation.reasons import REASONS, REPAIRS
+from tests.support.fakes import jsonl
 
 SYSTEM = {"role": "system", "content": "Be short."}
 ASK, GREEN, BLUE = (
@@ -32,9 +33,7 @@ Q, A = "Colour of grass?", "Green."
 
 
 def read(tmp_path: Path, *rows: dict[str, Any], **options: Any) -> Imported:  # noqa: ANN401
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return read_file(path, ImportOptions(**options))
+    return read_file(jsonl(tmp_path / "rows.jsonl", *rows), ImportOptions(**options))
 
 
 def said(row: dict[str, Any], *answers: str) -> tuple[Any, ...]:

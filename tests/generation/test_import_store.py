@@ -23,15 +23,10 @@ from synth_assets.stages.generation.import_store import (
     stored_imports,
 )
 from synth_assets.stages.generation.imports import ImportOptions
+from tests.support.fakes import jsonl
 
 ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
 OWN = ImportOptions(columns={"instruction": "frage", "response": "antwort"})
-
-
-def jsonl(path: Path, *rows: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
 
 
 def names(folder: Path) -> list[str]:

@@ -10,11 +10,7 @@ from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
 from synth_assets.stages.generation import imports
 from synth_assets.stages.generation.import_report import MAX_LINES
 from synth_assets.stages.generation.imports import ImportOptions, read_file
-
-
-def jsonl(path: Path, *rows: object) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
+from tests.support.fakes import jsonl
 
 
 def qa(path: Path) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from synth_assets.schemas.tables import INSTRUCTIONS
 from synth_assets.stages.generation.magpie import generate
 from synth_assets.stages.generation.seeds import row_seed
 from synth_assets.stages.generation.spec import MagpieSpec
+from tests.support.fakes import silent
 
 SPEC = MagpieSpec(samples=100, max_instruction_tokens=8, max_response_tokens=9)
 
@@ -62,10 +63,6 @@ class Teacher:
 @pytest.fixture
 def teacher() -> Teacher:
     return Teacher()
-
-
-def silent(_: str) -> None:
-    return None
 
 
 def make(teacher: Teacher, folder: Path, spec: MagpieSpec = SPEC, batch: str = "first") -> pl.DataFrame:
@@ -203,7 +200,7 @@ def test_headings_are_banned_where_they_are_one_token(teacher: Teacher, tmp_path
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("samples", 0), ("max_response_tokens", 0), ("temperature", -0.1), ("response_temperature", 2.1), ("top_p", 0.0)],
+    [("samples", -1), ("max_response_tokens", 0), ("temperature", -0.1), ("response_temperature", 2.1), ("top_p", 0.0)],
 )
 def test_a_spec_that_cannot_work_names_its_field(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"MagpieSpec.{name}"):
@@ -268,3 +265,9 @@ def test_new_tokens_count_replaced_responses(teacher: Teacher, tmp_path: Path) -
     assert once.new_tokens == rows["instruction_tokens"].sum() + rows["response_tokens"].sum()
     kept = thrice.rows.collect()
     assert thrice.new_tokens > kept["instruction_tokens"].sum() + kept["response_tokens"].sum()
+
+
+def test_a_batch_of_no_rows_asks_the_teacher_nothing(teacher: Teacher, tmp_path: Path) -> None:
+    generated = generate(teacher, replace(SPEC, samples=0), "first", "llama3", tmp_path, silent)
+    assert (generated.rows.collect().height, generated.new_tokens, teacher.asked) == (0, 0, [])
+    assert generated.rows.collect_schema() == INSTRUCTIONS

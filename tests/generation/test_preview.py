@@ -5,6 +5,7 @@ import pytest
 
 from synth_assets.cli.preview import Preview, make_preview, preview_text
 from synth_assets.cli.session import Session, open_session
+from tests.support.fakes import silent
 
 SETTINGS = ("raw_instructions.max_instruction_tokens=48", "raw_instructions.max_response_tokens=48")
 
@@ -12,10 +13,6 @@ SETTINGS = ("raw_instructions.max_instruction_tokens=48", "raw_instructions.max_
 @pytest.fixture
 def session(own_home: Path) -> Session:
     return open_session("cpu")
-
-
-def silent(_: str) -> None:
-    return None
 
 
 @pytest.fixture

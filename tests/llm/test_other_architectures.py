@@ -26,6 +26,7 @@ from synth_assets.training.engine import TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
+from tests.support.fakes import silent
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +64,7 @@ def trained(folder: Path, rows: pl.DataFrame, adapter: Path) -> tuple[Inference,
     inference = Inference(hardware=own)
     base = inference.resolve("base")
     spec = replace(own.spec(LoraSpec()), learning_rate=0.1, scored_rows=2, **ONE_STEP)
-    setup = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), lambda _: None)
+    setup = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), silent)
     result = train_lora(inference.load_base(base), rows, spec, setup)
     adapter.mkdir()
     result.save(adapter)
@@ -133,7 +134,7 @@ def test_a_trained_base_ends_its_answers(kind: str, tiny_models: Mapping[str, Pa
     inference = Inference(hardware=own)
     base = inference.resolve("base")
     spec = replace(own.spec(LoraSpec()), learning_rate=0.02, epochs=20.0, rank=16, alpha=32, batch_size=8)
-    setup = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), lambda _: None)
+    setup = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), silent)
     result = train_lora(inference.load_base(base), rows, spec, setup)
     (tmp_path / "adapter").mkdir()
     result.save(tmp_path / "adapter")
@@ -187,6 +188,6 @@ def test_modules_that_the_base_lacks_are_named(
 ) -> None:
     own = Hardware(tier="cpu", base=str(tiny_models["gpt2"]))
     base = Inference(hardware=own).resolve("base")
-    setup = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), lambda _: None)
+    setup = TrainingSetup("lora_adapter", base.name, base.context_tokens, own.limits(), silent)
     with pytest.raises(TrainingError, match=r"q_proj match no layer; the model has c_attn, c_fc, c_proj, lm_head"):
         train_lora(Inference(hardware=own).load_base(base), rows, LoraSpec(target_modules=["q_proj"]), setup)

@@ -25,7 +25,7 @@ from synth_assets.orchestration.run_queue import (
 
 pytestmark = pytest.mark.integration
 
-BACKFILLED = Path(__file__).parents[1] / "backfilled.py"
+BACKFILLED = Path(__file__).parents[1] / "support" / "backfilled.py"
 
 
 def test_a_backfill_of_two_batches_materialises_both_and_trains_once(own_home: Path) -> None:

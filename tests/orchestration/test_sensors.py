@@ -1,14 +1,8 @@
 """Schedule and sensors without a daemon: run requests, run keys, notices and their default status."""
 
-import contextlib
-import json
-import socket
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -21,48 +15,19 @@ from resources.dagster_private import SensorExecutionData
 from resources.hardware import Hardware
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
-from resources.webhook import Notice, Webhook, WebhookError
+from resources.webhook import Webhook
 from synth_assets.cli.run import run_tags
 from synth_assets.definitions import build_definitions, deployment_resources
 from synth_assets.orchestration import outbox, sensors
-from synth_assets.schemas.records import AdapterRecord
 from synth_assets.stages.promotion.candidates import CHAMPION
+from tests.support.fakes import Clock
+from tests.support.records import make_lora
+from tests.support.webhook import Service
 
 pytestmark = pytest.mark.integration
 
+
 CPU = Hardware(tier="cpu")
-
-
-class Service:
-    """An HTTP server that records the requests and responds with `status`, which a test may change."""
-
-    def __init__(self, status: int) -> None:
-        outer = self
-        self.status = status
-        self.received: list[dict[str, object]] = []
-        self.keys: list[str | None] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                outer.keys.append(self.headers["Idempotency-Key"])
-                self.send_response(outer.status)
-                if 300 <= outer.status < 400:
-                    self.send_header("Location", f"http://127.0.0.1:{outer.server.server_port}/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.webhook = Webhook(url=f"http://127.0.0.1:{self.server.server_port}/hook")
-
-    def __enter__(self) -> "Service":
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -179,11 +144,7 @@ def test_each_set_of_imported_files_gives_one_run(
 def registered(tracking: MlflowTracking, folder: Path) -> str:
     folder.mkdir()
     save_file({"weight": np.ones(2, np.float32)}, folder / "adapter_model.safetensors")
-    record = AdapterRecord(
-        *("lora_adapter", "lora", "candidate", "f1", "adapters/f1", "m", "", "", "base", "r"),
-        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
-    )
-    return tracking.tracker().log_training(record, folder, [{"step": 1, "loss": 2.0}], {})[1]
+    return tracking.tracker().log_training(make_lora(), folder, [{"step": 1, "loss": 2.0}], {})[1]
 
 
 def tick(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, **resources: object) -> SensorExecutionData:
@@ -233,19 +194,9 @@ def fail_run(instance: dg.DagsterInstance) -> str:
     return job.execute_in_process(instance=instance, raise_on_error=False, tags={"batch": "b1"}).run_id
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+    clock = Clock(time.time())
     monkeypatch.setattr(outbox.deliver, "__defaults__", (clock,))
     return clock
 
@@ -392,98 +343,9 @@ def test_without_a_webhook_no_notice_is_sent(instance: dg.DagsterInstance) -> No
         assert ticks() == "no new event"
 
 
-def test_a_notice_is_escaped_and_redacted() -> None:
-    reason = (
-        "<!channel> <http://evil.example|click> [a](http://evil.example) @here \x1b[31m\nat https://hunter2@h.example"
-    )
-    notice = outbox.make_notice("id", reason, {"reason": reason})
-    assert notice.text == (
-        "&lt;!channel&gt; &lt;http://evil.example|click&gt; [a] (http://evil.example) @\u200bhere "
-        "&lt;U+001B&gt;[31m⏎at https://***@h.example"
-    )
-    assert "hunter2" not in str(notice.facts)
-    assert "\x1b" not in str(notice.facts)
-
-
-NOTICE = Notice("id", "text")
-
-
-def test_a_webhook_that_is_down_or_refuses_is_an_error_that_says_so() -> None:
-    with Service(503) as service, pytest.raises(WebhookError, match=r"did not accept the notice: status 503"):
-        service.webhook.send(NOTICE)
-    with pytest.raises(WebhookError, match="did not accept the notice"):
-        service.webhook.send(NOTICE)  # the server is gone
-    with Service(307) as service:
-        with pytest.raises(WebhookError, match=r"redirect \(307\)"):
-            service.webhook.send(NOTICE)
-        assert len(service.received) == 1
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "file:///etc/hunter2",
-        "hooks.example/services/hunter2",
-        "https:/hooks.example/hunter2",
-        "https://hooks.example:hunter2/",
-        "https://hooks.example/hunter2\n",
-        "https://[hunter2/",
-        "https:///hunter2",
-        "hunter2",
-    ],
-)
-def test_an_invalid_address_is_reported_without_its_secret(address: str) -> None:
-    with pytest.raises(ValueError, match="SYNTH_WEBHOOK_URL must be") as refused:
-        Webhook(url=address).send(NOTICE)
-    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
-
-
 def test_webhook_failures_show_only_the_server(instance: dg.DagsterInstance) -> None:
     ticks = Ticks(sensors.decision_notice, instance, Webhook(url="http://bob:hunter2@127.0.0.1:9/hunter2?hunter2#x"))
     decide(instance)
     message = ticks()
     assert "the webhook at http://127.0.0.1:9 did not accept" in message
     assert "hunter2" not in message + str(ticks.cursor)
-
-
-def drip(listener: socket.socket, seconds: float) -> None:
-    """Respond to one request with a header every 0.2 s."""
-    connection, _ = listener.accept()
-    connection.recv(65_536)
-    with contextlib.suppress(OSError):
-        connection.sendall(b"HTTP/1.1 200 OK\r\n")
-        for number in range(int(seconds / 0.2)):
-            connection.sendall(f"X-Drip-{number}: x\r\n".encode())
-            time.sleep(0.2)
-    connection.close()
-
-
-def test_a_slow_response_times_out_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resources.webhook.DEADLINE_S", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=drip, args=(listener, 5.0))
-        server.start()
-        start = time.monotonic()
-        with pytest.raises(WebhookError, match="did not answer within 1 s"):
-            Webhook(url=f"http://127.0.0.1:{listener.getsockname()[1]}/").send(NOTICE)
-        assert 0.9 < time.monotonic() - start < 3.0
-        server.join()
-
-
-def test_the_body_of_a_response_is_not_read() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def flood() -> None:
-            connection, _ = listener.accept()
-            connection.recv(65_536)
-            with contextlib.suppress(OSError):
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-                while True:
-                    connection.sendall(b"x" * 65_536)
-            connection.close()
-
-        server = threading.Thread(target=flood)
-        server.start()
-        Webhook(url=f"http://127.0.0.1:{listener.getsockname()[1]}/").send(NOTICE)
-        server.join(5)
-        assert not server.is_alive()

@@ -1,71 +1,25 @@
-from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import polars as pl
 import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.reward import RewardModels
 from resources.storage import AssetStorage, SynthHome
-from synth_assets.llm.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
+from synth_assets.llm.protocols import TextGenerator
 from synth_assets.schemas.records import ModelRecord
-from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
+from synth_assets.schemas.tables import CANDIDATES, PAIRS
 from synth_assets.stages.preference.assets import preference_pairs, response_candidates
 from synth_assets.storage.manifests import content_hash
-from synth_assets.storage.retractions import Recall, add_recalls, recalls_in_force
-
-ROWS = 20
-
-
-class Echo:
-    """A teacher that says its seed."""
-
-    model, revision, engine, context_tokens = "echo", "r1", "fake 1", 256
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return [1]
-
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        return self.encode_chat(messages)
-
-    def encode_template(self, template: str) -> list[int]:
-        return [2]
-
-    def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
-        return [Completion(f"<b>{seed}", "stop", 1, 2) for seed in seeds]
-
-
-class LastDigit:
-    """The reward is the last digit of the response."""
-
-    model, revision = "digit", "r1"
-
-    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        return np.array([float(response[-1]) for _, response in pairs])
-
-
-class NoReward(LastDigit):
-    """A reward model that overflowed."""
-
-    revision = "broken"
-
-    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        return np.full(len(pairs), np.nan)
+from synth_assets.storage.retractions import Recall, add_recalls
+from tests.support.fakes import DigitRewards, Echo
+from tests.support.preference import ROWS, base_model, recalled_rows, reward_model, sft_dataset
 
 
 class EchoInference(Inference):
     def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
-        return Echo()
-
-
-class DigitRewards(RewardModels):
-    broken: bool = False
-
-    def load(self, record: ModelRecord) -> RewardModel:
-        return NoReward() if self.broken else LastDigit()
+        return Echo("<b>")
 
 
 @dg.asset
@@ -74,34 +28,9 @@ def teacher_model() -> ModelRecord:
 
 
 @dg.asset
-def reward_model() -> ModelRecord:
-    return ModelRecord("reward", "embedded:reward", "r1", "llama", 256)
-
-
-@dg.asset
-def base_model() -> ModelRecord:
-    return ModelRecord("base", "embedded:base", "r1", "llama", 256)
-
-
-@dg.asset
-def sft_dataset() -> pl.LazyFrame:
-    splits = ["train"] * ROWS + ["validation"] * 5
-    rows = [
-        {"row_id": f"r{n}", "group": f"g{n}", "instruction": f"q{n}", "response": "x", "split": split, "history": []}
-        for n, split in enumerate(splits)
-    ]
-    return pl.LazyFrame(rows, schema=SFT_ROWS)
-
-
-@dg.asset
 def filtered_preferences() -> pl.LazyFrame:
     row = dict.fromkeys(PAIRS.names()) | {"pair_id": "i", "row_id": "i", "group": "import-i", "source": "mine.jsonl"}
     return pl.LazyFrame([row | {"history": [], "instruction": "own", "chosen": "3", "rejected": "4"}], schema=PAIRS)
-
-
-@dg.asset
-def recalled_rows(home: SynthHome) -> pl.DataFrame:
-    return recalls_in_force(home.recalls())
 
 
 @pytest.fixture

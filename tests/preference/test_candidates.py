@@ -17,6 +17,7 @@ from synth_assets.stages.preference.candidates import (
     sample_candidates,
     score_candidates,
 )
+from tests.support.fakes import silent
 
 SPEC = CandidateSpec(temperatures=(0.6, 1.2), max_response_tokens=9)
 
@@ -66,10 +67,6 @@ class Judge:
         self.pairs_scored += len(pairs)
         self.histories += histories
         return np.array([np.nan if "nan" in asked else len(said) for asked, said in pairs], dtype=np.float64)
-
-
-def silent(_: str) -> None:
-    return None
 
 
 def sft(*instructions: str, split: str = "train", history: Sequence[dict[str, str]] = ()) -> pl.DataFrame:

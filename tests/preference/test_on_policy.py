@@ -5,107 +5,45 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import polars as pl
 import pytest
 
 from resources.hardware import Hardware
 from resources.inference import Inference
-from resources.reward import RewardModels
 from resources.storage import AssetStorage, SynthHome
-from synth_assets.llm.protocols import Completion, Message, RewardModel, Sampling, TextGenerator
+from synth_assets.llm.protocols import Completion, Sampling, TextGenerator
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
-from synth_assets.schemas.tables import CANDIDATES, PAIRS, SFT_ROWS
+from synth_assets.schemas.tables import CANDIDATES, PAIRS
 from synth_assets.stages.preference.assets import PREFERENCE_ROUND_ASSETS
 from synth_assets.storage.manifests import ManifestError, write_manifest
-from synth_assets.storage.retractions import Recall, add_recalls, recalls_in_force
+from synth_assets.storage.retractions import Recall, add_recalls
+from tests.support.fakes import DigitRewards, Echo
+from tests.support.preference import ROWS, base_model, recalled_rows, reward_model, sft_dataset
+from tests.support.records import make_adapter
 
-ROWS = 20
 KEY = "a" * 16
-POLICY = AdapterRecord(
-    name="lora_adapter",
-    method="lora",
-    role="candidate",
+POLICY = make_adapter(
     fingerprint=KEY,
     path=f"adapters/{KEY}",
-    manifest_sha256="",
     model_version="1",
     mlflow_run_id="run",
     base="embedded:base",
     base_revision="r1",
-    spec={},
-    data_versions={},
-    trainable_parameters=1,
-    total_parameters=2,
-    peak_memory_bytes=1,
-    peak_memory_kind="derived",
-    tokens_per_s=1.0,
-    seconds=1.0,
-    cost_usd=0.0,
-    final_loss=1.0,
 )
 
 
-class Speaker:
-    """An adapter on its base, which says its seed."""
-
-    engine, revision, context_tokens = "fake 1", "r1", 256
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return [1]
-
-    def encode_user_turn(self, messages: Sequence[Message]) -> list[int]:
-        return self.encode_chat(messages)
-
-    def encode_template(self, template: str) -> list[int]:
-        return [2]
+class Speaker(Echo):
+    """An adapter on its base, which answers with its seed."""
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: Sampling) -> list[Completion]:
         assert sampling.temperature == 1.0, "a policy speaks as it is"
-        return [Completion(str(seed), "stop", 1, 2) for seed in seeds]
+        return super().generate(prompts, seeds, sampling)
 
 
 class SpeakerInference(Inference):
     def load_generator(self, model: ModelRecord, adapter: Path | None = None) -> TextGenerator:
         assert adapter is not None
-        return Speaker(f"{model.name}+{adapter.name}")
-
-
-class LastDigit:
-    """The reward is the last digit of the response."""
-
-    model, revision = "digit", "r1"
-
-    def score(self, pairs: Sequence[tuple[str, str]], histories: Sequence[Sequence[Message]] = ()) -> np.ndarray:
-        return np.array([float(response[-1]) for _, response in pairs])
-
-
-class DigitRewards(RewardModels):
-    def load(self, record: ModelRecord) -> RewardModel:
-        return LastDigit()
-
-
-@dg.asset
-def base_model() -> ModelRecord:
-    return ModelRecord("base", "embedded:base", "r1", "llama", 256)
-
-
-@dg.asset
-def reward_model() -> ModelRecord:
-    return ModelRecord("reward", "embedded:reward", "r1", "llama", 256)
-
-
-@dg.asset
-def sft_dataset() -> pl.LazyFrame:
-    splits = ["train"] * ROWS + ["validation"] * 5
-    rows = [
-        {"row_id": f"r{n}", "group": f"g{n}", "instruction": f"q{n}", "response": "x", "split": split, "history": []}
-        for n, split in enumerate(splits)
-    ]
-    return pl.LazyFrame(rows, schema=SFT_ROWS)
+        return Speaker(model=f"{model.name}+{adapter.name}")
 
 
 @dg.asset
@@ -118,11 +56,6 @@ def response_candidates() -> pl.LazyFrame:
         for n in range(ROWS)
     ]
     return pl.LazyFrame(rows, schema=CANDIDATES)
-
-
-@dg.asset
-def recalled_rows(home: SynthHome) -> pl.DataFrame:
-    return recalls_in_force(home.recalls())
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 
 from synth_assets.schemas.tables import CANDIDATES, PAIRS
 from synth_assets.stages.preference.pairs import (
-    ContextWindow,
     PairSpec,
     build_pairs,
     length_bias,
     non_empty_pairs,
     reasons_text,
 )
+from synth_assets.text.token_limits import TokenLimits
 
 SPEC = PairSpec(margin=0.5, validation_share=0.0)
 NO_IMPORTS = pl.DataFrame(schema=PAIRS)
@@ -183,7 +183,7 @@ def test_an_invalid_spec_names_its_field(field: str, value: object) -> None:
 
 
 def test_a_pair_that_the_chat_template_refuses_is_dropped_and_counted() -> None:
-    room = ContextWindow(lambda texts: [1] * len(texts), 4096, lambda _, answer: "no markup" * ("<b>" in answer))
+    room = TokenLimits(lambda texts: [1] * len(texts), 4096, lambda _, answer: "no markup" * ("<b>" in answer))
     rows = imported(brought("Say hello.", "hello", "no", number=1), brought("Say hi.", "hi", "<b>no</b>", number=2))
     built = build_pairs(table(), rows, SPEC, room)
     assert built.pairs["chosen"].to_list() == ["hello"]
@@ -191,7 +191,7 @@ def test_a_pair_that_the_chat_template_refuses_is_dropped_and_counted() -> None:
 
 
 def test_a_pair_longer_than_the_context_is_dropped_and_counted() -> None:
-    words = ContextWindow(lambda texts: [len(text.split()) for text in texts], context_tokens=10)
+    words = TokenLimits(lambda texts: [len(text.split()) for text in texts], context_tokens=10)
     # 3 words asked, 2 kept for the template: 5 are left for a response
     spec = replace(SPEC, template_tokens=2)
     fits, too_long = "one two three four five", "one two three four five six"

@@ -5,8 +5,9 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from synth_assets.schemas.records import AdapterRecord, Clause, Decision, RecordedDecision
+from synth_assets.schemas.records import Clause, Decision, RecordedDecision
 from synth_assets.stages.promotion.model_card import attached_scores, model_card
+from tests.support.records import make_adapter
 
 FACTS = {"value": 0.625, "n": 80, "ci_low": 0.516, "ci_high": 0.723, "interval": "wilson 0.95", "run_id": "0123456789"}
 TAGS = {
@@ -15,10 +16,7 @@ TAGS = {
     "score.world_instructions.validation.strict": json.dumps({**FACTS, "value": 0.7}),
     "score.world_instructions.sealed.strict": json.dumps({**FACTS, "value": 0.5}),
 }
-RECORD = AdapterRecord(
-    name="lora_adapter",
-    method="lora",
-    role="candidate",
+RECORD = make_adapter(
     fingerprint="f" * 16,
     path="adapters/f",
     manifest_sha256="0" * 64,
@@ -31,10 +29,8 @@ RECORD = AdapterRecord(
     trainable_parameters=1_000,
     total_parameters=1_000_000,
     peak_memory_bytes=2**20,
-    peak_memory_kind="derived",
     tokens_per_s=1_234.0,
     seconds=12.0,
-    cost_usd=0.0,
     final_loss=0.5,
 )
 DECISION = Decision(

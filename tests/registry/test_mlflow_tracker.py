@@ -1,9 +1,7 @@
 """Runs, versions, scores and aliases in a real MLflow database; its failures injected for real."""
 
-import json
 import multiprocessing
 import os
-import re
 import signal
 import sqlite3
 import sys
@@ -14,84 +12,21 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
-from safetensors.numpy import save_file
 
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
 from synth_assets.registry import retry
-from synth_assets.registry.metric_verification import verify_metric
 from synth_assets.registry.mlflow_tracker import MODEL, MlflowTracker
 from synth_assets.registry.model_versions import model_version, model_versions
 from synth_assets.registry.retry import TrackingError
-from synth_assets.schemas.records import AdapterRecord, Metric
+from synth_assets.registry.version_tags import SHOWN_TAGS
+from synth_assets.schemas.records import AdapterRecord
 from synth_assets.schemas.serialization import fingerprint
-from synth_assets.schemas.tables import ITEM_SCORES
-from synth_assets.stats.intervals import estimate
 from synth_assets.storage.lineage import LineageError
-from synth_assets.storage.manifests import content_hash
+from tests.support.tracking import CURVE, TAGS, adapter, register, tracking_of
 
 pytestmark = pytest.mark.integration
-
-CURVE = [{"step": 1, "loss": 2.0, "learning_rate": 1e-4}, {"step": 2, "loss": 1.5, "learning_rate": 5e-5}]
-TAGS = {"tier": "cpu", "batch": "2026-W47", "dagster.run_id": "run-1"}
-
-
-def adapter(folder: Path, name: str = "lora_adapter", weight: float = 1.0) -> AdapterRecord:
-    """A record and a complete little adapter in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({"weight": np.full((2, 2), weight, np.float32)}, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "base"}))
-    return AdapterRecord(
-        name=name,
-        method="lora",
-        role="candidate",
-        fingerprint=fingerprint(name, weight),
-        path=f"adapters/{folder.name}",
-        manifest_sha256="m",
-        model_version="",
-        mlflow_run_id="",
-        base="base",
-        base_revision="r1",
-        spec={"rank": 8, "learning_rate": 2e-4},
-        data_versions={"sft_dataset": "abc", "raw_instructions[2026-W47]": "def"},
-        trainable_parameters=10,
-        total_parameters=100,
-        peak_memory_bytes=1000,
-        peak_memory_kind="derived",
-        tokens_per_s=12.5,
-        seconds=3.0,
-        cost_usd=0.0,
-        final_loss=1.5,
-    )
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An initialised database; making one takes seconds, copying it none."""
-    folder = tmp_path_factory.mktemp("database")
-    resource(folder).initialise()
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def home(tmp_path: Path, database: Path) -> Path:
-    folder = tmp_path / "home"
-    folder.mkdir()
-    copy = sqlite3.connect(folder / "mlflow.db")
-    original = sqlite3.connect(database)
-    original.backup(copy)
-    copy.execute("UPDATE experiments SET artifact_location = ?", [(folder / "mlartifacts").as_uri()])
-    copy.commit()
-    copy.close()
-    original.close()
-    return folder
-
-
-def resource(home: Path) -> MlflowTracking:
-    return MlflowTracking(home=SynthHome(folder=str(home)))
 
 
 def versions(tracker: MlflowTracker) -> list[str]:
@@ -100,7 +35,7 @@ def versions(tracker: MlflowTracker) -> list[str]:
 
 
 def test_training_creates_a_run_and_a_version(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker(tier="cpu")
+    tracker = tracking_of(home).tracker(tier="cpu")
     record = adapter(tmp_path / "a")
     run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
     run = tracker.client.get_run(run_id)
@@ -110,6 +45,7 @@ def test_training_creates_a_run_and_a_version(home: Path, tmp_path: Path) -> Non
     assert [(m.step, m.value) for m in tracker.client.get_metric_history(run_id, "loss")] == [(1, 2.0), (2, 1.5)]
     assert run.data.metrics["system/process_memory_megabytes"] > 1
     assert {d.dataset.name: d.dataset.digest for d in run.inputs.dataset_inputs} == dict(record.data_versions)
+    assert set(tracker.registered(version).tags) == {"asset", "role", "batch"}, "the rest is on the logged model"
     tags = tracker.version_tags(version)
     assert {"tier", "method", "role", "fingerprint", "data_version", "dagster.run_id", "manifest_sha256"} <= tags.keys()
     assert model_version(tracker, version).data_versions == record.data_versions
@@ -119,7 +55,7 @@ def test_training_creates_a_run_and_a_version(home: Path, tmp_path: Path) -> Non
 
 
 def test_versions_have_their_data_versions(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     record = adapter(tmp_path / "a")
     run_id, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
     tracker.set_alias("champion", version, {})
@@ -136,8 +72,37 @@ def test_versions_have_their_data_versions(home: Path, tmp_path: Path) -> None:
         model_version(tracker, "1")
 
 
+def test_a_version_shows_at_most_six_tags(home: Path, tmp_path: Path) -> None:
+    tracker = tracking_of(home).tracker()
+    _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
+    tracker.set_alias("champion", version, {"decision": "promoted", "champion.moved_at": "now", "decision.run_id": "r"})
+    tracker.tag_version(version, {"tainted": "1 recalled row", "approved_by": "ada", "score.qa.test.strict": "{}"})
+    assert set(tracker.registered(version).tags) == set(SHOWN_TAGS)
+    tags = tracker.version_tags(version)
+    assert (tags["champion.moved_at"], tags["score.qa.test.strict"], tags["approved_by"]) == ("now", "{}", "ada")
+    assert tracker.versions() == {version: tags}
+    tracker.remove_tag(version, "champion.moved_at")
+    assert "champion.moved_at" not in tracker.version_tags(version)
+
+
+def test_tags_of_an_earlier_release_are_read_and_updated_on_the_version(home: Path, tmp_path: Path) -> None:
+    tracker = tracking_of(home).tracker()
+    record = adapter(tmp_path / "a")
+    _, version = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
+    for name, value in tracker.version_tags(version).items():  # all of them were on the version
+        tracker.client.set_model_version_tag(MODEL, version, name, value)
+    tracker.client.set_model_version_tag(MODEL, version, "champion.moved_at", "then")
+    tracker.tag_version(version, {"champion.moved_at": "now"})
+    assert tracker.version_tags(version)["champion.moved_at"] == "now"
+    assert tracker.find_version(record.fingerprint) == version
+    assert [each.version for each in model_versions(tracker)] == [version]
+    by_hand = tracker.client.create_model_version(MODEL, source=(tmp_path / "a").as_uri())
+    tracker.tag_version(str(by_hand.version), {"champion.moved_at": "later"})
+    assert tracker.version_tags(str(by_hand.version)) == {"champion.moved_at": "later"}
+
+
 def test_remove_tag(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
     tracker.tag_version(version, {"tainted": "1 recalled row"})
     tracker.remove_tag(version, "tainted")
@@ -146,7 +111,7 @@ def test_remove_tag(home: Path, tmp_path: Path) -> None:
 
 
 def test_logging_an_adapter_twice_returns_the_same_version(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     record = adapter(tmp_path / "a")
     first = tracker.log_training(record, tmp_path / "a", CURVE, TAGS)
     assert tracker.log_training(record, tmp_path / "a", CURVE, {**TAGS, "dagster.run_id": "run-2"}) == first
@@ -155,11 +120,6 @@ def test_logging_an_adapter_twice_returns_the_same_version(home: Path, tmp_path:
     assert again[1] == "2", "other weights under the same recipe are another version"
     with pytest.raises(ValueError, match="failed to train"):
         tracker.log_training(replace(record, failure="NaN loss"), tmp_path / "a", [], {})
-
-
-def register(home: Path, folder: Path, weight: float) -> None:
-    record = adapter(folder, weight=weight)
-    resource(home).tracker().log_training(record, folder, CURVE, TAGS)
 
 
 def at_once(*jobs: tuple[Callable[..., None], tuple[object, ...]]) -> list[int | None]:
@@ -179,7 +139,7 @@ def test_three_first_processes_at_once(tmp_path: Path) -> None:  # faults 20, 22
     jobs = [(register, (home, same, 1.0)), (register, (home, same, 1.0)), (register, (home, tmp_path / "b", 2.0))]
     adapter(same)
     assert at_once(*jobs) == [0, 0, 0]
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     assert versions(tracker) == ["1", "2"]
     assert len(tracker.client.search_runs([tracker.experiment])) == 2
 
@@ -189,7 +149,7 @@ LOST_BEFORE = ["log_batch", "log_inputs", "set_terminated", "finalize_logged_mod
 
 @pytest.mark.parametrize("lost", LOST_BEFORE)
 def test_lost_between_log_and_register(home: Path, tmp_path: Path, lost: str) -> None:  # fault 21
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     record = adapter(tmp_path / "a")
     with pytest.raises(SystemExit):
         replace(tracker, client=Ending(tracker.client, lost, sys.exit)).log_training(
@@ -201,7 +161,7 @@ def test_lost_between_log_and_register(home: Path, tmp_path: Path, lost: str) ->
 def test_killed_between_log_and_register(home: Path, tmp_path: Path) -> None:  # fault 21
     record = adapter(tmp_path / "a")
     assert at_once((killed, (home, tmp_path / "a"))) == [-signal.SIGKILL]
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     assert tracker.find_version(record.fingerprint) is None
     registered_once(tracker, record, tmp_path / "a")
 
@@ -216,7 +176,7 @@ def registered_once(tracker: MlflowTracker, record: AdapterRecord, folder: Path)
 
 
 def killed(home: Path, folder: Path) -> None:
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     ending = Ending(tracker.client, "create_model_version", lambda: os.kill(os.getpid(), signal.SIGKILL))
     replace(tracker, client=ending).log_training(adapter(folder), folder, CURVE, TAGS)
 
@@ -298,7 +258,7 @@ def remote(home: Path, url: str) -> MlflowTracker:
 
 
 def test_locked_database_is_waited_for(home: Path, tmp_path: Path) -> None:  # fault 22
-    tracker = resource(home).tracker()
+    tracker = tracking_of(home).tracker()
     writer = sqlite3.connect(home / "mlflow.db", check_same_thread=False, isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
     threading.Timer(5.0, lambda: writer.execute("COMMIT")).start()
@@ -306,101 +266,3 @@ def test_locked_database_is_waited_for(home: Path, tmp_path: Path) -> None:  # f
     assert tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)[1] == "1"
     assert time.monotonic() - started >= 4.5
     writer.close()
-
-
-ITEMS = pl.DataFrame(
-    [
-        ("lora_adapter", "f", "qa", "test", f"i{n}", f"c{n}", "strict", score, "r", "stop")
-        for n, score in enumerate([1.0, 1.0, 1.0, 0.0, None])
-    ]
-    + [("lora_adapter", "f", "qa", "test", f"i{n}", f"c{n}", "partial", n / 4, "r", "stop") for n in range(5)],
-    schema=ITEM_SCORES,
-    orient="row",
-)
-
-
-def metric(name: str = "strict", items: pl.DataFrame = ITEMS) -> Metric:
-    mine = items.filter(pl.col("metric") == name)
-    found = estimate(mine["score"].to_list(), mine["cluster"].to_list())
-    return Metric(
-        model="lora_adapter",
-        suite="qa",
-        split="test",
-        metric=name,
-        value=found.value,
-        n=found.n,
-        ci_low=found.low,
-        ci_high=found.high,
-        interval=found.method,
-        shots=0,
-        harness="verifier",
-        data_hash="d",
-        items_sha256=content_hash(items),
-        mlflow_run_id="",
-    )
-
-
-def test_scores_are_attached_once(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker(batch="2026-W47")
-    _, version = tracker.log_training(adapter(tmp_path / "a"), tmp_path / "a", CURVE, TAGS)
-    claims = [metric(), metric("partial")]
-    assert (claims[0].value, claims[0].n) == (0.75, 4)
-    assert tracker.scores_run(content_hash(ITEMS)) is None
-    run_id = tracker.log_scores(claims, ITEMS, {"lora_adapter": version})
-    assert tracker.log_scores(claims, ITEMS, {"lora_adapter": version}) == run_id
-    assert tracker.scores_run(content_hash(ITEMS)) == run_id
-    attached = json.loads(tracker.version_tags(version)["score.qa.test.strict"])
-    assert (attached["value"], attached["n"], attached["run_id"]) == (0.75, 4, run_id)
-    run = tracker.client.get_run(run_id)
-    assert run.info.run_name == "benchmark_scores/2026-W47"
-    assert run.data.metrics["lora_adapter/qa/test/strict"] == 0.75
-    stored = tracker.client.download_artifacts(run_id, "items.parquet", str(tmp_path))
-    assert content_hash(pl.read_parquet(stored)) == content_hash(ITEMS)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"value": 0.8}, "expected value 0.75 from the items, got 0.8"),
-        ({"n": 5}, "got n 5"),
-        ({"ci_low": 0.5}, "from the items, got 0.5"),
-        ({"ci_high": float("nan")}, "from the items, got nan"),
-        ({"interval": "bootstrap 0.95"}, "interval 'bootstrap 0.95'"),
-        ({"kind": "derived"}, "must be measured to enter the registry, got derived"),
-        ({"items_sha256": "typed in"}, "got typed in"),
-        ({"model": "dpo_adapter"}, "no item has a score"),
-        ({"unanswerable": 1}, "expected 0 unanswerable items, got 1"),
-    ],
-)
-def test_metric_that_does_not_match_its_items_is_rejected(home: Path, change: dict[str, object], message: str) -> None:
-    client = resource(home).client()
-    tracker = MlflowTracker(client(), "0", resource(home).lock, {})
-    with pytest.raises(ValueError, match=re.escape(message)):
-        tracker.log_scores([metric(), replace(metric(), **change)], ITEMS, {})
-    assert tracker.client.search_runs(["0"]) == []
-
-
-def test_unanswerable_count_is_verified() -> None:
-    left_out = pl.when(pl.col("score").is_null()).then(pl.lit("context_exceeded")).otherwise(pl.col("finish_reason"))
-    items = ITEMS.with_columns(finish_reason=left_out)
-    honest = replace(metric(items=items), unanswerable=1)
-    verify_metric(honest, items, content_hash(items))
-    with pytest.raises(ValueError, match="expected 1 unanswerable items, got 0"):
-        verify_metric(replace(honest, unanswerable=0), items, content_hash(items))
-    scored = items.with_columns(pl.col("score").fill_null(1.0))
-    with pytest.raises(ValueError, match="1 unanswerable items have a score, such as i4"):
-        verify_metric(replace(metric(items=scored), unanswerable=1), scored, content_hash(scored))
-
-
-def test_aliases_move_with_their_evidence(home: Path, tmp_path: Path) -> None:
-    tracker = resource(home).tracker()
-    assert tracker.alias("champion") is None
-    for weight in (1.0, 2.0):
-        register(home, tmp_path / str(weight), weight)
-    tracker.set_alias("champion", "1", {"decision": "promoted"})
-    tracker.set_alias("champion", "2", {"decision": "promoted"})
-    assert (tracker.alias("champion"), tracker.alias("challenger")) == ("2", None)
-    assert tracker.version_tags("2")["decision"] == "promoted"
-    with pytest.raises(KeyError, match="no version 9"):
-        tracker.set_alias("champion", "9", {})
-    assert tracker.alias("champion") == "2"

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,18 +18,15 @@ from resources.tracking import EXPERIMENT, STUDY_EXPERIMENT, MlflowTracking
 from synth_assets.registry.mlflow_tracker import MODEL
 from synth_assets.registry.model_versions import adapter_record, attach_card, model_versions, restore_adapter
 from synth_assets.registry.relocation import relocate
-from synth_assets.schemas.records import AdapterRecord
 from synth_assets.storage.errors import StorageError
 from synth_assets.storage.manifests import write_manifest
+from tests.support.records import make_lora
+from tests.support.tracking import tracking_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_links")]
 
 WEIGHTS = "adapter_model.safetensors"
 NAMES = ["plain", "a [b]*c?d", "e%20f#g;h 100% Über-漢"]
-
-
-def tracking_of(home: Path) -> MlflowTracking:
-    return MlflowTracking(home=SynthHome(folder=str(home)))
 
 
 def register(home: Path, name: str, tracking: MlflowTracking | None = None) -> str:
@@ -39,10 +35,7 @@ def register(home: Path, name: str, tracking: MlflowTracking | None = None) -> s
         folder.mkdir(parents=True)
         save_file({"weight": np.full(2, len(name), np.float32)}, folder / WEIGHTS)
         write_manifest(folder, {"name": name})
-    record = AdapterRecord(
-        *("lora_adapter", "lora", "candidate", name, f"adapters/{name}", "m", "", "", "base", "r"),
-        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
-    )
+    record = make_lora(name)
     return (tracking or tracking_of(home)).tracker().log_training(record, folder, [], {})[1]
 
 
@@ -58,12 +51,6 @@ def files_of(folder: Path) -> Iterable[Path]:
 def mentions(database: Path, text: str) -> list[str]:
     with closing(sqlite3.connect(database)) as connection:
         return [line for line in connection.iterdump() if text in line]
-
-
-@pytest.fixture(autouse=True)
-def own_links(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the links to homes in a folder of the test."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("links")))
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from resources.storage import SynthHome
-from resources.tracking import MlflowTracking
 from synth_assets.embedded import model_path
 from synth_assets.registry.mlflow_tracker import MODEL
-from synth_assets.schemas.records import AdapterRecord
+from tests.support.records import make_lora
+from tests.support.tracking import tracking_of
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.is_gradient_checkpointing:FutureWarning")
@@ -25,9 +24,9 @@ def test_the_champion_loads_by_its_alias(tmp_path: Path, monkeypatch: pytest.Mon
         LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM"),
     )
     adapted.save_pretrained(tmp_path / "adapter")
-    tracking = MlflowTracking(home=SynthHome(folder=str(tmp_path / "home")))
+    tracking = tracking_of(tmp_path / "home")
     tracker = tracking.tracker()
-    _, version = tracker.log_training(lora_record(), tmp_path / "adapter", [], {})
+    _, version = tracker.log_training(make_lora(), tmp_path / "adapter", [], {})
     tracker.set_alias("champion", version, {})
 
     mlflow.set_tracking_uri(tracking.uri())
@@ -38,10 +37,3 @@ def test_the_champion_loads_by_its_alias(tmp_path: Path, monkeypatch: pytest.Mon
     ids = torch.arange(1, 9).unsqueeze(0)
     with torch.no_grad():
         assert torch.equal(loaded(ids).logits, adapted.eval()(ids).logits)
-
-
-def lora_record() -> AdapterRecord:
-    return AdapterRecord(
-        *("lora_adapter", "lora", "candidate", "f1", "adapters/f1", "m", "", "", "base", "r"),
-        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
-    )

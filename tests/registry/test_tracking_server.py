@@ -18,10 +18,11 @@ from safetensors.numpy import save_file
 
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
-from synth_assets.schemas.records import AdapterRecord, Metric
+from synth_assets.schemas.records import Metric
 from synth_assets.schemas.tables import ITEM_SCORES
 from synth_assets.stats.intervals import estimate
 from synth_assets.storage.manifests import content_hash
+from tests.support.records import make_lora
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 START_S = 120
@@ -63,10 +64,7 @@ def test_a_version_with_its_scores_and_alias(server: str, tmp_path: Path) -> Non
     folder = tmp_path / "adapter"
     folder.mkdir()
     save_file({"weight": np.ones(2, np.float32)}, folder / "adapter_model.safetensors")
-    record = AdapterRecord(
-        *("lora_adapter", "lora", "candidate", "f1", "adapters/f1", "m", "", "", "base", "r"),
-        *({"rank": 2}, {"sft_dataset": "v"}, 1, 2, 3, "derived", 1.0, 1.0, 0.0, 1.0),
-    )
+    record = make_lora()
     tracking = MlflowTracking(home=SynthHome(folder=str(tmp_path / "home")), tracking_uri=server)
     tracker = tracking.tracker(tier="cpu")
     run_id, version = tracker.log_training(record, folder, [{"step": 1, "loss": 2.0}], {})

@@ -17,6 +17,7 @@ from resources.hardware import GPU_POOL
 from synth_assets.cli import preview
 from synth_assets.cli.preview import make_preview
 from synth_assets.cli.session import open_session
+from tests.support.fakes import silent
 
 
 @pytest.fixture
@@ -28,10 +29,6 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def holders(instance: dg.DagsterInstance) -> list[str]:
     return [slot.run_id for slot in instance.event_log_storage.get_concurrency_info(GPU_POOL).claimed_slots]
-
-
-def silent(_: str) -> None:
-    return None
 
 
 def test_the_check_that_runs_the_reward_model_is_a_step_of_the_pool() -> None:

@@ -179,7 +179,7 @@ def test_the_same_models_in_another_quantisation() -> None:
     plain = Inference(hardware=Named(tier="cpu", base="owner/base"))
     quantised = plain.quantised("nf4")
     assert quantised.hardware.limits() == replace(plain.hardware.limits(), quantisation="nf4")
-    assert quantised.engine().endswith("float32 nf4")
+    assert quantised.engine().endswith(f"{plain.hardware.limits().dtype} nf4")
     assert plain.hardware.limits().quantisation == "none"
     assert isinstance(quantised.hardware, Named)  # what a deployment changed of the row stays
 

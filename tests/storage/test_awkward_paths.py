@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import dagster as dg
@@ -16,13 +15,9 @@ from synth_assets.storage.blocks import Block, compute_blocks, read_blocks
 from synth_assets.storage.lineage import fates_of, find_rows
 from synth_assets.storage.plain_path import plain_path
 
+pytestmark = pytest.mark.usefixtures("own_links")
+
 NAMES = ["a [b]*c?d", "e%20f#g;h 100% Über-漢", "[!x]", "**"]
-
-
-@pytest.fixture(autouse=True)
-def own_links(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the links to homes in a folder of the test."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("links")))
 
 
 @pytest.fixture(params=NAMES)

@@ -14,16 +14,7 @@ from synth_assets.cli.run import Launch, limit_tags
 from synth_assets.storage.blocks import Block, compute_blocks
 from synth_assets.storage.budgets import BudgetError, Limit, WorkBudget, run_limits, step_limits
 from synth_assets.training.budget import Budget, OverBudgetError, tighter
-
-
-class Clock:
-    """Seconds that pass only when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.fakes import Clock
 
 
 def test_limits_are_minutes_and_the_price_of_the_tier() -> None:

@@ -19,16 +19,22 @@ from synth_assets.training import (
     loop,
     memory,
     prompt_tuning,
+    reward,
     schedules,
     selection,
     sft,
+    trl_private,
 )
 from synth_assets.training.methods import METHODS, REFERENCE, REFERENCE_VERSION
+from synth_assets.training.reward import REWARD, REWARD_VERSION
 
-VERSIONS = {method.key: method.version for method in METHODS.values()} | {REFERENCE: REFERENCE_VERSION}
+VERSIONS = {method.key: method.version for method in METHODS.values()} | {
+    REFERENCE: REFERENCE_VERSION,
+    REWARD: REWARD_VERSION,
+}
 DIGESTS = Path(__file__).with_name("code_digests.json")
 TOKENS = (chat_encoding, data, loading, engine)  # loading models and tokenising rows
-LOOP = (*TOKENS, batches, difficulty, fitting, logprobs, loop, memory, schedules, selection)
+LOOP = (*TOKENS, batches, difficulty, fitting, logprobs, loop, memory, schedules, selection, trl_private)
 CODE: dict[str, tuple[ModuleType, ...]] = {
     "lora": (*LOOP, sft),
     "prompt_tuning": (*LOOP, sft, prompt_tuning),
@@ -36,6 +42,7 @@ CODE: dict[str, tuple[ModuleType, ...]] = {
     "on_policy_dpo": (*LOOP, dpo),
     "rejection_sampling": (*LOOP, sft),
     REFERENCE: (*TOKENS, logprobs),
+    REWARD: (*LOOP, reward),
 }
 
 

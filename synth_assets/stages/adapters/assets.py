@@ -1,62 +1,29 @@
 """Assets of the stage adapters: one per adapter of METHODS, and the reference log-probabilities of DPO."""
 
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import dagster as dg
 import polars as pl
-from pydantic import Field, create_model
 
 from resources.check_results import upstream_versions
 from resources.hardware import GPU_POOL
 from resources.inference import Inference
-from resources.spec_config import config_of
-from resources.step_meter import BudgetConfig, step_meter
 from resources.tracking import MlflowTracking
-from synth_assets.reporting.display_names import display_name
+from resources.training import trainer
 from synth_assets.schemas.preference_rounds import ROUNDS, PreferenceRound
 from synth_assets.schemas.records import AdapterRecord, ModelRecord
-from synth_assets.schemas.serialization import fingerprint
-from synth_assets.schemas.tables import REFERENCE_LOGPROBS
-from synth_assets.stages.adapters.training_artifacts import curves_image, logged_curve, row_manifest, write_curves
-from synth_assets.storage.manifests import content_hash, folder_hash
-from synth_assets.training.adapter_store import StoredAdapter
-from synth_assets.training.budget import budget_of, tighter
-from synth_assets.training.errors import TrainingError
-from synth_assets.training.methods import METHODS, REFERENCE_CODE_VERSION, Method
-from synth_assets.training.plan import CHECKPOINT_EVERY_S, TrainingContext, TrainingRequest
-from synth_assets.training.train_or_load import reference_logprobs_of, train_or_load_adapter
+from synth_assets.stages.adapters.config import TrainingConfig, config_of_method
+from synth_assets.stages.adapters.metadata import adapter_metadata, reference_metadata, registration_metadata
+from synth_assets.stages.adapters.registration import adapter_data_version, register_adapter, row_manifest, run_tags
+from synth_assets.training.methods import METHODS, REFERENCE_CODE_VERSION, Method, reference_description
+from synth_assets.training.plan import TrainingRequest
 
-CURVES = "training"  # folder of the run's artifacts
-MAX_SHOWN_EVENTS = 20
 ASSET_DEFAULTS: Any = {
     "group_name": "adapters",
     "owners": ["team:training"],
     "pool": GPU_POOL,
 }
-
-
-class TrainingConfig(BudgetConfig):
-    """Settings of one training that are not part of a spec."""
-
-    max_minutes: float | None = Field(
-        None, gt=0, description="Most wall time in minutes; a longer training is refused or stopped."
-    )
-    max_cost: float | None = Field(
-        None,
-        gt=0,
-        description="Most US dollars at the tier's price; a more expensive training is refused or stopped.",
-    )
-    force: bool = Field(False, description="Train again although the adapter exists.")
-    checkpoint_every_s: float = Field(CHECKPOINT_EVERY_S, ge=0, description="Seconds between checkpoints.")
-
-
-@cache
-def config_of_method(method: Method) -> type[TrainingConfig]:
-    """Return the config of a method's assets: the fields of its spec, and those of every training."""
-    name = f"{method.spec.__name__.removesuffix('Spec')}Config"
-    return create_model(name, __base__=(config_of(method.spec), TrainingConfig))  # pyright: ignore[reportReturnType]
 
 
 def adapter_asset(method: Method, *, control: bool = False) -> dg.AssetsDefinition:
@@ -68,18 +35,12 @@ def adapter_asset(method: Method, *, control: bool = False) -> dg.AssetsDefiniti
         ("reference", method.reference, pl.DataFrame),
     )
     config_class = config_of_method(method)
-    description = method.description
-    if control:
-        description = (
-            f"Control of the {display_name(method.adapter)} adapter: the same rows and steps without the method's "
-            "loss. Scored, never a candidate."
-        )
 
     @dg.asset(
         name=name,
         ins={key: dg.AssetIn(asset, dagster_type=kind) for key, asset, kind in inputs if asset},
         kinds={"peft", "trl"},
-        description=description,
+        description=method.control_description if control else method.description,
         code_version=method.code_version,
         **ASSET_DEFAULTS,
     )
@@ -108,8 +69,7 @@ def reference_asset(round_: PreferenceRound) -> dg.AssetsDefinition:
         name=round_.reference,
         ins={"pairs": dg.AssetIn(round_.pairs), "policy": dg.AssetIn(round_.policy)},
         kinds={"transformers", "parquet"},
-        description=f"Log-probabilities of both responses of each pair under the {display_name(round_.policy)} "
-        "adapter: the reference of every DPO training.\n\nEmpty if the training of that adapter failed.",
+        description=reference_description(round_),
         code_version=REFERENCE_CODE_VERSION,
         **ASSET_DEFAULTS,
     )
@@ -121,24 +81,10 @@ def reference_asset(round_: PreferenceRound) -> dg.AssetsDefinition:
         inference: Inference,
         tracking: MlflowTracking,
     ) -> dg.MaterializeResult:
-        rows, meter = pairs.collect(), step_meter(context, inference.hardware.row())
-        training = replace(_training_context(context, inference, tracking), limits=meter.budget)
-        failure = ""
-        try:
-            table = reference_logprobs_of(rows, policy, base_model, training, lambda: inference.load_base(base_model))
-        except TrainingError as error:
-            table, failure = REFERENCE_LOGPROBS.to_frame(), str(error)
-        means = table.select(pl.col("chosen_logprob", "rejected_logprob").mean()).row(0, named=True)
-        return dg.MaterializeResult(
-            value=table,
-            data_version=dg.DataVersion(content_hash(table)),
-            metadata={
-                "dagster/row_count": table.height,
-                **meter.facts(),
-                **{f"mean_{name}": value for name, value in means.items() if value is not None},
-                **({"failure": failure} if failure else {}),
-            },
-        )
+        own = trainer(context, inference, tracking.home)
+        references = own.references(pairs.collect(), policy, base_model)
+        metadata = {**reference_metadata(references.table, references.failure), **own.meter.facts()}
+        return tracking.home.record_result(references.table, references.data_version, metadata)
 
     return reference  # pyright: ignore[reportReturnType] - the overload is lost behind **
 
@@ -149,15 +95,6 @@ ADAPTER_ASSETS = [
 REFERENCE_ASSETS = [reference_asset(each) for each in ROUNDS]
 
 
-def _training_context(
-    context: dg.AssetExecutionContext, inference: Inference, tracking: MlflowTracking
-) -> TrainingContext:
-    home = tracking.home
-    return TrainingContext(
-        home.root(), home.adapters(), home.shards("adapters"), inference.hardware.limits(), context.log.info
-    )
-
-
 def _train_and_register(
     context: dg.AssetExecutionContext,
     request: TrainingRequest,
@@ -166,76 +103,28 @@ def _train_and_register(
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
     """Train or load the adapter, then register its complete files."""
-    tier = inference.hardware.limits()
-    training = replace(
-        _training_context(context, inference, tracking),
-        budget=tighter(
-            budget_of(config.max_minutes, config.max_cost, tier.usd_per_hour),
-            step_meter(context, tier).budget.tightest(),
-        ),
-        checkpoint_every_s=config.checkpoint_every_s,
-    )
-    record, stored = train_or_load_adapter(
-        request, training, lambda: inference.load_base(request.base), force=config.force
-    )
+    home, own = tracking.home, trainer(context, inference, tracking.home, config)
+    tags = run_tags(request, inference.hardware.name())
+    with tracking.live_training(context, request.name, tags) as live:
+        record, stored = own.train(request, force=config.force, observer=live)
+        if record.failure:
+            live.failed(record.failure)
     record = replace(record, data_versions=upstream_versions(context))
+    version = adapter_data_version(record, stored)
     if stored is None:
         context.log.error(f"{request.name} failed: {record.failure}")
-        version = dg.DataVersion(fingerprint(request.name, record.failure))
-        return dg.MaterializeResult(value=record, data_version=version, metadata={"failure": record.failure})
-    tracker = tracking.tracker(context, tier=inference.hardware.name())
-    tags = {"method": record.method, "role": record.role}
-    run_id, version = tracker.log_training(record, stored.folder, logged_curve(stored.outcome), tags)
-    record = replace(record, mlflow_run_id=run_id, model_version=version)
-    data_version = folder_hash(stored.folder)
-    curves = tracking.home.card(request.name, data_version)
-    write_curves(record, stored.outcome, curves)
-    tracker.attach(run_id, curves, CURVES)
-    manifest = tracking.home.leave_row_manifest(request.name, data_version, row_manifest(request.rows))
-    return dg.MaterializeResult(
-        value=record,
-        data_version=dg.DataVersion(data_version),
-        metadata={
-            **_metadata(record, stored),
-            **_links(record, tracking),
-            "trained_on_rows": request.rows["row_id"].n_unique(),
-            "row_manifest": manifest,
-            "lineage": f"synth trace {version}",
-        },
+        return home.record_result(record, version, {"failure": record.failure})
+    tracker = tracking.tracker(context)
+    record = register_adapter(
+        tracker, record, stored, (tags, own.flavour(request.base)), home.card(request.name, version)
     )
-
-
-def _metadata(record: AdapterRecord, stored: StoredAdapter) -> dict[str, Any]:
-    outcome = stored.outcome
-    return {
-        "final_loss": record.final_loss,
-        "tokens": outcome.tokens,
-        "tokens_per_s": record.tokens_per_s,
-        "steps": outcome.steps,
-        "seconds": record.seconds,
-        "cost_usd": record.cost_usd,
-        "trainable_parameters": record.trainable_parameters,
-        "total_parameters": record.total_parameters,
-        f"peak_memory_bytes_{record.peak_memory_kind}": record.peak_memory_bytes,
-        "fill_rate": outcome.fill_rate,
-        "host_peak_bytes": outcome.host_peak_bytes,
-        "batch": f"{outcome.batch_size} rows x {outcome.accumulation}",
-        "weights_of_step": outcome.best_step or outcome.steps,
-        **{f"predicted_{name}": value for name, value in outcome.predicted.items()},
-        **{f"validation_{name}": value for name, value in outcome.validation.items()},
-        "phases": dg.MetadataValue.json(outcome.phases),
-        "events": dg.MetadataValue.json(outcome.events[-MAX_SHOWN_EVENTS:]),
-        "trained_before": stored.reused,
-        "spec": dg.MetadataValue.json(dict(record.spec)),
-        "record": dg.MetadataValue.json({"fingerprint": record.fingerprint, "path": record.path}),
-        **{name: dg.MetadataValue.md(image) for name, image in curves_image(record, outcome).items()},
+    tracker.log_rows(record.mlflow_run_id, f"{request.name}_rows", request.rows)
+    tracking.log_stages(context, tracker, record.data_versions)
+    links = tracking.run_url(record.mlflow_run_id), tracking.version_url(record.model_version)
+    metadata = {
+        **adapter_metadata(record, stored),
+        **registration_metadata(record, *links),
+        "trained_on_rows": request.rows["row_id"].n_unique(),
+        "row_manifest": home.leave_row_manifest(request.name, version, row_manifest(request.rows)),
     }
-
-
-def _links(record: AdapterRecord, tracking: MlflowTracking) -> dict[str, Any]:
-    return {
-        "mlflow_run_id": record.mlflow_run_id,
-        "model_version": record.model_version,
-        "mlflow_run": dg.MetadataValue.url(tracking.run_url(record.mlflow_run_id)),
-        "mlflow_version": dg.MetadataValue.url(tracking.version_url(record.model_version)),
-    }
+    return home.record_result(record, version, metadata)

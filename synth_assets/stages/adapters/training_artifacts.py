@@ -1,10 +1,8 @@
-"""Artifacts of a training: row manifest, logged curve and figures."""
+"""Artifacts of a training: logged curve and figures."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-
-import polars as pl
 
 from synth_assets.reporting.figures import markdown_image, png
 from synth_assets.reporting.training_figures import training_curves, training_of
@@ -13,14 +11,7 @@ from synth_assets.storage.atomic import write_bytes, write_text
 from synth_assets.training.engine import Outcome
 from synth_assets.training.methods import METHODS
 
-SELECTION_COLUMNS = ("pair_id", "source", "batch", "group", "score", "chosen_reward", "rejected_reward", "margin")
 SCHEDULE = "schedule.json"
-
-
-def row_manifest(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the row manifest of a training: each row's split, and the columns that it was selected by."""
-    columns = [name for name in SELECTION_COLUMNS if name in rows.columns]
-    return rows.select("row_id", pl.col("split").alias("fate"), *columns)
 
 
 def logged_curve(outcome: Outcome) -> list[dict[str, float]]:

@@ -9,7 +9,6 @@ from resources.storage import SynthHome
 from synth_assets.evals.suite import item_table, items_of, null_scores
 from synth_assets.evals.suites import SUITES, find_suites
 from synth_assets.reporting.escaping import escaped_sample
-from synth_assets.storage.manifests import content_hash
 
 SAMPLE_ROWS = 5
 
@@ -31,21 +30,18 @@ def benchmark_items(config: BenchmarksConfig, hardware: Hardware, home: SynthHom
     """Collect all items of the suites, of every split; filtering rejects rows that contain one of them."""
     names = hardware.limits().suites if config.suites is None else config.suites
     items = item_table(find_suites(names), home.benchmarks(), config.sealed or ())
-    version, test = content_hash(items), items.filter(split="test")
-    return dg.MaterializeResult(
-        value=items,
-        data_version=dg.DataVersion(version),
-        metadata={
-            "dagster/row_count": items.height,
-            "items": dg.MetadataValue.md(_counts(items)),
-            "null_models": dg.MetadataValue.json(
-                {name: null_scores(SUITES[name], items_of(rows)) for name, rows in _by_suite(test).items()}
-            ),
-            "sample": dg.MetadataValue.md(
-                escaped_sample(test.head(SAMPLE_ROWS).select("suite", "prompt", "answer").iter_rows(named=True))
-            ),
-        },
-    )
+    test = items.filter(split="test")
+    metadata = {
+        "dagster/row_count": items.height,
+        "items": dg.MetadataValue.md(_counts(items)),
+        "null_models": dg.MetadataValue.json(
+            {name: null_scores(SUITES[name], items_of(rows)) for name, rows in _by_suite(test).items()}
+        ),
+        "sample": dg.MetadataValue.md(
+            escaped_sample(test.head(SAMPLE_ROWS).select("suite", "prompt", "answer").iter_rows(named=True))
+        ),
+    }
+    return home.table_result("benchmark_items", items, metadata)
 
 
 def _by_suite(items: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -12,6 +12,8 @@ import polars as pl
 import psutil
 
 from synth_assets.llm.protocols import Sampling, TextGenerator
+from synth_assets.registry.mlflow_tracker import MlflowTracker
+from synth_assets.registry.study_runs import add_numbers
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.settings import setting
 from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_blocks
@@ -53,6 +55,9 @@ class LatencySpec:
         for name, lowest in (("prompts", 1), ("warm_up", 0), ("max_tokens", 1)):
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
+
+
+LATENCIES_CODE_VERSION = fingerprint(LatencySpec())
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,13 @@ def latencies(
         {"variant": [variant.variant for variant in timed], "cell": [variant.cell for variant in timed]}
     )
     return pl.concat([names, measured.drop("variant", "cell")], how="horizontal").select(LATENCIES.names())
+
+
+def log_latencies(tracker: MlflowTracker, run_ids: Sequence[str], timed: pl.DataFrame) -> None:
+    """Add LATENCIES to the MLflow runs of the timed variants, in the same order."""
+    for run_id, row in zip(run_ids, timed.iter_rows(named=True), strict=True):
+        numbers = {f"answer_{name}": row[name] for name in PERCENTILES}
+        add_numbers(tracker, run_id, numbers | {"answer_tokens_per_s": row["tokens_per_s"]})
 
 
 def time_variant(variant: TimedVariant, prompts: Sequence[str], spec: LatencySpec) -> pl.DataFrame:

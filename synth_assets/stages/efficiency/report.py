@@ -1,20 +1,25 @@
 """Report of a study: findings, figures and the numbers of every cell and variant."""
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
+from synth_assets.registry.dataset_runs import log_dataset
+from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.reporting.document import Cell, Figure, Points, Section, Table, markdown, page
 from synth_assets.reporting.figures import png
-from synth_assets.schemas.serialization import to_json
+from synth_assets.schemas.serialization import fingerprint, to_json
 from synth_assets.stages.efficiency.figures import figures
-from synth_assets.stages.efficiency.frontier import METRICS, Frontier
+from synth_assets.stages.efficiency.findings import findings
+from synth_assets.stages.efficiency.frontier import METRICS, Frontier, compare
 from synth_assets.stages.efficiency.variants import Variant
 from synth_assets.storage.atomic import write_bytes
+from synth_assets.storage.manifests import content_hash
 
+FRONTIER_CODE_VERSION = fingerprint(1)
 TITLE = "LoRA efficiency study"
 IDENTITY = ("name", "rank", "modules", "quantisation", "seed", "mlflow_run_id", "not_run", "failure")
 FORMATS = {
@@ -24,6 +29,51 @@ FORMATS = {
     "tokens_per_s": ",.0f",
     "seconds": ".1f",
 }
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """A study with its findings, all materialised variants, and the LATENCIES of its cells."""
+
+    frontier: Frontier
+    variants: Mapping[str, Variant]
+    timed: pl.DataFrame
+
+    @property
+    def data_version(self) -> str:
+        """Data version of the study."""
+        return fingerprint(to_json(self.frontier), content_hash(self.timed))
+
+
+def study_report(
+    variants: Mapping[str, Variant], wanted: Sequence[str], basis: str, latencies: pl.DataFrame
+) -> StudyReport:
+    """Compare the variants of a study and derive its findings.
+
+    Args:
+        variants: all materialised variants.
+        wanted: names of the variants of the study.
+        basis: fingerprint of its data and settings.
+        latencies: LATENCIES, also of other cells.
+    """
+    frontier = compare(variants, wanted, basis)
+    timed = latencies.filter(pl.col("cell").is_in(frontier.cells))
+    return StudyReport(replace(frontier, findings=findings(frontier, timed)), variants, timed)
+
+
+def publish_study(report: StudyReport, run_url: Callable[[str], str], tracker: MlflowTracker, folder: Path) -> str:
+    """Write the report of a study into a folder, log it in MLflow, and return the run.
+
+    Args:
+        report: the study.
+        run_url: returns the URL of an MLflow run.
+        tracker: tracker of the study's experiment.
+        folder: folder of the report.
+    """
+    links = {run: run_url(run) for run in report.frontier.runs.values()}
+    write_study(report.frontier, report.variants, report.timed, links, folder)
+    numbers = {"cells": float(len(report.frontier.cells))}
+    return log_dataset(tracker, "efficiency_frontier", report.data_version, numbers, folder)
 
 
 def write_study(

@@ -13,7 +13,7 @@ from synth_assets.schemas.records import AdapterRecord, ModelRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tier import Tier
-from synth_assets.stages.efficiency.grid import ALPHA_PER_RANK, Cell
+from synth_assets.stages.efficiency.grid import ALPHA_PER_RANK, VARIANTS, Cell
 from synth_assets.storage.blocks import Block, Progress, compute_blocks, read_blocks
 from synth_assets.storage.manifests import content_hash, folder_hash
 from synth_assets.training.adapter_store import library_versions
@@ -49,6 +49,9 @@ class StudySpec:
             raise ValueError(f"epochs must be above 0, got {self.epochs}")
 
 
+VARIANT_CODE_VERSION = fingerprint(METHODS["lora"].code_version, StudySpec())
+
+
 @dataclass(frozen=True)
 class Study:
     """Data and settings of a study: SFT_ROWS with the split "test", BENCHMARK_ITEMS, specs.
@@ -73,6 +76,10 @@ class Study:
             seed=seed,
             epochs=self.spec.epochs or self.lora.epochs,
         )
+
+    def test_prompts(self, limit: int) -> list[str]:
+        """Return the instructions of the first test rows by row id."""
+        return self.rows.filter(split=TEST).sort("row_id")["instruction"].head(limit).to_list()
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,24 @@ class Variant:
         return Cell(self.rank, self.modules, self.quantisation).name
 
 
+def variant_named(name: str, basis: str) -> Variant:
+    """Return the variant of a partition, without measurements."""
+    return variant_of(*VARIANTS[name], basis)
+
+
 def variant_of(cell: Cell, seed: int, basis: str) -> Variant:
     """Return a variant without measurements."""
     return Variant(cell.variant(seed), cell.rank, cell.modules, cell.quantisation, seed, basis)
+
+
+def first_seeds(variants: Mapping[str, Variant], basis: str) -> list[Variant]:
+    """Return one measured variant of each cell, in the order of the grid."""
+    by_cell: dict[Cell, Variant] = {}
+    for name, (cell, _) in VARIANTS.items():
+        variant = variants.get(name)
+        if variant and variant.measured and variant.basis == basis:
+            by_cell.setdefault(cell, variant)
+    return list(by_cell.values())
 
 
 def study_rows(rows: pl.DataFrame, study: StudySpec) -> pl.DataFrame:
@@ -156,6 +178,11 @@ def study_items(items: pl.DataFrame) -> pl.DataFrame:
     if validation.is_empty():
         raise ValueError("benchmark_items has no validation item of its first suite to score the variants on")
     return validation
+
+
+def study_specs(resolve: Callable[[Any], Any]) -> tuple[StudySpec, LoraSpec]:
+    """Return the specs of a study; `resolve` applies the settings of the model and the tier to a default."""
+    return resolve(StudySpec()), resolve(LoraSpec())
 
 
 def study_of(

@@ -31,6 +31,7 @@ from synth_assets.stages.evaluation.report_data import ReportData
 from synth_assets.stages.evaluation.report_trainings import cost_section, filter_section, training_section
 from synth_assets.storage.atomic import write_bytes
 
+MAX_FINDINGS = 3  # at the top of the page
 SUMMARY_COLUMNS = (
     *("model", "suite", "split", "metric", "value", "n", "unanswerable"),
     *("ci_low", "ci_high", "interval", "mlflow_run_id"),
@@ -43,13 +44,14 @@ def write_report(data: ReportData, folder: Path) -> list[str]:
     Each file is written atomically; equal data gives equal files.
     """
     title, parts = "Comparison of models", sections(data)
+    findings = recommendations(data.comparison, data.adapters, data.deciding)
     figures = [block for section in parts for block in section.blocks if isinstance(block, Figure)]
     files = {
         **{f"{figure.name}.png": figure.png for figure in figures},
         "summary.csv": summary(data.comparison).encode(),
         "report.json": to_json(data.comparison).encode(),
         "report.md": markdown(title, parts).encode(),
-        "report.html": page(title, parts).encode(),
+        "report.html": page(title, parts, findings[:MAX_FINDINGS]).encode(),
     }
     for name, content in files.items():
         write_bytes(folder / name, content)
@@ -292,6 +294,7 @@ def _samples(comparison: Comparison) -> Section:
         Sample(
             sample["prompt"],
             [(f"{names[side]}, score {sample[f'{side}_score']}", sample[side]) for side in ("before", "after")],
+            one_right=sample["before_score"] != sample["after_score"],
         )
         for sample in comparison.samples
     ]

@@ -1,71 +1,47 @@
 """Assets of the stage filtering: kept and rejected rows, the SFT dataset with its splits, and the dataset card."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from collections.abc import Iterator
 
 import dagster as dg
 import polars as pl
 
 from resources.check_results import json_metadata, upstream_versions
-from resources.hardware import Hardware
+from resources.embeddings import Embeddings
 from resources.inference import Inference
-from resources.spec_config import config_of
 from resources.storage import SynthHome
 from resources.tracking import MlflowTracking
-from synth_assets.registry.dataset_runs import log_dataset
-from synth_assets.reporting.escaping import escaped_sample, first_sections
-from synth_assets.reporting.figures import markdown_image, thumbnail
 from synth_assets.schemas.records import ModelRecord
-from synth_assets.schemas.serialization import fingerprint
-from synth_assets.schemas.tables import INSTRUCTIONS
-from synth_assets.stages.filtering.apply import FilterResult, apply_filters
-from synth_assets.stages.filtering.dataset_card import CardFacts, dataset_card
-from synth_assets.stages.filtering.features import TokenLimits
-from synth_assets.stages.filtering.pass_rates import markdown
-from synth_assets.stages.filtering.preferences import (
-    PREFERENCE_REASONS,
-    PairContext,
-    PreferenceFilterResult,
-    filter_preferences,
+from synth_assets.stages.filtering.apply import (
+    FILTER_CODE_VERSION,
+    all_instructions,
+    apply_filters,
+    decisions_of_people,
 )
-from synth_assets.stages.filtering.report import (
-    items_found,
-    reasons_table,
-    rejection_summary,
-    sample,
-    stats_figure,
+from synth_assets.stages.filtering.config import FilterConfig, SplitConfig
+from synth_assets.stages.filtering.dataset_card import CardFacts, log_card, measured_diversity
+from synth_assets.stages.filtering.metadata import (
+    card_metadata,
+    filter_metadata,
+    recall_metadata,
+    review_metadata,
+    split_metadata,
 )
-from synth_assets.stages.filtering.rules import RULES
-from synth_assets.stages.filtering.spec import FilterSpec
-from synth_assets.stages.filtering.split import SplitSpec, split
-from synth_assets.storage.atomic import sweep_temporaries, write_bytes, write_text
-from synth_assets.storage.manifests import content_hash
-from synth_assets.storage.retractions import recall_reasons, recalls_in_force
-
-SAMPLE_COLUMNS = ("reason", "detail", "score", "instruction", "response", "chosen", "rejected")
-
-
-class FilterConfig(config_of(FilterSpec)):
-    """Overrides of FilterSpec for one run."""
-
-
-class SplitConfig(config_of(SplitSpec)):
-    """Overrides of SplitSpec for one run."""
+from synth_assets.stages.filtering.preferences import PREFERENCE_CODE_VERSION, PairContext, filter_preferences
+from synth_assets.stages.filtering.split import SPLIT_CODE_VERSION, split
 
 
 @dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
 def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
     """List rows recalled with `synth recall ROW`: they pass no filter, and no model trained on them is promoted."""
-    rows = recalls_in_force(home.recalls())
-    return dg.MaterializeResult(
-        value=rows,
-        data_version=dg.DataVersion(content_hash(rows)),
-        metadata={"dagster/row_count": rows.height, "sample": dg.MetadataValue.md(escaped_sample(rows.to_dicts()))},
-    )
+    rows = home.recalled_rows()
+    return home.table_result("recalled_rows", rows, recall_metadata(rows))
+
+
+@dg.asset(group_name="filtering", kinds={"polars", "parquet"}, owners=["team:data"])
+def reviewed_rows(home: SynthHome) -> dg.MaterializeResult:
+    """List rows that people kept, rejected or edited on the rows page: the last decision on each, with its author."""
+    rows = home.reviewed_rows()
+    return home.table_result("reviewed_rows", rows, review_metadata(rows, home.reviews()))
 
 
 @dg.multi_asset(
@@ -74,13 +50,13 @@ def recalled_rows(home: SynthHome) -> dg.MaterializeResult:
             kinds={"polars", "parquet"},
             owners=["team:data"],
             description="Rows that passed: one good row for each distinct task, no benchmark items, with a score.",
-            code_version=fingerprint(FilterSpec(), [rule.reason for rule in RULES]),
+            code_version=FILTER_CODE_VERSION,
         ),
         "rejected_instructions": dg.AssetOut(
             kinds={"polars", "parquet"},
             owners=["team:data"],
             description="Rows that did not pass, each with its reason and the measured value.",
-            code_version=fingerprint(FilterSpec(), [rule.reason for rule in RULES]),
+            code_version=FILTER_CODE_VERSION,
         ),
     },
     group_name="filtering",
@@ -92,53 +68,42 @@ def filtered_instructions(
     imported_instructions: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
     recalled_rows: pl.DataFrame,
+    reviewed_rows: pl.DataFrame,
     base_model: ModelRecord,
-    hardware: Hardware,
     inference: Inference,
+    embeddings: Embeddings,
     home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Filter generated and imported rows: keep one row for each distinct task, record a reason for every other row."""
-    spec = hardware.spec(FilterSpec(), config)
-    batches = [raw_instructions[name] for name in sorted(raw_instructions)]
-    rows = pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *batches, imported_instructions])
-    base = TokenLimits(
-        inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
+    spec, base = config.spec_for(inference.hardware), inference.token_limits(base_model)
+    semantics, people = (
+        config.semantics(embeddings, inference.hardware),
+        decisions_of_people(recalled_rows, reviewed_rows),
     )
-    with _scratch(home) as scratch:
-        result = apply_filters(rows, benchmark_items, spec, base, scratch, recall_reasons(recalled_rows))
-        context.log.info(rejection_summary(result.reasons, result.fates.height))
-        yield from _results(("filtered_instructions", "rejected_instructions"), result, spec, home)
+    rows = all_instructions(raw_instructions, imported_instructions)
+    with home.scratch("filtering") as scratch:
+        result = apply_filters(rows, benchmark_items, spec, base, scratch, people, semantics=semantics)
+        context.log.info(result.summary())
+        for name, table in (("filtered_instructions", result.kept), ("rejected_instructions", result.rejected)):
+            metadata = filter_metadata(result, table, spec, semantics)
+            yield home.table_result(name, table, metadata, result.fates)
 
 
 @dg.asset(
     group_name="filtering",
     kinds={"polars", "parquet"},
     owners=["team:data"],
-    code_version=fingerprint(SplitSpec()),
+    code_version=SPLIT_CODE_VERSION,
 )
 def sft_dataset(
-    config: SplitConfig, filtered_instructions: pl.LazyFrame, hardware: Hardware, home: SynthHome
+    config: SplitConfig, filtered_instructions: pl.LazyFrame, inference: Inference, home: SynthHome
 ) -> dg.MaterializeResult:
     """Split the filtered rows for supervised fine-tuning into train and validation by groups of similar tasks."""
-    spec = hardware.spec(SplitSpec(), config)
-    with _scratch(home) as scratch:
+    spec = config.spec_for(inference.hardware)
+    with home.scratch("filtering") as scratch:
         rows = split(filtered_instructions, spec, scratch)
-    version = content_hash(rows)
-    sides = rows.select("row_id", "group", pl.col("split").alias("fate")).collect()
-    home.leave_row_manifest("sft_dataset", version, sides.select("row_id", "fate"))
-    counts = dict(sides["fate"].value_counts().iter_rows())
-    return dg.MaterializeResult(
-        value=rows,
-        data_version=dg.DataVersion(version),
-        metadata={
-            "dagster/row_count": sides.height,
-            "train_rows": counts.get("train", 0),
-            "validation_rows": counts.get("validation", 0),
-            "groups": sides["group"].n_unique(),
-            "sample": dg.MetadataValue.md(sample(rows, ("split", "instruction", "response"))),
-            "spec": dg.MetadataValue.json(asdict(spec)),
-        },
-    )
+    fates = rows.select("row_id", pl.col("split").alias("fate")).collect()
+    return home.table_result("sft_dataset", rows, split_metadata(rows, spec), fates)
 
 
 @dg.asset(
@@ -153,31 +118,25 @@ def dataset_card_asset(
     sft_dataset: pl.LazyFrame,
     rejected_instructions: pl.LazyFrame,
     benchmark_items: pl.DataFrame,
+    embeddings: Embeddings,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult:
-    """Write the dataset card of sft_dataset, with a figure, and log it in MLflow."""
+    """Write the dataset card of sft_dataset, with figures, and log it in MLflow."""
     versions = upstream_versions(context)
-    specs = {
-        asset: json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
+    filter_spec, split_spec = (
+        json_metadata(context.instance, asset, versions.get(asset, ""), "spec")
         for asset in ("filtered_instructions", "sft_dataset")
-    }
-    facts = CardFacts(versions["sft_dataset"], specs["filtered_instructions"], specs["sft_dataset"], versions)
-    card = dataset_card(sft_dataset, rejected_instructions, benchmark_items, facts)
-    folder = tracking.home.card("sft_dataset", facts.data_version)
-    image = thumbnail(stats_figure(sft_dataset, rejected_instructions))
-    write_text(folder / "README.md", card)
-    write_bytes(folder / "filtering_stats.png", image)
-    numbers = {"rows": _row_count(sft_dataset), "rejected_rows": _row_count(rejected_instructions)}
-    run_id = log_dataset(tracking.tracker(context), "sft_dataset", facts.data_version, numbers, folder)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(fingerprint(card)),
-        metadata={
-            **numbers,
-            "card": dg.MetadataValue.md(first_sections(card)),
-            "path": tracking.home.relative(folder),
-            "mlflow_run": dg.MetadataValue.url(tracking.run_url(run_id)),
-        },
     )
+    diversity = measured_diversity(sft_dataset, embeddings.embedder())
+    facts = CardFacts(versions["sft_dataset"], filter_spec, split_spec, versions, diversity)
+    folder = tracking.home.card("sft_dataset", facts.data_version)
+    tables = sft_dataset, rejected_instructions, benchmark_items
+    tracker = tracking.tracker(context)
+    card = log_card(tables, facts, tracker, folder)
+    tracking.log_stages(context, tracker, versions)
+    page = tracking.home.page(folder / "README.md")
+    metadata = card_metadata(card, page, tracking.run_url(card.run_id))
+    return tracking.home.record_result(None, card.data_version, metadata)
 
 
 @dg.multi_asset(
@@ -186,13 +145,13 @@ def dataset_card_asset(
             kinds={"polars", "parquet"},
             owners=["team:data"],
             description="Imported pairs that passed, each with the group of similar instructions.",
-            code_version=fingerprint(FilterSpec(), PREFERENCE_REASONS),
+            code_version=PREFERENCE_CODE_VERSION,
         ),
         "rejected_preferences": dg.AssetOut(
             kinds={"polars", "parquet"},
             owners=["team:data"],
             description="Imported pairs that did not pass, each with its reason and the measured value.",
-            code_version=fingerprint(FilterSpec(), PREFERENCE_REASONS),
+            code_version=PREFERENCE_CODE_VERSION,
         ),
     },
     group_name="filtering",
@@ -205,73 +164,17 @@ def filtered_preferences(
     benchmark_items: pl.DataFrame,
     base_model: ModelRecord,
     inference: Inference,
+    embeddings: Embeddings,
     home: SynthHome,
 ) -> Iterator[dg.MaterializeResult]:
     """Filter imported preference pairs: rules for both answers, duplicates, benchmark items, held-out instructions."""
-    spec = inference.hardware.spec(FilterSpec(), config)
-    context_of_pairs = PairContext(sft_dataset, benchmark_items, inference.hardware.spec(SplitSpec()).group_similarity)
-    base = TokenLimits(
-        inference.count_tokens(base_model), base_model.context_tokens, inference.template_refusal(base_model)
-    )
-    with _scratch(home) as scratch:
-        result = filter_preferences(imported_preferences, context_of_pairs, spec, base, scratch)
-        context.log.info(rejection_summary(result.reasons, result.fates.height))
-        yield from _results(("filtered_preferences", "rejected_preferences"), result, spec, home)
-
-
-def _results(
-    names: tuple[str, str], result: FilterResult | PreferenceFilterResult, spec: FilterSpec, home: SynthHome
-) -> Iterator[dg.MaterializeResult]:
-    """Yield the kept and the rejected table, each with the manifest of all rows."""
-    for name, table in zip(names, (result.kept, result.rejected), strict=True):
-        version = content_hash(table)
-        home.leave_row_manifest(name, version, result.fates)
-        yield dg.MaterializeResult(
-            asset_key=name,
-            value=table,
-            data_version=dg.DataVersion(version),
-            metadata=_metadata(result, table, spec),
-        )
-
-
-@contextmanager
-def _scratch(home: SynthHome) -> Iterator[Path]:
-    """Create a folder for temporary files, after removing those of killed runs."""
-    folder = home.shards("filtering")
-    sweep_temporaries(folder)
-    with TemporaryDirectory(dir=folder, prefix=".judging-") as scratch:
-        yield Path(scratch)
-
-
-def _metadata(
-    result: FilterResult | PreferenceFilterResult, table: pl.LazyFrame, spec: FilterSpec
-) -> Mapping[str, Any]:
-    columns = table.collect_schema().names()
-    rejected = "reason" in columns
-    total, kept = result.fates.height, result.fates.filter(fate="kept").height
-    shown = [name for name in SAMPLE_COLUMNS if name in columns]
-    return {
-        **_figures(result, rejected=rejected),
-        "dagster/row_count": total - kept if rejected else kept,
-        "judged_rows": total,
-        "pass_rate": kept / max(total, 1),
-        "rejected_by_reason": dg.MetadataValue.md(reasons_table(result.reasons, total)),
-        "sample": dg.MetadataValue.md(sample(table, shown)),
-        "spec": dg.MetadataValue.json(asdict(spec)),
-        **({"benchmark_items_found": dg.MetadataValue.md(items_found(table))} if rejected else {}),
-    }
-
-
-def _figures(result: FilterResult | PreferenceFilterResult, *, rejected: bool) -> Mapping[str, Any]:
-    """Return the figure of outcomes and the pass rates at other thresholds."""
-    if rejected or not isinstance(result, FilterResult):
-        return {}
-    figure = stats_figure(result.kept, result.rejected)
-    return {
-        "filtering_stats": dg.MetadataValue.md(markdown_image("filtering stats", figure)),
-        "pass_rates": dg.MetadataValue.md(markdown(result.pass_rates)),
-    }
-
-
-def _row_count(table: pl.LazyFrame) -> int:
-    return table.select(pl.len()).collect().item()
+    hardware, base = inference.hardware, inference.token_limits(base_model)
+    semantics = config.semantics(embeddings, hardware)
+    similarity = SplitConfig().spec_for(hardware).group_similarity
+    compared, spec = PairContext(sft_dataset, benchmark_items, similarity, semantics), config.spec_for(hardware)
+    with home.scratch("filtering") as scratch:
+        result = filter_preferences(imported_preferences, compared, spec, base, scratch)
+        context.log.info(result.summary())
+        for name, table in (("filtered_preferences", result.kept), ("rejected_preferences", result.rejected)):
+            metadata = filter_metadata(result, table, spec, semantics)
+            yield home.table_result(name, table, metadata, result.fates)

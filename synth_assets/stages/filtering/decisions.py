@@ -4,7 +4,8 @@ Only keys, reasons and duplicate links stay in memory (about 100 bytes a row). E
 the tables are written in a second pass over the rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,6 +21,7 @@ from synth_assets.text.words import Integers
 CHUNK_ROWS = 2048
 FILE_ROWS = 4 * CHUNK_ROWS
 CONTAMINATED, EXACT, NEAR = "benchmark_item", "exact_duplicate", "near_duplicate"
+SEMANTIC_ITEM, SEMANTIC = "semantic_benchmark_item", "semantic_duplicate"
 NO_RECALLS: Mapping[str, str] = MappingProxyType({})
 REPEATS = pl.Schema({"repeats": pl.String, "similarity": pl.Float64})
 
@@ -58,6 +60,29 @@ class TableFiles:
         self._waiting.clear()
 
 
+@dataclass(frozen=True)
+class FilterOutcome:
+    """Result of a filter.
+
+    Attributes:
+        kept: rows that passed, in the order of the input.
+        rejected: the other rows with `reason` and `detail`, in the order of the input.
+        reasons: number of rows by reason, most frequent first.
+        fates: row_id and fate ("kept" or the reason) of every row.
+    """
+
+    kept: pl.LazyFrame
+    rejected: pl.LazyFrame
+    reasons: dict[str, int]
+    fates: pl.DataFrame
+
+    def summary(self) -> str:
+        """Return one line for the log: "Rejected 412 of 1,500 rows: too_short 201, near_duplicate 97"."""
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.items())
+        total = f"Rejected {sum(self.reasons.values()):,} of {self.fates.height:,} rows"
+        return f"{total}: {counts}" if counts else total
+
+
 class RowDecision:
     """Decisions on the rows of one chunk; the first reason to reject a row stands."""
 
@@ -80,7 +105,12 @@ class RowLog:
     """Decisions on all rows so far."""
 
     def __init__(
-        self, keys: tuple[str, str], reasons: Sequence[str], folder: Path, recalled: Mapping[str, str] = NO_RECALLS
+        self,
+        keys: tuple[str, str],
+        reasons: Sequence[str],
+        folder: Path,
+        recalled: Mapping[str, str] = NO_RECALLS,
+        kept: Collection[str] = frozenset(),
     ) -> None:
         """Start without rows.
 
@@ -89,8 +119,9 @@ class RowLog:
             reasons: all possible reasons.
             folder: folder for files; it must exist as long as the tables are used.
             recalled: reason of the recall by row id; recalled rows precede their duplicates.
+            kept: ids of the rows that a reviewer kept; they precede all others that are not recalled.
         """
-        self._keys, self._folder, self._recalled = keys, folder, recalled
+        self._keys, self._folder, self._recalled, self._kept = keys, folder, recalled, kept
         self._reasons = pl.Enum(["", *dict.fromkeys(reasons)])
         self._tables: list[pl.DataFrame] = []
         self._tasks = [np.zeros(0, np.uint64)]
@@ -119,9 +150,19 @@ class RowLog:
         passed = self.passed()
         repeats = repeated(self.sorted_positions(passed), tasks, near)
         reasons = np.where(repeats.exact, EXACT, NEAR)
-        originals = self.table[self._keys[1]].gather(passed[repeats.original])
-        self.reject(passed[repeats.row], reasons, originals, repeats.similarity)
+        self.reject_repeated(passed[repeats.row], passed[repeats.original], reasons, repeats.similarity)
         return passed
+
+    def reject_repeated(
+        self,
+        indices: Integers,
+        originals: Integers,
+        reasons: NDArray[np.str_] | str,
+        similarity: NDArray[np.float64],
+    ) -> None:
+        """Reject rows because of the rows with the indices `originals`, which they repeat."""
+        ids = self.table[self._keys[1]].gather(originals)
+        self.reject(indices, np.broadcast_to(reasons, indices.shape), ids, similarity)
 
     def passed(self) -> Integers:
         """Return the indices of the rows that are not rejected."""
@@ -130,8 +171,10 @@ class RowLog:
     def sorted_positions(self, indices: Integers) -> Integers:
         """Return positions in `indices`, sorted by the rows' keys."""
         not_recalled = ~pl.col(self._keys[1]).is_in([*self._recalled])
-        rows = self.table.select(*self._keys, not_recalled=not_recalled)[indices].with_row_index("position")
-        return rows.sort("not_recalled", *self._keys, "position")["position"].to_numpy().astype(np.int64)
+        not_kept = ~pl.col(self._keys[1]).is_in([*self._kept])
+        rows = self.table.select(*self._keys, not_recalled=not_recalled, not_kept=not_kept)[indices]
+        rows = rows.with_row_index("position")
+        return rows.sort("not_recalled", "not_kept", *self._keys, "position")["position"].to_numpy().astype(np.int64)
 
     def reject(
         self, indices: Integers, reasons: NDArray[np.str_], repeats: pl.Series, similarity: NDArray[np.float64]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeVar, cast
 
@@ -10,34 +9,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from synth_assets.llm.protocols import Refusal, refuses_nothing
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.text.lexicon import contained
+from synth_assets.text.token_limits import TokenLimits
 from synth_assets.text.words import Integers, TokenHashes, hash_words
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-CountTokens = Callable[[Sequence[str]], list[int]]
 Side = Literal["instruction", "response"]
 T = TypeVar("T")
 SIDES: tuple[Side, Side] = ("instruction", "response")
 ESCAPE = re.compile(r"\\.")
 ASCII_CLASSES = {r"\b": r"(?-u:\b)", r"\w": "[0-9A-Za-z_]"}
-
-
-@dataclass(frozen=True)
-class TokenLimits:
-    """Limits of the model to be trained.
-
-    Attributes:
-        count_tokens: returns the number of tokens of each plain text.
-        context_tokens: length of its context.
-        refusal: returns why its chat template refuses a conversation; empty if it does not.
-    """
-
-    count_tokens: CountTokens
-    context_tokens: int
-    refusal: Refusal = refuses_nothing
 
 
 class Features:

@@ -11,16 +11,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS, REJECTED_PAIRS
 from synth_assets.stages.filtering.apply import REASONS, apply_items, apply_rules
-from synth_assets.stages.filtering.decisions import RowDecision, RowLog, chunks
-from synth_assets.stages.filtering.features import Features, TokenLimits
+from synth_assets.stages.filtering.decisions import SEMANTIC_ITEM, FilterOutcome, RowDecision, RowLog, chunks
+from synth_assets.stages.filtering.features import Features
 from synth_assets.stages.filtering.pass_rates import PassRates
 from synth_assets.stages.filtering.rules import RULES
+from synth_assets.stages.filtering.semantic import ItemParaphrases, Semantics
 from synth_assets.stages.filtering.spec import FilterSpec
 from synth_assets.stages.filtering.split import VALIDATION, task_texts
 from synth_assets.text.decontamination import Decontaminator
 from synth_assets.text.near_duplicates import DuplicatePairs, NearDuplicates
+from synth_assets.text.token_limits import TokenLimits
 from synth_assets.text.words import Integers, normalise
 
 REJECTED_ANSWER_RULES = tuple(rule.reason for rule in RULES if rule.for_rejected)
@@ -28,16 +31,7 @@ PREFIX = "rejected_answer_"
 IMPORT = "import-"  # name prefix of groups that consist of imports only, before the id of their first pair
 SAME, HELD_OUT, BETWEEN = "identical_answers", "held_out_instruction", "between_groups"
 PREFERENCE_REASONS = (*REASONS, *(PREFIX + name for name in REJECTED_ANSWER_RULES), SAME, HELD_OUT, BETWEEN)
-
-
-@dataclass(frozen=True)
-class PreferenceFilterResult:
-    """Result of the filter of imported pairs: PAIRS with their group, REJECTED_PAIRS, counts by reason, and fates."""
-
-    kept: pl.LazyFrame
-    rejected: pl.LazyFrame
-    reasons: dict[str, int]
-    fates: pl.DataFrame
+PREFERENCE_CODE_VERSION = fingerprint(FilterSpec(), PREFERENCE_REASONS)
 
 
 @dataclass(frozen=True)
@@ -48,16 +42,18 @@ class PairContext:
         sft_rows: SFT_ROWS, both splits.
         items: BENCHMARK_ITEMS of all suites.
         similarity: smallest similarity of two instructions of one group, as in the split of `sft_rows`.
+        semantics: finds paraphrases of items too; None: only items by their words.
     """
 
     sft_rows: pl.LazyFrame
     items: pl.DataFrame
     similarity: float
+    semantics: Semantics | None = None
 
 
 def filter_preferences(
     pairs: pl.LazyFrame, context: PairContext, spec: FilterSpec, base: TokenLimits, scratch: Path
-) -> PreferenceFilterResult:
+) -> FilterOutcome:
     """Keep the pairs that may be trained on, each with the group of similar instructions.
 
     Of duplicate pairs the one of the lowest (source, pair_id) is kept. A pair whose instruction is similar to a
@@ -75,7 +71,8 @@ def filter_preferences(
     """
     items = Decontaminator(context.items, spec.benchmark_cover)
     rows = context.sft_rows.select("row_id", "group", "split").collect()
-    log = RowLog(("source", "pair_id"), PREFERENCE_REASONS, scratch)
+    paraphrases = ItemParaphrases(context.items, context.semantics) if context.semantics else None
+    log = RowLog(("source", "pair_id"), (*PREFERENCE_REASONS, SEMANTIC_ITEM), scratch)
     similar = NearDuplicates(spec.near_duplicate_similarity, scratch)
     related = NearDuplicates(context.similarity, scratch)
     with similar, related:
@@ -83,7 +80,10 @@ def filter_preferences(
             related.add(tasks)
         for chunk in chunks(pairs):
             decision = RowDecision(chunk)
-            tasks = _decide_chunk(chunk, decision, items, spec, base)
+            chosen = _decide_chunk(chunk, decision, items, spec, base)
+            if paraphrases:
+                paraphrases.reject(chosen, decision)
+            tasks = chosen.tasks()
             passed = decision.passed()
             whole = pl.select(pl.concat_str(tasks, chunk["chosen"], chunk["rejected"], separator="\n")).to_series()
             related.add(tasks.gather(passed).to_list())
@@ -93,13 +93,13 @@ def filter_preferences(
         group = _assign_groups(log, before, related, rows)
     log.table = log.table.with_columns(group)
     kept_pairs, rejected_pairs = log.write(pairs, PAIRS, REJECTED_PAIRS)
-    return PreferenceFilterResult(kept_pairs, rejected_pairs, log.reasons(), log.fates())
+    return FilterOutcome(kept_pairs, rejected_pairs, log.reasons(), log.fates())
 
 
 def _decide_chunk(
     rows: pl.DataFrame, decision: RowDecision, items: Decontaminator, spec: FilterSpec, base: TokenLimits
-) -> pl.Series:
-    """Apply rules and benchmark items, and return the task of each pair, earlier turns included."""
+) -> Features:
+    """Apply rules and benchmark items, and return the pairs with their chosen answer."""
     chosen, rejected = (Features(_with_response(rows, side), spec, base) for side in ("chosen", "rejected"))
     apply_rules(chosen, decision, PassRates())
     for rule in RULES:
@@ -111,7 +111,7 @@ def _decide_chunk(
         if normalise(better or "") == normalise(other or ""):
             decision.reject(place, SAME, "chosen and rejected are the same text")
     apply_items(chosen, decision, items, rejected.text("response"))
-    return chosen.tasks()
+    return chosen
 
 
 def _with_response(pairs: pl.DataFrame, side: str) -> pl.DataFrame:

@@ -7,14 +7,19 @@ import polars as pl
 
 from synth_assets.reporting.escaping import escaped, escaped_sample
 from synth_assets.reporting.figures import filtering_stats
-from synth_assets.stages.filtering.decisions import CONTAMINATED
+from synth_assets.stages.filtering.decisions import CONTAMINATED, SEMANTIC_ITEM
 from synth_assets.stages.filtering.preferences import PREFIX
+from synth_assets.stages.filtering.reviews import REVIEWED
 from synth_assets.stages.filtering.rules import RULES
+from synth_assets.storage.retractions import RECALLED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAMPLE_ROWS = 10
+ITEM_REASONS = (CONTAMINATED, SEMANTIC_ITEM)
+BY_PEOPLE = {RECALLED: "recalled by a person", REVIEWED: "decision of a reviewer"}
+"""Family of the reasons that are decisions of people."""
 ITEM_CHARACTERS = 100  # of a cell in the table of benchmark items
 
 
@@ -25,15 +30,9 @@ def stats_figure(kept: pl.LazyFrame, rejected: pl.LazyFrame) -> "Figure":
     return filtering_stats({"kept": len(scores), **reasons}, scores)
 
 
-def rejection_summary(reasons: Mapping[str, int], total: int) -> str:
-    """Return one line for the log: "Rejected 412 of 1,500 rows: too_short 201, near_duplicate 97"."""
-    counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
-    return f"Rejected {sum(reasons.values()):,} of {total:,} rows" + (f": {counts}" if counts else "")
-
-
 def reasons_table(reasons: Mapping[str, int], total: int) -> str:
     """Return a table of rejected rows by reason, with the rule's family and the share of all rows."""
-    family = {rule.reason: rule.family for rule in RULES}
+    family = {**{rule.reason: rule.family for rule in RULES}, **BY_PEOPLE}
     rows = [
         f"| {reason} | {family.get(reason.removeprefix(PREFIX), 'duplicates and benchmarks')} | {count} "
         f"| {count / total:.2%} |"
@@ -44,7 +43,7 @@ def reasons_table(reasons: Mapping[str, int], total: int) -> str:
 
 def items_found(rejected: pl.LazyFrame) -> str:
     """Return a table of the first benchmark items with the rows that contain them, and the number of such rows."""
-    contaminated = rejected.filter(reason=CONTAMINATED).select("row_id", "instruction", item="detail")
+    contaminated = rejected.filter(pl.col("reason").is_in(ITEM_REASONS)).select("row_id", "instruction", item="detail")
     count = contaminated.select(pl.len()).collect().item()
     if not count:
         return "No row contains a benchmark item."

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.text.near_duplicates import NearDuplicates, components
@@ -33,6 +34,9 @@ class SplitSpec:
         for name in ("validation_fraction", "group_similarity"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"SplitSpec.{name} must be in (0, 1), got {getattr(self, name)!r}")
+
+
+SPLIT_CODE_VERSION = fingerprint(SplitSpec())
 
 
 def split(rows: pl.LazyFrame, spec: SplitSpec, scratch: Path | None = None) -> pl.LazyFrame:

@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from synth_assets.record_files.reading import readable, refuse_other_names
 from synth_assets.record_files.records import RecordFileError
 from synth_assets.record_files.streams import split_suffix
 from synth_assets.reporting.escaping import terminal_line
+from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
 from synth_assets.stages.generation.import_report import ImportReport, TooLong
 from synth_assets.stages.generation.imports import Imported, ImportOptions, chunks_of, frames_of, read_file
 from synth_assets.stages.generation.reasons import explained
@@ -135,6 +136,15 @@ def find_import(folder: Path, name: str) -> StoredImport | None:
 def read_import(stored: StoredImport, scratch: Path | None = None) -> Imported:
     """Return the rows of an import; RecordFileError if its file is gone or cannot be read."""
     return read_file(_existing_file(stored), stored.options, name=stored.name, scratch=scratch)
+
+
+def imported_tables(imported: Sequence[Imported]) -> dict[str, pl.LazyFrame]:
+    """Return the rows of all imports by asset: INSTRUCTIONS and PAIRS, empty without imports."""
+    instructions, preferences = [r.instructions for r in imported], [r.preferences for r in imported]
+    return {
+        "imported_instructions": pl.concat([pl.LazyFrame(schema=INSTRUCTIONS), *instructions]),
+        "imported_preferences": pl.concat([pl.LazyFrame(schema=PAIRS), *preferences]),
+    }
 
 
 def line_of(stored: StoredImport, row_id: str) -> int | None:

@@ -5,6 +5,7 @@ the user's next turn. Rows are generated in whole blocks, so that a table with m
 one with fewer.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,10 +23,12 @@ from synth_assets.stages.generation.seeds import row_id, row_seed
 from synth_assets.stages.generation.spec import MagpieSpec, constraints_of, row_settings, topic_of, turns_of
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
+from synth_assets.text.refusals import DEFLECTION
 
 SOURCE = "magpie"
 GENERATION_VERSION = 2
 """Increment when the same spec gives other rows for every family; for a single family, see PromptFormat.recipe."""
+GENERATION_CODE_VERSION = fingerprint(GENERATION_VERSION, MagpieSpec())
 
 
 class Generated(NamedTuple):
@@ -122,6 +125,8 @@ def generate(  # noqa: PLR0913
     starts = range(0, spec.samples, BLOCK_ROWS)
     blocks = [Block(block_generator.key(start), BLOCK_ROWS, range(start, start + BLOCK_ROWS)) for start in starts]
     paths = compute_blocks(blocks, block_generator.make, folder, what="instructions", progress=progress, budget=budget)
+    if not paths:
+        return Generated(pl.LazyFrame(schema=INSTRUCTIONS), 0)
     rows = pl.scan_parquet(paths, glob=False).select(INSTRUCTIONS.names()).head(spec.samples)
     return Generated(rows, block_generator.new_tokens)
 
@@ -215,20 +220,21 @@ class _BlockGenerator:
     ) -> list[Completion | None]:
         """Return responses to the non-empty texts that the chat template accepts; None for the others.
 
-        A response that is not acceptable is sampled again, up to `spec.response_attempts` times.
+        A response that is not acceptable is sampled again, up to `spec.response_attempts` responses in all.
         """
         texts = [completion.text.strip() for completion in instructions]
         prompts = [self._prompt(row, text) for row, text in zip(continuing, texts, strict=True)]
         replies: list[Completion | None] = [None] * len(instructions)
         pending = [index for index, ids in enumerate(prompts) if ids]
         for attempt in range(self.spec.response_attempts):
+            if attempt:
+                pending = [index for index in pending if not _is_acceptable(texts[index], replies[index])]
             # a random stream of its own: with the instruction's stream the first tokens would share its noise
             stream = ("response", turn) if attempt == 0 else (f"response {attempt}", turn)
             seeds = [row_seed(continuing[index].seed, *stream) for index in pending]
             drawn = self._sample_responses([prompts[index] for index in pending], seeds)
             for index, completion in zip(pending, drawn, strict=True):
                 replies[index] = completion
-            pending = [index for index in pending if not _is_acceptable(texts[index], replies[index])]
         return replies
 
     def _sample_responses(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Completion]:
@@ -282,7 +288,7 @@ class _BlockGenerator:
 
 
 def _is_acceptable(instruction: str, response: Completion | None) -> bool:
-    """Return whether a response is complete and follows the constraints at the end of its instruction."""
-    if response is None or response.finish_reason != "stop":
+    """Return whether a response is complete, attempts the task, and follows the constraints of its instruction."""
+    if response is None or response.finish_reason != "stop" or re.search(DEFLECTION, response.text):
         return False
     return all(asked.holds(response.text) for asked in split_constraints(instruction)[1])

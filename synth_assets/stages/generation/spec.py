@@ -22,7 +22,7 @@ class MagpieSpec:
     Llama-3.1-8B-Instruct truncates most responses, and a truncated response is a rejected row.
 
     Attributes:
-        samples: rows of a batch.
+        samples: rows of a batch; 0 generates none, so that a run trains on imported rows alone.
         temperature: temperature of user turns.
         response_temperature: temperature of responses.
         top_p: top-p of both.
@@ -38,10 +38,11 @@ class MagpieSpec:
         constrained_share: share of instructions of one exchange that get constraints which a program verifies
             (evals/training_constraints.py), before they are answered.
         response_attempts: maximum number of responses to the user turns of a row. Another one is sampled while the
-            last one is truncated or breaks a constraint of its instruction (rejection sampling); the last one is kept.
+            last one is truncated, avoids the task or breaks a constraint of its instruction (rejection sampling); the
+            last one is kept.
     """
 
-    samples: int = setting(1_500, "Rows of a batch.")
+    samples: int = setting(1_500, "Rows of a batch; 0: imported rows alone.")
     temperature: float = setting(1.0, "Sampling temperature of instructions, 0 to 2.")
     response_temperature: float = setting(0.7, "Sampling temperature of responses, 0 to 2.")
     top_p: float = setting(1.0, "Nucleus of the sampling, in (0, 1].")
@@ -65,7 +66,9 @@ class MagpieSpec:
 
     def __post_init__(self) -> None:
         """Raise ValueError with the name of an invalid field."""
-        for name in ("samples", "max_instruction_tokens", "max_response_tokens", "turns", "response_attempts"):
+        if self.samples < 0:
+            raise ValueError(f"MagpieSpec.samples must be at least 0, got {self.samples}")
+        for name in ("max_instruction_tokens", "max_response_tokens", "turns", "response_attempts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"MagpieSpec.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("temperature", "response_temperature"):

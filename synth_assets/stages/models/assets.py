@@ -6,6 +6,7 @@ import dagster as dg
 
 from resources.hardware import Role
 from resources.inference import Inference
+from resources.storage import SynthHome
 from synth_assets.schemas.records import ModelRecord
 
 
@@ -32,4 +33,4 @@ def _resolved(inference: Inference, role: Role) -> dg.MaterializeResult[ModelRec
     metadata = {**asdict(record), "size": inference.hardware.size(role).text()}
     if role != "reward":
         metadata["chat_template"] = inference.template_source(record)
-    return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.revision), metadata=metadata)
+    return SynthHome.record_result(record, record.revision, metadata)

@@ -9,11 +9,13 @@ import polars as pl
 
 from synth_assets.llm.chat_encoding import ChatTemplateError
 from synth_assets.llm.protocols import Message, RewardModel, Sampling, TextGenerator
+from synth_assets.schemas.records import AdapterRecord
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tables import CANDIDATES
 from synth_assets.storage.blocks import BLOCK_ROWS, Block, Progress, compute_blocks
 from synth_assets.storage.budgets import WorkBudget
+from synth_assets.storage.manifests import read_manifest
 
 SAMPLING_VERSION = 2  # increment when the same spec gives other rows
 
@@ -51,11 +53,27 @@ class OnPolicyCandidateSpec(CandidateSpec):
     temperatures: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0), "One response is sampled at each temperature.")
 
 
+CANDIDATES_CODE_VERSION = fingerprint(SAMPLING_VERSION, CandidateSpec())
+ON_POLICY_CODE_VERSION = fingerprint(SAMPLING_VERSION, OnPolicyCandidateSpec())
+
+
 class Sampled(NamedTuple):
     """Files of candidates without rewards, and the number of newly generated tokens."""
 
     paths: list[Path]
     new_tokens: int
+
+
+def policy_folder(policy: AdapterRecord, root: Path) -> Path | None:
+    """Return the verified folder of an on-policy round's adapter, None if its training failed.
+
+    Raises:
+        ManifestError: its files do not match its manifest.
+    """
+    if policy.failure:
+        return None
+    read_manifest(root / policy.path)
+    return root / policy.path
 
 
 def instructions_to_sample(sft_rows: pl.LazyFrame, spec: CandidateSpec) -> pl.DataFrame:

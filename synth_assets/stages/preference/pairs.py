@@ -1,18 +1,19 @@
 """Build preference pairs from scored candidates and imported pairs, with a reason for everything dropped."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from synth_assets.llm.protocols import Refusal, refuses_nothing
 from synth_assets.schemas.serialization import fingerprint
 from synth_assets.schemas.settings import setting
 from synth_assets.schemas.tables import CANDIDATES, PAIRS
+from synth_assets.storage.budgets import WorkBudget
 from synth_assets.storage.retractions import RECALLED
+from synth_assets.text.token_limits import TokenLimits
 
 CANDIDATE_SOURCE = "candidates"
 REASONS = pl.Schema({"of": pl.String, "reason": pl.String, "count": pl.Int64})
@@ -41,12 +42,8 @@ class PairSpec:
             raise ValueError(f"PairSpec.validation_share must be in [0, 1), got {self.validation_share}")
 
 
-class ContextWindow(NamedTuple):
-    """Limits of the base model: token counter, context length, and the refusal of its chat template ("" for none)."""
-
-    count_tokens: Callable[[Sequence[str]], list[int]]
-    context_tokens: int
-    refusal: Refusal = refuses_nothing
+PAIRS_CODE_VERSION = fingerprint(PairSpec())
+NO_IMPORTS = PAIRS.to_frame()
 
 
 class Pairs(NamedTuple):
@@ -65,7 +62,7 @@ class PairFilterResult(NamedTuple):
 
 
 def build_pairs(
-    candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec, window: ContextWindow | None = None
+    candidates: pl.DataFrame, imported: pl.DataFrame, spec: PairSpec, base: TokenLimits | None = None
 ) -> Pairs:
     """Build pairs from scored candidates and imported preferences, split by the groups of the SFT dataset.
 
@@ -73,11 +70,11 @@ def build_pairs(
         candidates: CANDIDATES with rewards.
         imported: PAIRS that passed the filter, with their group, without rewards and split.
         spec: margin, number, strategy, split and seed.
-        window: limits of the base model; longer pairs are dropped, not truncated. None: no limit.
+        base: limits of the base model; longer pairs are dropped, not truncated. None: no limit.
     """
     usable = usable_candidates(candidates)
     pairs = choose_pairs(usable.kept, spec)
-    fitting = _fitting(pl.concat([_with_ids(pairs.kept), imported.select(PAIRS.names())]), spec, window)
+    fitting = _fitting(pl.concat([_with_ids(pairs.kept), imported.select(PAIRS.names())]), spec, base)
     limited = _limit(fitting.kept.with_columns(split=_splits(fitting.kept["group"], spec)), spec)
     reasons = _reasons(
         {
@@ -89,6 +86,21 @@ def build_pairs(
     )
     dropped = (limited.dropped, fitting.dropped, pairs.dropped)
     return Pairs(limited.kept, reasons, _fates(candidates, limited.kept, *dropped))
+
+
+def limits_within(base: TokenLimits, budget: WorkBudget) -> TokenLimits:
+    """Return the limits of the base model with a token count that checks the step's budget first."""
+
+    def count_within_budget(texts: Sequence[str]) -> list[int]:
+        budget.check("No pair is stored yet")
+        return base.count_tokens(texts)
+
+    return replace(base, count_tokens=count_within_budget)
+
+
+def row_fates(built: Pairs, recalled: pl.DataFrame) -> pl.DataFrame:
+    """Return the outcome of each instruction, followed by the recalled rows (`row_id`)."""
+    return pl.concat([built.fates, recalled.with_columns(fate=pl.lit(RECALLED))])
 
 
 def non_empty_pairs(built: Pairs) -> Pairs:
@@ -203,18 +215,18 @@ def _splits(groups: pl.Series, spec: PairSpec) -> pl.Series:
     return pl.Series("split", ["validation" if draws[g] < limit else "train" for g in groups], dtype=pl.String)
 
 
-def _fitting(pairs: pl.DataFrame, spec: PairSpec, window: ContextWindow | None) -> PairFilterResult:
+def _fitting(pairs: pl.DataFrame, spec: PairSpec, base: TokenLimits | None) -> PairFilterResult:
     """Keep the pairs of which both sides, after the prompt, fit the base model's context and chat template."""
-    if window is None:
+    if base is None:
         return PairFilterResult(pairs, pairs.clear().with_columns(reason=pl.lit("")))
     texts = pairs.select(_prompt_text().alias("asked"), "chosen", "rejected")
-    prompt_tokens, chosen, rejected = (pl.Series(window.count_tokens(text.to_list()), dtype=pl.Int64) for text in texts)
+    prompt_tokens, chosen, rejected = (pl.Series(base.count_tokens(text.to_list()), dtype=pl.Int64) for text in texts)
     longest = (
         pl.DataFrame({"chosen": chosen, "rejected": rejected}).max_horizontal() + prompt_tokens + spec.template_tokens
     )
-    over = longest > window.context_tokens
+    over = longest > base.context_tokens
     fitting = pairs.filter(~over)
-    refused = pl.Series([_is_refused(row, window) for row in fitting.iter_rows(named=True)], dtype=pl.Boolean)
+    refused = pl.Series([_is_refused(row, base) for row in fitting.iter_rows(named=True)], dtype=pl.Boolean)
     dropped = [
         pairs.filter(over).with_columns(reason=pl.lit("too_long_for_base")),
         fitting.filter(refused).with_columns(reason=pl.lit("refused_by_chat_template")),
@@ -222,9 +234,9 @@ def _fitting(pairs: pl.DataFrame, spec: PairSpec, window: ContextWindow | None) 
     return PairFilterResult(fitting.filter(~refused), pl.concat(dropped))
 
 
-def _is_refused(pair: Mapping[str, Any], window: ContextWindow) -> bool:
+def _is_refused(pair: Mapping[str, Any], base: TokenLimits) -> bool:
     turns = [*(pair["history"] or []), {"role": "user", "content": pair["instruction"]}]
-    return any(window.refusal(turns, pair[side]) for side in ("chosen", "rejected"))
+    return any(base.refusal(turns, pair[side]) for side in ("chosen", "rejected"))
 
 
 def _limit(pairs: pl.DataFrame, spec: PairSpec) -> PairFilterResult:

@@ -1,10 +1,10 @@
 """Move the `@champion` alias by a decision or a rollback, and detect moves made in MLflow."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from synth_assets.reporting.escaping import metadata_line
-from synth_assets.schemas.records import BASE, ChampionRecord, Decision, LastDecision
+from synth_assets.schemas.records import BASE, AuditEntry, ChampionRecord, Decision, LastDecision
 from synth_assets.stages.promotion.candidates import APPROVED_BY, CHAMPION, ROLLED_BACK_AT, Registry
 from synth_assets.stages.promotion.model_card import SCORE
 from synth_assets.stages.promotion.rollback import is_rollback
@@ -19,15 +19,6 @@ from synth_assets.stages.promotion.service_history import (
 )
 
 NOTHING_SERVED = "no version was promoted yet: the base model serves"
-
-
-@dataclass(frozen=True)
-class AuditEntry:
-    """Who requested a decision or a move, when (ISO 8601, UTC) and in which Dagster run."""
-
-    who: str
-    when: str
-    run_id: str
 
 
 def moved_by_hand(registry: Registry, recorded: ChampionRecord | None) -> str | None:

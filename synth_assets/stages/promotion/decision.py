@@ -1,13 +1,17 @@
 """Decide one promotion or rollback, and store the decision with the model version it is about."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
 from synth_assets.registry.mlflow_tracker import MlflowTracker
 from synth_assets.registry.model_versions import (
+    RowFolders,
     adapter_record,
     attach_card,
     decisions_on,
@@ -17,14 +21,15 @@ from synth_assets.registry.model_versions import (
 from synth_assets.schemas.records import (
     BASE,
     AdapterRecord,
+    AuditEntry,
     ChampionRecord,
     CheckResult,
-    Clause,
     Comparison,
     Decision,
     RecordedDecision,
 )
-from synth_assets.stages.promotion.alias import AuditEntry, evidence_tags
+from synth_assets.schemas.serialization import fingerprint
+from synth_assets.stages.promotion.alias import evidence_tags
 from synth_assets.stages.promotion.candidates import (
     CHALLENGER,
     Scores,
@@ -36,9 +41,13 @@ from synth_assets.stages.promotion.candidates import (
 from synth_assets.stages.promotion.model_card import SCORE, model_card
 from synth_assets.stages.promotion.on_demand_scoring import OnDemandScorer
 from synth_assets.stages.promotion.paired_evidence import evaluate_promotion
-from synth_assets.stages.promotion.policy import PromotionCandidate, PromotionPolicy
+from synth_assets.stages.promotion.policy import PromotionCandidate, PromotionPolicy, outcome_version
 from synth_assets.stages.promotion.rollback import RollbackRequest, is_rollback, rollback_decision
 from synth_assets.stages.promotion.service_history import ServiceHistoryError, serving_version, version_before
+from synth_assets.stages.promotion.user_protection import stored_protections, with_taint
+
+DECISION_CODE_VERSION = fingerprint(PromotionPolicy())
+EVALUATION_ASSETS = ("comparison", "benchmark_scores", "benchmark_items", "base_model")
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,14 @@ class PromotionRequest:
         return ""
 
 
+class HomeFolders(RowFolders, Protocol):
+    """The folders of a home with the recall log, the row manifests and the adapters."""
+
+    def adapters(self) -> Path:
+        """Return the folder of the adapters, by fingerprint."""
+        ...
+
+
 @dataclass(frozen=True)
 class PromotionContext:
     """Inputs and services of a decision.
@@ -74,9 +91,9 @@ class PromotionContext:
         scores: ITEM_SCORES of today.
         adapters: record of each adapter asset.
         scorer: builds the scorer of missing items.
-        protections: returns the clauses that a rollback checks for a version.
-        with_taint: returns a candidate with the recalled rows it was trained on.
-        data_versions: returns the data versions behind a candidate, for scores that include it or not.
+        folders: folders of the recall log, the row manifests and the adapters.
+        adapter_versions: returns the data versions behind an adapter's data version.
+        upstream_versions: returns the data versions behind today's decision.
         checks: returns the results of all checks on these data versions.
     """
 
@@ -85,9 +102,9 @@ class PromotionContext:
     scores: pl.DataFrame
     adapters: Mapping[str, AdapterRecord]
     scorer: Callable[[], OnDemandScorer]
-    protections: Callable[[PromotionCandidate], Sequence[Clause]]
-    with_taint: Callable[[PromotionCandidate], PromotionCandidate]
-    data_versions: Callable[[PromotionCandidate, bool], dict[str, str]]
+    folders: HomeFolders
+    adapter_versions: Callable[[str, str], Mapping[str, str]]
+    upstream_versions: Callable[[], Mapping[str, str]]
     checks: Callable[[Mapping[str, str]], list[CheckResult]]
 
 
@@ -98,6 +115,11 @@ class DecisionReport:
     decision: Decision
     checks: Mapping[str, int] = field(default_factory=dict)
     card: str = ""
+
+    @property
+    def data_version(self) -> str:
+        """Data version of the decision: its outcome."""
+        return outcome_version(self.decision)
 
 
 def decide_promotion(request: PromotionRequest, context: PromotionContext, audit: AuditEntry) -> DecisionReport:
@@ -113,13 +135,14 @@ def decide_promotion(request: PromotionRequest, context: PromotionContext, audit
     version = _requested_version(tracker, request, newest)
     if request.rollback:
         rollback = RollbackRequest(version, request.force, request.reason)
-        return DecisionReport(rollback_decision(tracker, audit.who, rollback, context.protections))
+        protections = stored_protections(tracker, context.folders, context.folders.adapters(), request.policy)
+        return DecisionReport(rollback_decision(tracker, audit.who, rollback, protections))
     candidate, opponent = _candidate_and_opponent(request, version, context, audit)
     scores = Scores(tracker, context.scores, context.comparison, context.scorer())
     check_results: list[CheckResult] = []
     data_versions: dict[str, str] = {}
     if candidate:
-        data_versions = context.data_versions(candidate, scores.has(candidate))
+        data_versions = _data_versions(context, candidate, scored=scores.has(candidate))
         check_results = context.checks(data_versions)
     decision = evaluate_promotion(candidate, opponent, scores, check_results, request.policy)
     checks = dict(Counter(result.status for result in check_results))
@@ -157,7 +180,21 @@ def _candidate_and_opponent(
         raise ServiceHistoryError(f"{error.args[0]}: take it out of service with synth rollback") from None
     if not version and not request.adopt:
         candidate = compared_candidate(tracker, context.comparison, list(context.adapters.values()), approved_by)
-    return candidate and context.with_taint(candidate), context.with_taint(opponent)
+    tainted = partial(with_taint, tracker, context.folders)
+    return candidate and tainted(candidate), tainted(opponent)
+
+
+def _data_versions(context: PromotionContext, candidate: PromotionCandidate, *, scored: bool) -> dict[str, str]:
+    """Return data versions of the candidate, of everything upstream, and, if `scored`, of today's evaluation."""
+    if not candidate.version:
+        return {}
+    registered = model_version(context.tracker, candidate.version)
+    own, manifest = registered.data_version, registered.data_versions
+    versions = {**context.adapter_versions(candidate.name, own), **manifest, candidate.name: own}
+    if scored:
+        evaluation = {n: v for n, v in context.upstream_versions().items() if n in EVALUATION_ASSETS}
+        versions |= {n if versions.get(n, v) == v else f"{n}@{v}": v for n, v in evaluation.items()}
+    return versions
 
 
 def store_decision(

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from synth_assets.evals.scoring import EvaluatedModel, EvaluationSpec, metrics, score_model, sealed_scores
+from synth_assets.evals.services import ScoringServices
 from synth_assets.evals.suite import SEALED
 from synth_assets.registry.mlflow_tracker import MlflowTracker
-from synth_assets.registry.model_versions import adapter_record, restore_adapter
+from synth_assets.registry.model_versions import adapter_record, restore_adapter, runs_with
 from synth_assets.schemas.records import AdapterRecord, Metric, ModelRecord
 from synth_assets.stages.promotion.model_card import attached_scores
 from synth_assets.stages.promotion.policy import PromotionCandidate
@@ -77,6 +79,55 @@ class OnDemandScorer:
         measured = metrics(scores, engines={model.name: model.engine}, data_hash=content_hash(self.items))
         self.record_scores(candidate, measured, scores)
         return scores
+
+
+def spec_of_scores(
+    scores: pl.DataFrame,
+    stored: Callable[[str], Mapping[str, Any]],
+    resolve: Callable[[EvaluationSpec], EvaluationSpec],
+) -> EvaluationSpec:
+    """Return the settings of today's scores, or those of the tier if they are not recorded.
+
+    Args:
+        scores: ITEM_SCORES of today.
+        stored: returns the recorded settings of a data version of the scores; empty if there are none.
+        resolve: applies the settings of the model and the tier to a spec.
+    """
+    recorded = stored(content_hash(scores))
+    return EvaluationSpec(**recorded) if recorded else resolve(EvaluationSpec())
+
+
+def on_demand_scorer(
+    registry: tuple[MlflowTracker, Callable[..., MlflowTracker]],
+    base: ModelRecord,
+    items: pl.DataFrame,
+    spec: EvaluationSpec,
+    root: Path,
+    services: ScoringServices,
+) -> OnDemandScorer:
+    """Return the scorer of versions that are registered in MLflow.
+
+    Args:
+        registry: the model registry, and a function that returns it with additional tags for its runs.
+        base: the present base model.
+        items: BENCHMARK_ITEMS of today.
+        spec: settings of today's evaluation.
+        root: SYNTH_HOME.
+        services: loads and limits the models.
+    """
+    tracker, tracker_with = registry
+    sealed_tags = {SEALED_TAG: content_hash(items.filter(split=SEALED))}
+    return OnDemandScorer(
+        items=items,
+        spec=spec,
+        folder=services.folder,
+        load_model=lambda candidate: load_version(tracker, candidate.version, base, root, services.load),
+        record_scores=partial(log_new_scores, tracker, lambda tags: tracker_with(**tags), sealed_tags),
+        count_scored_models=lambda: runs_with(tracker, sealed_tags),
+        gpu_slot=services.gpu_slot,
+        progress=services.progress,
+        budget=services.budget,
+    )
 
 
 def load_version(

@@ -9,6 +9,7 @@ import numpy as np
 
 from synth_assets.stages.filtering.features import SIDES, Features, Flags, Floats, Side
 from synth_assets.stages.filtering.rules import constraints, content, language, markup, repetition, safety, truncation
+from synth_assets.text.refusals import REFUSAL_OR_DEFLECTION
 
 EVIDENCE_CHARACTERS = 80
 Family = Literal["length", "language", "repetition", "format", "safety", "content"]
@@ -120,7 +121,13 @@ RULES: tuple[Rule, ...] = (
     Rule("echo", "content", content.echo_similarity, "max_echo_similarity", graded=True),
     Rule("talks_about_message", "content", content.talks_about_message, evidence=content.TALK_ABOUT_MESSAGE,
          side="response"),
-    Rule("refuses_harmless_task", "content", content.refuses_harmless_task, evidence=content.REFUSAL, side="response"),
+    Rule(
+        "refuses_harmless_task",
+        "content",
+        content.refuses_harmless_task,
+        evidence=REFUSAL_OR_DEFLECTION,
+        side="response",
+    ),
     Rule("trivial_answer", "content", content.trivial_answer),
     Rule("states_no_task", "content", content.states_no_task),
     Rule("lacks_its_figure", "content", content.lacks_its_figure, evidence=content.MISSING_FIGURE),

@@ -15,6 +15,7 @@ from synth_assets.stages.filtering.rules.instruction_cues import (
 )
 from synth_assets.stages.filtering.rules.markup import PLACEHOLDER, PLACEHOLDER_WORDS
 from synth_assets.stages.filtering.rules.safety import asks_for_harm
+from synth_assets.text.refusals import DEFLECTION, REFUSAL
 from synth_assets.text.words import TokenHashes, hash_words, shingles
 
 WORKED_SOLUTION = (
@@ -94,18 +95,6 @@ TALK_ABOUT_MESSAGE = (
     r"|\bcorrect the response\b"
 )
 TALK_CHARACTERS = 400  # further on, such words are part of an answer that does the task
-REFUSAL = (
-    r"(?i)\A\W*(?:(?:i'?m|i am|we are) (?:(?:really|very|so|truly) )?(?:unable|not able|not capable)"
-    r"|(?:(?:i'?m|i am|we are) (?:\w+ )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e|unfortunately)\b"
-    r"[^.\n]{0,120}?[.,]?[^.\n]{0,80}?"
-    r"(?:\b(?:cannot|can not|unable|not able|do not|will not|could not|am not|not possible|an ai)\b|n't\b)"
-    r"|i (?:cannot|can't|can not|am not able|am unable)\b"
-    r"|i (?:won't|will not|do not|don't) (?:be able|help|assist|provide|do that|answer"
-    r"|have (?:the|any|access|information|enough|personal))\b"
-    r"|as an? (?:ai|artificial|large|language|chatbot|virtual|assistant)\b[^.\n]*\b(?:not|cannot|can't|don't|unable)\b"
-    r"|i(?:'m| am) (?:(?:just|only) )?an? (?:ai|artificial|large language|language model|chatbot|machine)\b"
-    r"[^\n]{0,150}(?:\b(?:not|cannot|unable)\b|n't\b))"
-)
 PIVOT = (
     r"(?i)\b(?:however|nevertheless|that said|instead|generally|typically|for example|according to|based on|could be"
     r"|as of"
@@ -216,7 +205,7 @@ def talks_about_message(rows: Features) -> Floats:
 def refuses_harmless_task(rows: Features) -> Floats:
     """Return 1 where the response refuses and does not do the task, although the request is harmless."""
     refused = rows.contains("response", REFUSAL)
-    refused = rows.lacking("response", PIVOT, refused)
+    refused = rows.lacking("response", PIVOT, refused) | rows.contains("response", DEFLECTION)
     refused = rows.lacking("instruction", ASKS_FOR_A_MESSAGE, refused)
     return (refused & ~asks_for_harm(rows, refused)).astype(np.float64)
 
