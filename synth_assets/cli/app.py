@@ -453,18 +453,40 @@ def ask(
 def export(
     version: Annotated[str, typer.Argument(help="Version number, @champion, @challenger, or the name of an adapter.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write. An earlier, unchanged export in it is replaced.")],
-    to: Annotated[str, typer.Option("--to", help="Format: merged (safetensors), gguf (f16) or ollama.")] = "merged",
+    to: Annotated[str, typer.Option("--to", help="Format: merged (safetensors), gguf, ollama or hub.")] = "merged",
     dtype: Annotated[str, typer.Option(help="Precision of the merged weights: float16 or bfloat16.")] = "float16",
+    quantisation: Annotated[
+        str,
+        typer.Option(
+            help="f16, q8_0, q4_k_m. gguf: several with commas, default all. ollama: default the smallest good"
+        ),
+    ] = "",
+    repository: Annotated[
+        str, typer.Option(help="With --to hub: push to this repository, owner/name. Default: do not push.")
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(help="With --to hub: identifier of the licence. Default: that of the base model.")
+    ] = "",
+    private: Annotated[
+        bool, typer.Option("--private", help="With --to hub: create the repository as private.")
+    ] = False,
 ) -> None:
-    """Export a model version: merged into its base model, as a GGUF file, or as an Ollama model.
+    """Export a model version: merged into its base model, as GGUF files, as an Ollama model, or to a hub.
 
-    Compares the result with the adapter on its base and fails if it differs. Only LoRA adapters can be exported.
+    Compares each result with the model in Transformers: exits with 1 if llama.cpp writes other text; a quantisation
+    that lost quality is marked. An unchanged export is not redone. Only LoRA adapters can be exported.
     """
-    from synth_assets.cli.export import export_version
+    from synth_assets.cli.export import ExportCommand, export_version, go_online
+
+    go_online(to)
     from synth_assets.cli.session import open_session
 
-    text = export_version(open_session(read_only=True), version, to, folder, dtype)
-    console.print(f"wrote {folder}: {text}", markup=False)
+    command = ExportCommand(version, to, folder, dtype, quantisation, repository, licence, private)
+    session = open_session(read_only=True)
+    passed = export_version(session, command, lambda line: console.print(line, markup=False))
+    console.print(f"wrote {folder}", markup=False)
+    if not passed:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command(rich_help_panel=MODELS)

@@ -28,7 +28,7 @@ LAUNCHPAD_TAGS = {"trigger": "ui"}
 
 pipeline = dg.define_asset_job(
     "pipeline",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training"),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training", "export"),
     description="The whole pipeline, from one batch of new instructions to the promotion decision.",
     tags={**LAUNCHPAD_TAGS, **QUEUED},
 )
@@ -48,6 +48,12 @@ promote = dg.define_asset_job(
     "promote",
     selection=dg.AssetSelection.assets("promotion_decision", "champion"),
     description="The promotion decision alone: evaluate the current candidate again, promote a version, or roll back.",
+    tags=LAUNCHPAD_TAGS,
+)
+export_champion = dg.define_asset_job(
+    "export_champion",
+    selection=dg.AssetSelection.groups("export"),
+    description="Export the champion: merged, as GGUF files, as an Ollama model and as a release on a hub.",
     tags=LAUNCHPAD_TAGS,
 )
 

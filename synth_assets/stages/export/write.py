@@ -1,134 +1,212 @@
-"""Write an export folder atomically: a merged model, a GGUF file or an Ollama model."""
+"""Export a version as a merged model and as GGUF files, with what was measured on them."""
 
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from synth_assets.stages.export.gguf import GGUF_FILE, GreedyDifference, compare_greedy, convert
-from synth_assets.stages.export.merge import NOTICES, ExportError, LogitDifference, merge_model
-from synth_assets.stages.export.ollama import MODELFILE, modelfile
-from synth_assets.storage.atomic import sync_folder_tree
-from synth_assets.storage.manifests import MANIFEST, ManifestError, read_manifest, write_manifest
+import polars as pl
 
-FORMATS = ("merged", "gguf", "ollama")
-MADE_BY = "synth export"
-GREEDY_TOKENS = 64
-SUBJECTS = (
-    *("rain", "gravity", "bread", "Paris", "cats", "chess", "the moon", "music", "trees", "iron", "coffee", "whales"),
-    *(
-        "glass",
-        "paper",
-        "bees",
-        "clocks",
-        "rivers",
-        "salt",
-        "bicycles",
-        "ships",
-        "maps",
-        "honey",
-        "snow",
-        "wool",
-        "tea",
-    ),
+from synth_assets.llm.loading import load_causal_model, load_tokenizer
+from synth_assets.llm.weight_files import count_parameters
+from synth_assets.stages.export import llama_cpp
+from synth_assets.stages.export.errors import ExportError
+from synth_assets.stages.export.folders import Progress, check_disk, export_folder
+from synth_assets.stages.export.gguf import BYTES_PER_PARAMETER, F16, QUANTISATIONS, convert, gguf_file
+from synth_assets.stages.export.gguf_quality import (
+    GREEDY_PROMPTS,
+    GREEDY_TOKENS,
+    QUESTIONS,
+    GreedyComparison,
+    Perplexity,
+    TransformersTexts,
+    answer_logprobs,
+    perplexity,
 )
-QUESTIONS = tuple(
-    text for name in SUBJECTS for text in (f"Explain {name} in two sentences.", f"Give three facts about {name}.")
-)
+from synth_assets.stages.export.merge import NOTICES, LogitDifference, check_dtype, float32_tier, merge_model
+from synth_assets.stages.export.source import ExportSource
+from synth_assets.storage.manifests import content_hash
+from synth_assets.training.data import encode_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from synth_assets.training.data import Example
+
+EXPORT_VERSION = 1
+"""Part of every request: raise it when the exporter writes other files, so that earlier exports are redone."""
+
+MERGED_BYTES = 2.0  # per parameter, float16 and bfloat16
+ROWS = 64
+
+Make = Callable[[Path], Path]
+"""Returns the folder that an export is made from; its argument is a folder for the parts to make on the way."""
 
 
 @dataclass(frozen=True)
-class ExportSource:
-    """What to export: the base model's folder, the LoRA adapter's folder (None: the base alone), and their facts."""
+class GgufOptions:
+    """What to write and to measure.
 
-    base: Path
-    adapter: Path | None
-    facts: Mapping[str, Any]
+    Attributes:
+        quantisations: values of QUANTISATIONS.
+        prompts: number of greedy texts to compare, at most GREEDY_PROMPTS.
+        tokens: maximum number of tokens of each.
+        rows: maximum number of validation rows of the perplexity.
+    """
+
+    quantisations: tuple[str, ...] = QUANTISATIONS
+    prompts: int = GREEDY_PROMPTS
+    tokens: int = GREEDY_TOKENS
+    rows: int = ROWS
+
+    def check(self) -> None:
+        """Raise ExportError for an unknown quantisation, or none."""
+        unknown = [name for name in self.quantisations if name not in QUANTISATIONS]
+        if unknown or not self.quantisations:
+            raise ExportError(
+                f"quantisations must be of {', '.join(QUANTISATIONS)}, got {', '.join(unknown) or 'none'}"
+            )
 
 
-def export_model(source: ExportSource, kind: str, target: Path, dtype: str = "float16") -> str:
-    """Export a model to a folder and return one line with what was measured.
+@dataclass(frozen=True)
+class GgufFile:
+    """A GGUF file; `perplexity` is None if there were no validation rows."""
+
+    quantisation: str
+    name: str
+    bytes: int
+    perplexity: Perplexity | None
+
+    def text(self) -> str:
+        """Return size and perplexity in words; a file that lost quality is marked."""
+        size = f"{self.quantisation} {self.bytes / 1e6:,.1f} MB"
+        if self.perplexity is None:
+            return f"{size}, perplexity not measured"
+        mark = " LOST QUALITY" if self.perplexity.lost_quality else ""
+        return f"{size}, perplexity {self.perplexity.value:.3f}, {self.perplexity.ratio:.4f} of Transformers'{mark}"
+
+
+@dataclass(frozen=True)
+class GgufResult:
+    """The files of a GGUF export, and how its f16 file compares with Transformers.
+
+    Attributes:
+        files: one for each quantisation.
+        greedy: greedy texts of the f16 file.
+        pre_tokenizer: pre-tokenizer of llama.cpp; "auto" if its converter recognised it.
+        adds_bos: llama.cpp adds the beginning-of-text token to each prompt.
+    """
+
+    files: list[GgufFile]
+    greedy: GreedyComparison
+    pre_tokenizer: str
+    adds_bos: bool
+
+    def lost_quality(self) -> list[str]:
+        """Return the quantisations that lost quality."""
+        return [file.quantisation for file in self.files if file.perplexity and file.perplexity.lost_quality]
+
+    def smallest_good(self) -> GgufFile:
+        """Return the smallest file that kept quality as far as it was measured, else the largest one."""
+        by_size = sorted(self.files, key=lambda file: file.bytes)
+        good = (file for file in by_size if file.quantisation not in self.lost_quality())
+        return next(good, by_size[-1])
+
+    def lines(self) -> list[str]:
+        """Return the result in lines."""
+        return [self.greedy.text(), *(file.text() for file in self.files)]
+
+
+def export_merged(source: ExportSource, target: Path, dtype: str, progress: Progress) -> LogitDifference:
+    """Write the base model with the adapter merged into it to a folder, and compare logits.
 
     Raises:
-        ExportError: the format is unknown, `target` holds foreign files, a check fails, or the model is unsupported.
+        ExportError: the logits differ from those of the adapter on its base by more than the tolerance, there is not
+            enough disk, or `target` holds foreign files.
     """
-    if kind not in FORMATS:
-        raise ExportError(f"--to must be one of {', '.join(FORMATS)}, got {kind!r}")
-    check_replaceable(target)
-    with tempfile.TemporaryDirectory(dir=_existing(target.parent), prefix=".export-") as work:
-        merged = Path(work, "merged")
-        merged.mkdir()
-        difference = merge_model(source.base, source.adapter, merged, dtype, {**source.facts, "made_by": MADE_BY})
+    check_dtype(dtype)
+
+    def make(new: Path, _work: Path) -> LogitDifference:
+        check_disk(target, count_parameters(source.base_folder) * MERGED_BYTES, "the merged model")
+        progress(f"merging version {source.version} into {source.base} in {dtype}")
+        difference = merge_model(source.base_folder, source.adapter_folder, new, dtype)
         if not difference.passed:
-            raise ExportError(f"the merged model differs from the adapter on its base: {logit_text(difference)}")
-        text = logit_text(difference)
-        if kind == "merged":
-            replace_folder(merged, target)
-            return text
-        differences = write_gguf(
-            merged, Path(work, "gguf"), {**source.facts, "made_by": MADE_BY}, ollama=kind == "ollama"
-        )
-        if unexplained := [entry for entry in differences if not entry.explained]:
-            raise ExportError(f"llama.cpp writes other text than Transformers: {greedy_text(unexplained)}")
-        replace_folder(Path(work, "gguf"), target)
-        return f"{text}; {greedy_text(differences)}"
+            raise ExportError(f"the merged model differs from the adapter on its base: {difference.text()}")
+        progress(difference.text())
+        return difference
+
+    request = {**source.facts(), "format": "merged", "dtype": dtype, "exporter": EXPORT_VERSION}
+    return export_folder(target, request, LogitDifference, make, progress)
 
 
-def write_gguf(
-    merged: Path, folder: Path, facts: Mapping[str, Any], *, ollama: bool = False, questions: Sequence[str] = QUESTIONS
-) -> list[GreedyDifference]:
-    """Write the GGUF file of a merged model to a new folder, compare its greedy text, and return the differences."""
-    folder.mkdir()
-    if ollama:
-        (folder / MODELFILE).write_text(modelfile(merged), "utf-8")
-    convert(merged, folder / GGUF_FILE)
-    for path in (path for pattern in NOTICES for path in merged.glob(pattern)):
-        shutil.copyfile(path, folder / path.name)
-    differences = compare_greedy(merged, folder / GGUF_FILE, questions, GREEDY_TOKENS)
-    explained = sum(entry.explained for entry in differences)
-    counts = {"prompts": len(questions), "different": len(differences), "explained": explained}
-    write_manifest(folder, {**facts, "greedy": counts})
-    return differences
+def export_gguf(
+    request: dict[str, object],
+    target: Path,
+    options: GgufOptions,
+    rows: pl.DataFrame,
+    make_merged: Make,
+    progress: Progress,
+) -> GgufResult:
+    """Write GGUF files of a merged model to a folder, and compare them with Transformers.
+
+    Args:
+        request: JSON values that identify the merged model.
+        target: the folder.
+        options: what to write and to measure.
+        rows: validation rows (SFT_ROWS) of the perplexity; without rows it is not measured.
+        make_merged: returns the folder of the merged model.
+        progress: gets lines.
+
+    Raises:
+        ExportError: a package is missing, llama.cpp does not support the model or its tokenizer, there is not enough
+            disk, or `target` holds foreign files.
+    """
+    options.check()
+    llama_cpp.check_installed()
+    rows = rows.head(options.rows)
+    settings = {"quantisations": list(options.quantisations), "prompts": options.prompts, "tokens": options.tokens}
+    measured = {"rows": content_hash(rows), "exporter": EXPORT_VERSION}
+
+    def make(new: Path, work: Path) -> GgufResult:
+        merged = make_merged(work)
+        per_parameter = sum(BYTES_PER_PARAMETER[name] for name in {F16, *options.quantisations})
+        check_disk(target, count_parameters(merged) * per_parameter, "the GGUF export")
+        for path in (path for pattern in NOTICES for path in merged.glob(pattern)):
+            shutil.copyfile(path, new / path.name)
+        return _write_gguf(merged, (new, work), options, rows, progress)
+
+    return export_folder(target, {**request, "format": "gguf", **settings, **measured}, GgufResult, make, progress)
 
 
-def logit_text(difference: LogitDifference) -> str:
-    """Describe the measured difference of the logits."""
-    return (
-        f"largest logit difference {difference.relative:.2e} of the largest logit, {difference.tolerance:g} allowed; "
-        f"same most likely token at {difference.same_argmax:.1%} of positions"
-    )
+def _write_gguf(
+    merged: Path, folders: tuple[Path, Path], options: GgufOptions, rows: pl.DataFrame, progress: Progress
+) -> GgufResult:
+    new, work = folders
+    tokenizer = load_tokenizer(merged)
+    f16 = (new if F16 in options.quantisations else work) / gguf_file(F16)
+    progress("converting to GGUF in f16")
+    name = convert(merged, tokenizer, f16, [*rows["instruction"], *rows["response"]])
+    progress(f"{f16.stat().st_size / 1e6:,.1f} MB, pre-tokenizer {name}: splits all texts as the tokenizer does")
+    network = load_causal_model(merged, float32_tier()).eval()
+    texts = TransformersTexts(network, tokenizer, progress)
+    prompts = texts.encode(QUESTIONS[: options.prompts])
+    greedy = texts.compare(prompts, llama_cpp.greedy_tokens(f16, prompts, options.tokens), options.tokens)
+    examples = _examples(rows, tokenizer, network)
+    expected = answer_logprobs(network, examples) if examples else None
+    del network, texts
+    files: list[GgufFile] = []
+    for quantisation in options.quantisations:
+        file = new / gguf_file(quantisation)
+        if quantisation != F16:
+            llama_cpp.quantise(f16, file, quantisation)
+        actual = None if expected is None else llama_cpp.answer_logprobs(file, examples)
+        measured = perplexity(expected, actual, len(examples)) if expected is not None and actual is not None else None
+        files.append(GgufFile(quantisation, file.name, file.stat().st_size, measured))
+        progress(files[-1].text())
+    return GgufResult(files, greedy, name, llama_cpp.adds_bos(f16))
 
 
-def greedy_text(differences: Sequence[GreedyDifference], prompts: int = len(QUESTIONS)) -> str:
-    """Describe the prompts whose greedy text differs."""
-    gaps = ", ".join(f"prompt {d.prompt} token {d.position} ({d.gap_nats:.3f} nats)" for d in differences)
-    same = prompts - len(differences)
-    return f"same greedy text on {same} of {prompts} prompts" + (f"; first differences: {gaps}" if gaps else "")
-
-
-def check_replaceable(target: Path) -> None:
-    """Raise ExportError unless the folder is missing, empty, or an unchanged earlier export."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    try:
-        if target.is_dir() and (target / MANIFEST).is_file() and read_manifest(target).get("made_by") == MADE_BY:
-            return
-    except ManifestError as error:
-        raise ExportError(f"{target} was changed since it was exported ({error}): choose another folder") from error
-    raise ExportError(f"{target} has files that are no export of this project: choose another folder")
-
-
-def replace_folder(made: Path, target: Path) -> None:
-    """Rename a finished folder to `target`; an earlier export is moved aside first and deleted last."""
-    sync_folder_tree(made)
-    old = made.with_name("replaced")
-    if target.exists():
-        target.replace(old)
-    made.replace(target)
-
-
-def _existing(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _examples(rows: pl.DataFrame, tokenizer: "PreTrainedTokenizerBase", network: "PreTrainedModel") -> "list[Example]":
+    context: int = network.config.max_position_embeddings
+    return encode_rows(rows, tokenizer, context)
