@@ -91,7 +91,7 @@ def test_a_model_that_llama_cpp_does_not_support_is_refused(merged: Path, tmp_pa
         (folder / path.name).write_bytes(path.read_bytes())
     text = (folder / "config.json").read_text().replace("LlamaForCausalLM", "UnheardOfForCausalLM")
     (folder / "config.json").write_text(text)
-    with pytest.raises(ExportError, match="converter rejected model .*use a base model that llama.cpp supports"):
+    with pytest.raises(ExportError, match=r"converter rejected model .*use a base model that llama.cpp supports"):
         convert(folder, load_tokenizer(folder), tmp_path / "model.gguf", [])
 
 

@@ -87,9 +87,8 @@ def answer_logprobs(file: Path, examples: "Sequence[Example]") -> Floats:
     """Return the (tokens,) natural log-probabilities of all answer tokens, in order of the examples."""
     import cyllama.llama.llama_cpp as llama  # pyright: ignore[reportMissingImports]
 
-    llama.disable_logging()
     longest = max(map(len, examples))
-    model = llama.LlamaModel(str(file), llama.LlamaModelParams(), verbose=False)
+    model = _load(file)
     params = llama.LlamaContextParams()
     params.n_ctx = params.n_batch = params.n_ubatch = longest
     params.n_threads = params.n_threads_batch = THREADS
@@ -114,11 +113,22 @@ def answer_logprobs(file: Path, examples: "Sequence[Example]") -> Floats:
 
 @contextmanager
 def _vocabulary(file: Path) -> Iterator[Any]:
-    import cyllama.llama.llama_cpp as llama  # pyright: ignore[reportMissingImports]
-
-    llama.disable_logging()
-    model = llama.LlamaModel(str(file), llama.LlamaModelParams(), verbose=False)
+    model = _load(file)
     try:
         yield model.get_vocab()
     finally:
         model.close()
+
+
+def _load(file: Path) -> Any:  # noqa: ANN401 - a cyllama model
+    import cyllama.llama.llama_cpp as llama  # pyright: ignore[reportMissingImports]
+
+    class Model(llama.LlamaModel):
+        """Adds the attribute that cyllama 0.2.18 reads in `get_logits_ith`."""
+
+        @property
+        def n_vocab(self) -> int:
+            return self.get_vocab().n_vocab
+
+    llama.disable_logging()
+    return Model(str(file), llama.LlamaModelParams(), verbose=False)

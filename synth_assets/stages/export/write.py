@@ -64,9 +64,8 @@ class GgufOptions:
         """Raise ExportError for an unknown quantisation, or none."""
         unknown = [name for name in self.quantisations if name not in QUANTISATIONS]
         if unknown or not self.quantisations:
-            raise ExportError(
-                f"quantisations must be of {', '.join(QUANTISATIONS)}, got {', '.join(unknown) or 'none'}"
-            )
+            known = ", ".join(QUANTISATIONS)
+            raise ExportError(f"quantisations must be some of {known}, got {', '.join(unknown) or 'none'}")
 
 
 @dataclass(frozen=True)
