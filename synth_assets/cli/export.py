@@ -12,14 +12,14 @@ from synth_assets.cli.trace import version_of
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.stages.export.errors import ExportError
-from synth_assets.stages.export.folders import Progress, check_replaceable
+from synth_assets.stages.export.folders import Progress, check_disk, check_replaceable
 from synth_assets.stages.export.gguf import QUANTISATIONS
 from synth_assets.stages.export.hub import export_release, licence_of, push
 from synth_assets.stages.export.merge import LogitDifference
 from synth_assets.stages.export.ollama import MODELFILE
 from synth_assets.stages.export.ollama_export import SMALLEST_GOOD, GgufParts, export_ollama
 from synth_assets.stages.export.source import ExportSource, source_of
-from synth_assets.stages.export.write import GgufOptions, export_gguf, export_merged
+from synth_assets.stages.export.write import GgufOptions, export_gguf, export_merged, merged_bytes
 from synth_assets.storage.stored_files import read_table
 
 FORMATS = ("merged", "gguf", "ollama", "hub")
@@ -49,7 +49,7 @@ class ExportCommand:
     quantisation: str
     repository: str = ""
     licence: str = ""
-    private: bool = False
+    private: bool = True
 
 
 def go_online(kind: str) -> None:
@@ -130,10 +130,17 @@ class _Export:
             folder,
             self._options(),
             self.rows,
-            lambda work: self._merge(work / "merged")[0],
+            lambda work: self._merge_for_gguf(work / "merged"),
             self.progress,
         )
         return GgufParts(tokenizer, folder, result)
+
+    def _merge_for_gguf(self, folder: Path) -> Path:
+        base = self.source.base_folder
+        check_disk(
+            folder, merged_bytes(base) + self._options().file_bytes(base), "the merged model with its GGUF files"
+        )
+        return self._merge(folder)[0]
 
 
 def _source(session: Session, name: str) -> ExportSource:

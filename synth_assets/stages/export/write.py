@@ -60,6 +60,11 @@ class GgufOptions:
     tokens: int = GREEDY_TOKENS
     rows: int = ROWS
 
+    def file_bytes(self, folder: Path) -> float:
+        """Return the estimated size of the files of the model in a folder, with the f16 file that they are made from."""
+        per_parameter = sum(BYTES_PER_PARAMETER[name] for name in {F16, *self.quantisations})
+        return count_parameters(folder) * per_parameter
+
     def check(self) -> None:
         """Raise ExportError for an unknown quantisation, or none."""
         unknown = [name for name in self.quantisations if name not in QUANTISATIONS]
@@ -117,6 +122,11 @@ class GgufResult:
         return [self.greedy.text(), *(file.text() for file in self.files)]
 
 
+def merged_bytes(folder: Path) -> float:
+    """Return the estimated size of the merged weights of the model in a folder."""
+    return count_parameters(folder) * MERGED_BYTES
+
+
 def export_merged(source: ExportSource, target: Path, dtype: str, progress: Progress) -> LogitDifference:
     """Write the base model with the adapter merged into it to a folder, and compare logits.
 
@@ -127,7 +137,7 @@ def export_merged(source: ExportSource, target: Path, dtype: str, progress: Prog
     check_dtype(dtype)
 
     def make(new: Path, _work: Path) -> LogitDifference:
-        check_disk(target, count_parameters(source.base_folder) * MERGED_BYTES, "the merged model")
+        check_disk(target, merged_bytes(source.base_folder), "the merged model")
         progress(f"merging version {source.version} into {source.base} in {dtype}")
         difference = merge_model(source.base_folder, source.adapter_folder, new, dtype)
         if not difference.passed:
@@ -169,8 +179,7 @@ def export_gguf(
 
     def make(new: Path, work: Path) -> GgufResult:
         merged = make_merged(work)
-        per_parameter = sum(BYTES_PER_PARAMETER[name] for name in {F16, *options.quantisations})
-        check_disk(target, count_parameters(merged) * per_parameter, "the GGUF export")
+        check_disk(target, options.file_bytes(merged), "the GGUF export")
         for path in (path for pattern in NOTICES for path in merged.glob(pattern)):
             shutil.copyfile(path, new / path.name)
         return _write_gguf(merged, (new, work), options, rows, progress)
