@@ -61,7 +61,7 @@ class GgufOptions:
     rows: int = ROWS
 
     def file_bytes(self, folder: Path) -> float:
-        """Return the estimated size of the files of the model in a folder, with the f16 file that they are made from."""
+        """Return the estimated size of the GGUF files of the model in a folder, f16 included."""
         per_parameter = sum(BYTES_PER_PARAMETER[name] for name in {F16, *self.quantisations})
         return count_parameters(folder) * per_parameter
 
