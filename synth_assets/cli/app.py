@@ -468,8 +468,8 @@ def export(
         str, typer.Option(help="With --to hub: identifier of the licence. Default: that of the base model.")
     ] = "",
     private: Annotated[
-        bool, typer.Option("--private", help="With --to hub: create the repository as private.")
-    ] = False,
+        bool, typer.Option("--private/--public", help="With --to hub: who can see a repository that is created.")
+    ] = True,
 ) -> None:
     """Export a model version: merged into its base model, as GGUF files, as an Ollama model, or to a hub.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from synth_assets.llm.catalog import model_at
 from synth_assets.llm.model_files import EMBEDDED, hub_error_message
 from synth_assets.stages.export.errors import ExportError
-from synth_assets.stages.export.folders import Progress, export_folder, link_or_copy
+from synth_assets.stages.export.folders import Progress, check_disk, export_folder, link_or_copy
 from synth_assets.stages.export.merge import LogitDifference
 from synth_assets.stages.export.source import ExportSource
 from synth_assets.stages.export.write import EXPORT_VERSION
@@ -185,6 +185,7 @@ def _fetch_back(folder: Path, repository: str, revision: str) -> int:
     """Download a commit and compare each file; return the number of files."""
     from huggingface_hub import snapshot_download
 
+    check_disk(folder.parent, sum(path.stat().st_size for path in folder.rglob("*")), "fetching the release back")
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetched-") as temporary:
         fetched = Path(snapshot_download(repository, revision=revision, local_dir=temporary))
