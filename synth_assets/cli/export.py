@@ -14,10 +14,10 @@ from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.stages.export.errors import ExportError
 from synth_assets.stages.export.folders import Progress, check_disk, check_replaceable
 from synth_assets.stages.export.gguf import QUANTISATIONS
-from synth_assets.stages.export.hub import export_release, licence_of, push
-from synth_assets.stages.export.merge import LogitDifference
+from synth_assets.stages.export.hub import check_repository, export_release, licence_of, push
+from synth_assets.stages.export.merge import LogitDifference, check_dtype
 from synth_assets.stages.export.ollama import MODELFILE
-from synth_assets.stages.export.ollama_export import SMALLEST_GOOD, GgufParts, export_ollama
+from synth_assets.stages.export.ollama_export import SMALLEST_GOOD, GgufParts, check_quantisation, export_ollama
 from synth_assets.stages.export.source import ExportSource, source_of
 from synth_assets.stages.export.write import GgufOptions, export_gguf, export_merged, merged_bytes
 from synth_assets.storage.stored_files import read_table
@@ -66,10 +66,7 @@ def export_version(session: Session, command: ExportCommand, progress: Progress)
         LineageError: there is no such version, or its files are lost.
         ExportError: the version cannot be exported, or the folder holds foreign files.
     """
-    if command.kind not in FORMATS:
-        raise ExportError(f"--to must be one of {', '.join(FORMATS)}, got {command.kind!r}")
-    if command.repository and command.kind != "hub":
-        raise ExportError("--repository is an option of --to hub")
+    _check(command)
     folder = command.folder.expanduser().absolute()
     check_replaceable(folder)
     export = _Export(_source(session, command.version), command, _validation_rows(session), progress)
@@ -101,7 +98,7 @@ class _Export:
         quantisation = self.command.quantisation or SMALLEST_GOOD
         identity = {**self._identity(), "quantisations": list(self._options().quantisations)}
         result = export_ollama(identity, folder, quantisation, lambda work: self._gguf(work / "gguf"), self.progress)
-        return [*result.lines(), f"next: ollama create NAME -f {folder / MODELFILE}"], True
+        return [*result.lines(), f"next: ollama create NAME -f {folder / MODELFILE}"], result.greedy.passed
 
     def hub(self, folder: Path) -> tuple[list[str], bool]:
         licence = licence_of(self.source.base_folder, self.source.base, self.command.licence)
@@ -117,8 +114,8 @@ class _Export:
         return {**self.source.facts(), "dtype": self.command.dtype}
 
     def _options(self) -> GgufOptions:
-        names = tuple(filter(None, self.command.quantisation.split(",")))
-        return GgufOptions(names or QUANTISATIONS)
+        names = self.command.quantisation.replace(SMALLEST_GOOD, "").split(",")
+        return GgufOptions(tuple(filter(None, names)) or QUANTISATIONS)
 
     def _merge(self, folder: Path) -> tuple[Path, LogitDifference]:
         return folder, export_merged(self.source, folder, self.command.dtype, self.progress)
@@ -141,6 +138,20 @@ class _Export:
             folder, merged_bytes(base) + self._options().file_bytes(base), "the merged model with its GGUF files"
         )
         return self._merge(folder)[0]
+
+
+def _check(command: ExportCommand) -> None:
+    """Raise ExportError for invalid arguments, before anything is loaded."""
+    if command.kind not in FORMATS:
+        raise ExportError(f"--to must be one of {', '.join(FORMATS)}, got {command.kind!r}")
+    if command.repository and command.kind != "hub":
+        raise ExportError("--repository is an option of --to hub")
+    check_repository(command.repository)
+    check_dtype(command.dtype)
+    if command.kind == "gguf" and command.quantisation:
+        GgufOptions(tuple(command.quantisation.split(","))).check()
+    if command.kind == "ollama" and command.quantisation:
+        check_quantisation(command.quantisation)
 
 
 def _source(session: Session, name: str) -> ExportSource:

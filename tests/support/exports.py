@@ -69,7 +69,7 @@ def exports(home: Path) -> Data:
     return {
         MERGED: MergedModel(**fields[MERGED], logits=LOGITS),
         GGUF: GgufModel(**fields[GGUF], result=GgufResult([F16], greedy, "smollm", adds_bos=False)),
-        OLLAMA: OllamaModel(**fields[OLLAMA], result=OllamaResult(F16, text, CONVERSATIONS)),
+        OLLAMA: OllamaModel(**fields[OLLAMA], result=OllamaResult(F16, text, CONVERSATIONS, greedy)),
         HUB: HubRelease(**fields[HUB], release=Release("mit", LOGITS), pushed=pushed),
     }
 

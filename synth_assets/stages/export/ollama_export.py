@@ -8,6 +8,7 @@ from synth_assets.llm.loading import load_tokenizer
 from synth_assets.stages.export.errors import ExportError
 from synth_assets.stages.export.folders import Progress, export_folder, link_or_copy
 from synth_assets.stages.export.gguf import QUANTISATIONS
+from synth_assets.stages.export.gguf_quality import GreedyComparison
 from synth_assets.stages.export.merge import NOTICES
 from synth_assets.stages.export.ollama import CONVERSATIONS, MODELFILE, chat_pieces, modelfile
 from synth_assets.stages.export.write import EXPORT_VERSION, GgufFile, GgufResult
@@ -39,16 +40,18 @@ class OllamaResult:
         file: the GGUF file that it runs.
         modelfile: text of its Modelfile.
         conversations: number of conversations whose prompt equals that of the chat template.
+        greedy: greedy texts of the f16 file that it was made from.
     """
 
     file: GgufFile
     modelfile: str
     conversations: int
+    greedy: GreedyComparison
 
     def lines(self) -> list[str]:
         """Return the result in lines."""
         same = f"the Modelfile's template renders {self.conversations} of {CONVERSATIONS} conversations as the model's"
-        return [self.file.text(), same]
+        return [self.greedy.text(), self.file.text(), same]
 
 
 def export_ollama(
@@ -83,7 +86,7 @@ def export_ollama(
         for path in (parts.folder / file.name, *(p for pattern in NOTICES for p in parts.folder.glob(pattern))):
             link_or_copy(path, new / path.name)
         progress(f"wrote {MODELFILE} for {file.name}")
-        return OllamaResult(file, text, CONVERSATIONS)
+        return OllamaResult(file, text, CONVERSATIONS, parts.result.greedy)
 
     identity = {"format": "ollama", "quantisation": quantisation, "exporter": EXPORT_VERSION}
     return export_folder(target, {**request, **identity}, OllamaResult, make, progress)
