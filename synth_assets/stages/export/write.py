@@ -142,7 +142,6 @@ def export_merged(source: ExportSource, target: Path, dtype: str, progress: Prog
         difference = merge_model(source.base_folder, source.adapter_folder, new, dtype)
         if not difference.passed:
             raise ExportError(f"the merged model differs from the adapter on its base: {difference.text()}")
-        progress(difference.text())
         return difference
 
     request = {**source.facts(), "format": "merged", "dtype": dtype, "exporter": EXPORT_VERSION}
@@ -211,7 +210,7 @@ def _write_gguf(
         actual = None if expected is None else llama_cpp.answer_logprobs(file, examples)
         measured = perplexity(expected, actual, len(examples)) if expected is not None and actual is not None else None
         files.append(GgufFile(quantisation, file.name, file.stat().st_size, measured))
-        progress(files[-1].text())
+        progress(f"{file.name}: written and measured")
     return GgufResult(files, greedy, name, llama_cpp.adds_bos(f16))
 
 
