@@ -11,6 +11,7 @@ import checks.adapters
 import checks.benchmarks
 import checks.efficiency
 import checks.evaluation
+import checks.export
 import checks.filtering
 import checks.generation
 import checks.models
@@ -21,6 +22,7 @@ import synth_assets.stages.adapters.assets
 import synth_assets.stages.benchmarks.assets
 import synth_assets.stages.efficiency.assets
 import synth_assets.stages.evaluation.assets
+import synth_assets.stages.export.assets
 import synth_assets.stages.filtering.assets
 import synth_assets.stages.generation.assets
 import synth_assets.stages.models.assets
@@ -50,6 +52,7 @@ STAGES = [
     synth_assets.stages.promotion.assets,
     synth_assets.stages.efficiency.assets,
     synth_assets.stages.reward_training.assets,
+    synth_assets.stages.export.assets,
 ]
 STAGE_NAMES = tuple(stage.__name__.split(".")[-2] for stage in STAGES)
 """The names of the stages, which are the groups of their assets, in the order of the pipeline."""
@@ -64,6 +67,7 @@ CHECKS = [
     checks.promotion,
     checks.efficiency,
     checks.reward_training,
+    checks.export,
 ]
 
 
@@ -95,7 +99,7 @@ def build_definitions(resources: Mapping[str, Any], executor: dg.ExecutorDefinit
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks,
-        jobs=[jobs.pipeline, jobs.all_methods, jobs.study, jobs.reward, jobs.promote],
+        jobs=[jobs.pipeline, jobs.all_methods, jobs.study, jobs.reward, jobs.promote, jobs.export_champion],
         schedules=sensors.SCHEDULES,
         sensors=sensors.SENSORS,
         resources={"evidence": CheckResults.of([*assets, *asset_checks]), **resources},

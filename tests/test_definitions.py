@@ -49,6 +49,7 @@ ASSETS = {
     "promotion": {"promotion_decision", "champion"},
     "efficiency": {"lora_variant", "variant_latencies", "efficiency_frontier"},
     "reward_training": {"trained_reward_model"},
+    "export": {"merged_model", "gguf_model", "ollama_model", "hub_release"},
 }
 
 
@@ -86,12 +87,12 @@ def test_every_step_that_runs_a_model_is_in_the_gpu_pool(definitions: dg.Definit
     expected = {key for key in graph.get_all_asset_keys() if graph.get(key).kinds & set(tools)}
     in_pool = {key for key in graph.get_all_asset_keys() if graph.get(key).pools == {GPU_POOL}}
     assert in_pool == expected
-    assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 3
+    assert len(in_pool) == len(ASSETS["adapters"]) + 5 + 3 + 2
 
 
 def test_every_job_schedule_and_sensor_has_a_description(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
-    jobs = [definitions.resolve_job_def(name) for name in ("pipeline", "study", "promote")]
+    jobs = [definitions.resolve_job_def(name) for name in ("pipeline", "study", "promote", "export_champion")]
     triggers = [*repository.schedule_defs, *repository.sensor_defs, *jobs]
     assert [trigger.name for trigger in triggers if not trigger.description] == []
 
@@ -101,7 +102,7 @@ def test_every_check_has_a_description(definitions: dg.Definitions) -> None:
     assert [k.to_user_string() for k in graph.asset_check_keys if not graph.get_check_spec(k).description] == []
 
 
-@pytest.mark.parametrize("name", ["pipeline", "all_methods", "study", "reward", "promote"])
+@pytest.mark.parametrize("name", ["pipeline", "all_methods", "study", "reward", "promote", "export_champion"])
 def test_each_job_resolves(definitions: dg.Definitions, name: str) -> None:
     assert definitions.resolve_job_def(name).name == name
 
@@ -123,6 +124,13 @@ def test_the_pipeline_and_its_sensors_leave_out_optional_adapters(definitions: d
     assert optional == {dg.AssetKey(name) for name in ("orpo_adapter", "orpo_control_adapter", "kto_adapter")}
     assert everything - pipeline == optional
     assert not optional & (PIPELINE.resolve(graph) | FROM_IMPORTS.resolve(graph))
+
+
+def test_the_pipeline_and_its_sensors_export_nothing(definitions: dg.Definitions) -> None:
+    graph, exported = definitions.resolve_asset_graph(), {dg.AssetKey(name) for name in ASSETS["export"]}
+    pipeline = definitions.resolve_job_def("pipeline").asset_layer.executable_asset_keys
+    assert exported.isdisjoint(pipeline | PIPELINE.resolve(graph) | FROM_IMPORTS.resolve(graph))
+    assert definitions.resolve_job_def("export_champion").asset_layer.executable_asset_keys == exported
 
 
 def test_loading_imports_no_model_library_and_is_quick() -> None:

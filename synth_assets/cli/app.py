@@ -450,6 +450,46 @@ def ask(
 
 
 @app.command(rich_help_panel=MODELS)
+def export(
+    version: Annotated[str, typer.Argument(help="Version number, @champion, @challenger, or the name of an adapter.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write. An earlier, unchanged export in it is replaced.")],
+    to: Annotated[str, typer.Option("--to", help="Format: merged (safetensors), gguf, ollama or hub.")] = "merged",
+    dtype: Annotated[str, typer.Option(help="Precision of the merged weights: float16 or bfloat16.")] = "float16",
+    quantisation: Annotated[
+        str,
+        typer.Option(
+            help="f16, q8_0, q4_k_m. gguf: several with commas, default all. ollama: default the smallest good"
+        ),
+    ] = "",
+    repository: Annotated[
+        str, typer.Option(help="With --to hub: push to this repository, owner/name. Default: do not push.")
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(help="With --to hub: identifier of the licence. Default: that of the base model.")
+    ] = "",
+    private: Annotated[
+        bool, typer.Option("--private/--public", help="With --to hub: who can see a repository that is created.")
+    ] = True,
+) -> None:
+    """Export a model version: merged into its base model, as GGUF files, as an Ollama model, or to a hub.
+
+    Compares each result with the model in Transformers: exits with 1 if llama.cpp writes other text; a quantisation
+    that lost quality is marked. An unchanged export is not redone. Only LoRA adapters can be exported.
+    """
+    from synth_assets.cli.export import ExportCommand, export_version, go_online
+
+    go_online(to)
+    from synth_assets.cli.session import open_session
+
+    command = ExportCommand(version, to, folder, dtype, quantisation, repository, licence, private)
+    session = open_session(read_only=True)
+    passed = export_version(session, command, lambda line: console.print(line, markup=False))
+    console.print(f"wrote {folder}", markup=False)
+    if not passed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(rich_help_panel=MODELS)
 def chat(
     model: Annotated[str, typer.Argument(help="The champion, base, or the name of an adapter.")] = "champion",
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 42,

@@ -27,7 +27,7 @@ PRELOADED = [
 LAUNCHPAD_TAGS = {"trigger": "ui"}
 """Default tag of runs that are started in the UI; commands, the schedule and sensors override it."""
 
-ALL_METHODS = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training")
+ALL_METHODS = dg.AssetSelection.all() - dg.AssetSelection.groups("efficiency", "reward_training", "export")
 """Assets of the job `all_methods`: those of the pipeline, and the adapters that it leaves out."""
 PIPELINE = ALL_METHODS - dg.AssetSelection.assets(*OPTIONAL_ADAPTERS)
 """Assets of the job `pipeline`."""
@@ -60,6 +60,12 @@ promote = dg.define_asset_job(
     "promote",
     selection=dg.AssetSelection.assets("promotion_decision", "champion"),
     description="The promotion decision alone: evaluate the current candidate again, promote a version, or roll back.",
+    tags=LAUNCHPAD_TAGS,
+)
+export_champion = dg.define_asset_job(
+    "export_champion",
+    selection=dg.AssetSelection.groups("export"),
+    description="Export the champion: merged, as GGUF files, as an Ollama model and as a release on a hub.",
     tags=LAUNCHPAD_TAGS,
 )
 

@@ -21,6 +21,15 @@ from synth_assets.stages.efficiency.grid import wanted_variants
 from synth_assets.stages.efficiency.latencies import LatencySpec
 from synth_assets.stages.evaluation.config import ComparisonConfig, EvaluationConfig
 from synth_assets.stages.evaluation.profiles import PreferenceSpec
+from synth_assets.stages.export.config import (
+    GgufModelConfig,
+    HubReleaseConfig,
+    MergedModelConfig,
+    OllamaModelConfig,
+)
+from synth_assets.stages.export.hub import check_repository
+from synth_assets.stages.export.merge import check_dtype
+from synth_assets.stages.export.ollama_export import check_quantisation
 from synth_assets.stages.filtering.config import FilterConfig, SplitConfig
 from synth_assets.stages.filtering.semantic import SemanticSpec
 from synth_assets.stages.filtering.spec import FilterSpec
@@ -94,6 +103,10 @@ SETTINGS: Mapping[str, Settings] = {
     "comparison": _spec(ComparisonConfig, PreferenceSpec()),
     "promotion_decision": Settings(PromotionConfig, lambda values, _: values.policy()),
     "trained_reward_model": _spec(RewardTrainingConfig, RewardSpec()),
+    "merged_model": Settings(MergedModelConfig, lambda values, _: check_dtype(values.dtype)),
+    "gguf_model": Settings(GgufModelConfig, lambda values, _: values.options().check()),
+    "ollama_model": Settings(OllamaModelConfig, lambda values, _: check_quantisation(values.quantisation)),
+    "hub_release": Settings(HubReleaseConfig, lambda values, _: check_repository(values.repository)),
     "variant_latencies": _spec(LatencyConfig, LatencySpec()),
     "efficiency_frontier": Settings(
         FrontierConfig, lambda values, _: wanted_variants(full=values.full, seeds=values.seeds, ranks=values.ranks)

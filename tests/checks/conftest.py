@@ -30,6 +30,7 @@ from synth_assets.schemas.tables import (
     REJECTED,
 )
 from synth_assets.schemas.tier import Tier
+from tests.support.exports import exports
 from tests.support.world import (
     ADAPTERS,
     BASE_WEIGHTS,
@@ -101,6 +102,7 @@ def world(tmp_path: Path) -> World:
             ),
             **study(tmp_path),
             "trained_reward_model": trained_reward(tmp_path),
+            **exports(tmp_path),
             "promotion_decision": decision,
             "champion": ChampionRecord(
                 version="2",

@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from tests.support.exports import EXPORT_MUTATIONS, OTHER_EXPORT_MUTATIONS
 from tests.support.mutations import (
     BY_BATCH,
     Mutation,
@@ -57,7 +58,9 @@ pytestmark = pytest.mark.integration
 RunChecks = Callable[..., dict[tuple[str, str], bool]]  # of a world, and of the assets whose readers run
 
 
-MUTATIONS: dict[tuple[str, str], Mutation] = REWARD_TRAINING | EFFICIENCY | TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
+MUTATIONS: dict[tuple[str, str], Mutation] = (
+    EXPORT_MUTATIONS | REWARD_TRAINING | EFFICIENCY | TABLES | TABLE_CHECKS | ADAPTERS | RECORDS
+)
 
 
 OTHER_WAYS: list[tuple[str, str, Mutation]] = [
@@ -125,6 +128,7 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     ("promotion_decision", "decision_follows_its_clauses", fields("promotion_decision", clauses=[])),
     ("promotion_decision", "decision_follows_its_clauses", fields("promotion_decision", reason="")),
     ("champion", "champion_follows_the_decision", fields("champion", flagged=True)),
+    *OTHER_EXPORT_MUTATIONS,
 ]  # fmt: skip
 
 

@@ -65,6 +65,10 @@ def config(asset: str, **values: object) -> dict[str, Any]:
         ("comparison", {"tie": -1.0}, "comparison.tie must be at least 0"),
         ("promotion_decision", {"alpha": 2.0}, r"promotion_decision.alpha must be in \[0, 1\], got 2.0"),
         ("variant_latencies", {"prompts": 0}, "variant_latencies.prompts must be at least 1"),
+        ("merged_model", {"dtype": "int8"}, "merged_model.dtype must be one of float16, bfloat16, got 'int8'"),
+        ("gguf_model", {"quantisations": ["q3"]}, "gguf_model.quantisations must be some of f16, .*got q3"),
+        ("ollama_model", {"quantisation": "q3"}, "ollama_model.quantisation must be one of .*got 'q3'"),
+        ("hub_release", {"repository": "name"}, "hub_release.repository must be owner/name, got 'name'"),
         ("efficiency_frontier", {"seeds": 9}, r"efficiency_frontier.seeds must be in \[1, 5\], got 9"),
     ],
 )

@@ -1,0 +1,1 @@
+"""The stage export: the champion as a merged model, a GGUF file and an Ollama model."""
