@@ -112,8 +112,8 @@ def pair_loss_trainer(hooks: type[TrainerHooks], loss: PairLoss) -> "type[DPOTra
                 fused_lm_head=True,
             )
             value, margins = loss(response_logprobs(outputs.log_probs[:, -(mask.shape[1] - 1) :], mask[:, 1:]))
-            metrics = self._metrics["train" if self.model.training else "eval"]
-            if self.model.training:
+            metrics = self._metrics["train" if model.training else "eval"]
+            if model.training:
                 self._total_train_tokens += int(inputs["attention_mask"].sum())
             metrics["num_tokens"] = [self._total_train_tokens]
             metrics["rewards/margins"].append(margins.mean().item())
