@@ -458,7 +458,8 @@ def export(
     quantisation: Annotated[
         str,
         typer.Option(
-            help="f16, q8_0, q4_k_m. gguf: several with commas, default all. ollama: default the smallest good"
+            help="Quantisations: f16, q8_0, q4_k_m. Separate several with commas. Default: all for gguf, the "
+            "smallest good one for ollama."
         ),
     ] = "",
     repository: Annotated[

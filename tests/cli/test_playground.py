@@ -113,7 +113,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CountingRegistry:
 def test_all_versions_are_read_at_once(session: Session, registry: CountingRegistry) -> None:
     assert [(choice.key, choice.title) for choice in model_choices(session)] == [
         ("base", "base model"),
-        ("champion", "champion: version 2"),
+        ("champion", "champion: adapter_2 version 2"),
         ("3", "adapter_3 version 3"),
         ("2", "adapter_2 version 2"),
         ("1", "adapter_1 version 1, tainted"),

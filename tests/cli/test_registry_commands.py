@@ -157,7 +157,7 @@ def test_the_playground_offers_base_champion_and_every_version(session: Session)
     choices = [(choice.key, choice.title) for choice in model_choices(session)]
     assert choices == [
         ("base", "base model"),
-        ("champion", "champion: version 1"),
+        ("champion", "champion: lora_adapter version 1"),
         ("2", "lora_adapter version 2"),
         ("1", "lora_adapter version 1"),
     ]

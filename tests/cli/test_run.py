@@ -18,6 +18,7 @@ def test_the_plan_names_the_batch_and_the_assets() -> None:
     assert part.endswith(" assets: sft_dataset")
 
 
+@pytest.mark.filterwarnings("ignore:Parameter `include_sources`")  # dagster: the parser of group:
 def test_an_adapter_outside_the_pipeline_is_selected_by_its_name_alone() -> None:
     session = open_session("cpu")
     named = selection_text(session, Launch(select="key:kto_adapter or key:lora_adapter"))

@@ -91,7 +91,8 @@ def test_a_version_is_read_once(home: Path, tmp_path: Path) -> None:
     counted = replace(tracker, client=client)
     assert model_versions(counted) == [model_version(counted, version)]
     assert (client.calls["search_model_versions"], client.calls["get_model_version"]) == (1, 1)
-    restore_adapter(counted, version, tmp_path / "restored")
+    with pytest.raises(LineageError, match="no manifest"):
+        restore_adapter(counted, version, tmp_path / "restored")
     assert client.calls["get_model_version"] == 2
 
 
