@@ -136,7 +136,8 @@ def conversations() -> list[list[Message]]:
     chats: list[list[Message]] = []
     for number in range(CONVERSATIONS):
         roles = ["user", "assistant"] * (number // 2 % 5) + ["user"]
-        turns = [{"role": role, "content": TEXTS[(number + i) % len(TEXTS)]} for i, role in enumerate(roles)]
+        first = number + number // len(TEXTS)
+        turns = [{"role": role, "content": TEXTS[(first + i) % len(TEXTS)]} for i, role in enumerate(roles)]
         system = [{"role": "system", "content": TEXTS[number % len(TEXTS)]}] if number % 2 else []
         chats.append([*system, *turns])
     return chats
