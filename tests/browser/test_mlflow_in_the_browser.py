@@ -119,7 +119,7 @@ def test_the_links_of_synth_ui_open_on_runs_and_models(page: Page, ui: str, home
     links = tracking_of(home).pages(ui)
     page.goto(links["runs"])
     for name in ADAPTERS:
-        expect(page.get_by_role("link", name=f"{name}/first").first).to_be_visible()
+        expect(page.get_by_role("link", name=f"{name}/2026-W47").first).to_be_visible()
     expect(page.get_by_text("one run per adapter").first).to_be_visible()
     page.goto(links["models"])
     expect(page.get_by_role("link", name="Version 2", exact=True)).to_be_visible()
@@ -127,7 +127,7 @@ def test_the_links_of_synth_ui_open_on_runs_and_models(page: Page, ui: str, home
 
 def test_two_adapters_are_compared_in_one_chart_by_clicking(page: Page, ui: str, home: Path) -> None:
     page.goto(tracking_of(home).pages(ui)["runs"])
-    expect(page.get_by_role("link", name="dpo_adapter/first").first).to_be_visible()
+    expect(page.get_by_role("link", name="dpo_adapter/2026-W47").first).to_be_visible()
     page.locator("label:has(input[type=radio][value=CHART])").click()
     card = page.locator("div", has_text="qa/test/strict", has=page.locator(".js-plotly-plot")).last
     expect(card.locator(".barlayer .point")).to_have_count(2)

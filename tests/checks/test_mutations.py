@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from checks.adapters import CONTINUED
 from tests.support.exports import EXPORT_MUTATIONS, OTHER_EXPORT_MUTATIONS
 from tests.support.mutations import (
     BY_BATCH,
@@ -100,7 +101,7 @@ OTHER_WAYS: list[tuple[str, str, Mutation]] = [
     *[(name, "adapter_is_complete", rewritten(name, pickled)) for name in EVERY_ADAPTER],
     *[(name, "adapter_is_complete", fields(name, manifest_sha256="0" * 64)) for name in EVERY_ADAPTER],
     *[(name, "adapter_is_non_zero", rewritten(name, weights_that(no_numbers))) for name in EVERY_ADAPTER],
-    *[(name, "adapter_is_non_zero", rewritten(name, weights_of_lora)) for name in EVERY_ADAPTER[2:]],
+    *[(name, "adapter_is_non_zero", rewritten(name, weights_of_lora)) for name in CONTINUED],
     ("lora_adapter", "loss_is_finite", fields("lora_adapter", final_loss=-0.1)),
     ("lora_adapter", "a_small_share_was_trained", fields("lora_adapter", total_parameters=0)),
     ("teacher_model", "model_files_match", fields("teacher_model", revision="0" * 16)),

@@ -15,6 +15,7 @@ from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import INSTRUCTIONS, PAIRS
 from synth_assets.stages.generation.assets import imports, raw_instructions
 from synth_assets.storage.manifests import content_hash
+from synth_assets.storage.scratch import CREATION_LOCK
 from tests.support.fakes import Echo
 
 BATCH = "2026-W47"
@@ -148,7 +149,7 @@ def test_each_file_goes_to_its_table_and_reports(home: SynthHome, instance: dg.D
     assert reports["a.jsonl"]["lines"] == {"not_json": [2]}  # pyright: ignore[reportIndexIssue, reportCallIssue, reportArgumentType, reportOptionalSubscript]
     assert pl.read_parquet(home.tables() / "imported_instructions.parquet")["instruction"].to_list() == ["Add 1 and 2."]
     assert pl.read_parquet(home.tables() / "imported_preferences.parquet").height == 2
-    assert list(home.shards("imports").iterdir()) == []
+    assert [path.name for path in home.shards("imports").iterdir()] == [CREATION_LOCK]
 
 
 def test_an_unreadable_import_fails_by_name(home: SynthHome, instance: dg.DagsterInstance) -> None:
@@ -156,4 +157,4 @@ def test_an_unreadable_import_fails_by_name(home: SynthHome, instance: dg.Dagste
     with pytest.raises(ValueError, match=r"torn\.parquet cannot be read"):
         read_imports(home, instance)
     assert not (home.tables() / "imported_instructions.parquet").exists()
-    assert list(home.shards("imports").iterdir()) == []
+    assert [path.name for path in home.shards("imports").iterdir()] == [CREATION_LOCK]

@@ -48,6 +48,8 @@ SPECS = {
         specs.LoraSpec,
         specs.PromptTuningSpec,
         specs.DpoSpec,
+        specs.KtoSpec,
+        specs.OrpoSpec,
         specs.OnPolicyDpoSpec,
         specs.RejectionSamplingSpec,
         specs.RewardSpec,
