@@ -14,6 +14,8 @@ from synth_assets.training.kto import labelled_responses, mismatched_examples, t
 from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.specs import KtoSpec
 
+pytestmark = pytest.mark.integration
+
 SPEC = KtoSpec(beta=0.2, learning_rate=1e-3, epochs=2.0, batch_size=8)
 
 

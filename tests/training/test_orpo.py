@@ -11,6 +11,8 @@ from synth_assets.training.errors import TrainingError
 from synth_assets.training.orpo import control_spec, train_orpo
 from synth_assets.training.specs import OrpoSpec
 
+pytestmark = pytest.mark.integration
+
 SPEC = OrpoSpec(rank=4, alpha=8, odds_weight=0.5, learning_rate=5e-3, epochs=2.0, batch_size=8, dropout=0.0)
 
 
