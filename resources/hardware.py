@@ -18,7 +18,7 @@ from synth_assets.llm.catalog import MODELS, SEPARATE, model_at
 from synth_assets.llm.model_files import EMBEDDED
 from synth_assets.llm.size_settings import ROLES, Role, SizeOfModel, settings_for, size_of
 from synth_assets.llm.topics import SMALL_MODEL_TOPICS
-from synth_assets.schemas.tier import Tier
+from synth_assets.schemas.tier import CPU_FLOAT32, Tier
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -68,13 +68,8 @@ HOPPER = replace(AMPERE, batch_size=16, accumulation=1, capability=(9, 0))
 # usd_per_hour: on-demand list prices of 2025 for one card, rounded, taxes and storage not included. t4 and l4 are AWS
 # g4dn.xlarge and g6.xlarge, the others marketplace offers (RunPod, Lambda). Rough values; set your own price.
 # bandwidth_gb_s: NVIDIA's data sheets of T4, RTX 3060 12 GB, RTX 3090, L4, A100 40 GB, H100 SXM and H200.
-LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores
-    device="cpu",
-    memory_gb=0,
-    dtype="float32",
-    quantisation="none",
-    attention="sdpa",
-    engine="transformers",
+LAPTOP = replace(  # a real language model of 135M parameters on 2 cores
+    CPU_FLOAT32,
     teacher=MODELS["smollm2"].repository,
     base=MODELS["smollm2"].repository,
     reward="program:constraints",
@@ -82,7 +77,6 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores
     accumulation=8,
     samples=448,  # 7 whole blocks
     min_rows=50,
-    usd_per_hour=0.0,
     suites=("instruction_following", "knowledge"),
     tested="make demo-llm on 2 x86-64 hardware threads, 2026-11-28, docs/experiments/2026-11-smollm2.md",
     overrides={
@@ -102,21 +96,14 @@ LAPTOP = Tier(  # a real language model of 135M parameters on 2 cores
 )
 
 TIERS: dict[str, Tier] = {
-    "cpu": Tier(
-        device="cpu",
-        memory_gb=0,
-        dtype="float32",
-        quantisation="none",
-        attention="sdpa",
-        engine="transformers",
+    "cpu": replace(
+        CPU_FLOAT32,
         teacher="embedded:teacher",
         base="embedded:base",
         reward="embedded:reward",
         batch_size=16,
-        accumulation=1,
         samples=1_536,  # 24 whole blocks
         min_rows=50,
-        usd_per_hour=0.0,
         model_steps=2,
         tested="demo on 2 x86-64 cores, 2026-11-20, docs/results.md",
     ),

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 from collections.abc import Callable
 
 import psutil
@@ -16,6 +15,7 @@ from resources.tracking import MlflowTracking
 from resources.webhook import VARIABLE, Webhook
 from synth_assets.cli.models import chosen_text
 from synth_assets.llm.prompt_formats import check_template, family
+from synth_assets.storage.disk import free_bytes
 from synth_assets.storage.read_only import check_databases, unwritable
 from synth_assets.text.redaction import redact, server_of
 
@@ -112,7 +112,7 @@ def _state() -> str:
 
 def _disk() -> str:
     home = home_folder()
-    free = shutil.disk_usage(home if home.exists() else home.parent).free / GIB
+    free = free_bytes(home) / GIB
     if free < MIN_FREE_GB:
         raise OSError(
             f"at least {MIN_FREE_GB:.0f} GB must be free at {home}, got {free:.1f}; free some space or move SYNTH_HOME"

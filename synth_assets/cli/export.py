@@ -12,7 +12,7 @@ from synth_assets.cli.trace import version_of
 from synth_assets.schemas.records import ModelRecord
 from synth_assets.schemas.tables import SFT_ROWS
 from synth_assets.stages.export.errors import ExportError
-from synth_assets.stages.export.folders import Progress, check_disk, check_replaceable
+from synth_assets.stages.export.folders import check_disk, check_replaceable
 from synth_assets.stages.export.gguf import QUANTISATIONS
 from synth_assets.stages.export.hub import check_repository, export_release, licence_of, push
 from synth_assets.stages.export.merge import LogitDifference, check_dtype
@@ -20,6 +20,7 @@ from synth_assets.stages.export.ollama import MODELFILE
 from synth_assets.stages.export.ollama_export import SMALLEST_GOOD, GgufParts, check_quantisation, export_ollama
 from synth_assets.stages.export.source import ExportSource, source_of
 from synth_assets.stages.export.write import GgufOptions, export_gguf, export_merged, merged_bytes
+from synth_assets.storage.blocks import Progress
 from synth_assets.storage.stored_files import read_table
 
 FORMATS = ("merged", "gguf", "ollama", "hub")

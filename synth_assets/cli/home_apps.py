@@ -61,7 +61,12 @@ def render(template: str, **values: object) -> "Response":
     """Return a page; every text in it is escaped."""
     from starlette.responses import HTMLResponse
 
-    return HTMLResponse(templates().get_template(template).render(**values), headers=HEADERS)
+    return HTMLResponse(html(template, **values), headers=HEADERS)
+
+
+def html(template: str, **values: object) -> str:
+    """Return the text of a page; every text in it is escaped."""
+    return _environment().get_template(template).render(**values)
 
 
 def showing(work: "Callable[[Request], Response]") -> Answer:
@@ -157,8 +162,7 @@ def stored_name(name: str) -> str:
 
 
 @functools.cache
-def templates() -> "jinja2.Environment":
-    """Return the templates of the pages; every text in them is escaped."""
+def _environment() -> "jinja2.Environment":
     import jinja2
 
     return jinja2.Environment(

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from resources.storage import HOME_PAGES, PLAYGROUND, ROWS
-from synth_assets.cli.home_apps import templates
+from synth_assets.cli.home_apps import html
 from synth_assets.cli.moments import moment
 from synth_assets.cli.registry import serving_line
 from synth_assets.cli.report_opening import metadata_of, newest_record, write_opening
@@ -50,21 +50,18 @@ def write_index(session: Session) -> Path:
 def index_html(session: Session) -> str:
     """Return the index page; every text in it is escaped."""
     failing, passed = _checks(session.instance)
-    return (
-        templates()
-        .get_template("index.html.jinja")
-        .render(
-            name=session.home.name if session.home.name != ".synth" else "synth-assets",
-            tier=session.tier_name,
-            version=version("synth-assets"),
-            written=moment(time.time()),
-            links=list(_links(session)),
-            champion=_champion(session),
-            funnel=list(_funnel(session.instance)),
-            checks=failing,
-            passed=passed,
-            decisions=list(_decisions(session)),
-        )
+    return html(
+        "index.html.jinja",
+        name=session.home.name if session.home.name != ".synth" else "synth-assets",
+        tier=session.tier_name,
+        version=version("synth-assets"),
+        written=moment(time.time()),
+        links=list(_links(session)),
+        champion=_champion(session),
+        funnel=list(_funnel(session.instance)),
+        checks=failing,
+        passed=passed,
+        decisions=list(_decisions(session)),
     )
 
 

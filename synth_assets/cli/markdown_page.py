@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from synth_assets.cli.home_apps import templates
+from synth_assets.cli.home_apps import html
 
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)  # settings for the hub, not for readers
 HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
@@ -17,4 +17,4 @@ def markdown_page(path: Path) -> str:
     heading = HEADING.search(text)
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     title = heading[1] if heading else path.stem
-    return templates().get_template("markdown.html.jinja").render(title=title, body=body)
+    return html("markdown.html.jinja", title=title, body=body)

@@ -1,8 +1,6 @@
 """`synth plan`: estimate the rows, time, disk space and price of a run from earlier runs in this home."""
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 
@@ -11,6 +9,7 @@ from synth_assets.cli.run_progress import Forecast
 from synth_assets.cli.session import Session
 from synth_assets.stages.generation.spec import MagpieSpec
 from synth_assets.storage.budgets import MINUTE_S
+from synth_assets.storage.disk import free_bytes
 
 BYTES_PER_TOKEN = 16  # about 4 bytes of text per token, stored as raw, filtered, split and paired row
 MB = 10**6
@@ -60,7 +59,7 @@ def plan_text(session: Session, samples: int | None) -> str:
     """Return the estimate in a few lines."""
     plan = make_plan(session, samples)
     tier = session.tier
-    free = shutil.disk_usage(_existing(session.home)).free
+    free = free_bytes(session.home)
     minutes = "unknown" if plan.minutes is None else f"about {max(plan.minutes, 0.1):.1f}"
     lines = [
         f"tier     {session.tier_name} ({tier.device}, {tier.dtype}); status: {tier.tested or 'untested'}",
@@ -79,11 +78,6 @@ def plan_text(session: Session, samples: int | None) -> str:
 def size_text(size: int) -> str:
     """Format a number of bytes in MB, or in GB from 1 GB (powers of ten)."""
     return f"{max(size / MB, 1):,.0f} MB" if size < 1_000 * MB else f"{size / (1_000 * MB):,.1f} GB"
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or its nearest parent that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def size_lines(session: Session) -> list[str]:

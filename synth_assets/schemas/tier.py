@@ -31,3 +31,22 @@ class Tier:
     model_steps: int = 1  # steps that run a model at the same time
     threads: int = 1  # torch threads of each of these steps on a CPU
     tested: str = ""  # where and when it was tested; empty: untested
+
+
+CPU_FLOAT32 = Tier(
+    device="cpu",
+    memory_gb=0,
+    dtype="float32",
+    quantisation="none",
+    attention="sdpa",
+    engine="transformers",
+    teacher="",
+    base="",
+    reward="",
+    batch_size=1,
+    accumulation=1,
+    samples=0,
+    min_rows=0,
+    usd_per_hour=0.0,
+)
+"""Load and run models in float32 on a CPU; without models of its own."""

@@ -6,13 +6,13 @@ import pytest
 
 from synth_assets.embedded import model_path
 from synth_assets.llm.loading import load_adapter, load_causal_model
+from synth_assets.schemas.tier import CPU_FLOAT32
 from synth_assets.stages.export.errors import ExportError
 from synth_assets.stages.export.merge import (
     LogitDifference,
     check_dtype,
     check_mergeable,
     compare_logits,
-    float32_tier,
     logits,
     merge_model,
 )
@@ -22,7 +22,7 @@ PROMPT = [[0, 40, 41, 42, 43, 44]]
 
 
 def loaded(folder: Path) -> Any:  # noqa: ANN401 - a model
-    return load_causal_model(folder, float32_tier()).eval()
+    return load_causal_model(folder, CPU_FLOAT32).eval()
 
 
 @pytest.mark.integration

@@ -5,7 +5,7 @@ from typing import Any
 
 from synth_assets.embedded import model_path
 from synth_assets.llm.loading import load_adapter, load_causal_model, suppress_peft_warning
-from synth_assets.stages.export.merge import float32_tier
+from synth_assets.schemas.tier import CPU_FLOAT32
 
 MODULES = ["q_proj", "v_proj", "down_proj"]
 CHANGE = 0.05  # standard deviation of the weights that are added to lora_B
@@ -16,7 +16,7 @@ def random_lora(folder: Path, seed: int, continued: Path | None = None, base: Pa
     import torch
     from peft import LoraConfig, get_peft_model
 
-    model = load_causal_model(base or Path(model_path("base")), float32_tier())
+    model = load_causal_model(base or Path(model_path("base")), CPU_FLOAT32)
     if continued is None:
         config = LoraConfig(r=4, lora_alpha=8, target_modules=MODULES, task_type="CAUSAL_LM")
         with suppress_peft_warning():

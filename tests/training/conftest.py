@@ -9,6 +9,7 @@ from synth_assets.embedded import model_path
 from synth_assets.llm.loading import load_causal_model, load_tokenizer, prepare_libraries
 from synth_assets.schemas.tables import TURN
 from synth_assets.training.engine import LoadedBase, Trained, TrainingSetup
+from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.sft import train_lora
 from synth_assets.training.specs import LoraSpec
 
@@ -72,3 +73,11 @@ def lora_folder(lora: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("lora")
     lora.save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference(
+    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setup: TrainingSetup
+) -> pl.DataFrame:
+    """Return the log-probabilities of `pairs` under the adapter that DPO and KTO continue."""
+    return pair_logprobs(reference_policy(load(), lora_folder, setup), pairs, setup)

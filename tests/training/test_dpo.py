@@ -11,17 +11,9 @@ from synth_assets.storage.manifests import folder_hash
 from synth_assets.training.dpo import CONTROL_SFT_WEIGHT, control_spec, preference_losses, train_dpo
 from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.errors import TrainingError
-from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.specs import DpoSpec, spec_settings
 
 SPEC = DpoSpec(beta=0.2, learning_rate=1e-3, batch_size=8)
-
-
-@pytest.fixture(scope="module")
-def reference(
-    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setup: TrainingSetup
-) -> pl.DataFrame:
-    return pair_logprobs(reference_policy(load(), lora_folder, setup), pairs, setup)
 
 
 @pytest.mark.parametrize(

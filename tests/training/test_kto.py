@@ -11,19 +11,11 @@ from synth_assets.training.data import Example
 from synth_assets.training.engine import LoadedBase, TrainingSetup
 from synth_assets.training.errors import TrainingError
 from synth_assets.training.kto import labelled_responses, mismatched_examples, train_kto
-from synth_assets.training.logprobs import pair_logprobs, reference_policy
 from synth_assets.training.specs import KtoSpec
 
 pytestmark = pytest.mark.integration
 
 SPEC = KtoSpec(beta=0.2, learning_rate=1e-3, epochs=2.0, batch_size=8)
-
-
-@pytest.fixture(scope="module")
-def reference(
-    load: Callable[[], LoadedBase], lora_folder: Path, pairs: pl.DataFrame, setup: TrainingSetup
-) -> pl.DataFrame:
-    return pair_logprobs(reference_policy(load(), lora_folder, setup), pairs, setup)
 
 
 def test_each_pair_gives_a_desirable_and_an_undesirable_row(pairs: pl.DataFrame) -> None:

@@ -14,6 +14,7 @@ SIZES = (1, 2, 1, 1, 2, 1, 3, 1, 2, 1, 1, 2)  # constraints of the twelve items 
 MIN_WORDS = 3  # shorter answers count as empty
 FIRST_WORDS = ("Usually", "First", "Mostly", "Sometimes")
 LAST_WORDS = ("indeed", "today", "everywhere", "again")
+ALONE = SIZES.count(1)
 SURFACE: tuple[tuple[str, Any], ...] = (("uppercase", None), ("lowercase", None), ("no_commas", None))
 KEYS = (("answer", "reason"), ("summary", "example"), ("claim", "evidence", "source"))
 
@@ -135,11 +136,11 @@ def _combinations(number: int, question: str, required: str, forbidden: str) -> 
     combinations: list[list[tuple[str, Any]]] = []
     for place, size in enumerate(SIZES):
         forms = _forms(random)
-        alone = [*forms, *_vocabulary(required, forbidden), *SURFACE]
-        chosen = alone[(number * SIZES.count(1) + place) % len(alone)]
-        form = forms[(number * (len(SIZES) - SIZES.count(1)) + place) % len(forms)]
+        form = forms[(number * (len(SIZES) - ALONE) + place) % len(forms)]
         several = [form, *_wording(form[0], required, forbidden, random)]
-        combinations.append(several[:size] if size > 1 else [chosen])
+        any_type = [*forms, *_vocabulary(required, forbidden), *SURFACE]
+        alone = [any_type[(number * ALONE + place) % len(any_type)]]
+        combinations.append(alone if size == 1 else several[:size])
     return combinations
 
 

@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from synth_assets.schemas.serialization import from_json, to_json
 from synth_assets.stages.export.errors import ExportError
 from synth_assets.storage.atomic import sync_folder_tree
+from synth_assets.storage.blocks import Progress
+from synth_assets.storage.disk import free_bytes, nearest_existing
 from synth_assets.storage.manifests import MANIFEST, ManifestError, read_manifest, write_manifest
 
 MADE_BY = "synth export"
@@ -19,7 +21,6 @@ GB = 1e9
 DISK_MARGIN = 1.1  # over the computed size, for metadata of files and of the file system
 
 R = TypeVar("R")
-Progress = Callable[[str], None]
 
 
 def export_folder(
@@ -117,11 +118,10 @@ def check_disk(folder: Path, needed_bytes: float, what: str) -> None:
         needed_bytes: size of the files.
         what: what is written, for the message.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    needed, free = needed_bytes * DISK_MARGIN, shutil.disk_usage(existing).free
+    needed, free = needed_bytes * DISK_MARGIN, free_bytes(folder)
     if needed > free:
         raise ExportError(
-            f"{what} needs {needed / GB:.1f} GB, {existing} has {free / GB:.1f} GB free: "
+            f"{what} needs {needed / GB:.1f} GB, {nearest_existing(folder)} has {free / GB:.1f} GB free: "
             "free space, or export to another disk"
         )
 

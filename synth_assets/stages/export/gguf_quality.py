@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synth_assets.llm.chat_encoding import encode_chat
-from synth_assets.stages.export.folders import Progress
 from synth_assets.stages.export.llama_cpp import Floats
+from synth_assets.storage.blocks import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from synth_assets.llm.catalog import model_at
 from synth_assets.llm.model_files import EMBEDDED, hub_error_message
 from synth_assets.stages.export.errors import ExportError
-from synth_assets.stages.export.folders import Progress, check_disk, export_folder, link_or_copy
+from synth_assets.stages.export.folders import check_disk, export_folder, link_or_copy
 from synth_assets.stages.export.merge import LogitDifference
 from synth_assets.stages.export.source import ExportSource
 from synth_assets.stages.export.write import EXPORT_VERSION
+from synth_assets.storage.blocks import Progress
 from synth_assets.storage.manifests import MANIFEST, file_sha256, read_manifest
 from synth_assets.text.redaction import redact, without_secrets
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth_assets.llm.chat_encoding import encode_chat
 from synth_assets.llm.loading import ADAPTER_WEIGHTS, load_adapter, load_causal_model, load_tokenizer
-from synth_assets.schemas.tier import Tier
+from synth_assets.schemas.tier import CPU_FLOAT32
 from synth_assets.stages.export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def merge_model(base: Path, adapter: Path | None, folder: Path, dtype: str) -> L
         check_mergeable(adapter)
     tokenizer = load_tokenizer(base)
     prompts = [encode_chat(tokenizer, [{"role": "user", "content": text}])[0] for text in PROMPTS]
-    network: Any = load_causal_model(base, float32_tier()).eval()
+    network: Any = load_causal_model(base, CPU_FLOAT32).eval()
     if adapter is not None:
         network = load_adapter(network, adapter).eval()
     expected = logits(network, prompts)
@@ -113,7 +113,7 @@ def merge_model(base: Path, adapter: Path | None, folder: Path, dtype: str) -> L
     _copy_description(base, folder)
     if not (folder / "chat_template.jinja").exists():
         (folder / "chat_template.jinja").write_text(str(tokenizer.chat_template), "utf-8")
-    actual = logits(load_causal_model(folder, float32_tier()).eval(), prompts)
+    actual = logits(load_causal_model(folder, CPU_FLOAT32).eval(), prompts)
     return compare_logits(expected, actual, LOGIT_TOLERANCE[dtype])
 
 
@@ -147,23 +147,3 @@ def _copy_description(base: Path, folder: Path) -> None:
         for path in base.glob(pattern):
             if path.is_file():
                 shutil.copyfile(path, folder / path.name)
-
-
-def float32_tier() -> Tier:
-    """Return a CPU tier in float32, without models."""
-    return Tier(
-        device="cpu",
-        memory_gb=0,
-        dtype="float32",
-        quantisation="none",
-        attention="sdpa",
-        engine="transformers",
-        teacher="",
-        base="",
-        reward="",
-        batch_size=1,
-        accumulation=1,
-        samples=0,
-        min_rows=0,
-        usd_per_hour=0,
-    )

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from synth_assets.llm.loading import load_tokenizer
 from synth_assets.stages.export.errors import ExportError
-from synth_assets.stages.export.folders import Progress, export_folder, link_or_copy
+from synth_assets.stages.export.folders import export_folder, link_or_copy
 from synth_assets.stages.export.gguf import QUANTISATIONS
 from synth_assets.stages.export.gguf_quality import GreedyComparison
 from synth_assets.stages.export.merge import NOTICES
 from synth_assets.stages.export.ollama import CONVERSATIONS, MODELFILE, chat_pieces, modelfile
 from synth_assets.stages.export.write import EXPORT_VERSION, GgufFile, GgufResult
+from synth_assets.storage.blocks import Progress
 
 SMALLEST_GOOD = "smallest-good"
 """The smallest file that kept quality."""

@@ -9,6 +9,7 @@ from synth_assets.stages.export.errors import ExportError
 from synth_assets.stages.export.hub import Pushed, Release
 from synth_assets.stages.export.merge import LogitDifference
 from synth_assets.stages.export.ollama_export import OllamaResult
+from synth_assets.stages.export.source import ExportedVersion
 from synth_assets.stages.export.write import GgufResult
 from synth_assets.storage.manifests import MANIFEST, file_sha256
 
@@ -16,36 +17,22 @@ STORE = "exports"  # folder of SYNTH_HOME
 
 
 @dataclass(frozen=True)
-class ExportIdentity:
+class ExportIdentity(ExportedVersion):
     """What was exported, and where its folder is.
 
     Attributes:
-        version: number of the registered version.
-        adapter: fingerprint of its adapter.
-        base: name of the base model.
-        base_revision: its commit or content hash.
         dtype: precision of the merged weights.
         path: folder below SYNTH_HOME.
         manifest_sha256: hash of the folder's manifest.
     """
 
-    version: str
-    adapter: str
-    base: str
-    base_revision: str
     dtype: str
     path: str
     manifest_sha256: str
 
     def request(self) -> dict[str, object]:
         """Return what identifies the merged model."""
-        return {
-            "version": self.version,
-            "adapter": self.adapter,
-            "base": self.base,
-            "base_revision": self.base_revision,
-            "dtype": self.dtype,
-        }
+        return {**self.facts(), "dtype": self.dtype}
 
 
 @dataclass(frozen=True)

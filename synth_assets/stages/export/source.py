@@ -1,6 +1,5 @@
 """The model version to export: its adapter and its base model, on disk."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,28 +11,22 @@ from synth_assets.stages.export.merge import check_mergeable
 
 
 @dataclass(frozen=True)
-class ExportSource:
-    """What to export.
+class ExportedVersion:
+    """The version that is exported.
 
     Attributes:
         version: number of the registered version.
         adapter: fingerprint of its adapter.
         base: name of the base model.
         base_revision: its commit or content hash.
-        base_folder: folder of its weights.
-        adapter_folder: folder of the LoRA adapter.
-        evaluation: description of the version in the registry: its card's scores and decision.
     """
 
     version: str
     adapter: str
     base: str
     base_revision: str
-    base_folder: Path
-    adapter_folder: Path
-    evaluation: str = ""
 
-    def facts(self) -> Mapping[str, str]:
+    def facts(self) -> dict[str, str]:
         """Return what identifies the exported weights, without paths."""
         return {
             "version": self.version,
@@ -41,6 +34,21 @@ class ExportSource:
             "base": self.base,
             "base_revision": self.base_revision,
         }
+
+
+@dataclass(frozen=True)
+class ExportSource(ExportedVersion):
+    """A version with its files.
+
+    Attributes:
+        base_folder: folder of the base model's weights.
+        adapter_folder: folder of the LoRA adapter.
+        evaluation: description of the version in the registry: its card's scores and decision.
+    """
+
+    base_folder: Path
+    adapter_folder: Path
+    evaluation: str = ""
 
 
 def source_of(tracker: MlflowTracker, number: str, base: ModelRecord, base_folder: Path, home: Path) -> ExportSource:

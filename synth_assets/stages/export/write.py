@@ -10,9 +10,10 @@ import polars as pl
 
 from synth_assets.llm.loading import load_causal_model, load_tokenizer
 from synth_assets.llm.weight_files import count_parameters
+from synth_assets.schemas.tier import CPU_FLOAT32
 from synth_assets.stages.export import llama_cpp
 from synth_assets.stages.export.errors import ExportError
-from synth_assets.stages.export.folders import Progress, check_disk, export_folder
+from synth_assets.stages.export.folders import check_disk, export_folder
 from synth_assets.stages.export.gguf import BYTES_PER_PARAMETER, F16, QUANTISATIONS, convert, gguf_file
 from synth_assets.stages.export.gguf_quality import (
     GREEDY_PROMPTS,
@@ -24,8 +25,9 @@ from synth_assets.stages.export.gguf_quality import (
     answer_logprobs,
     perplexity,
 )
-from synth_assets.stages.export.merge import NOTICES, LogitDifference, check_dtype, float32_tier, merge_model
+from synth_assets.stages.export.merge import NOTICES, LogitDifference, check_dtype, merge_model
 from synth_assets.stages.export.source import ExportSource
+from synth_assets.storage.blocks import Progress
 from synth_assets.storage.manifests import content_hash
 from synth_assets.training.data import encode_rows
 
@@ -195,7 +197,7 @@ def _write_gguf(
     progress("converting to GGUF in f16")
     name = convert(merged, tokenizer, f16, [*rows["instruction"], *rows["response"]])
     progress(f"{f16.stat().st_size / 1e6:,.1f} MB, pre-tokenizer {name}: splits all texts as the tokenizer does")
-    network = load_causal_model(merged, float32_tier()).eval()
+    network = load_causal_model(merged, CPU_FLOAT32).eval()
     texts = TransformersTexts(network, tokenizer, progress)
     prompts = texts.encode(QUESTIONS[: options.prompts])
     greedy = texts.compare(prompts, llama_cpp.greedy_tokens(f16, prompts, options.tokens), options.tokens)
