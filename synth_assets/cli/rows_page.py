@@ -29,7 +29,6 @@ from synth_assets.reporting.escaping import metadata_line
 from synth_assets.stages.filtering.reviews import OVERRIDDEN
 from synth_assets.stats.agreement import agreement_text, agreements
 from synth_assets.storage.reviews import (
-    LOG,
     Review,
     add_review,
     review_log,
@@ -170,7 +169,7 @@ class RowsPage:
         """Store a decision; return the reviews of the row and the agreement of the reviewers."""
         body = json_body(request)
         review = _review_of(body)
-        add_review(self._session.home / LOG, review)
+        add_review(self._session.storage.reviews(), review)
         standing = self._standing()
         verdicts = verdicts_by_reviewer(standing)
         verdict = verdicts.get(review.row_id, {}).get(review.by, "")
@@ -204,7 +203,7 @@ class RowsPage:
         return Query(given.get("q", ""), filters, int(page), only, without)
 
     def _standing(self) -> dict[str, list[Review]]:
-        return standing_reviews(review_log(self._session.home / LOG))
+        return standing_reviews(review_log(self._session.storage.reviews()))
 
     def _keep_warning(self, row_id: str) -> str:
         """Return why a keep does not change the rejection of a row; empty if it does."""
